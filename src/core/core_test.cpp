@@ -1,0 +1,104 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "core/bytes.h"
+#include "core/file.h"
+#include "core/hash.h"
+
+namespace celslm {
+namespace {
+
+namespace fs = std::filesystem;
+
+class FileTest : public testing::Test {
+ protected:
+  FileTest() : folder_(fs::path(testing::TempDir()) / std::format("celslm-core-{}", ::getpid())) { fs::create_directories(folder_); }
+  ~FileTest() override { fs::remove_all(folder_); }
+  std::size_t files() const { return static_cast<std::size_t>(std::distance(fs::directory_iterator(folder_), {})); }
+  fs::path folder_;
+};
+
+TEST(HashTest, MatchesThePublishedVectorOfTheEmptyInput) {
+  EXPECT_EQ(hash_of("").hex(), "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262");
+}
+
+TEST(HashTest, FieldsDoNotRunIntoEachOther) {
+  EXPECT_NE(Hasher().update_field("ab").update_field("c").finish(), Hasher().update_field("a").update_field("bc").finish());
+}
+
+TEST(HashTest, HexRoundTripsAndRefusesOtherText) {
+  const Hash256 h = hash_of("x");
+  EXPECT_EQ(Hash256::from_hex(h.hex()), h);
+  EXPECT_FALSE(Hash256::from_hex("12"));
+  EXPECT_FALSE(Hash256::from_hex(std::string(64, 'g')));
+}
+
+TEST(ByteReaderTest, ReadsBackWhatWasWritten) {
+  ByteWriter w;
+  w.u8(1);
+  w.u16(0x0203);
+  w.u64(~0ULL);
+  w.f32(1.5F);
+  w.text("abc");
+  ByteReader r(w.data());
+  EXPECT_EQ(r.u8(), 1);
+  EXPECT_EQ(r.u16(), 0x0203);
+  EXPECT_EQ(r.u64(), ~0ULL);
+  EXPECT_EQ(r.f32(), 1.5F);
+  EXPECT_EQ(r.text(10), "abc");
+  EXPECT_TRUE(r.ok());
+  EXPECT_EQ(r.remaining(), 0U);
+}
+
+TEST(ByteReaderTest, StaysFailedAfterTheFirstShortRead) {
+  ByteWriter w;
+  w.u16(7);
+  ByteReader r(w.data());
+  EXPECT_EQ(r.u32(), 0U);
+  EXPECT_EQ(r.u8(), 0U);
+  EXPECT_FALSE(r.ok());
+}
+
+TEST(ByteReaderTest, RefusesATextLongerThanItsLimit) {
+  ByteWriter w;
+  w.text("abcdef");
+  ByteReader r(w.data());
+  r.text(5);
+  EXPECT_FALSE(r.ok());
+}
+
+TEST_F(FileTest, AtomicWriteShowsTheWholeFileOrNothing) {
+  const fs::path path = folder_ / "a";
+  auto file = AtomicFile::create(path, 6);
+  ASSERT_TRUE(file) << file.error().message;
+  ASSERT_TRUE((*file)->write_at(3, as_bytes("def")));
+  EXPECT_FALSE(fs::exists(path));
+  ASSERT_TRUE((*file)->write_at(0, as_bytes("abc")));
+  ASSERT_TRUE((*file)->commit());
+  EXPECT_EQ(as_text(*read_file(path, 100)), "abcdef");
+}
+
+TEST_F(FileTest, AnAbandonedWriteLeavesNothingBehind) {
+  { ASSERT_TRUE(AtomicFile::create(folder_ / "a", 6)); }
+  EXPECT_EQ(files(), 0U);
+}
+
+TEST_F(FileTest, ErrorsNameTheFile) {
+  const auto missing = read_file(folder_ / "nope", 10);
+  ASSERT_FALSE(missing);
+  EXPECT_EQ(missing.error().kind, ErrorKind::kNotFound);
+  EXPECT_THAT(missing.error().message, testing::HasSubstr("nope"));
+  ASSERT_TRUE(write_file_atomically(folder_ / "big", as_bytes("0123456789")));
+  EXPECT_FALSE(read_file(folder_ / "big", 9));
+  EXPECT_FALSE(write_file_atomically(folder_ / "no" / "folder", as_bytes("x")));
+}
+
+TEST_F(FileTest, MapsAFile) {
+  ASSERT_TRUE(write_file_atomically(folder_ / "m", as_bytes("mapped")));
+  const auto map = MappedFile::open(folder_ / "m");
+  ASSERT_TRUE(map);
+  EXPECT_EQ(as_text((*map)->bytes()), "mapped");
+}
+
+}  // namespace
+}  // namespace celslm

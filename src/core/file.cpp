@@ -1,0 +1,156 @@
+#include "core/file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+namespace celslm {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::unexpected<Error> system_error(const fs::path& path, const char* doing) {
+  const int code = errno;
+  const ErrorKind kind = code == ENOENT ? ErrorKind::kNotFound : ErrorKind::kIo;
+  return fail(kind, "{}: cannot {}: {}", path.string(), doing, std::strerror(code));
+}
+
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const { return fd_; }
+  int release() { return std::exchange(fd_, -1); }
+
+ private:
+  int fd_;
+};
+
+Result<std::uint64_t> regular_size(int fd, const fs::path& path) {
+  struct stat info{};
+  if (::fstat(fd, &info) != 0) return system_error(path, "stat");
+  if (!S_ISREG(info.st_mode)) return fail(ErrorKind::kInvalid, "{}: not a regular file", path.string());
+  return static_cast<std::uint64_t>(info.st_size);
+}
+
+Status sync_folder(const fs::path& path) {
+  const fs::path folder = path.has_parent_path() ? path.parent_path() : fs::path(".");
+  const Descriptor fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (fd.get() < 0 || ::fsync(fd.get()) != 0) return system_error(folder, "sync");
+  return {};
+}
+
+// Unique per process and call, and recognisable to whoever cleans up after a crash.
+fs::path temporary_name(const fs::path& path) {
+  static std::atomic<unsigned> counter{0};
+  return path.string() + std::format(".{}.{}.tmp", ::getpid(), counter.fetch_add(1));
+}
+
+}  // namespace
+
+Result<std::shared_ptr<const MappedFile>> MappedFile::open(const fs::path& path) {
+  const Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (fd.get() < 0) return system_error(path, "open");
+  CELSLM_TRY(const std::uint64_t size, regular_size(fd.get(), path));
+  if (size == 0) return std::shared_ptr<const MappedFile>(new MappedFile(nullptr, 0));
+  void* data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd.get(), 0);
+  if (data == MAP_FAILED) return system_error(path, "map");
+  return std::shared_ptr<const MappedFile>(new MappedFile(static_cast<const std::byte*>(data), size));
+}
+
+MappedFile::~MappedFile() {
+  if (data_ != nullptr) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+Result<Bytes> read_file(const fs::path& path, std::uint64_t limit_bytes) {
+  const Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (fd.get() < 0) return system_error(path, "open");
+  CELSLM_TRY(const std::uint64_t size, regular_size(fd.get(), path));
+  if (size > limit_bytes) {
+    return fail(ErrorKind::kInvalid, "{}: {} bytes, more than the limit of {}", path.string(), size, limit_bytes);
+  }
+  Bytes out(size);
+  std::size_t done = 0;
+  while (done < out.size()) {
+    const ssize_t n = ::read(fd.get(), out.data() + done, out.size() - done);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return system_error(path, "read");
+    if (n == 0) break;
+    done += static_cast<std::size_t>(n);
+  }
+  out.resize(done);
+  return out;
+}
+
+Status write_file_atomically(const fs::path& path, ByteView data) {
+  CELSLM_TRY(const auto file, AtomicFile::create(path, data.size()));
+  CELSLM_CHECK_OK(file->write_at(0, data));
+  return file->commit();
+}
+
+AtomicFile::AtomicFile(int fd, fs::path temporary, fs::path path)
+    : fd_(fd), temporary_(std::move(temporary)), path_(std::move(path)) {}
+
+Result<std::unique_ptr<AtomicFile>> AtomicFile::create(const fs::path& path, std::uint64_t size_bytes) {
+  fs::path temporary = temporary_name(path);
+  Descriptor fd(::open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
+  if (fd.get() < 0) return system_error(temporary, "create");
+  // Reserving the space first turns "disk full" into an error here, before any work is done.
+  if (size_bytes > 0) {
+    if (const int code = ::posix_fallocate(fd.get(), 0, static_cast<off_t>(size_bytes)); code != 0) {
+      errno = code;
+      auto error = system_error(temporary, "reserve space");
+      ::unlink(temporary.c_str());
+      return error;
+    }
+  }
+  return std::unique_ptr<AtomicFile>(new AtomicFile(fd.release(), std::move(temporary), path));
+}
+
+AtomicFile::~AtomicFile() {
+  if (fd_ >= 0) ::close(fd_);
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+}
+
+Status AtomicFile::write_at(std::uint64_t offset, ByteView data) {
+  while (!data.empty()) {
+    const ssize_t n = ::pwrite(fd_, data.data(), data.size(), static_cast<off_t>(offset));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return system_error(temporary_, "write");
+    data = data.subspan(static_cast<std::size_t>(n));
+    offset += static_cast<std::uint64_t>(n);
+  }
+  return {};
+}
+
+Result<Bytes> AtomicFile::read_at(std::uint64_t offset, std::size_t n) const {
+  Bytes out(n);
+  std::size_t done = 0;
+  while (done < n) {
+    const ssize_t got = ::pread(fd_, out.data() + done, n - done, static_cast<off_t>(offset + done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return system_error(temporary_, "read");
+    if (got == 0) return fail(ErrorKind::kIo, "{}: ends at byte {}", temporary_.string(), offset + done);
+    done += static_cast<std::size_t>(got);
+  }
+  return out;
+}
+
+Status AtomicFile::commit() {
+  if (::fsync(fd_) != 0) return system_error(temporary_, "sync");
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) return system_error(path_, "rename into place");
+  temporary_.clear();
+  return sync_folder(path_);
+}
+
+}  // namespace celslm

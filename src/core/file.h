@@ -1,0 +1,59 @@
+// The file system as this project uses it: whole small files, read-only maps, and writes that are all or nothing.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "core/bytes.h"
+#include "core/result.h"
+
+namespace celslm {
+
+// A read-only memory map. The bytes live as long as the object; a file truncated by others while mapped raises SIGBUS on
+// access, so map only files that are never rewritten in place (models, packs). Thread-safe.
+class MappedFile {
+ public:
+  static Result<std::shared_ptr<const MappedFile>> open(const std::filesystem::path& path);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+
+  ByteView bytes() const { return {data_, size_}; }
+
+ private:
+  MappedFile(const std::byte* data, std::size_t size) : data_(data), size_(size) {}
+  const std::byte* data_;
+  std::size_t size_;
+};
+
+// Fails with kInvalid if the file is longer than limit_bytes.
+Result<Bytes> read_file(const std::filesystem::path& path, std::uint64_t limit_bytes);
+
+// Readers see the old file or the new one, never a part: temporary name in the same folder, fsync, rename, fsync of the
+// folder. On error nothing is left behind.
+Status write_file_atomically(const std::filesystem::path& path, ByteView data);
+
+// The same for a file written in pieces at any offset (a pack that arrives block by block). Until commit() nothing is
+// visible under `path`; the destructor without commit() removes the temporary file. write_at is thread-safe.
+class AtomicFile {
+ public:
+  static Result<std::unique_ptr<AtomicFile>> create(const std::filesystem::path& path, std::uint64_t size_bytes);
+  ~AtomicFile();
+  AtomicFile(const AtomicFile&) = delete;
+  AtomicFile& operator=(const AtomicFile&) = delete;
+
+  Status write_at(std::uint64_t offset, ByteView data);
+  Result<Bytes> read_at(std::uint64_t offset, std::size_t n) const;
+  Status commit();  // once, after the last write_at
+
+ private:
+  AtomicFile(int fd, std::filesystem::path temporary, std::filesystem::path path);
+  int fd_;
+  std::filesystem::path temporary_;
+  std::filesystem::path path_;
+};
+
+}  // namespace celslm
