@@ -1,0 +1,52 @@
+// How one block's values become bytes.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string_view>
+
+#include "core/bytes.h"
+#include "core/result.h"
+#include "model/kv_segment.h"
+
+namespace celslm {
+
+enum class CodecId : std::uint16_t { kF16 = 1, kBf16 = 2, kQ8 = 3 };
+
+enum class BlockKind : std::uint8_t { kKey = 0, kValue = 1 };
+
+struct BlockShape {
+  BlockKind kind = BlockKind::kKey;
+  int n_tokens = 0;
+  int n_kv_heads = 0;
+  int head_dim = 0;
+
+  std::size_t values() const { return static_cast<std::size_t>(n_tokens) * n_kv_heads * head_dim; }
+};
+
+// Stateless; thread-safe. The next codec is written by implementing this and adding it to the table in codec.cpp; the
+// conformance test then runs on it by itself.
+class Codec {
+ public:
+  virtual ~Codec() = default;
+  virtual CodecId id() const = 0;
+  virtual std::string_view name() const = 0;
+  // The resident type whose rounding this codec reproduces bit by bit, if any; approximate codecs have none.
+  virtual std::optional<KvType> exact_for() const = 0;
+  // Bytes of an encoded block. Every codec here has a fixed size per shape; entropy-coded ones give an upper bound and
+  // say so with fixed_size() == false.
+  virtual std::size_t encoded_bytes(const BlockShape& shape) const = 0;
+  virtual bool fixed_size() const { return true; }
+  // values: [n_tokens][n_kv_heads][head_dim]. kInvalid if any is NaN or infinite, or does not fit the codec's range.
+  virtual Result<Bytes> encode(const BlockShape& shape, std::span<const float> values) const = 0;
+  // kInvalid for bytes that are no block of this shape; `values` is then unspecified. Never reads outside `bytes`, never
+  // yields NaN or infinity.
+  virtual Status decode(const BlockShape& shape, ByteView bytes, std::span<float> values) const = 0;
+};
+
+Result<const Codec*> find_codec(CodecId id);
+Result<const Codec*> find_codec(std::string_view name);  // the error lists the names there are
+std::span<const Codec* const> all_codecs();
+
+}  // namespace celslm

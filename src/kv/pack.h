@@ -1,0 +1,104 @@
+// KV packs: one context's KV for one edge model, as a file that any byte-range server can serve.
+// docs/kv-pack-format.md is the specification; this header is its C++ face.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/bytes.h"
+#include "core/hash.h"
+#include "core/result.h"
+#include "kv/codec.h"
+#include "kv/signing.h"
+#include "model/config.h"
+
+namespace celslm {
+
+inline constexpr int kBlockTokens = 256;
+
+// Limits on what a header may say, checked before anything is allocated.
+inline constexpr std::uint32_t kMaxPackTokens = 1U << 20;       // a token count that would make us allocate gigabytes
+inline constexpr std::uint32_t kMaxPackLayers = 512;            // the same, per layer
+inline constexpr std::uint32_t kMaxPackKvWidth = 1U << 16;      // n_kv_heads * head_dim
+inline constexpr std::uint64_t kMaxHeaderBytes = 64ULL << 20;   // a header that never ends
+
+enum class Provenance : std::uint8_t { kNative = 0, kProxy = 1, kMapped = 2, kFused = 3 };
+const char* to_string(Provenance provenance);
+
+Hash256 context_id(const Hash256& tokenizer, std::span<const Token> tokens);
+
+// What a pack is of. Known before any block is computed; its hash names the pack.
+struct PackIdentity {
+  Hash256 context;
+  std::vector<Token> tokens;
+  ModelFingerprint model;
+  Provenance provenance = Provenance::kProxy;
+  Hash256 map;  // of the layer map; zero where none was used
+  CodecId codec = CodecId::kF16;
+
+  int n_tokens() const { return static_cast<int>(tokens.size()); }
+  int n_chunks() const { return (n_tokens() + kBlockTokens - 1) / kBlockTokens; }
+  int n_blocks() const { return static_cast<int>(model.n_layers) * 2 * n_chunks(); }
+  BlockShape shape(BlockKind kind, int chunk) const;
+  Hash256 id() const;
+
+  bool operator==(const PackIdentity&) const = default;
+  // The first field in which the two differ, with both values; empty if equal.
+  std::string difference(const PackIdentity& other) const;
+};
+
+// Blocks are numbered layer by layer, K before V, chunk by chunk.
+struct BlockRef {
+  int layer = 0;
+  BlockKind kind = BlockKind::kKey;
+  int chunk = 0;
+};
+int block_index(const PackIdentity& identity, const BlockRef& ref);
+BlockRef block_ref(const PackIdentity& identity, int index);
+
+struct BlockEntry {
+  std::uint64_t offset = 0;  // from the start of the block region
+  std::uint32_t bytes = 0;
+  Hash256 hash;
+};
+
+struct PackHeader {
+  PackIdentity identity;
+  std::vector<BlockEntry> blocks;  // n_blocks() of them
+  Signature signature{};
+
+  std::uint64_t block_region_bytes() const;
+};
+
+// The whole header as stored at the start of the file; signs it.
+Bytes encode_header(const PackIdentity& identity, std::span<const BlockEntry> blocks, const SigningKey& key);
+std::uint64_t header_bytes(const PackIdentity& identity);  // of encode_header's result
+
+// Parses and checks everything that can be checked without the blocks: sizes, order, overlap, ids, signature.
+// kInvalid names the field; kMismatch for a signature that is not `signer`'s.
+Result<PackHeader> parse_header(ByteView bytes, const PublicKey& signer);
+// How many bytes the header needs, from its first kHeaderPrefixBytes.
+inline constexpr std::size_t kHeaderPrefixBytes = 24;
+Result<std::uint64_t> peek_header_bytes(ByteView prefix);
+
+// A block announced while the pack is still being computed: its entry with a signature of its own over (pack id, index, entry).
+struct SignedEntry {
+  std::uint32_t index = 0;
+  BlockEntry entry;
+  Signature signature{};
+};
+inline constexpr std::size_t kSignedEntryBytes = 4 + 8 + 4 + 32 + 64;
+SignedEntry sign_entry(const Hash256& pack_id, std::uint32_t index, const BlockEntry& entry, const SigningKey& key);
+Bytes encode_entry(const SignedEntry& entry);
+Result<SignedEntry> parse_entry(ByteView bytes, const PackIdentity& identity, const PublicKey& signer);
+
+// The identity alone, signed: what a cloud sends first while it is still computing.
+Bytes encode_preamble(const PackIdentity& identity, const SigningKey& key);
+Result<PackIdentity> parse_preamble(ByteView bytes, const PublicKey& signer);
+
+// Checks a block's bytes against its entry and decodes them into [n_tokens][n_kv_heads][head_dim].
+Status decode_block(const PackIdentity& identity, const BlockRef& ref, const BlockEntry& entry, ByteView bytes,
+                    std::span<float> values);
+
+}  // namespace celslm

@@ -1,0 +1,72 @@
+// What a model is: its shape, its RoPE, and the identities that decide what fits together.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/hash.h"
+#include "core/result.h"
+
+namespace celslm {
+
+using Token = std::int32_t;
+
+enum class Architecture { kLlama, kQwen2, kQwen3 };
+const char* to_string(Architecture architecture);  // as in GGUF's general.architecture
+
+enum class RopeScaling { kNone, kLinear, kYarn };  // Llama-3 scaling comes as a tensor of frequency factors
+
+struct RopeConfig {
+  bool neox = false;  // pairs (i, i + n/2) rather than (2i, 2i + 1)
+  int dimensions = 0;
+  float base = 10000.0F;
+  RopeScaling scaling = RopeScaling::kNone;
+  float factor = 1.0F;
+  int original_context = 0;  // tokens; YaRN
+  float yarn_ext_factor = -1.0F;
+  float yarn_attn_factor = 1.0F;
+  float yarn_beta_fast = 32.0F;
+  float yarn_beta_slow = 1.0F;
+  bool has_frequency_factors = false;
+};
+
+// Constant after loading.
+struct ModelConfig {
+  std::string name;  // general.name, or the file's name
+  Architecture architecture = Architecture::kLlama;
+  int n_layers = 0;
+  int n_embd = 0;
+  int n_heads = 0;
+  int n_kv_heads = 0;
+  int head_dim = 0;  // of K and of V: models in which they differ are refused
+  int n_ff = 0;
+  int n_vocab = 0;
+  int n_ctx_train = 0;  // tokens
+  float rms_epsilon = 1e-5F;
+  RopeConfig rope;
+  bool tied_output = false;
+  bool qkv_bias = false;
+  bool qk_norm = false;
+
+  int kv_width() const { return n_kv_heads * head_dim; }  // values of K (or V) per token and layer
+};
+
+// Everything that must be equal for one node's KV to be another's. Compared field by field so that a refusal can name
+// the field that differs.
+struct ModelFingerprint {
+  std::string architecture;
+  std::uint32_t n_layers = 0;
+  std::uint32_t n_kv_heads = 0;
+  std::uint32_t head_dim = 0;
+  std::string rope;   // canonical text of RopeConfig
+  Hash256 weights;    // over every tensor's name, type, shape and bytes
+  Hash256 tokenizer;  // over every tokenizer.* key of the GGUF
+
+  bool operator==(const ModelFingerprint&) const = default;
+  Hash256 id() const;
+  // "n_layers (24 here, 28 there)"; empty if equal.
+  std::string difference(const ModelFingerprint& other) const;
+};
+
+}  // namespace celslm

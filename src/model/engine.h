@@ -1,0 +1,88 @@
+// Runs a model's layers over batches of tokens from many sequences.
+//
+// A pass is cut by layers, not by tokens: run_layers(first, last) takes hidden states in and gives them out, so shallow
+// layers can run while deeper KV is still on the wire, and a prefill can stop at any layer.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <stop_token>
+#include <vector>
+
+#include "core/result.h"
+#include "model/kv_segment.h"
+#include "model/model.h"
+
+namespace celslm {
+
+enum class AttentionPath {
+  kFused,  // our kernel, as a custom operator on the CPU
+  kPlain,  // ggml operators only: the reference, and the way for other backends
+};
+
+struct EngineOptions {
+  int n_threads = 0;  // 0: one per core this process may use
+  AttentionPath attention = AttentionPath::kFused;
+};
+
+// Consecutive new tokens of one sequence.
+struct SequenceChunk {
+  std::shared_ptr<const KvSegment> context;  // the frozen part before `own`, or null; rows [0, context->length()) are attended
+  std::shared_ptr<KvSegment> own;            // receives the new tokens' KV; its rows [0, own_length) are attended too
+  int own_length = 0;                        // rows of `own` before this chunk; the new rows follow, causally
+  int n_tokens = 0;
+  // context's layers [0, ready) only are needed by run_layers(.., last <= ready).
+};
+
+// Hidden states of a batch, [n_tokens][n_embd], the chunks' tokens one after the other.
+struct Hidden {
+  std::vector<float> values;
+  int n_tokens = 0;
+};
+
+// K before RoPE (rounded to the segment's type) and V of the batch's tokens in one layer, both [n_tokens][kv_width]
+// in f32. Called on the engine's calling thread, once per layer, in order. The views die with the call.
+using KvTap = std::function<void(int layer, std::span<const float> k, std::span<const float> v)>;
+
+// One engine is used by one thread at a time; several engines may share a Model. Scratch memory is kept and re-used.
+class Engine {
+ public:
+  static Result<std::unique_ptr<Engine>> create(std::shared_ptr<const Model> model, const EngineOptions& options = {});
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  const Model& model() const;
+
+  // kInvalid for a token outside the vocabulary.
+  Result<Hidden> embed(std::span<const Token> tokens);
+
+  // Layers [first, last) over the batch. `hidden` holds the chunks' tokens in order and is replaced by the output. Writes the
+  // new rows of each chunk's `own` in these layers; lengths are left alone: the caller calls own->set_length() once all
+  // layers have run. kInvalid for layers, shapes, types or capacities that do not fit (named).
+  Status run_layers(int first, int last, std::span<const SequenceChunk> batch, Hidden& hidden, const KvTap& tap = {});
+
+  // Logits of the given rows, [rows.size()][n_vocab].
+  Result<std::vector<float>> logits(const Hidden& hidden, std::span<const int> rows);
+
+  // All of the above for one batch: tokens in, logits of the last token of each chunk out, lengths advanced.
+  Result<std::vector<float>> forward(std::span<const Token> tokens, std::span<const SequenceChunk> batch);
+
+  // Fills layer `layer` of `segment` (capacity >= n_tokens) from K before RoPE and V, each [n_tokens][kv_width] f32, at rows
+  // [first_row, first_row + n_tokens): rounds, applies RoPE, rounds. Safe from any thread for distinct rows; no engine needed.
+  static Status import_rows(const Model& model, KvSegment& segment, int layer, int first_row, int n_tokens,
+                            std::span<const float> k, std::span<const float> v);
+
+  struct Impl;
+
+ private:
+  explicit Engine(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+// How many tokens one prefill step takes. Part of what makes two nodes compute the same bits: both use this.
+inline constexpr int kPrefillStep = 512;
+
+}  // namespace celslm

@@ -1,0 +1,75 @@
+// KV of consecutive positions of one sequence, for all layers of one model.
+//
+// A sequence is a list of segments: at most one frozen, shared segment that holds the context, then its own growing one.
+// Rounding: K is rounded to the segment's type before RoPE and again after, V once. A segment filled by local prefill and
+// one filled by import_layer() from a pack of the same exact codec therefore hold the same bits.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/result.h"
+#include "model/config.h"
+
+namespace celslm {
+
+enum class KvType : std::uint8_t { kF32, kF16, kBf16 };
+const char* to_string(KvType type);
+Result<KvType> kv_type_from(std::string_view name);  // "f32", "f16", "bf16"
+std::size_t bytes_per_value(KvType type);
+
+// Where one layer of a segment lies in memory. K is after RoPE.
+struct KvView {
+  KvType type = KvType::kF16;
+  const void* k = nullptr;   // [n_kv_heads][capacity][head_dim], head_dim fastest
+  const void* v = nullptr;   // the same layout
+  int capacity = 0;          // tokens; the stride of a head is capacity * head_dim values
+  int length = 0;            // tokens valid
+  int first_position = 0;    // position of token 0 in its sequence
+};
+
+// Threads: one writer at a time; any number of readers of layers that are ready or of rows below length(). Memory is host
+// memory, 64-byte aligned, zero until written, returned to the system on destruction.
+class KvSegment {
+ public:
+  // Fails with kOverloaded when the memory cannot be had, kInvalid when the sizes are not positive.
+  static Result<std::shared_ptr<KvSegment>> create(const ModelConfig& config, KvType type, int first_position, int capacity);
+  ~KvSegment();
+  KvSegment(const KvSegment&) = delete;
+  KvSegment& operator=(const KvSegment&) = delete;
+
+  KvType type() const { return type_; }
+  int first_position() const { return first_position_; }
+  int capacity() const { return capacity_; }
+  int n_layers() const { return n_layers_; }
+  std::size_t size_bytes() const;
+
+  // Tokens that every layer holds. The engine advances it when a batch has passed all layers; truncate() takes back
+  // (rejected or re-used suffixes).
+  int length() const { return length_.load(std::memory_order_acquire); }
+  void set_length(int tokens);  // 0 <= tokens <= capacity
+
+  KvView view(int layer) const;
+  // Writers' view of a layer; the engine's store operator and import use it.
+  void* k_data(int layer);
+  void* v_data(int layer);
+
+ private:
+  struct Memory;
+  KvSegment(const ModelConfig& config, KvType type, int first_position, int capacity, std::unique_ptr<Memory> memory);
+
+  const KvType type_;
+  const int first_position_;
+  const int capacity_;
+  const int n_layers_;
+  const int n_kv_heads_;
+  const int head_dim_;
+  std::unique_ptr<Memory> memory_;
+  std::atomic<int> length_{0};
+};
+
+}  // namespace celslm

@@ -1,0 +1,85 @@
+// An HTTP/1.1 server behind an interface of our own: handlers see bytes and names, never the library's types.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "core/bytes.h"
+#include "core/log.h"
+#include "core/result.h"
+
+namespace celslm {
+
+struct HttpRequest {
+  std::string method;
+  std::string path;                             // decoded, without the query
+  std::map<std::string, std::string> parameters;  // of the path pattern (":id") and the query; the path wins
+  std::map<std::string, std::string> headers;   // names in lower case
+  std::string body;
+  // True once the client has gone; cheap, callable from any thread while the handler or its stream runs.
+  std::function<bool()> disconnected;
+};
+
+// Writes pieces of a streamed body; false when the client has gone (stop then).
+using BodySink = std::function<bool(std::string_view piece)>;
+
+struct HttpResponse {
+  int status = 200;
+  std::string content_type = "application/json";
+  std::map<std::string, std::string> headers;
+  std::string body;
+  // If set, the body is produced by this call after the headers are sent (chunked, or with content_length if known).
+  // Returning false, or throwing, cuts the connection so that the client sees a broken body, not a short one.
+  std::function<bool(const BodySink&)> stream;
+  std::optional<std::uint64_t> content_length;
+};
+
+using HttpHandler = std::function<HttpResponse(const HttpRequest&)>;
+
+struct HttpServerOptions {
+  std::string host = "127.0.0.1";
+  int port = 0;                              // 0: any free one
+  std::size_t max_body_bytes = 8U << 20;     // a body that would fill memory
+  std::chrono::milliseconds read_timeout{10'000};   // a client that sends one byte a minute holds a thread no longer
+  std::chrono::milliseconds write_timeout{30'000};
+  int n_threads = 32;                        // connections served at once
+  std::string bearer_token;                  // if set, requests without it get 401 (paths in `open_paths` excepted)
+  std::vector<std::string> open_paths = {"/health"};
+  std::string tls_certificate_file;          // PEM; both or none
+  std::string tls_key_file;
+};
+
+// Routes are added before start(); handlers run on the server's threads, several at once.
+class HttpServer {
+ public:
+  static Result<std::unique_ptr<HttpServer>> create(const HttpServerOptions& options, Log log);
+  virtual ~HttpServer() = default;  // stops
+
+  // pattern: "/v1/packs/:context/:model"; ":name" matches one path segment.
+  virtual void route(std::string_view method, std::string_view pattern, HttpHandler handler) = 0;
+  // What errors look like; default: {"error":{"message":…}}.
+  virtual void on_error(std::function<HttpResponse(int status, std::string_view message)> make) = 0;
+
+  // Binds and serves on its own threads. kUnavailable "port N is in use" etc.
+  virtual Status start() = 0;
+  virtual int port() const = 0;
+  virtual std::string url() const = 0;  // "http://127.0.0.1:8080"
+  // Stops accepting, lets running handlers end for up to `grace`, then cuts them. Idempotent.
+  virtual void stop(std::chrono::milliseconds grace) = 0;
+};
+
+// The half-open byte range of a "Range: bytes=a-b" header over a body of `size` bytes; nullopt when absent; kInvalid when
+// malformed or outside (answer 416).
+struct ByteRange {
+  std::uint64_t first = 0;
+  std::uint64_t end = 0;
+};
+Result<std::optional<ByteRange>> parse_range(std::string_view header, std::uint64_t size);
+
+}  // namespace celslm
