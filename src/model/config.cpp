@@ -1,0 +1,54 @@
+#include "model/config.h"
+
+#include <format>
+#include <span>
+#include <string_view>
+
+namespace celslm {
+namespace {
+
+// Changes when the meaning of a field changes, so that old and new identities never meet by accident.
+constexpr std::string_view kFingerprintDomain = "celslm.model.v1";
+
+template <typename T>
+std::string differing(const char* field, const T& here, const T& there) {
+  return std::format("{} ({} here, {} there)", field, here, there);
+}
+
+std::string differing(const char* field, const Hash256& here, const Hash256& there) {
+  return differing(field, here.hex(), there.hex());
+}
+
+}  // namespace
+
+const char* to_string(Architecture architecture) {
+  switch (architecture) {
+    case Architecture::kLlama: return "llama";
+    case Architecture::kQwen2: return "qwen2";
+    case Architecture::kQwen3: return "qwen3";
+  }
+  return "unknown";
+}
+
+Hash256 ModelFingerprint::id() const {
+  Hasher hasher;
+  hasher.update_field(kFingerprintDomain).update_field(architecture);
+  hasher.update_u64(n_layers).update_u64(n_kv_heads).update_u64(head_dim).update_field(rope);
+  hasher.update(std::as_bytes(std::span(weights.bytes))).update(std::as_bytes(std::span(tokenizer.bytes)));
+  return hasher.finish();
+}
+
+// From the coarse to the fine: two different models usually differ in several fields, and the first one named should be
+// the one that a person recognises. The tokenizer comes before the weights, which differ in any two models.
+std::string ModelFingerprint::difference(const ModelFingerprint& other) const {
+  if (architecture != other.architecture) return differing("architecture", architecture, other.architecture);
+  if (n_layers != other.n_layers) return differing("n_layers", n_layers, other.n_layers);
+  if (n_kv_heads != other.n_kv_heads) return differing("n_kv_heads", n_kv_heads, other.n_kv_heads);
+  if (head_dim != other.head_dim) return differing("head_dim", head_dim, other.head_dim);
+  if (rope != other.rope) return differing("rope", rope, other.rope);
+  if (tokenizer != other.tokenizer) return differing("tokenizer", tokenizer, other.tokenizer);
+  if (weights != other.weights) return differing("weights", weights, other.weights);
+  return {};
+}
+
+}  // namespace celslm
