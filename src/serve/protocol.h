@@ -1,0 +1,57 @@
+// What cloud and edge agree on: paths, JSON shapes, limits. docs/http-protocol.md is the specification.
+#pragma once
+
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/hash.h"
+#include "core/result.h"
+#include "kv/codec.h"
+#include "model/config.h"
+#include "net/http_server.h"
+
+namespace celslm {
+
+inline constexpr std::size_t kMaxContextBytes = 4U << 20;   // a registered text that would keep every cloud busy for hours
+inline constexpr std::size_t kMaxContexts = 100'000;        // a list that never ends
+inline constexpr std::size_t kMaxHostedModels = 256;        // the same
+inline constexpr std::size_t kMaxListBytes = 32U << 20;     // of a JSON answer from a cloud
+
+using ContextHandle = Hash256;
+ContextHandle context_handle(std::string_view text);
+
+struct ContextInfo {
+  ContextHandle handle;
+  std::string name;
+  std::uint64_t bytes = 0;
+};
+
+struct HostedModel {
+  std::string name;
+  int n_ctx = 0;
+  ModelFingerprint fingerprint;
+};
+
+// "/v1/packs/<handle>/<model id>/<codec>/<part>"
+std::string pack_path(const ContextHandle& handle, const Hash256& model, std::string_view codec, std::string_view part);
+
+nlohmann::json to_json(const ContextInfo& info);
+nlohmann::json to_json(const HostedModel& model);
+// kInvalid naming the field for anything that has not the documented shape.
+Result<ContextInfo> context_info_from(const nlohmann::json& json);
+Result<HostedModel> hosted_model_from(const nlohmann::json& json);
+
+// Parses JSON from a peer: kInvalid for malformed text, text deeper than 64 levels, or no object.
+Result<nlohmann::json> parse_object(std::string_view text);
+
+// {"error":{"code","message"}} with a status chosen by `kind`; or with the status given.
+HttpResponse error_response(int status, std::string_view code, std::string_view message);
+HttpResponse error_response(const Error& error);
+HttpResponse json_response(const nlohmann::json& body, int status = 200);
+// The message of such an error, or the body's beginning, for people.
+std::string error_message(ByteView body);
+
+}  // namespace celslm
