@@ -41,7 +41,8 @@ struct AttentionScratch {
 };
 
 // Thread `ith` of `nth` computes its share; the threads together write every element of out. Each runs without waiting for
-// another, needs its own scratch, and the result does not depend on nth beyond rounding. No allocation after the first call of a size.
+// another, needs its own scratch, and the result does not depend on nth beyond rounding. No allocation after the first call
+// of a size.
 void attention(const AttentionArgs& args, int ith, int nth, AttentionScratch& scratch);
 
 // The same in plain loops and double sums: what the tests compare with.

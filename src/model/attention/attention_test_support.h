@@ -1,0 +1,152 @@
+// Random attention problems with known shapes, for the tests and the benchmark of the kernel.
+#pragma once
+
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include "hwy/base.h"
+#include "model/attention/attention.h"
+
+namespace celslm::attention_test {
+
+// Owns one segment's K and V. Rows at and above `length` hold NaN: a kernel that lets one in shows it.
+class Store {
+ public:
+  Store(KvType type, int n_kv_heads, int head_dim, int length, int capacity, std::mt19937& random)
+      : type_(type),
+        length_(length),
+        capacity_(capacity),
+        k_(fill(n_kv_heads, head_dim, random)),
+        v_(fill(n_kv_heads, head_dim, random)) {}
+
+  KvView view() const { return {.type = type_, .k = k_.data(), .v = v_.data(), .capacity = capacity_, .length = length_}; }
+
+ private:
+  std::vector<std::byte> fill(int n_kv_heads, int head_dim, std::mt19937& random) const {
+    std::normal_distribution<float> normal;
+    std::vector<std::byte> out;
+    for (int head = 0; head < n_kv_heads; ++head) {
+      for (int token = 0; token < capacity_; ++token) {
+        for (int d = 0; d < head_dim; ++d) {
+          append(out, token < length_ ? normal(random) : std::numeric_limits<float>::quiet_NaN());
+        }
+      }
+    }
+    return out;
+  }
+
+  void append(std::vector<std::byte>& out, float value) const {
+    const auto put = [&out](const auto& v) {
+      const auto* raw = reinterpret_cast<const std::byte*>(&v);
+      out.insert(out.end(), raw, raw + sizeof v);
+    };
+    switch (type_) {
+      case KvType::kF16: return put(hwy::F16FromF32(value));
+      case KvType::kBf16: return put(hwy::BF16FromF32(value));
+      case KvType::kF32: return put(value);
+    }
+  }
+
+  KvType type_;
+  int length_;
+  int capacity_;
+  std::vector<std::byte> k_;
+  std::vector<std::byte> v_;
+};
+
+struct Shape {
+  int n_heads = 1;
+  int n_kv_heads = 1;
+  int head_dim = 64;
+  KvType type = KvType::kF16;
+};
+
+// A batch with its queries, segments, groups and room for the answer.
+class Problem {
+ public:
+  Problem(Shape shape, int n_rows, unsigned seed, float q_size = 1.0F) : shape_(shape), n_rows_(n_rows), random_(seed) {
+    std::normal_distribution<float> normal(0.0F, q_size);
+    q_.resize(values());
+    for (float& q : q_) q = normal(random_);
+    out_.assign(values(), std::numeric_limits<float>::quiet_NaN());
+  }
+
+  std::shared_ptr<const Store> store(int length, int capacity) {
+    stores_.push_back(
+        std::make_shared<const Store>(shape_.type, shape_.n_kv_heads, shape_.head_dim, length, capacity, random_));
+    return stores_.back();
+  }
+
+  // Rows [first_row, first_row + n_rows) see all of a context.
+  Problem& context(const Store& store, int first_row, int n_rows) {
+    groups_.push_back({.kv = store.view(), .first_row = first_row, .n_rows = n_rows, .visible = store.view().length});
+    return *this;
+  }
+  // Rows are the last n_rows tokens of a sequence of `length` own tokens.
+  Problem& own(int length, int capacity, int first_row, int n_rows) {
+    const auto kv = store(length, capacity);
+    groups_.push_back(
+        {.kv = kv->view(), .first_row = first_row, .n_rows = n_rows, .visible = length - n_rows + 1, .causal = 1});
+    return *this;
+  }
+  Problem& group(const AttentionGroup& group) {
+    groups_.push_back(group);
+    return *this;
+  }
+
+  AttentionArgs args() { return args(out_.data()); }
+  AttentionArgs args(float* out) const {
+    return {.q = q_.data(),
+            .out = out,
+            .n_rows = n_rows_,
+            .n_heads = shape_.n_heads,
+            .n_kv_heads = shape_.n_kv_heads,
+            .head_dim = shape_.head_dim,
+            .scale = 1.0F / std::sqrt(static_cast<float>(shape_.head_dim)),
+            .groups = groups_};
+  }
+
+  std::size_t values() const { return static_cast<std::size_t>(n_rows_) * row_values(); }
+  std::size_t row_values() const { return static_cast<std::size_t>(shape_.n_heads) * shape_.head_dim; }
+  const std::vector<float>& q() const { return q_; }
+  const std::vector<AttentionGroup>& groups() const { return groups_; }
+
+  // Runs all shares one after the other; the answer in a vector of its own.
+  std::vector<float> run(int nth = 1) const {
+    std::vector<float> out(values(), std::numeric_limits<float>::quiet_NaN());
+    AttentionScratch scratch;
+    for (int ith = 0; ith < nth; ++ith) attention(args(out.data()), ith, nth, scratch);
+    return out;
+  }
+  std::vector<float> reference() const {
+    std::vector<float> out(values());
+    attention_reference(args(out.data()));
+    return out;
+  }
+
+ private:
+  Shape shape_;
+  int n_rows_;
+  std::mt19937 random_;
+  std::vector<float> q_;
+  std::vector<float> out_;
+  std::vector<std::shared_ptr<const Store>> stores_;
+  std::vector<AttentionGroup> groups_;
+};
+
+inline float largest_difference(const std::vector<float>& a, const std::vector<float>& b) {
+  float largest = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    const float difference = std::abs(a[i] - b[i]);
+    if (!(difference <= largest)) largest = difference;  // a NaN is a difference too
+    if (std::isnan(difference)) return std::numeric_limits<float>::infinity();
+  }
+  return largest;
+}
+
+}  // namespace celslm::attention_test
