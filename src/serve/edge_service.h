@@ -1,0 +1,108 @@
+// An edge: the OpenAI API over a small model on this box, reading shared contexts from KV that a cloud computed.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "core/clock.h"
+#include "core/log.h"
+#include "core/result.h"
+#include "model/model.h"
+#include "net/http_server.h"
+#include "serve/batch_loop.h"
+#include "serve/context_loader.h"
+#include "serve/openai.h"
+#include "serve/resident_context.h"
+
+namespace celslm {
+
+struct EdgeOptions {
+  std::string model_name;                                // as clients name it; empty: the model's own
+  std::string codec = "f16";                             // of packs asked for
+  KvType kv_type = KvType::kF16;                         // of KV that is no pack's; with an exact codec, the codec's
+  std::uint64_t context_budget_bytes = 4ULL << 30;       // of contexts in memory
+  std::chrono::milliseconds refresh{2'000};              // how often the cloud's list of contexts is read
+  int n_connections = 4;
+  BatchOptions batch;
+};
+
+// What an edge is made of; the owner keeps the clock alive.
+struct EdgeParts {
+  std::shared_ptr<const Model> model;
+  std::unique_ptr<Engine> engine;
+  std::shared_ptr<CloudClient> cloud;  // may be null
+  std::shared_ptr<PackStore> store;    // may be null
+  const Clock* clock = nullptr;
+  Log log;
+};
+
+// Thread-safe; serves until destroyed. Add its routes to a server before that starts, stop the server first.
+class EdgeService {
+ public:
+  static Result<std::unique_ptr<EdgeService>> create(EdgeParts parts, const EdgeOptions& options);
+  ~EdgeService();
+
+  void add_routes(HttpServer& server);
+  // Refuses new requests and lets those under way finish for up to `grace`.
+  void drain(std::chrono::milliseconds grace);
+
+  // For tests and programs that need no socket.
+  HttpResponse chat_completions(const HttpRequest& request);
+  HttpResponse completions(const HttpRequest& request);
+  HttpResponse models() const;
+  HttpResponse metrics() const;
+  // Reads the cloud's list of contexts now.
+  Status refresh_contexts();
+
+ private:
+  // A request made ready for the loop, and what its answer needs.
+  struct Prepared {
+    CompletionRequest request;
+    GenerationRequest generation;
+    std::string echo;
+  };
+
+  EdgeService(EdgeParts parts, const EdgeOptions& options, KvType context_type);
+  HttpResponse complete(Result<CompletionRequest> request, const HttpRequest& http);
+  HttpResponse answer_whole(const CompletionRequest& request, const std::string& echo, Generation& generation, const HttpRequest& http);
+  HttpResponse answer_stream(CompletionRequest request, std::string echo, std::shared_ptr<Generation> generation, const HttpRequest& http);
+  HttpResponse put_context(const HttpRequest& request);
+  HttpResponse list_contexts() const;
+
+  Result<Prepared> prepare(CompletionRequest request);
+  Result<std::vector<Token>> prompt_tokens(const CompletionRequest& request, bool with_bos) const;
+  // The registered text that this request starts with, if any: named by it, or its system message.
+  Result<std::optional<std::string>> shared_text(const CompletionRequest& request);
+  Result<std::string> text_of(const ContextHandle& handle);
+  Result<std::shared_ptr<ResidentContext>> resident(const std::string& text, bool* was_complete);
+  bool is_registered(const ContextHandle& handle) const;
+  std::string cloud_trouble_now() const;
+  CompletionWriter writer(const CompletionRequest& request);
+  void refresh_loop(std::stop_token stop);
+
+  const EdgeParts parts_;
+  const EdgeOptions options_;
+  const KvType context_type_;
+  const std::string name_;
+  std::atomic<std::uint64_t> request_counter_{0};
+  ContextTable table_;
+
+  mutable std::mutex mutex_;
+  std::condition_variable_any refresh_wake_;
+  std::unordered_map<ContextHandle, ContextInfo> registered_;  // protected by mutex_
+  std::unordered_map<ContextHandle, std::string> texts_;       // protected by mutex_; of contexts asked for by handle
+  std::string cloud_trouble_;                                  // protected by mutex_; empty while the cloud answers
+
+  // Destroyed first, in this order: threads that use what is above.
+  std::unique_ptr<BatchLoop> loop_;
+  std::unique_ptr<ContextLoader> loader_;
+  std::jthread refresher_;
+};
+
+}  // namespace celslm
