@@ -1,0 +1,127 @@
+// A network without sockets: a server whose handlers are called in place, and a client that calls them. Faults go in between.
+#pragma once
+
+#include <algorithm>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "net/http_client.h"
+#include "net/http_server.h"
+
+namespace celslm::testing_support {
+
+class LocalServer final : public HttpServer {
+ public:
+  void route(std::string_view method, std::string_view pattern, HttpHandler handler) override {
+    routes_.push_back({std::string(method), segments(pattern), std::move(handler)});
+  }
+  void on_error(std::function<HttpResponse(int, std::string_view)> make) override { make_error_ = std::move(make); }
+  Status start() override { return {}; }
+  int port() const override { return 1; }
+  std::string url() const override { return "local://cloud"; }
+  void stop(std::chrono::milliseconds) override {}
+
+  HttpResponse handle(HttpRequest request) const {
+    const auto path = segments(request.path);
+    for (const Route& route : routes_) {
+      if (route.method == request.method && matches(route.pattern, path, request.parameters)) return route.handler(request);
+    }
+    return make_error_ ? make_error_(404, "no such path") : HttpResponse{.status = 404};
+  }
+
+ private:
+  struct Route {
+    std::string method;
+    std::vector<std::string> pattern;
+    HttpHandler handler;
+  };
+
+  static std::vector<std::string> segments(std::string_view path) {
+    std::vector<std::string> out;
+    while (!path.empty()) {
+      path.remove_prefix(1);
+      const auto end = std::min(path.find('/'), path.size());
+      out.emplace_back(path.substr(0, end));
+      path.remove_prefix(end);
+    }
+    return out;
+  }
+
+  static bool matches(const std::vector<std::string>& pattern, const std::vector<std::string>& path,
+                      std::map<std::string, std::string>& parameters) {
+    if (pattern.size() != path.size()) return false;
+    for (std::size_t i = 0; i < path.size(); ++i) {
+      if (pattern[i].starts_with(':')) {
+        parameters[pattern[i].substr(1)] = path[i];
+      } else if (pattern[i] != path[i]) {
+        return false;
+      }
+    }
+    return true;
+  }
+
+  std::vector<Route> routes_;
+  std::function<HttpResponse(int, std::string_view)> make_error_;
+};
+
+// What the client's owner may do to a call's answer, or instead of the call. Thread-safe if `fault` is.
+using Fault = std::function<Result<HttpAnswer>(const HttpCall& call, const std::function<Result<HttpAnswer>()>& go_on)>;
+
+class LocalClient final : public HttpClient {
+ public:
+  explicit LocalClient(const LocalServer& server, Fault fault = {}) : server_(server), fault_(std::move(fault)) {}
+
+  Result<HttpAnswer> call(const HttpCall& call) override {
+    {
+      const std::scoped_lock lock(mutex_);
+      sent_ += call.method + " " + call.path + "\n" + call.body + "\n";
+    }
+    const auto go_on = [&] { return deliver(call); };
+    return fault_ ? fault_(call, go_on) : go_on();
+  }
+  std::string base_url() const override { return "local://cloud"; }
+
+  // Everything that ever went to the server.
+  std::string sent() const {
+    const std::scoped_lock lock(mutex_);
+    return sent_;
+  }
+
+ private:
+  Result<HttpAnswer> deliver(const HttpCall& call) const {
+    HttpRequest request{.method = call.method, .path = call.path, .body = call.body, .disconnected = [] { return false; }};
+    if (const auto query = call.path.find('?'); query != std::string::npos) {
+      const std::string pair = call.path.substr(query + 1);
+      request.path = call.path.substr(0, query);
+      request.parameters[pair.substr(0, pair.find('='))] = pair.substr(pair.find('=') + 1);
+    }
+    if (call.range) request.headers["range"] = std::format("bytes={}-{}", call.range->first, call.range->end - 1);
+    HttpResponse response = server_.handle(request);
+    HttpAnswer answer{.status = response.status, .headers = response.headers};
+    bool whole = true;
+    const auto take = [&](std::string_view piece) {
+      answer.bytes_received += piece.size();
+      if (call.sink && response.status / 100 == 2) return call.sink(as_bytes(piece));
+      answer.body.insert(answer.body.end(), as_bytes(piece).begin(), as_bytes(piece).end());
+      return true;
+    };
+    if (response.stream) {
+      whole = response.stream(take);
+    } else {
+      whole = take(response.body);
+    }
+    if (!whole) return fail(ErrorKind::kUnavailable, "local://cloud{}: the connection broke", call.path);
+    return answer;
+  }
+
+  const LocalServer& server_;
+  const Fault fault_;
+  mutable std::mutex mutex_;
+  std::string sent_;  // protected by mutex_
+};
+
+}  // namespace celslm::testing_support
