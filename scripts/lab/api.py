@@ -1,0 +1,78 @@
+"""A small client of the edge's and the cloud's HTTP API."""
+import http.client
+import json
+import time
+import urllib.parse
+
+
+class ApiError(Exception):
+    def __init__(self, status, body):
+        super().__init__(f"HTTP {status}: {body[:300]}")
+        self.status = status
+        self.body = body
+
+
+def request(method, url, body=None, timeout_s=600):
+    """The parsed JSON answer; raises ApiError for any status but 2xx."""
+    parts = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
+    try:
+        data = None if body is None else json.dumps(body)
+        path = parts.path + (f"?{parts.query}" if parts.query else "")
+        connection.request(method, path, data, {"Content-Type": "application/json"} if data else {})
+        answer = connection.getresponse()
+        text = answer.read().decode(errors="replace")
+        if answer.status // 100 != 2:
+            raise ApiError(answer.status, text)
+        return json.loads(text) if text.startswith(("{", "[")) else text
+    finally:
+        connection.close()
+
+
+def chat(url, messages, **fields):
+    return request("POST", f"{url}/v1/chat/completions", {"messages": messages, **fields})
+
+
+class Streamed:
+    """What came of one streamed chat: text, when each piece came (seconds after the call), the last chunk's extension."""
+
+    def __init__(self):
+        self.text = ""
+        self.times_s = []
+        self.x_celslm = None
+        self.finish_reason = None
+        self.usage = None
+
+    @property
+    def first_token_s(self):
+        return self.times_s[0] if self.times_s else None
+
+
+def stream_chat(url, messages, timeout_s=600, **fields):
+    parts = urllib.parse.urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
+    out = Streamed()
+    start = time.monotonic()
+    try:
+        body = {"messages": messages, "stream": True, **fields}
+        connection.request("POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        if answer.status != 200:
+            raise ApiError(answer.status, answer.read().decode(errors="replace"))
+        for raw in answer:
+            line = raw.decode().strip()
+            if not line.startswith("data: ") or line == "data: [DONE]":
+                continue
+            chunk = json.loads(line[6:])
+            if "error" in chunk:
+                raise ApiError(500, line)
+            out.usage = chunk.get("usage") or out.usage
+            out.x_celslm = chunk.get("x_celslm") or out.x_celslm
+            for choice in chunk.get("choices", []):
+                out.finish_reason = choice.get("finish_reason") or out.finish_reason
+                if piece := choice.get("delta", {}).get("content"):
+                    out.times_s.append(time.monotonic() - start)
+                    out.text += piece
+    finally:
+        connection.close()
+    return out
