@@ -140,7 +140,7 @@ void BlockQueue::announce(const BlockEntry& entry) {
 
 void BlockQueue::close(std::optional<Error> error) {
   const std::scoped_lock lock(mutex_);
-  if (!closed_ || !error_) error_ = std::move(error);
+  if (!error_) error_ = std::move(error);
   closed_ = true;
   more_.notify_all();
 }
