@@ -1,0 +1,46 @@
+"""The models that demo, benchmarks and tests run on."""
+import json
+import pathlib
+import random
+import subprocess
+
+from .programs import ROOT
+from .progress import Progress
+
+CACHE = ROOT / "build" / "bench-models"
+
+
+def demo_model(size):
+    """A trained model of the demo family: 'small' or 'large'."""
+    return ROOT / "models" / f"celslm-demo-{size}-f16.gguf"
+
+
+def demo_worlds():
+    """Held-out worlds: [{"context", "questions": [{"question", "answer", "steps"}]}]."""
+    worlds = []
+    for path in sorted((ROOT / "models" / "worlds").glob("*.json")):
+        worlds += json.loads(path.read_text(encoding="utf-8"))["worlds"]
+    return worlds
+
+
+def random_model(shape, quantization):
+    """A random-weight GGUF of a real shape (speed only), made once and kept."""
+    path = CACHE / f"{shape}-random-{quantization.lower()}.gguf"
+    if path.exists():
+        return path
+    CACHE.mkdir(parents=True, exist_ok=True)
+    plain = CACHE / f"{shape}-random-f16.gguf"
+    part = path.with_suffix(".part")
+    with Progress(f"making a random-weight model in the shape of {shape} ({quantization}), once"):
+        subprocess.run(["python3", ROOT / "tools" / "random_gguf.py", shape, plain], check=True, capture_output=True)
+        subprocess.run(["llama-quantize", plain, part, quantization], check=True, capture_output=True)
+        plain.unlink()
+        part.rename(path)
+    return path
+
+
+def random_text(n_tokens, seed=1):
+    """ASCII text of about n_tokens tokens for the byte-level vocabulary of the random models."""
+    template_tokens = 12
+    letters = random.Random(seed)
+    return "".join(letters.choice("abcdfgijklmnopqrstuvwxyz ") for _ in range(max(1, n_tokens - template_tokens)))
