@@ -61,6 +61,7 @@ Result<std::unique_ptr<EdgeService>> EdgeService::create(EdgeParts parts, const 
   auto engine = std::move(parts.engine);
   std::unique_ptr<EdgeService> edge(new EdgeService(std::move(parts), options, codec->exact_for().value_or(options.kv_type)));
   const EdgeParts& p = edge->parts_;
+  edge->register_own_contexts();
   edge->loop_ = std::make_unique<BatchLoop>(std::move(engine), *p.clock, options.batch, p.log);
   edge->loader_ = std::make_unique<ContextLoader>(
       p.model, p.cloud, p.store, *p.clock, LoaderOptions{.codec = options.codec, .n_connections = options.n_connections}, p.log);
@@ -114,7 +115,16 @@ Status EdgeService::refresh_contexts() {
   cloud_trouble_.clear();
   registered_.clear();
   for (ContextInfo& info : *contexts) registered_.emplace(info.handle, std::move(info));
+  register_own_contexts();
   return {};
+}
+
+void EdgeService::register_own_contexts() {
+  for (const std::string& text : options_.contexts) {
+    const ContextHandle handle = context_handle(text);
+    registered_.try_emplace(handle, ContextInfo{.handle = handle, .bytes = text.size()});
+    texts_[handle] = text;
+  }
 }
 
 bool EdgeService::is_registered(const ContextHandle& handle) const {

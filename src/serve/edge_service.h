@@ -8,7 +8,6 @@
 #include <string>
 #include <thread>
 #include <unordered_map>
-#include <unordered_set>
 
 #include "core/clock.h"
 #include "core/log.h"
@@ -29,6 +28,7 @@ struct EdgeOptions {
   std::uint64_t context_budget_bytes = 4ULL << 30;       // of contexts in memory
   std::chrono::milliseconds refresh{2'000};              // how often the cloud's list of contexts is read
   int n_connections = 4;
+  std::vector<std::string> contexts;                     // texts shared by this edge's own users: contexts without any cloud
   BatchOptions batch;
 };
 
@@ -85,6 +85,7 @@ class EdgeService {
   std::string cloud_trouble_now() const;
   CompletionWriter writer(const CompletionRequest& request);
   void refresh_loop(std::stop_token stop);
+  void register_own_contexts();  // with mutex_ held
 
   const EdgeParts parts_;
   const EdgeOptions options_;
