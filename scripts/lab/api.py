@@ -38,6 +38,7 @@ class Streamed:
 
     def __init__(self):
         self.text = ""
+        self.first_event_s = None  # the first chunk that carries a token, whether or not it is text yet
         self.times_s = []
         self.x_celslm = None
         self.finish_reason = None
@@ -70,6 +71,9 @@ def stream_chat(url, messages, timeout_s=600, **fields):
             out.x_celslm = chunk.get("x_celslm") or out.x_celslm
             for choice in chunk.get("choices", []):
                 out.finish_reason = choice.get("finish_reason") or out.finish_reason
+                has_token = choice.get("logprobs") or choice.get("delta", {}).get("content") or choice.get("finish_reason")
+                if has_token and out.first_event_s is None:
+                    out.first_event_s = time.monotonic() - start
                 if piece := choice.get("delta", {}).get("content"):
                     out.times_s.append(time.monotonic() - start)
                     out.text += piece
