@@ -22,16 +22,16 @@ struct HttpCall {
   std::map<std::string, std::string> headers;
   std::string body;
   std::string content_type = "application/json";
-  std::optional<ByteRange> range;                   // sent as Range; the answer must then be 206 and exactly this long
-  std::size_t max_body_bytes = 64U << 20;           // a peer that never stops sending
-  std::chrono::milliseconds timeout{30'000};        // for the whole call; 0: none
+  std::optional<ByteRange> range;             // sent as Range; the answer must then be 206 and exactly this long
+  std::size_t max_body_bytes = 64U << 20;     // a peer that never stops sending
+  std::chrono::milliseconds timeout{30'000};  // for the whole call; 0: none
   std::chrono::milliseconds connect_timeout{3'000};
   // Less than this for this long counts as dead. 0 bytes/s turns it off.
   std::uint32_t stall_bytes_per_s = 1;
   std::chrono::milliseconds stall_timeout{5'000};
   // If set, body pieces of a 2xx answer go here as they arrive and HttpAnswer::body stays empty; false cancels.
   std::function<bool(ByteView piece)> sink;
-  std::stop_token stop;                             // cancels promptly
+  std::stop_token stop;  // cancels promptly
 };
 
 struct HttpAnswer {
@@ -55,7 +55,7 @@ class HttpClient {
 struct HttpClientOptions {
   std::string base_url;  // "http://host:port" or "https://…"
   std::string bearer_token;
-  std::string ca_file;   // for https; empty: the system's
+  std::string ca_file;  // for https; empty: the system's
 };
 
 Result<std::unique_ptr<HttpClient>> make_http_client(const HttpClientOptions& options);

@@ -18,9 +18,9 @@ namespace celslm {
 
 struct HttpRequest {
   std::string method;
-  std::string path;                             // decoded, without the query
+  std::string path;                               // decoded, without the query
   std::map<std::string, std::string> parameters;  // of the path pattern (":id") and the query; the path wins
-  std::map<std::string, std::string> headers;   // names in lower case
+  std::map<std::string, std::string> headers;     // names in lower case
   std::string body;
   // True once the client has gone; cheap, callable from any thread while the handler or its stream runs.
   std::function<bool()> disconnected;
@@ -44,20 +44,29 @@ using HttpHandler = std::function<HttpResponse(const HttpRequest&)>;
 
 struct HttpServerOptions {
   std::string host = "127.0.0.1";
-  int port = 0;                              // 0: any free one
-  std::size_t max_body_bytes = 8U << 20;     // a body that would fill memory
-  std::chrono::milliseconds read_timeout{10'000};   // a client that sends one byte a minute holds a thread no longer
+  int port = 0;                                    // 0: any free one
+  std::size_t max_body_bytes = 8U << 20;           // a body that would fill memory
+  std::chrono::milliseconds read_timeout{10'000};  // a client that sends one byte a minute holds a thread no longer
   std::chrono::milliseconds write_timeout{30'000};
-  int n_threads = 32;                        // connections served at once
-  std::string bearer_token;                  // if set, requests without it get 401 (paths in `open_paths` excepted)
+  // Handlers that run at once; a long stream holds one all its life. So: the longest queue of streams the machine is meant
+  // to carry, plus the short requests beside them. Beyond it requests get 503 at once, except those of `open_paths`:
+  // a few threads are kept for them, so that /health answers under full load. An idle thread costs some 50 KB.
+  int n_threads = 32;
+  // If set, requests without it get 401 (paths in `open_paths` excepted). Letters, digits and -._~+/= (RFC 6750).
+  std::string bearer_token;
   std::vector<std::string> open_paths = {"/health"};
-  std::string tls_certificate_file;          // PEM; both or none
+  std::string tls_certificate_file;  // PEM; both or none
   std::string tls_key_file;
 };
 
-// Routes are added before start(); handlers run on the server's threads, several at once.
+// "localhost", 127.0.0.0/8, ::1: what may listen without TLS. Other names are not looked up, and not loopback.
+bool is_loopback(std::string_view host);
+
+// Routes are added before start(); handlers run on the server's threads, several at once. The request a handler is given
+// lives until its stream has ended. A handler that throws answers 500.
 class HttpServer {
  public:
+  // kInvalid for options that make no sense, or a certificate that cannot be used (named).
   static Result<std::unique_ptr<HttpServer>> create(const HttpServerOptions& options, Log log);
   virtual ~HttpServer() = default;  // stops
 
@@ -70,7 +79,8 @@ class HttpServer {
   virtual Status start() = 0;
   virtual int port() const = 0;
   virtual std::string url() const = 0;  // "http://127.0.0.1:8080"
-  // Stops accepting, lets running handlers end for up to `grace`, then cuts them. Idempotent.
+  // Stops accepting, lets running handlers and their streams end for up to `grace`, then cuts their connections (their
+  // `disconnected` turns true, their sinks false) and waits for them. Idempotent; not from a handler.
   virtual void stop(std::chrono::milliseconds grace) = 0;
 };
 

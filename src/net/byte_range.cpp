@@ -1,0 +1,52 @@
+// "Range: bytes=…" headers.
+#include <algorithm>
+#include <charconv>
+
+#include "net/http_server.h"
+
+namespace celslm {
+namespace {
+
+// Digits only (from_chars on an unsigned type takes no sign), up to 2^64 - 1.
+std::optional<std::uint64_t> parse_number(std::string_view text) {
+  std::uint64_t value = 0;
+  const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (code != std::errc() || end != text.data() + text.size()) return std::nullopt;
+  return value;
+}
+
+std::string_view trim(std::string_view text) {
+  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
+  while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
+  return text;
+}
+
+}  // namespace
+
+Result<std::optional<ByteRange>> parse_range(std::string_view header, std::uint64_t size) {
+  header = trim(header);
+  if (header.empty()) return std::nullopt;
+  const auto malformed = [&] { return fail(ErrorKind::kInvalid, "malformed range: write bytes=FIRST-LAST"); };
+  constexpr std::string_view kUnit = "bytes=";
+  if (!header.starts_with(kUnit)) return malformed();
+  const std::string_view spec = trim(header.substr(kUnit.size()));
+  // Several ranges in one answer would need a multipart body, which no client of ours wants, and overlapping ones are a
+  // known way to make a server send a file a thousand times.
+  if (spec.contains(',')) return fail(ErrorKind::kInvalid, "several ranges in one request: ask for one at a time");
+  const std::size_t dash = spec.find('-');
+  if (dash == std::string_view::npos) return malformed();
+  const std::string_view first_text = spec.substr(0, dash);
+  const std::string_view last_text = spec.substr(dash + 1);
+  const auto first = parse_number(first_text);
+  const auto last = parse_number(last_text);
+  if ((!first && !first_text.empty()) || (!last && !last_text.empty()) || (!first && !last)) return malformed();
+  if (!first) {  // "-n": the last n bytes
+    if (*last == 0 || size == 0) return fail(ErrorKind::kInvalid, "empty range");
+    return ByteRange{.first = size - std::min(*last, size), .end = size};
+  }
+  if (last && *last < *first) return malformed();
+  if (*first >= size) return fail(ErrorKind::kInvalid, "range starts at byte {} of {}", *first, size);
+  return ByteRange{.first = *first, .end = last ? std::min(*last, size - 1) + 1 : size};
+}
+
+}  // namespace celslm

@@ -1,0 +1,188 @@
+#include "net/connection.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "net/http_limits.h"
+
+namespace celslm {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+Connection::Connection(Fd fd, std::unique_ptr<TlsSession> tls, milliseconds read_timeout, milliseconds write_timeout)
+    : read_timeout_(read_timeout), write_timeout_(write_timeout), fd_(std::move(fd)), tls_(std::move(tls)) {}
+
+Connection::~Connection() {
+  const std::scoped_lock lock(mutex_);
+  tls_.reset();
+  fd_.reset();
+}
+
+bool Connection::wait(short events, Time deadline) {
+  const short seen = wait_for(fd_.get(), events, deadline);
+  if (seen == 0) failure_ = Failure::kTimeout;
+  return seen != 0 && !cut_;
+}
+
+bool Connection::handshake() {
+  if (!tls_) return true;
+  const Time deadline = steady_clock::now() + read_timeout_;
+  while (true) {
+    const TlsWant want = tls_->handshake();
+    if (want == TlsWant::kDone) return true;
+    if (want == TlsWant::kClosed || !wait(want == TlsWant::kRead ? POLLIN : POLLOUT, deadline)) return false;
+  }
+}
+
+bool Connection::wait_for_request(milliseconds timeout) {
+  if (begin_ < end_) return true;
+  failure_ = Failure::kNone;
+  phase_ = Phase::kHead;
+  begin_ = 0;
+  const std::ptrdiff_t n = receive(buffer_.data(), buffer_.size(), steady_clock::now() + timeout);
+  end_ = n > 0 ? static_cast<std::size_t>(n) : 0;
+  return n > 0;
+}
+
+void Connection::begin_head() {
+  phase_ = Phase::kHead;
+  phase_start_ = steady_clock::now();
+  head_bytes_ = 0;
+  failure_ = Failure::kNone;
+}
+
+void Connection::begin_body() {
+  phase_ = Phase::kBody;
+  phase_start_ = steady_clock::now();
+  body_bytes_ = 0;
+}
+
+void Connection::stop_reading() {
+  phase_ = Phase::kStopped;
+}
+
+Connection::Time Connection::read_deadline() const {
+  const milliseconds earned(phase_ == Phase::kBody ? body_bytes_ * 1000 / kMinBodyBytesPerS : 0);
+  return phase_start_ + read_timeout_ + earned;
+}
+
+std::ptrdiff_t Connection::receive(char* data, std::size_t size, Time deadline) {
+  while (!cut_) {
+    std::size_t n = 0;
+    short events = POLLIN;
+    if (tls_) {
+      const TlsWant want = tls_->read(data, size, n);
+      if (want == TlsWant::kDone) return static_cast<std::ptrdiff_t>(n);
+      if (want == TlsWant::kClosed) break;
+      if (want == TlsWant::kWrite) events = POLLOUT;
+    } else {
+      const ssize_t got = ::recv(fd_.get(), data, size, MSG_DONTWAIT);
+      if (got > 0) return got;
+      if (got == 0) break;
+      if (errno != EAGAIN && errno != EINTR) break;
+    }
+    if (!wait(events, deadline)) return -1;
+  }
+  failure_ = Failure::kClosed;
+  return 0;
+}
+
+std::ptrdiff_t Connection::fill() {
+  begin_ = end_ = 0;
+  const std::ptrdiff_t n = receive(buffer_.data(), buffer_.size(), read_deadline());
+  if (n > 0) end_ = static_cast<std::size_t>(n);
+  return n;
+}
+
+std::ptrdiff_t Connection::read(char* data, std::size_t size) {
+  if (phase_ == Phase::kStopped || cut_) return -1;
+  if (phase_ == Phase::kHead) {
+    if (head_bytes_ >= kMaxHeadBytes) {
+      failure_ = Failure::kTooLong;
+      return -1;
+    }
+    size = std::min(size, kMaxHeadBytes - head_bytes_);
+  }
+  if (begin_ == end_) {
+    if (const std::ptrdiff_t n = fill(); n <= 0) return n;
+  }
+  const std::size_t n = std::min(size, end_ - begin_);
+  std::memcpy(data, buffer_.data() + begin_, n);
+  begin_ += n;
+  (phase_ == Phase::kHead ? head_bytes_ : body_bytes_) += n;
+  return static_cast<std::ptrdiff_t>(n);
+}
+
+bool Connection::write(const char* data, std::size_t size) {
+  const Time deadline = steady_clock::now() + write_timeout_ + milliseconds(size * 1000 / kMinSendBytesPerS);
+  while (size > 0 && !cut_) {
+    std::size_t n = 0;
+    short events = POLLOUT;
+    if (tls_) {
+      const TlsWant want = tls_->write(data, size, n);
+      if (want == TlsWant::kClosed) return false;
+      if (want == TlsWant::kRead) events = POLLIN;
+    } else {
+      const ssize_t sent = ::send(fd_.get(), data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+      if (sent < 0 && errno != EAGAIN && errno != EINTR) return false;
+      n = sent > 0 ? static_cast<std::size_t>(sent) : 0;
+    }
+    data += n;
+    size -= n;
+    bytes_written_ += n;
+    if (n == 0 && !wait(events, deadline)) return false;
+  }
+  return size == 0;
+}
+
+void Connection::linger() {
+  ::shutdown(fd_.get(), SHUT_WR);
+  const Time deadline = steady_clock::now() + kLinger;
+  std::size_t seen = 0;
+  while (seen < kLingerBytes && wait(POLLIN, deadline)) {
+    const ssize_t n = ::recv(fd_.get(), buffer_.data(), buffer_.size(), MSG_DONTWAIT);
+    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) return;
+    seen += n > 0 ? static_cast<std::size_t>(n) : 0;
+  }
+}
+
+void Connection::finish() {
+  if (cut_) return;
+  if (tls_) tls_->close_notify();
+  // Unread input would turn the close into a reset. Only a refusal leaves any; an idle peer is not worth the wait.
+  if (phase_ == Phase::kStopped || failure_ == Failure::kTooLong) linger();
+}
+
+void Connection::reset_on_close() {
+  const struct linger now{.l_onoff = 1, .l_linger = 0};
+  ::setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &now, sizeof now);
+}
+
+bool Connection::peer_gone() const {
+  if (cut_) return true;
+  const std::scoped_lock lock(mutex_);
+  if (!fd_) return true;
+  // After our own end_input() a hang-up of the peer's half cannot be told from it; a whole one still can.
+  const short half = input_ended_ ? 0 : POLLRDHUP;
+  pollfd entry{.fd = fd_.get(), .events = half, .revents = 0};
+  return ::poll(&entry, 1, 0) > 0 && entry.revents != 0;
+}
+
+void Connection::end_input() {
+  const std::scoped_lock lock(mutex_);
+  input_ended_ = true;
+  if (fd_) ::shutdown(fd_.get(), SHUT_RD);
+}
+
+void Connection::cut() {
+  cut_ = true;
+  const std::scoped_lock lock(mutex_);
+  if (fd_) ::shutdown(fd_.get(), SHUT_RDWR);
+}
+
+}  // namespace celslm

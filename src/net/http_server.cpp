@@ -1,0 +1,197 @@
+#include "net/http_server.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <condition_variable>
+#include <deque>
+#include <mutex>
+#include <system_error>
+#include <thread>
+#include <vector>
+
+#include "net/connection_table.h"
+#include "net/http_limits.h"
+#include "net/http_session.h"
+#include "net/socket.h"
+#include "net/tls.h"
+
+namespace celslm {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+// One thread accepts; n_threads + kReserveThreads serve a connection each.
+class Server final : public HttpServer {
+ public:
+  Server(const HttpServerOptions& options, std::unique_ptr<TlsContext> tls, Log log)
+      : context_{.options = options,
+                 .router = {},
+                 .make_error = default_error,
+                 .token_hash = hash_of(options.bearer_token),
+                 .table = ConnectionTable(options.n_threads),
+                 .log = std::move(log)},
+        tls_(std::move(tls)) {}
+  ~Server() override { stop(milliseconds(0)); }
+
+  void route(std::string_view method, std::string_view pattern, HttpHandler handler) override {
+    context_.router.add(method, pattern, std::move(handler));
+  }
+  void on_error(ErrorMaker make) override { context_.make_error = std::move(make); }
+  Status start() override;
+  int port() const override { return port_; }
+  std::string url() const override;
+  void stop(milliseconds grace) override;
+
+ private:
+  void accept_loop();
+  void hand_over(Fd socket);
+  void work();
+  std::size_t capacity() const { return static_cast<std::size_t>(context_.options.n_threads + kReserveThreads); }
+
+  SessionContext context_;
+  const std::unique_ptr<TlsContext> tls_;
+  Fd listener_;
+  int port_ = 0;
+  Wakeup wakeup_;
+
+  std::mutex mutex_;  // guards the members up to the threads
+  std::condition_variable arrived_;
+  std::deque<Fd> waiting_;
+  std::size_t serving_ = 0;
+  bool stopping_ = false;
+
+  std::mutex stop_mutex_;  // one stop() at a time; guards the threads
+  std::thread acceptor_;
+  std::vector<std::thread> workers_;
+};
+
+Status Server::start() {
+  CELSLM_TRY(listener_, listen_on(context_.options.host, context_.options.port, kListenBacklog));
+  port_ = local_port(listener_);
+  const std::scoped_lock lock(stop_mutex_);
+  try {
+    for (std::size_t i = 0; i < capacity(); ++i) workers_.emplace_back([this] { work(); });
+    acceptor_ = std::thread([this] { accept_loop(); });
+  } catch (const std::system_error& e) {
+    return fail(ErrorKind::kOverloaded, "cannot start {} threads: {}: choose fewer", capacity(), e.what());
+  }
+  return {};
+}
+
+std::string Server::url() const {
+  std::string host = context_.options.host;
+  if (host.empty() || host == "0.0.0.0") host = "127.0.0.1";
+  if (host == "::") host = "::1";
+  if (host.contains(':') && !host.starts_with('[')) host = "[" + host + "]";
+  return std::format("{}://{}:{}", tls_ ? "https" : "http", host, port_);
+}
+
+void Server::accept_loop() {
+  while (true) {
+    std::array<pollfd, 2> entries{pollfd{.fd = listener_.get(), .events = POLLIN, .revents = 0},
+                                  pollfd{.fd = wakeup_.fd(), .events = POLLIN, .revents = 0}};
+    ::poll(entries.data(), entries.size(), -1);
+    if (entries[1].revents != 0) return;
+    Fd socket = accept_from(listener_);
+    if (socket) {
+      hand_over(std::move(socket));
+    } else if (errno == EMFILE || errno == ENFILE) {
+      // The connection stays in the backlog; polling again at once would spin until somebody closes a file.
+      context_.table.evict_one();
+      if (wait_for(wakeup_.fd(), POLLIN, steady_clock::now() + milliseconds(20)) != 0) return;
+    }
+  }
+}
+
+void Server::hand_over(Fd socket) {
+  std::unique_lock lock(mutex_);
+  if (serving_ + waiting_.size() >= capacity()) {
+    lock.unlock();
+    if (!context_.table.evict_one()) {
+      context_.log->warn("all {} connections are in use: one refused", capacity());
+      constexpr std::string_view kFull =
+          "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+      if (!tls_) ::send(socket.get(), kFull.data(), kFull.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+      return;
+    }
+    lock.lock();
+  }
+  waiting_.push_back(std::move(socket));
+  arrived_.notify_one();
+}
+
+void Server::work() {
+  HttpSession session(context_);
+  std::unique_lock lock(mutex_);
+  while (true) {
+    arrived_.wait(lock, [&] { return stopping_ || !waiting_.empty(); });
+    if (stopping_) return;
+    Fd socket = std::move(waiting_.front());
+    waiting_.pop_front();
+    ++serving_;
+    lock.unlock();
+    {
+      auto tls = tls_ ? tls_->accept(socket.get()) : nullptr;
+      if (tls || !tls_) {
+        Connection connection(std::move(socket), std::move(tls), context_.options.read_timeout,
+                              context_.options.write_timeout);
+        session.serve(connection);
+      }
+    }
+    lock.lock();
+    --serving_;
+  }
+}
+
+void Server::stop(milliseconds grace) {
+  const std::scoped_lock one(stop_mutex_);
+  if (workers_.empty()) return;
+  wakeup_.notify();
+  if (acceptor_.joinable()) acceptor_.join();
+  listener_.reset();
+  {
+    const std::scoped_lock lock(mutex_);
+    stopping_ = true;
+    waiting_.clear();
+  }
+  arrived_.notify_all();
+  context_.table.drain();
+  if (!context_.table.wait_until_quiet(steady_clock::now() + grace)) {
+    context_.log->warn("requests still running after {} ms are cut off", grace.count());
+  }
+  context_.table.cut_all();
+  for (std::thread& worker : workers_) worker.join();
+  workers_.clear();
+}
+
+bool is_token(std::string_view text) {
+  return std::ranges::all_of(text, [](unsigned char c) {
+    return std::isalnum(c) != 0 || std::string_view("-._~+/=").contains(static_cast<char>(c));
+  });
+}
+
+}  // namespace
+
+Result<std::unique_ptr<HttpServer>> HttpServer::create(const HttpServerOptions& options, Log log) {
+  if (options.n_threads < 1 || options.n_threads > kMaxThreads) {
+    return fail(ErrorKind::kInvalid, "{} threads: choose 1 to {}", options.n_threads, kMaxThreads);
+  }
+  if (!is_token(options.bearer_token)) {
+    return fail(ErrorKind::kInvalid, "the bearer token has characters other than letters, digits and -._~+/=");
+  }
+  if (options.tls_certificate_file.empty() != options.tls_key_file.empty()) {
+    return fail(ErrorKind::kInvalid, "TLS needs both a certificate and its key");
+  }
+  std::unique_ptr<TlsContext> tls;
+  if (!options.tls_certificate_file.empty()) {
+    CELSLM_TRY(tls, TlsContext::create(options.tls_certificate_file, options.tls_key_file));
+  }
+  return std::make_unique<Server>(options, std::move(tls), log ? std::move(log) : null_log());
+}
+
+}  // namespace celslm

@@ -1,0 +1,426 @@
+#include "net/http_session.h"
+
+#include <httplib.h>
+
+#include <algorithm>
+#include <array>
+#include <cctype>
+#include <exception>
+#include <format>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "net/http_limits.h"
+
+namespace celslm {
+namespace {
+
+// Every request is sent to this one path inside the library: its own matcher is a std::regex, whose recursion a long
+// path would drive out of the stack. Our Router sees the real one.
+constexpr const char* kAnyPath = "/";
+
+class Stream final : public httplib::Stream {
+ public:
+  explicit Stream(Connection& connection) : connection_(connection) {}
+  bool is_readable() const override { return connection_.readable(); }
+  bool wait_readable() const override { return true; }  // read() waits, under the right deadline
+  bool wait_writable() const override { return true; }  // so does write()
+  bool is_peer_alive() const override { return !connection_.peer_gone(); }
+  ssize_t read(char* data, std::size_t size) override { return connection_.read(data, size); }
+  ssize_t write(const char* data, std::size_t size) override {
+    return connection_.write(data, size) ? static_cast<ssize_t>(size) : -1;
+  }
+  void get_remote_ip_and_port(std::string&, int&) const override {}
+  void get_local_ip_and_port(std::string&, int&) const override {}
+  socket_t socket() const override { return INVALID_SOCKET; }
+  time_t duration() const override { return 0; }
+
+ private:
+  Connection& connection_;
+};
+
+// Lets HttpRequest::disconnected be called at any time, even by a thread that has outlived its request.
+class DisconnectProbe {
+ public:
+  explicit DisconnectProbe(const Connection& connection) : connection_(&connection) {}
+  bool gone() const {
+    const std::scoped_lock lock(mutex_);
+    return connection_ == nullptr || connection_->peer_gone();
+  }
+  void end() {
+    const std::scoped_lock lock(mutex_);
+    connection_ = nullptr;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  const Connection* connection_;  // guarded by mutex_
+};
+
+std::string lower(std::string text) {
+  std::ranges::transform(text, text.begin(), [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  return text;
+}
+
+bool has_control(std::string_view text) {
+  return std::ranges::any_of(text, [](unsigned char c) { return (c < 0x20 && c != '\t') || c == 0x7F; });
+}
+
+bool all_digits(std::string_view text) {
+  return !text.empty() && text.size() <= 18 && std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; });
+}
+
+bool known_method(std::string_view method) {
+  static constexpr std::array<std::string_view, 7> kMethods{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"};
+  return std::ranges::contains(kMethods, method);
+}
+
+const char* message_for(int status) {
+  switch (status) {
+    case 400: return "malformed HTTP request";
+    case 401: return "missing or wrong bearer token: send 'Authorization: Bearer …'";
+    case 404: return "no such path";
+    case 405: return "this path does not take that method";
+    case 408: return "the request did not arrive in time";
+    case 413: return "the request body is larger than this server takes";
+    case 414: return "the URL is longer than this server takes";
+    case 415: return "compressed request bodies are not taken";
+    case 416: return "range not satisfiable";
+    case 431: return "the request headers are longer than this server takes";
+    case 501: return "this transfer encoding is not taken: use chunked or Content-Length";
+    case 503: return "too many requests at once: try again in a moment";
+    default: return "internal error";
+  }
+}
+
+bool same(const Hash256& a, const Hash256& b) {
+  unsigned difference = 0;
+  for (std::size_t i = 0; i < a.bytes.size(); ++i) difference |= static_cast<unsigned>(a.bytes[i] ^ b.bytes[i]);
+  return difference == 0;
+}
+
+}  // namespace
+
+HttpResponse default_error(int status, std::string_view message) {
+  std::string escaped;
+  for (const char c : message) {
+    if (c == '"' || c == '\\') escaped.push_back('\\');
+    if (static_cast<unsigned char>(c) >= 0x20) escaped.push_back(c);
+  }
+  return {.status = status, .body = std::format(R"({{"error":{{"message":"{}"}}}})", escaped)};
+}
+
+class HttpSession::Impl : private httplib::Server {
+ public:
+  explicit Impl(SessionContext& context);
+  void serve(Connection& connection);
+
+ private:
+  using Request = httplib::Request;
+  using Response = httplib::Response;
+
+  // One request at a time; reset between them.
+  struct Current {
+    HttpRequest request;
+    std::string raw_path;
+    std::string raw_query;
+    bool headers_ok = true;
+    bool head_done = false;
+    bool admitted = false;  // admit() has decided
+    bool answered = false;  // our own response is in place
+    bool working = false;   // holds a place in the table
+    bool close_after = false;
+    bool stream_broken = false;
+    bool old_client = false;  // HTTP/1.0 knows no chunks: its body ends with the connection
+    const HttpHandler* handler = nullptr;
+    std::shared_ptr<DisconnectProbe> probe;
+  };
+
+  bool serve_one();
+  void take_head(Request& request);
+  int check_framing() const;
+  int check_access() const;
+  int route();
+  int admit(const Request& request, Response& response);
+  void run_handler(const Request& request, Response& response);
+  void fill(Response& response, HttpResponse answer);
+  void fill_stream(Response& response, std::shared_ptr<const HttpResponse> answer);
+  bool run_stream(const HttpResponse& answer, httplib::DataSink& sink);
+  void refuse(Response& response, int status, std::string_view message);
+  int parse_failure(const Request& request, int status) const;
+  void set_connection_headers(const Request& request, Response& response);
+  void answer_unparsed();
+
+  SessionContext& context_;
+  Connection* connection_ = nullptr;  // only inside serve()
+  Current current_;
+};
+
+HttpSession::Impl::Impl(SessionContext& context) : context_(context) {
+  // The library takes a closed listening socket for a shutdown and would break streams off; it has none of its own here.
+  svr_sock_ = 0;
+  set_payload_max_length(context.options.max_body_bytes);
+  const auto handler = [this](const Request& request, Response& response) { run_handler(request, response); };
+  Get(kAnyPath, handler);
+  Post(kAnyPath, handler);
+  Put(kAnyPath, handler);
+  Patch(kAnyPath, handler);
+  Delete(kAnyPath, handler);
+  Options(kAnyPath, handler);
+  set_pre_routing_handler([this](const Request& request, Response& response) {
+    return admit(request, response) == 100 ? HandlerResponse::Unhandled : HandlerResponse::Handled;
+  });
+  set_expect_100_continue_handler([this](const Request& request, Response& response) { return admit(request, response); });
+  set_error_handler([this](const Request& request, Response& response) {
+    if (!current_.answered) {
+      const int status = parse_failure(request, response.status);
+      refuse(response, status, message_for(status));
+    }
+    return HandlerResponse::Handled;
+  });
+  set_exception_handler([this](const Request&, Response& response, const std::exception_ptr&) {
+    context_.log->error("{} {}: the handler threw an exception", current_.request.method, current_.request.path);
+    refuse(response, 500, message_for(500));
+  });
+  set_post_routing_handler(
+      [this](const Request& request, Response& response) { set_connection_headers(request, response); });
+}
+
+// The status to send for what the library could not parse: it says 400 for nearly everything.
+int HttpSession::Impl::parse_failure(const Request& request, int status) const {
+  if (connection_->failure() == Connection::Failure::kTimeout) return 408;
+  if (connection_->failure() == Connection::Failure::kTooLong) return 431;
+  const bool method_only = !current_.head_done && status == 400 && request.version.starts_with("HTTP/1.");
+  return method_only && !request.method.empty() && !known_method(request.method) ? 405 : status;
+}
+
+void HttpSession::Impl::set_connection_headers(const Request& request, Response& response) {
+  const bool last = !current_.head_done || current_.close_after || request.version == "HTTP/1.0" ||
+                    lower(request.get_header_value("Connection")) == "close" || context_.table.draining();
+  response.headers.erase("Keep-Alive");
+  response.headers.erase("Connection");
+  if (last) response.set_header("Connection", "close");
+  current_.close_after = last;
+}
+
+// Moves the head into our request and leaves the library only what it needs for framing, so that it does not interpret
+// ranges, forms and encodings by itself.
+void HttpSession::Impl::take_head(Request& request) {
+  HttpRequest& out = current_.request;
+  out.method = request.method;
+  for (const auto& [name, value] : request.headers) {
+    current_.headers_ok = current_.headers_ok && !has_control(value);
+    std::string& slot = out.headers[lower(name)];
+    slot += (slot.empty() ? "" : ", ") + value;
+  }
+  const std::size_t query = std::min(request.target.find('?'), request.target.size());
+  current_.raw_path = request.target.substr(0, query);
+  current_.raw_query = request.target.substr(std::min(query + 1, request.target.size()));
+  request.path = kAnyPath;
+  request.ranges.clear();
+  for (const char* name : {"Accept-Encoding", "Content-Encoding", "Content-Type", "Range", "Upgrade"})
+    request.headers.erase(name);
+  current_.probe = std::make_shared<DisconnectProbe>(*connection_);
+  out.disconnected = [probe = current_.probe] { return probe->gone(); };
+  current_.old_client = request.version == "HTTP/1.0";
+  current_.head_done = true;
+  connection_->begin_body();
+}
+
+// Ambiguous framing is how one request is smuggled inside another's body past a proxy: only the plain forms are taken.
+int HttpSession::Impl::check_framing() const {
+  const auto& headers = current_.request.headers;
+  const auto length = headers.find("content-length");
+  const auto encoding = headers.find("transfer-encoding");
+  if (!current_.headers_ok) return 400;
+  if (current_.raw_path.size() + current_.raw_query.size() > kMaxTargetBytes) return 414;
+  if (length != headers.end() && encoding != headers.end()) return 400;
+  if (encoding != headers.end() && lower(encoding->second) != "chunked") return 501;
+  if (length != headers.end() && !all_digits(length->second)) return 400;
+  if (length != headers.end() && std::stoull(length->second) > context_.options.max_body_bytes) return 413;
+  if (const auto it = headers.find("content-encoding"); it != headers.end() && lower(it->second) != "identity") return 415;
+  return 200;
+}
+
+int HttpSession::Impl::check_access() const {
+  if (context_.options.bearer_token.empty() || std::ranges::contains(context_.options.open_paths, current_.raw_path))
+    return 200;
+  const auto it = current_.request.headers.find("authorization");
+  if (it == current_.request.headers.end()) return 401;
+  constexpr std::string_view kScheme = "bearer ";
+  const std::string_view value = it->second;
+  if (lower(std::string(value.substr(0, kScheme.size()))) != kScheme) return 401;
+  return same(hash_of(value.substr(kScheme.size())), context_.token_hash) ? 200 : 401;
+}
+
+int HttpSession::Impl::route() {
+  HttpRequest& request = current_.request;
+  auto path = decode_percent(current_.raw_path, false);
+  auto query = parse_query(current_.raw_query);
+  if (!path || !query) return 400;
+  Router::Match match = context_.router.find(request.method, current_.raw_path);
+  request.path = *std::move(path);
+  request.parameters = std::move(match.parameters);
+  request.parameters.merge(*query);  // keeps the path's where both have one
+  current_.handler = match.handler;
+  if (match.status == 405) request.headers[":allow"] = match.allow;
+  return match.status;
+}
+
+// Everything that can be refused before the body is read. 100: go on; else the status of the refusal now in `response`.
+// Called once or twice per request by the library.
+int HttpSession::Impl::admit(const Request&, Response& response) {
+  if (current_.admitted) return current_.handler != nullptr && current_.working ? 100 : response.status;
+  current_.admitted = true;
+  int status = check_framing();
+  if (status == 200) status = check_access();
+  if (status == 200) status = route();
+  const bool open = std::ranges::contains(context_.options.open_paths, current_.raw_path);
+  if (status == 200 && !context_.table.begin_work(*connection_, open)) status = 503;
+  if (status == 200) {
+    current_.working = true;
+    return 100;
+  }
+  refuse(response, status, message_for(status));
+  if (status == 401) response.set_header("WWW-Authenticate", "Bearer");
+  if (status == 503) response.set_header("Retry-After", "1");
+  if (status == 405) response.set_header("Allow", current_.request.headers[":allow"]);
+  return status;
+}
+
+void HttpSession::Impl::refuse(Response& response, int status, std::string_view message) {
+  const auto& headers = current_.request.headers;
+  const auto length = headers.find("content-length");
+  const bool body_follows = headers.contains("transfer-encoding") || (length != headers.end() && length->second != "0");
+  // The connection cannot be used on: what comes next is the rest of something we did not read.
+  if (!current_.head_done || body_follows) {
+    current_.close_after = true;
+    connection_->stop_reading();
+  }
+  fill(response, context_.make_error(status, message));
+}
+
+void HttpSession::Impl::run_handler(const Request& request, Response& response) {
+  current_.request.body = request.body;
+  fill(response, (*current_.handler)(current_.request));
+}
+
+void HttpSession::Impl::fill(Response& response, HttpResponse answer) {
+  current_.answered = true;
+  response.status = answer.status >= 200 && answer.status <= 599 ? answer.status : 500;
+  for (const auto& [name, value] : answer.headers) response.set_header(name, value);
+  if (!answer.stream || answer.content_length == 0) {
+    const bool bare = answer.body.empty() && (answer.status == 204 || answer.status == 304);
+    if (!bare) response.set_content(std::move(answer.body), answer.content_type);
+    return;
+  }
+  fill_stream(response, std::make_shared<const HttpResponse>(std::move(answer)));
+}
+
+void HttpSession::Impl::fill_stream(Response& response, std::shared_ptr<const HttpResponse> answer) {
+  if (answer->content_length) {
+    response.set_content_provider(*answer->content_length, answer->content_type,
+                                  [this, answer](std::size_t offset, std::size_t, httplib::DataSink& sink) {
+                                    // A second call means that the stream ended short of its length.
+                                    return offset == 0 && run_stream(*answer, sink);
+                                  });
+    return;
+  }
+  const auto provider = [this, answer](std::size_t, httplib::DataSink& sink) {
+    if (!run_stream(*answer, sink)) return false;
+    sink.done();
+    return true;
+  };
+  if (current_.old_client) {
+    response.set_content_provider(answer->content_type, provider);
+  } else {
+    response.set_chunked_content_provider(answer->content_type, provider);
+  }
+}
+
+// False leaves the body without its end; the caller then drops the connection.
+bool HttpSession::Impl::run_stream(const HttpResponse& answer, httplib::DataSink& sink) {
+  std::uint64_t left = answer.content_length.value_or(UINT64_MAX);
+  bool ok = true;
+  const BodySink write = [&](std::string_view piece) {
+    if (piece.empty()) return ok && !connection_->peer_gone();
+    ok = ok && piece.size() <= left && sink.write(piece.data(), piece.size());
+    left -= ok && answer.content_length ? piece.size() : 0;
+    return ok;
+  };
+  bool finished = false;
+  try {
+    finished = answer.stream(write);
+  } catch (const std::exception& e) {
+    context_.log->error("{} {}: the stream threw: {}", current_.request.method, current_.request.path, e.what());
+  } catch (...) {
+    context_.log->error("{} {}: the stream threw", current_.request.method, current_.request.path);
+  }
+  const bool whole = finished && ok && (!answer.content_length || left == 0);
+  current_.stream_broken = !whole;
+  if (!whole && current_.old_client) connection_->reset_on_close();  // the only way to say it
+  return whole;
+}
+
+// A head so broken that the library gave up without a word.
+void HttpSession::Impl::answer_unparsed() {
+  const auto failure = connection_->failure();
+  const bool line_only = connection_->head_bytes() >= kMaxHeadBytes;
+  int status = 0;
+  if (failure == Connection::Failure::kTimeout && connection_->head_bytes() > 0) status = 408;
+  if (failure == Connection::Failure::kTooLong || line_only) status = 414;
+  if (status == 0) return;
+  connection_->stop_reading();
+  const HttpResponse error = context_.make_error(status, message_for(status));
+  const std::string text =
+      std::format("HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{}", status,
+                  httplib::status_message(status), error.content_type, error.body.size(), error.body);
+  connection_->write(text.data(), text.size());
+}
+
+bool HttpSession::Impl::serve_one() {
+  current_ = Current{};
+  connection_->begin_head();
+  Stream stream(*connection_);
+  const std::uint64_t before = connection_->bytes_written();
+  bool closed = false;
+  bool ok = false;
+  try {
+    ok = process_request(stream, {}, 0, {}, 0, context_.table.draining(), closed, [this](Request& r) { take_head(r); });
+  } catch (const std::exception& e) {  // out of memory, or a maker of errors that throws
+    context_.log->error("a request ended with an exception: {}", e.what());
+  }
+  if (current_.probe) current_.probe->end();
+  if (current_.working) context_.table.end_work(*connection_);
+  if (connection_->bytes_written() == before) answer_unparsed();
+  return ok && !closed && !current_.close_after;
+}
+
+void HttpSession::Impl::serve(Connection& connection) {
+  connection_ = &connection;
+  context_.table.add(connection);
+  current_ = Current{};
+  if (connection.handshake()) {
+    std::chrono::milliseconds patience = context_.options.read_timeout;  // a new connection that says nothing
+    do {
+      context_.table.set_idle(connection);
+      if (!connection.wait_for_request(patience)) break;
+      context_.table.set_head(connection);
+      patience = kKeepAlive;
+    } while (serve_one());
+    if (!current_.stream_broken) connection.finish();
+  }
+  current_ = Current{};
+  context_.table.remove(connection);
+  connection_ = nullptr;
+}
+
+HttpSession::HttpSession(SessionContext& context) : impl_(std::make_unique<Impl>(context)) {}
+HttpSession::~HttpSession() = default;
+void HttpSession::serve(Connection& connection) {
+  impl_->serve(connection);
+}
+
+}  // namespace celslm
