@@ -1,6 +1,7 @@
 #include "core/file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -20,6 +21,8 @@ std::unexpected<Error> system_error(const fs::path& path, const char* doing) {
   const ErrorKind kind = code == ENOENT ? ErrorKind::kNotFound : ErrorKind::kIo;
   return fail(kind, "{}: cannot {}: {}", path.string(), doing, std::strerror(code));
 }
+
+constexpr std::string_view kTemporarySuffix = ".tmp";
 
 class Descriptor {
  public:
@@ -50,10 +53,39 @@ Status sync_folder(const fs::path& path) {
   return {};
 }
 
-// Unique per process and call, and recognisable to whoever cleans up after a crash.
+// Unique per process and call; the process id is for people who wonder whose it is. Containers that share a folder may use
+// the same ids, hence the tries at the next name.
 fs::path temporary_name(const fs::path& path) {
   static std::atomic<unsigned> counter{0};
-  return path.string() + std::format(".{}.{}.tmp", ::getpid(), counter.fetch_add(1));
+  return path.string() + std::format(".{}.{}{}", ::getpid(), counter.fetch_add(1), kTemporarySuffix);
+}
+
+// A lock that dies with its holder marks a temporary file as in use. A process id would not do: ids are used again, and
+// mean nothing in another container.
+bool lock_exclusively(int fd, int flags = 0) {
+  int rc = 0;
+  do rc = ::flock(fd, LOCK_EX | flags);
+  while (rc != 0 && errno == EINTR);
+  return rc == 0;
+}
+
+bool is_linked(int fd) {
+  struct stat info{};
+  return ::fstat(fd, &info) == 0 && info.st_nlink > 0;
+}
+
+// A new file that remove_abandoned_files() leaves alone while it is open. Between creation and lock another process may take
+// it for abandoned: the lock then waits for that process's unlink(), and the next name is tried.
+Result<std::pair<int, fs::path>> create_temporary(const fs::path& path, mode_t mode) {
+  for (int tries = 0; tries < 100; ++tries) {
+    fs::path temporary = temporary_name(path);
+    Descriptor fd(::open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, mode));
+    if (fd.get() < 0 && errno == EEXIST) continue;
+    if (fd.get() < 0) return system_error(temporary, "create");
+    lock_exclusively(fd.get());  // file systems without locks: the cleaner cannot lock either, and leaves everything
+    if (is_linked(fd.get())) return std::pair(fd.release(), std::move(temporary));
+  }
+  return fail(ErrorKind::kIo, "{}: cannot create a temporary file beside it: all names are taken", path.string());
 }
 
 }  // namespace
@@ -98,13 +130,40 @@ Status write_file_atomically(const fs::path& path, ByteView data) {
   return file->commit();
 }
 
+Result<bool> write_new_private_file(const fs::path& path, ByteView data) {
+  CELSLM_TRY(const auto file, AtomicFile::create(path, data.size(), 0600));
+  CELSLM_CHECK_OK(file->write_at(0, data));
+  return file->commit_new();
+}
+
+bool is_temporary_name(std::string_view name) {
+  return name.ends_with(kTemporarySuffix);
+}
+
+Result<int> remove_abandoned_files(const fs::path& folder) {
+  std::error_code error;
+  int removed = 0;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    if (!is_temporary_name(entry->path().filename().string())) continue;
+    const Descriptor fd(::open(entry->path().c_str(), O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+    if (fd.get() < 0 || !regular_size(fd.get(), entry->path()) || !lock_exclusively(fd.get(), LOCK_NB)) continue;
+    if (::unlink(entry->path().c_str()) == 0) ++removed;
+  }
+  if (error) return fail(ErrorKind::kIo, "{}: cannot list: {}", folder.string(), error.message());
+  return removed;
+}
+
 AtomicFile::AtomicFile(int fd, fs::path temporary, fs::path path)
     : fd_(fd), temporary_(std::move(temporary)), path_(std::move(path)) {}
 
 Result<std::unique_ptr<AtomicFile>> AtomicFile::create(const fs::path& path, std::uint64_t size_bytes) {
-  fs::path temporary = temporary_name(path);
-  Descriptor fd(::open(temporary.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0644));
-  if (fd.get() < 0) return system_error(temporary, "create");
+  return create(path, size_bytes, 0644);
+}
+
+Result<std::unique_ptr<AtomicFile>> AtomicFile::create(const fs::path& path, std::uint64_t size_bytes, unsigned mode) {
+  CELSLM_TRY(auto created, create_temporary(path, mode));
+  auto& [descriptor, temporary] = created;
+  Descriptor fd(descriptor);
   // Reserving the space first turns "disk full" into an error here, before any work is done.
   if (size_bytes > 0) {
     if (const int code = ::posix_fallocate(fd.get(), 0, static_cast<off_t>(size_bytes)); code != 0) {
@@ -151,6 +210,16 @@ Status AtomicFile::commit() {
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) return system_error(path_, "rename into place");
   temporary_.clear();
   return sync_folder(path_);
+}
+
+Result<bool> AtomicFile::commit_new() {
+  if (::fsync(fd_) != 0) return system_error(temporary_, "sync");
+  if (::link(temporary_.c_str(), path_.c_str()) != 0) {  // unlike rename, never replaces
+    if (errno == EEXIST) return false;
+    return system_error(path_, "link into place");
+  }
+  CELSLM_CHECK_OK(sync_folder(path_));
+  return true;
 }
 
 }  // namespace celslm

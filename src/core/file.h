@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "core/bytes.h"
 #include "core/result.h"
@@ -36,11 +37,23 @@ Result<Bytes> read_file(const std::filesystem::path& path, std::uint64_t limit_b
 // folder. On error nothing is left behind.
 Status write_file_atomically(const std::filesystem::path& path, ByteView data);
 
+// A file that only its owner may read, complete from its first moment on. False, with nothing changed, if `path` exists.
+Result<bool> write_new_private_file(const std::filesystem::path& path, ByteView data);
+
+// Removes what killed processes left in `folder`: temporary files of write_file_atomically, AtomicFile and
+// write_new_private_file that no living process (on this machine, in any container) still writes. How many there were.
+Result<int> remove_abandoned_files(const std::filesystem::path& folder);
+// Whether a name is that of a temporary file of this kind.
+bool is_temporary_name(std::string_view name);
+
 // The same for a file written in pieces at any offset (a pack that arrives block by block). Until commit() nothing is
-// visible under `path`; the destructor without commit() removes the temporary file. write_at is thread-safe.
+// visible under `path`; the destructor without commit() removes the temporary file. write_at and read_at are thread-safe.
 class AtomicFile {
  public:
   static Result<std::unique_ptr<AtomicFile>> create(const std::filesystem::path& path, std::uint64_t size_bytes);
+  // With these permissions instead of 0644 (less the umask).
+  static Result<std::unique_ptr<AtomicFile>> create(const std::filesystem::path& path, std::uint64_t size_bytes,
+                                                    unsigned mode);
   ~AtomicFile();
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
@@ -48,6 +61,8 @@ class AtomicFile {
   Status write_at(std::uint64_t offset, ByteView data);
   Result<Bytes> read_at(std::uint64_t offset, std::size_t n) const;
   Status commit();  // once, after the last write_at
+  // The same, but never replaces: false, and nothing written, if `path` exists already.
+  Result<bool> commit_new();
 
  private:
   AtomicFile(int fd, std::filesystem::path temporary, std::filesystem::path path);
