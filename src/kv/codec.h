@@ -1,6 +1,7 @@
-// How one block's values become bytes.
+// How one block's values become bytes. docs/kv-pack-format.md, "Blocks", defines every bit.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <span>
@@ -22,11 +23,12 @@ struct BlockShape {
   int n_kv_heads = 0;
   int head_dim = 0;
 
-  std::size_t values() const { return static_cast<std::size_t>(n_tokens) * n_kv_heads * head_dim; }
+  std::size_t rows() const { return static_cast<std::size_t>(n_tokens) * static_cast<std::size_t>(n_kv_heads); }
+  std::size_t values() const { return rows() * static_cast<std::size_t>(head_dim); }
 };
 
-// Stateless; thread-safe. The next codec is written by implementing this and adding it to the table in codec.cpp; the
-// conformance test then runs on it by itself.
+// Stateless; thread-safe. Same values, same bytes, on every CPU. The next codec is written by implementing this and adding
+// it to the table in codec.cpp; the conformance test then runs on it by itself.
 class Codec {
  public:
   virtual ~Codec() = default;
@@ -34,10 +36,8 @@ class Codec {
   virtual std::string_view name() const = 0;
   // The resident type whose rounding this codec reproduces bit by bit, if any; approximate codecs have none.
   virtual std::optional<KvType> exact_for() const = 0;
-  // Bytes of an encoded block. Every codec here has a fixed size per shape; entropy-coded ones give an upper bound and
-  // say so with fixed_size() == false.
+  // Bytes of an encoded block. They follow from the shape alone, so that offsets are known before any block is computed.
   virtual std::size_t encoded_bytes(const BlockShape& shape) const = 0;
-  virtual bool fixed_size() const { return true; }
   // values: [n_tokens][n_kv_heads][head_dim]. kInvalid if any is NaN or infinite, or does not fit the codec's range.
   virtual Result<Bytes> encode(const BlockShape& shape, std::span<const float> values) const = 0;
   // kInvalid for bytes that are no block of this shape; `values` is then unspecified. Never reads outside `bytes`, never
