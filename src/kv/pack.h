@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -18,10 +19,12 @@ namespace celslm {
 inline constexpr int kBlockTokens = 256;
 
 // Limits on what a header may say, checked before anything is allocated.
-inline constexpr std::uint32_t kMaxPackTokens = 1U << 20;       // a token count that would make us allocate gigabytes
-inline constexpr std::uint32_t kMaxPackLayers = 512;            // the same, per layer
-inline constexpr std::uint32_t kMaxPackKvWidth = 1U << 16;      // n_kv_heads * head_dim
-inline constexpr std::uint64_t kMaxHeaderBytes = 64ULL << 20;   // a header that never ends
+inline constexpr std::uint32_t kMaxPackTokens = 1U << 20;      // a token count that would make us allocate gigabytes
+inline constexpr std::uint32_t kMaxPackLayers = 512;           // the same, per layer
+inline constexpr std::uint32_t kMaxPackKvWidth = 1U << 16;     // n_kv_heads * head_dim: the same, per block
+inline constexpr std::uint32_t kMaxArchitectureBytes = 64;     // megabytes of text in logs and error messages
+inline constexpr std::uint32_t kMaxRopeBytes = 1024;           // the same
+inline constexpr std::uint64_t kMaxHeaderBytes = 64ULL << 20;  // a header that never ends
 
 enum class Provenance : std::uint8_t { kNative = 0, kProxy = 1, kMapped = 2, kFused = 3 };
 const char* to_string(Provenance provenance);
@@ -41,18 +44,23 @@ struct PackIdentity {
   int n_chunks() const { return (n_tokens() + kBlockTokens - 1) / kBlockTokens; }
   int n_blocks() const { return static_cast<int>(model.n_layers) * 2 * n_chunks(); }
   BlockShape shape(BlockKind kind, int chunk) const;
-  Hash256 id() const;
+  Hash256 id() const;  // hashes all tokens: keep it rather than ask again
 
   bool operator==(const PackIdentity&) const = default;
   // The first field in which the two differ, with both values; empty if equal.
   std::string difference(const PackIdentity& other) const;
 };
 
+// Whether a pack may have this identity: all limits above, a known codec, a context id that is that of the tokens, a map
+// exactly where the provenance has one. Everything below takes identities for which this holds.
+Status check_identity(const PackIdentity& identity);
+
 // Blocks are numbered layer by layer, K before V, chunk by chunk.
 struct BlockRef {
   int layer = 0;
   BlockKind kind = BlockKind::kKey;
   int chunk = 0;
+  bool operator==(const BlockRef&) const = default;
 };
 int block_index(const PackIdentity& identity, const BlockRef& ref);
 BlockRef block_ref(const PackIdentity& identity, int index);
@@ -61,14 +69,23 @@ struct BlockEntry {
   std::uint64_t offset = 0;  // from the start of the block region
   std::uint32_t bytes = 0;
   Hash256 hash;
+  bool operator==(const BlockEntry&) const = default;
 };
+
+// Offsets and lengths follow from the identity, so both are known before any block is computed.
+std::uint64_t block_offset(const PackIdentity& identity, int index);
+std::uint32_t block_bytes(const PackIdentity& identity, int index);
+std::uint64_t block_region_bytes(const PackIdentity& identity);
+// The entry of an encoded block (`bytes` from the codec, of block_bytes(index) bytes).
+BlockEntry make_entry(const PackIdentity& identity, int index, ByteView bytes);
 
 struct PackHeader {
   PackIdentity identity;
   std::vector<BlockEntry> blocks;  // n_blocks() of them
+  PublicKey signer;                // as the header says; worth something only once it was compared with a trusted key
   Signature signature{};
 
-  std::uint64_t block_region_bytes() const;
+  std::uint64_t block_region_bytes() const { return celslm::block_region_bytes(identity); }
 };
 
 // The whole header as stored at the start of the file; signs it.
@@ -78,11 +95,14 @@ std::uint64_t header_bytes(const PackIdentity& identity);  // of encode_header's
 // Parses and checks everything that can be checked without the blocks: sizes, order, overlap, ids, signature.
 // kInvalid names the field; kMismatch for a signature that is not `signer`'s.
 Result<PackHeader> parse_header(ByteView bytes, const PublicKey& signer);
+// The same without the signature: for tools that only look.
+Result<PackHeader> parse_header_unverified(ByteView bytes);
 // How many bytes the header needs, from its first kHeaderPrefixBytes.
 inline constexpr std::size_t kHeaderPrefixBytes = 24;
 Result<std::uint64_t> peek_header_bytes(ByteView prefix);
 
-// A block announced while the pack is still being computed: its entry with a signature of its own over (pack id, index, entry).
+// A block announced while the pack is still being computed: its entry with a signature of its own over (pack id, index,
+// entry).
 struct SignedEntry {
   std::uint32_t index = 0;
   BlockEntry entry;
@@ -91,13 +111,19 @@ struct SignedEntry {
 inline constexpr std::size_t kSignedEntryBytes = 4 + 8 + 4 + 32 + 64;
 SignedEntry sign_entry(const Hash256& pack_id, std::uint32_t index, const BlockEntry& entry, const SigningKey& key);
 Bytes encode_entry(const SignedEntry& entry);
+// kInvalid for an entry that the identity does not allow; kMismatch for one that `signer` did not sign for this pack.
 Result<SignedEntry> parse_entry(ByteView bytes, const PackIdentity& identity, const PublicKey& signer);
+// The same, for a caller that has kept identity.id().
+Result<SignedEntry> parse_entry(ByteView bytes, const PackIdentity& identity, const Hash256& pack_id,
+                                const PublicKey& signer);
 
 // The identity alone, signed: what a cloud sends first while it is still computing.
 Bytes encode_preamble(const PackIdentity& identity, const SigningKey& key);
 Result<PackIdentity> parse_preamble(ByteView bytes, const PublicKey& signer);
 
-// Checks a block's bytes against its entry and decodes them into [n_tokens][n_kv_heads][head_dim].
+// Whether bytes are the block that `entry` announces: kInvalid for another length, kMismatch for another hash.
+Status check_block(const BlockEntry& entry, ByteView bytes);
+// The same, then decodes them into [n_tokens][n_kv_heads][head_dim].
 Status decode_block(const PackIdentity& identity, const BlockRef& ref, const BlockEntry& entry, ByteView bytes,
                     std::span<float> values);
 

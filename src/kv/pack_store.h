@@ -1,4 +1,10 @@
-// Packs on disk: a folder of immutable files, bounded in bytes, shared by any number of processes, safe to kill at any point.
+// Packs on disk: a folder of immutable files, bounded in bytes, shared by any number of processes, safe to kill at any
+// point.
+//
+//   celslm-packs                     marks the folder as ours; its lock serialises eviction across processes
+//   <pack id>.kvpack                 a whole pack (docs/kv-pack-format.md); its modification stamp says when it was last
+//   used <pack id>.kvpack.bad             one that was found damaged, kept for a look until its room is needed <pack
+//   id>.kvpack.<pid>.<n>.tmp   one being written; locked by its writer, so that only a dead writer's is removed
 #pragma once
 
 #include <cstdint>
@@ -14,14 +20,18 @@
 
 namespace celslm {
 
-// A whole pack in the store, mapped. Stays readable if the store evicts the file meanwhile.
+// A whole pack in the store, mapped. Stays readable if the store evicts the file meanwhile. Blocks are not checked yet:
+// decode_block() or check_block() does.
 struct StoredPack {
   PackHeader header;
   std::shared_ptr<const MappedFile> file;
   std::uint64_t region_offset = 0;  // where the block region starts in the file
 
-  ByteView block(int index) const;
+  ByteView block(int index) const;  // 0 <= index < header.blocks.size()
 };
+
+// A mapped pack file outside any store. kNotFound, kIo; kInvalid, kMismatch with the file's name.
+Result<StoredPack> open_pack_file(const std::filesystem::path& path, const PublicKey& signer);
 
 // Thread-safe.
 class PackStore {
@@ -31,20 +41,26 @@ class PackStore {
   static Result<std::unique_ptr<PackStore>> open(const std::filesystem::path& folder, std::uint64_t budget_bytes, Log log);
 
   // kNotFound; kInvalid / kMismatch for a damaged or foreign file, which is then moved aside (name.bad) and reported.
-  // Marks the pack as used now (LRU across processes: the file's access stamp).
+  // Marks the pack as used now (LRU across processes: the file's modification stamp).
   Result<StoredPack> find(const Hash256& pack_id, const PublicKey& signer);
 
-  // A pack being written. Blocks may come in any order, from several threads; each is checked against its entry.
+  // Moves a pack aside whose header was fine but one of whose blocks was not. `why` goes to the log.
+  void discard(const Hash256& pack_id, const Error& why);
+
+  // A pack being written. Blocks may come in any order, from several threads; each is checked against its entry. May
+  // outlive the store.
   class Writer {
    public:
     virtual ~Writer() = default;  // without commit: nothing remains
+    // kInvalid, kMismatch: the block is not what its entry says, or the entry not what the identity allows. kIo.
     virtual Status put(int index, const BlockEntry& entry, ByteView bytes) = 0;
-    virtual Result<Bytes> read(int index) const = 0;  // a block already put
-    // Writes the header last and makes the pack visible. Fails unless every block was put.
+    virtual Result<Bytes> read(int index) const = 0;  // a block already put; kNotFound for others
+    // Writes the header last and makes the pack visible, once. kInvalid unless every block was put, and is what the header
+    // says.
     virtual Status commit(ByteView header) = 0;
   };
-  // region_bytes: the size of the block region (for codecs without fixed size an upper bound). Evicts least recently used
-  // packs to make room first; kOverloaded if the pack alone is over the budget, kIo when the disk is full.
+  // region_bytes: block_region_bytes(identity). Evicts least recently used packs to make room first; kOverloaded if the pack
+  // does not fit into the budget (alone, or beside those being written), kIo when the disk is full.
   Result<std::unique_ptr<Writer>> create(const PackIdentity& identity, std::uint64_t region_bytes);
 
   struct Listing {
@@ -52,18 +68,20 @@ class PackStore {
     Hash256 pack_id;
     std::uint64_t bytes = 0;
   };
-  std::vector<Listing> list() const;
-  std::uint64_t bytes() const;
+  std::vector<Listing> list() const;  // whole packs, least recently used first
+  std::uint64_t bytes() const;        // of everything in the folder, also damaged packs and those being written
   std::uint64_t budget_bytes() const { return budget_bytes_; }
 
  private:
   PackStore(std::filesystem::path folder, std::uint64_t budget_bytes, Log log);
-  Status make_room(std::uint64_t bytes);
+  std::filesystem::path path_of(const Hash256& pack_id) const;
+  Status make_room(std::uint64_t bytes);  // needs mutex_ and the folder's lock
+  void move_aside(const std::filesystem::path& path, const Error& why);
 
   const std::filesystem::path folder_;
   const std::uint64_t budget_bytes_;
   const Log log_;
-  mutable std::mutex mutex_;  // serialises eviction within the process; a lock file does across processes
+  mutable std::mutex mutex_;  // serialises eviction within the process; the folder's lock does across processes
 };
 
 }  // namespace celslm

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "core/bytes.h"
 #include "core/result.h"
@@ -21,23 +22,24 @@ struct PublicKey {
   static Result<PublicKey> from_hex(std::string_view hex);
 };
 
-// Thread-safe after construction. The secret is wiped on destruction.
+// Thread-safe after construction. The secret is kept out of swap where the system allows it, and wiped on destruction.
 class SigningKey {
  public:
   static Result<SigningKey> generate();
-  // Reads the key, or makes one with owner-only permissions. kIo, kInvalid with the file's name.
+  // Reads the key, or makes one with owner-only permissions; processes that start at the same time end up with the same one.
+  // kIo, or kInvalid with the file's name for a file that is no key or that others may read.
   static Result<SigningKey> load_or_create(const std::filesystem::path& path);
   ~SigningKey();
   SigningKey(SigningKey&&) noexcept;
   SigningKey& operator=(SigningKey&&) noexcept;
 
   PublicKey public_key() const;
-  Signature sign(ByteView message) const;
+  Signature sign(ByteView message) const;  // the same message always gives the same signature
 
  private:
   struct Secret;
   explicit SigningKey(std::unique_ptr<Secret> secret);
-  std::unique_ptr<Secret> secret_;
+  std::unique_ptr<Secret> secret_;  // null only after being moved from
 };
 
 bool verify(const PublicKey& key, ByteView message, const Signature& signature);
