@@ -26,7 +26,9 @@ using std::chrono::steady_clock;
 using Time = steady_clock::time_point;
 
 constexpr std::chrono::milliseconds kQueueTime{10};
-constexpr std::size_t kPieceBytes = 8U << 10;
+// A piece is a millisecond of traffic within these: small enough to share a slow cable fairly, large enough for a fast one.
+constexpr std::size_t kMinPiece = 2U << 10;
+constexpr std::size_t kMaxPiece = 64U << 10;
 constexpr std::size_t kMaxInFlight = 8U << 20;  // per connection and direction, for long delays on fast links
 
 // One direction of the cable.
@@ -214,10 +216,13 @@ void Relay::Impl::spoil(std::string& data) {
 }
 
 void Relay::Impl::take(Pair& pair, Flow& flow, Cable& cable, Time now) {
-  std::array<char, kPieceBytes> buffer;
+  std::array<char, kMaxPiece> buffer;
+  const double millisecond = rate_bytes_per_s_ / 1000;
+  const std::size_t piece =
+      rate_bytes_per_s_ > 0 ? std::clamp(static_cast<std::size_t>(millisecond), kMinPiece, kMaxPiece) : kMaxPiece;
   // One piece a turn when the rate is limited, so that connections share it; otherwise as many as come.
   for (int turn = 0; turn < 16 && !pair.broken && may_take(flow, cable, now); ++turn) {
-    const ssize_t n = ::recv(flow.from, buffer.data(), buffer.size(), MSG_DONTWAIT);
+    const ssize_t n = ::recv(flow.from, buffer.data(), piece, MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (n < 0) return break_pair(pair);
     if (n == 0) {
