@@ -17,6 +17,7 @@ const char* to_string(Architecture architecture);  // as in GGUF's general.archi
 
 enum class RopeScaling { kNone, kLinear, kYarn };  // Llama-3 scaling comes as a tensor of frequency factors
 
+// As ggml's RoPE takes it: defaults resolved, and YaRN's magnitude folded into yarn_attn_factor.
 struct RopeConfig {
   bool neox = false;  // pairs (i, i + n/2) rather than (2i, 2i + 1)
   int dimensions = 0;
@@ -44,6 +45,7 @@ struct ModelConfig {
   int n_vocab = 0;
   int n_ctx_train = 0;  // tokens
   float rms_epsilon = 1e-5F;
+  float attention_scale = 0.0F;  // of scores; 1/sqrt(head_dim) unless the model says otherwise
   RopeConfig rope;
   bool tied_output = false;
   bool qkv_bias = false;

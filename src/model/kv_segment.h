@@ -2,7 +2,7 @@
 //
 // A sequence is a list of segments: at most one frozen, shared segment that holds the context, then its own growing one.
 // Rounding: K is rounded to the segment's type before RoPE and again after, V once. A segment filled by local prefill and
-// one filled by import_layer() from a pack of the same exact codec therefore hold the same bits.
+// one filled by Engine::import_rows() from a pack of the same exact codec therefore hold the same bits.
 #pragma once
 
 #include <atomic>
@@ -10,6 +10,7 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <string_view>
 #include <vector>
 
 #include "core/result.h"
@@ -25,11 +26,11 @@ std::size_t bytes_per_value(KvType type);
 // Where one layer of a segment lies in memory. K is after RoPE.
 struct KvView {
   KvType type = KvType::kF16;
-  const void* k = nullptr;   // [n_kv_heads][capacity][head_dim], head_dim fastest
-  const void* v = nullptr;   // the same layout
-  int capacity = 0;          // tokens; the stride of a head is capacity * head_dim values
-  int length = 0;            // tokens valid
-  int first_position = 0;    // position of token 0 in its sequence
+  const void* k = nullptr;  // [n_kv_heads][capacity][head_dim], head_dim fastest
+  const void* v = nullptr;  // the same layout
+  int capacity = 0;         // tokens; the stride of a head is capacity * head_dim values
+  int length = 0;           // tokens valid
+  int first_position = 0;   // position of token 0 in its sequence
 };
 
 // Threads: one writer at a time; any number of readers of layers that are ready or of rows below length(). Memory is host
@@ -46,6 +47,8 @@ class KvSegment {
   int first_position() const { return first_position_; }
   int capacity() const { return capacity_; }
   int n_layers() const { return n_layers_; }
+  int n_kv_heads() const { return n_kv_heads_; }
+  int head_dim() const { return head_dim_; }
   std::size_t size_bytes() const;
 
   // Tokens that every layer holds. The engine advances it when a batch has passed all layers; truncate() takes back

@@ -1,0 +1,31 @@
+// Rows of K and V into a segment's storage: the one place where K is rounded, rotated and rounded again.
+#pragma once
+
+#include <cstddef>
+#include <span>
+
+#include "model/kv_segment.h"
+#include "model/rope.h"
+
+namespace celslm {
+
+// Rounds to nearest even. `out` is values of `type`.
+void round_to(KvType type, std::span<const float> in, void* out);
+// The same, widened back to f32; in and out may be the same memory.
+void round_values(KvType type, std::span<const float> in, float* out);
+
+// Where a layer's rows go.
+struct KvRows {
+  KvType type = KvType::kF16;
+  void* k = nullptr;  // [n_kv_heads][capacity][head_dim]
+  void* v = nullptr;
+  int capacity = 0;
+  int head_dim = 0;
+};
+
+// K and V of one token and one KV head into row `row`. k (before RoPE) and v: [head_dim]. scratch: [2 * head_dim]; its
+// first half holds K rounded before RoPE afterwards.
+void store_kv_head(const KvRows& rows, const Rope& rope, int head, int row, const float* k, const float* v,
+                   RopeAngles angles, float* scratch);
+
+}  // namespace celslm

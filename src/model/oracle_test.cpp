@@ -1,0 +1,99 @@
+// The same GGUF, the same tokens: our logits against libllama's, over every feature of the supported families.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <numeric>
+
+#include "model/engine.h"
+#include "tests/support/llama_oracle.h"
+#include "tests/support/random_model.h"
+
+namespace celslm {
+namespace {
+
+using testing_support::LlamaOracle;
+using testing_support::nmse;
+using testing_support::RandomModel;
+using testing_support::TemporaryFolder;
+using testing_support::write_random_model;
+
+struct Case {
+  const char* name;
+  RandomModel model;
+  double limit = 1e-6;
+};
+
+std::vector<Token> some_tokens(int n, int n_vocab) {
+  std::vector<Token> out;
+  for (int i = 0; i < n; ++i) out.push_back((i * 37 + 11) % n_vocab);
+  return out;
+}
+
+std::vector<float> our_logits(const std::shared_ptr<const Model>& model, std::span<const Token> tokens, AttentionPath path) {
+  auto engine = Engine::create(model, {.n_threads = 1, .attention = path}).value();
+  auto own = KvSegment::create(model->config(), KvType::kF32, 0, static_cast<int>(tokens.size())).value();
+  Hidden hidden = engine->embed(tokens).value();
+  const SequenceChunk chunk{.own = own, .n_tokens = hidden.n_tokens};
+  const auto status = engine->run_layers(0, model->config().n_layers, {&chunk, 1}, hidden);
+  if (!status) throw std::runtime_error(status.error().message);
+  std::vector<int> rows(tokens.size());
+  std::iota(rows.begin(), rows.end(), 0);
+  return engine->logits(hidden, rows).value();
+}
+
+class OracleTest : public testing::TestWithParam<Case> {};
+
+TEST_P(OracleTest, LogitsAgreeWithLibllama) {
+  const TemporaryFolder folder;
+  write_random_model(folder / "m.gguf", GetParam().model);
+  const auto model = Model::load(folder / "m.gguf");
+  ASSERT_TRUE(model) << model.error().message;
+  LlamaOracle oracle(folder / "m.gguf");
+  const auto tokens = some_tokens(150, (*model)->config().n_vocab);
+  const auto want = oracle.logits(tokens);
+  EXPECT_LE(nmse(our_logits(*model, tokens, AttentionPath::kPlain), want), GetParam().limit);
+  EXPECT_LE(nmse(our_logits(*model, tokens, AttentionPath::kFused), want), GetParam().limit);
+}
+
+const Case kCases[] = {
+    {"Llama", {}},
+    {"LlamaWithOneKvHead", {.n_heads = 8, .n_kv_heads = 1}},
+    {"LlamaWithoutGroups", {.n_heads = 4, .n_kv_heads = 4}},
+    {"LlamaWithOddSizes", {.n_layers = 3, .n_embd = 42, .n_heads = 3, .n_kv_heads = 3, .n_ff = 31, .n_filler = 6}},
+    {"LlamaWithHeadsOfTheirOwnSize", {.head_dim = 24}},
+    {"LlamaTied", {.tied = true}},
+    {"LlamaWithBias", {.qkv_bias = true}},
+    {"LlamaLinearScaling", {.rope_scaling = "linear", .rope_factor = 4.0F}},
+    {"LlamaNoScalingDespiteAFactor", {.rope_scaling = "none", .rope_factor = 4.0F}},
+    {"LlamaScalingFactorWithoutAType", {.rope_factor = 2.0F}},
+    {"LlamaFrequencyFactors", {.rope_base = 500000.0F, .frequency_factors = true}},
+    {"LlamaYarn", {.rope_scaling = "yarn", .rope_factor = 4.0F, .rope_original_context = 64}},
+    {"LlamaYarnWithAttentionFactor",
+     {.rope_scaling = "yarn", .rope_factor = 8.0F, .rope_original_context = 32, .yarn_attn_factor = 0.8F}},
+    {"LlamaYarnWithFrequencyFactors",
+     {.rope_scaling = "yarn", .rope_factor = 4.0F, .rope_original_context = 64, .frequency_factors = true}},
+    {"Qwen2", {.architecture = "qwen2", .rope_base = 1e6F}},
+    {"Qwen2Tied", {.architecture = "qwen2", .n_heads = 4, .n_kv_heads = 1, .tied = true}},
+    {"Qwen2Yarn",
+     {.architecture = "qwen2",
+      .rope_base = 1e6F,
+      .rope_scaling = "yarn",
+      .rope_factor = 4.0F,
+      .rope_original_context = 128}},
+    {"Qwen2Linear", {.architecture = "qwen2", .rope_scaling = "linear", .rope_factor = 2.0F}},
+    {"Qwen3", {.architecture = "qwen3", .rope_base = 1e6F}},
+    {"Qwen3WithHeadsOfTheirOwnSize",
+     {.architecture = "qwen3", .n_embd = 48, .n_heads = 6, .n_kv_heads = 2, .head_dim = 32, .tied = true}},
+    {"Qwen3Yarn", {.architecture = "qwen3", .rope_scaling = "yarn", .rope_factor = 2.0F, .rope_original_context = 100}},
+    {"LlamaF16", {.type = GGML_TYPE_F16}, 1e-4},
+    {"LlamaQ8_0", {.n_ff = 128, .type = GGML_TYPE_Q8_0}, 1e-3},
+    {"LlamaQ4_0", {.n_ff = 128, .type = GGML_TYPE_Q4_0}, 1e-3},
+    {"Qwen2Q4_0Tied", {.architecture = "qwen2", .n_ff = 128, .type = GGML_TYPE_Q4_0, .tied = true}, 1e-3},
+    {"Qwen3Q8_0", {.architecture = "qwen3", .n_ff = 128, .type = GGML_TYPE_Q8_0}, 1e-3},
+};
+
+INSTANTIATE_TEST_SUITE_P(Features, OracleTest, testing::ValuesIn(kCases),
+                         [](const auto& test) { return std::string(test.param.name); });
+
+}  // namespace
+}  // namespace celslm

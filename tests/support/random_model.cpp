@@ -1,0 +1,212 @@
+#include "tests/support/random_model.h"
+
+#include <ggml-cpp.h>
+#include <unistd.h>
+
+#include <array>
+#include <atomic>
+#include <cmath>
+#include <format>
+#include <random>
+#include <stdexcept>
+#include <vector>
+
+namespace celslm::testing_support {
+namespace {
+
+namespace fs = std::filesystem;
+
+// GPT-2's spelling of bytes as printable characters, UTF-8.
+std::string spelled(int byte) {
+  static const auto kTable = [] {
+    std::array<int, 256> table{};
+    int next = 256;
+    for (int b = 0; b < 256; ++b) {
+      const bool printable = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
+      table[static_cast<std::size_t>(b)] = printable ? b : next++;
+    }
+    return table;
+  }();
+  const int c = kTable[static_cast<std::size_t>(byte)];
+  if (c < 128) return {static_cast<char>(c)};
+  return {static_cast<char>(0xC0 | c >> 6), static_cast<char>(0x80 | (c & 63))};
+}
+
+struct Vocabulary {
+  std::vector<std::string> tokens;
+  std::vector<std::int32_t> types;
+  std::vector<std::string> merges;
+};
+
+Vocabulary make_vocabulary(int n_filler) {
+  Vocabulary v;
+  for (int b = 0; b < 256; ++b) v.tokens.push_back(spelled(b));
+  for (const auto& [a, b] :
+       {std::pair{"t", "h"}, {"th", "e"}, {"Ġ", "a"}, {"i", "n"}, {"e", "r"}, {"Ġ", "the"}, {"in", "g"}}) {
+    v.tokens.push_back(std::string(a) + b);
+    v.merges.push_back(std::format("{} {}", a, b));
+  }
+  for (int i = 0; i < n_filler; ++i) v.tokens.push_back(std::format("<filler{}>", i));
+  v.types.assign(v.tokens.size(), 1);  // normal
+  for (const char* control : {"<|im_start|>", "<|im_end|>"}) {
+    v.tokens.emplace_back(control);
+    v.types.push_back(3);  // control
+  }
+  return v;
+}
+
+class Writer {
+ public:
+  Writer(const RandomModel& spec, const Vocabulary& vocabulary)
+      : m_(spec),
+        v_(vocabulary),
+        head_dim_(spec.head_dim == 0 ? spec.n_embd / spec.n_heads : spec.head_dim),
+        random_(spec.seed) {
+    gguf_.reset(gguf_init_empty());
+    tensors_.reset(ggml_init({.mem_size = std::size_t{512} << 20, .mem_buffer = nullptr, .no_alloc = false}));
+  }
+
+  void run(const fs::path& path) {
+    write_shape();
+    write_rope();
+    write_tokenizer();
+    write_tensors();
+    if (!gguf_write_to_file(gguf_.get(), path.c_str(), false)) throw std::runtime_error("cannot write " + path.string());
+  }
+
+ private:
+  std::string key(const char* name) const { return m_.architecture + "." + name; }
+  void set(const char* name, int value) {
+    gguf_set_val_u32(gguf_.get(), key(name).c_str(), static_cast<std::uint32_t>(value));
+  }
+  void set(const char* name, float value) { gguf_set_val_f32(gguf_.get(), key(name).c_str(), value); }
+
+  void write_shape() {
+    gguf_set_val_str(gguf_.get(), "general.architecture", m_.architecture.c_str());
+    gguf_set_val_str(gguf_.get(), "general.name", "random");
+    set("context_length", m_.n_ctx);
+    set("embedding_length", m_.n_embd);
+    set("block_count", m_.n_layers);
+    set("feed_forward_length", m_.n_ff);
+    set("attention.head_count", m_.n_heads);
+    set("attention.head_count_kv", m_.n_kv_heads);
+    set("attention.layer_norm_rms_epsilon", 1e-5F);
+    if (m_.head_dim != 0) {
+      set("attention.key_length", m_.head_dim);
+      set("attention.value_length", m_.head_dim);
+    }
+    set("rope.dimension_count", head_dim_);
+  }
+
+  void write_rope() {
+    set("rope.freq_base", m_.rope_base);
+    if (!m_.rope_scaling.empty()) gguf_set_val_str(gguf_.get(), key("rope.scaling.type").c_str(), m_.rope_scaling.c_str());
+    if (m_.rope_factor != 0.0F) set("rope.scaling.factor", m_.rope_factor);
+    if (m_.rope_original_context != 0) set("rope.scaling.original_context_length", m_.rope_original_context);
+    if (m_.yarn_attn_factor != 0.0F) set("rope.scaling.attn_factor", m_.yarn_attn_factor);
+  }
+
+  void write_strings(const char* name, const std::vector<std::string>& values) {
+    std::vector<const char*> raw;
+    for (const std::string& s : values) raw.push_back(s.c_str());
+    gguf_set_arr_str(gguf_.get(), name, raw.data(), raw.size());
+  }
+
+  void write_tokenizer() {
+    const auto end = static_cast<std::uint32_t>(v_.tokens.size() - 1);
+    gguf_set_val_str(gguf_.get(), "tokenizer.ggml.model", "gpt2");
+    gguf_set_val_str(gguf_.get(), "tokenizer.ggml.pre", "gpt-2");
+    write_strings("tokenizer.ggml.tokens", v_.tokens);
+    write_strings("tokenizer.ggml.merges", v_.merges);
+    gguf_set_arr_data(gguf_.get(), "tokenizer.ggml.token_type", GGUF_TYPE_INT32, v_.types.data(), v_.types.size());
+    gguf_set_val_u32(gguf_.get(), "tokenizer.ggml.eos_token_id", end);
+    gguf_set_val_u32(gguf_.get(), "tokenizer.ggml.bos_token_id", end);
+    gguf_set_val_bool(gguf_.get(), "tokenizer.ggml.add_bos_token", m_.add_bos);
+    if (!m_.chat_template.empty()) gguf_set_val_str(gguf_.get(), "tokenizer.chat_template", m_.chat_template.c_str());
+  }
+
+  std::vector<float> normal(std::size_t n, float mean, float deviation) {
+    std::normal_distribution<float> distribution(mean, deviation);
+    std::vector<float> out(n);
+    for (float& x : out) x = distribution(random_);
+    return out;
+  }
+
+  void add(const std::string& name, ggml_tensor* t, const std::vector<float>& values) {
+    ggml_set_name(t, name.c_str());
+    ggml_quantize_chunk(t->type, values.data(), t->data, 0, ggml_nrows(t), t->ne[0], importance(t->ne[0]).data());
+    gguf_add_tensor(gguf_.get(), t);
+  }
+
+  // Some types need to be told which columns matter; all do.
+  static std::vector<float> importance(std::int64_t n) { return std::vector<float>(static_cast<std::size_t>(n), 1.0F); }
+
+  void matrix(const std::string& name, int n_in, int n_out, float deviation) {
+    ggml_tensor* t = ggml_new_tensor_2d(tensors_.get(), m_.type, n_in, n_out);
+    add(name, t, normal(static_cast<std::size_t>(n_in) * static_cast<std::size_t>(n_out), 0.0F, deviation));
+  }
+
+  void vector(const std::string& name, int n, float mean, float deviation) {
+    add(name, ggml_new_tensor_1d(tensors_.get(), GGML_TYPE_F32, n), normal(static_cast<std::size_t>(n), mean, deviation));
+  }
+
+  void projection(const std::string& name, int n_in, int n_out, bool bias) {
+    matrix(name + ".weight", n_in, n_out, 1.0F / std::sqrt(static_cast<float>(n_in)));
+    if (bias) vector(name + ".bias", n_out, 0.0F, 0.5F);
+  }
+
+  void write_tensors() {
+    const auto n_vocab = static_cast<int>(v_.tokens.size());
+    matrix("token_embd.weight", m_.n_embd, n_vocab, 1.0F);
+    vector("output_norm.weight", m_.n_embd, 1.0F, 0.1F);
+    if (!m_.tied) projection("output", m_.n_embd, n_vocab, false);
+    if (m_.frequency_factors) vector("rope_freqs.weight", head_dim_ / 2, 3.0F, 0.5F);
+    for (int i = 0; i < m_.n_layers; ++i) write_layer(std::format("blk.{}.", i));
+  }
+
+  void write_layer(const std::string& p) {
+    const bool bias = m_.qkv_bias || m_.architecture == "qwen2";
+    const int q_width = m_.n_heads * head_dim_;
+    const int kv_width = m_.n_kv_heads * head_dim_;
+    vector(p + "attn_norm.weight", m_.n_embd, 1.0F, 0.1F);
+    projection(p + "attn_q", m_.n_embd, q_width, bias);
+    projection(p + "attn_k", m_.n_embd, kv_width, bias);
+    projection(p + "attn_v", m_.n_embd, kv_width, bias);
+    if (m_.architecture == "qwen3") {
+      vector(p + "attn_q_norm.weight", head_dim_, 1.0F, 0.1F);
+      vector(p + "attn_k_norm.weight", head_dim_, 1.0F, 0.1F);
+    }
+    projection(p + "attn_output", q_width, m_.n_embd, false);
+    vector(p + "ffn_norm.weight", m_.n_embd, 1.0F, 0.1F);
+    projection(p + "ffn_gate", m_.n_embd, m_.n_ff, false);
+    projection(p + "ffn_up", m_.n_embd, m_.n_ff, false);
+    projection(p + "ffn_down", m_.n_ff, m_.n_embd, false);
+  }
+
+  const RandomModel& m_;
+  const Vocabulary& v_;
+  const int head_dim_;
+  std::mt19937_64 random_;
+  gguf_context_ptr gguf_;
+  ggml_context_ptr tensors_;
+};
+
+}  // namespace
+
+void write_random_model(const fs::path& path, const RandomModel& model) {
+  const Vocabulary vocabulary = make_vocabulary(model.n_filler);
+  Writer(model, vocabulary).run(path);
+}
+
+TemporaryFolder::TemporaryFolder() {
+  static std::atomic<int> counter{0};
+  path_ = fs::temp_directory_path() / std::format("celslm-test-{}-{}", ::getpid(), counter.fetch_add(1));
+  fs::create_directories(path_);
+}
+
+TemporaryFolder::~TemporaryFolder() {
+  std::error_code ignored;
+  fs::remove_all(path_, ignored);
+}
+
+}  // namespace celslm::testing_support
