@@ -1,5 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "core/bytes.h"
 #include "core/file.h"
@@ -12,7 +14,9 @@ namespace fs = std::filesystem;
 
 class FileTest : public testing::Test {
  protected:
-  FileTest() : folder_(fs::path(testing::TempDir()) / std::format("celslm-core-{}", ::getpid())) { fs::create_directories(folder_); }
+  FileTest() : folder_(fs::path(testing::TempDir()) / std::format("celslm-core-{}", ::getpid())) {
+    fs::create_directories(folder_);
+  }
   ~FileTest() override { fs::remove_all(folder_); }
   std::size_t files() const { return static_cast<std::size_t>(std::distance(fs::directory_iterator(folder_), {})); }
   fs::path folder_;
@@ -79,7 +83,9 @@ TEST_F(FileTest, AtomicWriteShowsTheWholeFileOrNothing) {
 }
 
 TEST_F(FileTest, AnAbandonedWriteLeavesNothingBehind) {
-  { ASSERT_TRUE(AtomicFile::create(folder_ / "a", 6)); }
+  {
+    ASSERT_TRUE(AtomicFile::create(folder_ / "a", 6));
+  }
   EXPECT_EQ(files(), 0U);
 }
 
@@ -91,6 +97,40 @@ TEST_F(FileTest, ErrorsNameTheFile) {
   ASSERT_TRUE(write_file_atomically(folder_ / "big", as_bytes("0123456789")));
   EXPECT_FALSE(read_file(folder_ / "big", 9));
   EXPECT_FALSE(write_file_atomically(folder_ / "no" / "folder", as_bytes("x")));
+}
+
+TEST_F(FileTest, APrivateFileIsItsOwnersAloneAndNeverReplaced) {
+  const fs::path path = folder_ / "secret";
+  EXPECT_TRUE(write_new_private_file(path, as_bytes("first")).value());
+  EXPECT_EQ(fs::status(path).permissions(), fs::perms::owner_read | fs::perms::owner_write);
+  EXPECT_FALSE(write_new_private_file(path, as_bytes("second")).value());
+  EXPECT_EQ(as_text(*read_file(path, 100)), "first");
+  EXPECT_EQ(files(), 1U);
+}
+
+TEST_F(FileTest, RemovesTheTemporaryFilesOfAKilledProcessOnly) {
+  const auto living = AtomicFile::create(folder_ / "living", 3);
+  ASSERT_TRUE(living);
+  const pid_t killed = ::fork();
+  if (killed == 0) {
+    if (auto file = AtomicFile::create(folder_ / "killed", 3)) file->release();  // as a kill does: no destructor
+    ::_exit(0);
+  }
+  ::waitpid(killed, nullptr, 0);
+  EXPECT_EQ(files(), 2U);
+  EXPECT_EQ(remove_abandoned_files(folder_).value(), 1);
+  ASSERT_TRUE((*living)->write_at(0, as_bytes("abc")));
+  ASSERT_TRUE((*living)->commit());
+  EXPECT_EQ(as_text(*read_file(folder_ / "living", 100)), "abc");
+}
+
+TEST_F(FileTest, RemovesNothingButTemporaryFiles) {
+  ASSERT_TRUE(write_file_atomically(folder_ / "data", as_bytes("x")));
+  fs::create_directory(folder_ / "folder.tmp");
+  fs::create_symlink(folder_ / "data", folder_ / "link.tmp");
+  EXPECT_EQ(remove_abandoned_files(folder_).value(), 0);
+  EXPECT_EQ(files(), 3U);
+  EXPECT_FALSE(remove_abandoned_files(folder_ / "missing"));
 }
 
 TEST_F(FileTest, MapsAFile) {

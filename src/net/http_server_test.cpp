@@ -16,7 +16,7 @@ namespace {
 
 using std::chrono::milliseconds;
 using std::chrono::seconds;
-using test::RawPeer;
+using testing_support::RawPeer;
 using testing::HasSubstr;
 using testing::Not;
 using testing::StartsWith;

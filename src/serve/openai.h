@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <variant>
@@ -17,28 +18,38 @@
 
 namespace celslm {
 
+// Limits beyond the body's size, each with what it stops.
+inline constexpr std::size_t kMaxStops = 16;                // every token is compared with every stop string
+inline constexpr std::size_t kMaxStopBytes = 1024;          // the same, and text held back without end
+inline constexpr std::size_t kMaxGrammarBytes = 64U << 10;  // a grammar whose states fill memory
+inline constexpr int kMaxTopLogprobs = 20;                  // an answer many times as long as its text
+
 // A request for text, from either endpoint.
 struct CompletionRequest {
   bool chat = true;
-  std::string model;
-  std::vector<ChatMessage> messages;   // chat
+  std::string model;                                     // empty: whichever this edge hosts
+  std::vector<ChatMessage> messages;                     // chat
   std::variant<std::string, std::vector<Token>> prompt;  // completions: text or token ids
-  bool echo = false;                   // completions: the prompt is part of the answer's text
-  std::optional<int> max_tokens;       // absent: up to the model's context
-  SamplerOptions sampler;
-  std::vector<std::string> stop;       // at most 16, none empty
+  bool echo = false;                                     // completions: the prompt is part of the answer's text
+  std::optional<int> max_tokens;                         // absent: up to the model's context
+  SamplerOptions sampler;                                // greedy unless a temperature is given
+  bool seed_given = false;        // otherwise the caller draws sampler.seed, so that two requests differ
+  std::vector<std::string> stop;  // at most kMaxStops, none empty
   bool stream = false;
-  bool include_usage = false;          // stream_options.include_usage
+  bool include_usage = false;  // stream_options.include_usage
   bool logprobs = false;
-  int top_logprobs = 0;                // 0..20
+  int top_logprobs = 0;                  // 0..kMaxTopLogprobs
   std::optional<ContextHandle> context;  // x_celslm.context
 };
 
-// kInvalid with the field's name and what was expected. Unknown fields are ignored.
-// Message contents may be strings or arrays of {"type":"text","text"} parts; others are refused by name.
+// kInvalid with the field's name and what was expected. Unknown fields are ignored; null is the same as absent.
+// Message contents may be strings or arrays of {"type":"text","text"} parts (joined by newlines); others are refused by
+// name. Roles are system, developer (another word for system), user, assistant and tool: a role is part of the template's
+// own words, so no other text may come through there.
 Result<CompletionRequest> parse_chat_request(std::string_view body);
 Result<CompletionRequest> parse_completion_request(std::string_view body);
 
+// The API knows no word for an answer that was cut off; "length" is the one that clients take for "not whole".
 enum class FinishReason { kStop, kLength, kCancelled };
 
 struct Usage {
@@ -60,13 +71,14 @@ class CompletionWriter {
   // id: "chatcmpl-…" / "cmpl-…" is derived from `unique`.
   CompletionWriter(const CompletionRequest& request, std::string model, std::string unique, std::int64_t created_unix_s);
 
-  // The whole answer.
+  // The whole answer. With echo, `text` begins with the prompt; `tokens` are the generated ones only.
   nlohmann::json response(std::string_view text, std::span<const TokenText> tokens, FinishReason reason, const Usage& usage,
                           const nlohmann::json& x_celslm) const;
 
   // Server-sent events, each a complete "data: …\n\n".
-  std::string first_event() const;  // chat: the role
-  std::string delta_event(std::string_view text, std::span<const TokenText> tokens) const;
+  // Before the last event the pieces of text and the tokens may come in different calls (text is held back, tokens are not).
+  std::string first_event() const;  // chat: the role; completions: an empty text
+  std::string delta_event(std::string_view text, std::span<const TokenText> tokens);
   std::string last_event(FinishReason reason, const nlohmann::json& x_celslm) const;
   std::string usage_event(const Usage& usage) const;
   static std::string done_event();  // "data: [DONE]\n\n"
@@ -74,16 +86,25 @@ class CompletionWriter {
 
  private:
   nlohmann::json envelope(bool chunk) const;
+  nlohmann::json chunk(nlohmann::json choice) const;
+  // `offset`: characters of the answer before the first token (completions only).
+  nlohmann::json logprobs(std::span<const TokenText> tokens, std::size_t offset) const;
   const bool chat_;
   const bool logprobs_;
+  const bool include_usage_;
+  const std::size_t echoed_;  // characters of the prompt at the beginning of the answer
   const std::string model_;
   const std::string id_;
   const std::int64_t created_;
+  std::size_t streamed_;  // characters of the tokens in earlier events, and echoed_
 };
 
 // Turns token pieces into text that may be sent: holds back incomplete UTF-8 and anything that may become a stop string.
+// What comes out is always UTF-8 and does not depend on how the text was cut into pieces; it ends before the stop string
+// that was complete first (of those ending together, before the longest). Not thread-safe.
 class TextAssembler {
  public:
+  // Empty stop strings are dropped.
   explicit TextAssembler(std::vector<std::string> stop);
 
   // Text that is now certain. After stopped() is true nothing more comes.

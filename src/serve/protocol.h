@@ -15,10 +15,10 @@
 
 namespace celslm {
 
-inline constexpr std::size_t kMaxContextBytes = 4U << 20;   // a registered text that would keep every cloud busy for hours
-inline constexpr std::size_t kMaxContexts = 100'000;        // a list that never ends
-inline constexpr std::size_t kMaxHostedModels = 256;        // the same
-inline constexpr std::size_t kMaxListBytes = 32U << 20;     // of a JSON answer from a cloud
+inline constexpr std::size_t kMaxContextBytes = 4U << 20;  // a registered text that would keep every cloud busy for hours
+inline constexpr std::size_t kMaxContexts = 100'000;       // a list that never ends
+inline constexpr std::size_t kMaxHostedModels = 256;       // the same
+inline constexpr std::size_t kMaxListBytes = 32U << 20;    // of a JSON answer from a cloud
 
 using ContextHandle = Hash256;
 ContextHandle context_handle(std::string_view text);
@@ -44,7 +44,8 @@ nlohmann::json to_json(const HostedModel& model);
 Result<ContextInfo> context_info_from(const nlohmann::json& json);
 Result<HostedModel> hosted_model_from(const nlohmann::json& json);
 
-// Parses JSON from a peer: kInvalid for malformed text, text deeper than 64 levels, or no object.
+// Parses JSON from a peer: kInvalid for malformed text, text deeper than 64 levels or of more than a million values, or no
+// object.
 Result<nlohmann::json> parse_object(std::string_view text);
 
 // {"error":{"code","message"}} with a status chosen by `kind`; or with the status given.

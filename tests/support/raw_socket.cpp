@@ -8,7 +8,7 @@
 #include <cerrno>
 #include <cstdlib>
 
-namespace celslm::test {
+namespace celslm::testing_support {
 namespace {
 
 std::chrono::steady_clock::time_point guard() {
@@ -124,4 +124,4 @@ void RawServer::accept_loop() {
   }
 }
 
-}  // namespace celslm::test
+}  // namespace celslm::testing_support

@@ -11,7 +11,7 @@
 
 #include "net/socket.h"
 
-namespace celslm::test {
+namespace celslm::testing_support {
 
 // One end of a connection. Blocking calls give up after a generous guard, so that a bug fails a test instead of hanging it.
 // One thread at a time.
@@ -61,4 +61,4 @@ class RawServer {
   std::thread acceptor_;
 };
 
-}  // namespace celslm::test
+}  // namespace celslm::testing_support

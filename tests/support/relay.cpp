@@ -1,0 +1,355 @@
+#include "tests/support/relay.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <condition_variable>
+#include <cstddef>
+#include <deque>
+#include <fstream>
+#include <list>
+#include <mutex>
+#include <string_view>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "net/socket.h"
+
+namespace celslm::testing_support {
+namespace {
+
+using std::chrono::steady_clock;
+using Time = steady_clock::time_point;
+
+constexpr std::chrono::milliseconds kQueueTime{10};
+// A piece is a millisecond of traffic within these: small enough to share a slow cable fairly, large enough for a fast one.
+constexpr std::size_t kMinPiece = 2U << 10;
+constexpr std::size_t kMaxPiece = 64U << 10;
+constexpr std::size_t kMaxInFlight = 8U << 20;  // per connection and direction, for long delays on fast links
+
+// One direction of the cable.
+struct Cable {
+  Time free_at{};  // when all that was accepted has been carried
+  std::uint64_t bytes = 0;
+};
+
+struct Piece {
+  Time due;
+  std::string data;
+};
+
+struct Flow {
+  int from = -1;
+  int to = -1;
+  std::deque<Piece> queue;
+  std::size_t in_flight = 0;
+  bool ended = false;    // the source has said its last
+  bool blocked = false;  // the destination's socket is full
+  bool done = false;     // the end was passed on
+};
+
+struct Pair {
+  Fd client;
+  Fd server;
+  Flow up;
+  Flow down;
+  std::string sent;  // by the client, if recorded
+  bool broken = false;
+};
+
+void reset(Fd& fd) {
+  const struct linger now{.l_onoff = 1, .l_linger = 0};
+  if (fd) ::setsockopt(fd.get(), SOL_SOCKET, SO_LINGER, &now, sizeof now);
+  fd.reset();
+}
+
+}  // namespace
+
+class Relay::Impl {
+ public:
+  Impl(RelayOptions options, Fd listener) : options_(std::move(options)), listener_(std::move(listener)) {
+    rate_bytes_per_s_ = options_.rate_mbit * 1e6 / 8;
+    if (options_.drop_after_bytes > 0) drop_left_ = options_.drop_after_bytes;
+    thread_ = std::thread([this] { run(); });
+  }
+  ~Impl() {
+    change([this] { stopping_ = true; });
+    thread_.join();
+  }
+
+  template <typename F>
+  void change(F f) {
+    {
+      const std::scoped_lock lock(mutex_);
+      f();
+    }
+    wakeup_.notify();
+  }
+  template <typename F>
+  auto read(F f) const {
+    const std::scoped_lock lock(mutex_);
+    return f();
+  }
+
+  void run();
+  void step(std::unique_lock<std::mutex>& lock);
+  void accept_all();
+  void take(Pair& pair, Flow& flow, Cable& cable, Time now);
+  void spoil(std::string& data);
+  void give(Pair& pair, Flow& flow, Time now);
+  void break_pair(Pair& pair);
+  void cut_all();
+  void finish(Pair& pair);
+  bool may_take(const Flow& flow, const Cable& cable, Time now) const;
+  void consider(const Flow& flow, const Cable& cable, Time now, Time& next, std::vector<pollfd>& entries) const;
+
+  const RelayOptions options_;
+  const Fd listener_;
+  const Wakeup wakeup_;
+  mutable std::mutex mutex_;  // guards everything below except the thread
+  std::list<Pair> pairs_;
+  std::string recorded_;  // of connections that ended
+  Cable up_;
+  Cable down_;
+  double rate_bytes_per_s_ = 0;
+  std::uint64_t drop_left_ = UINT64_MAX;
+  std::uint64_t garble_skip_ = 0;
+  std::uint64_t garble_left_ = 0;
+  int connections_ = 0;
+  bool paused_ = false;
+  bool down_link_ = false;  // cut: new connections are reset
+  bool cut_asked_ = false;
+  bool stopping_ = false;
+  std::condition_variable cut_done_;
+  std::thread thread_;
+};
+
+bool Relay::Impl::may_take(const Flow& flow, const Cable& cable, Time now) const {
+  return !flow.ended && flow.in_flight < kMaxInFlight && cable.free_at < now + kQueueTime;
+}
+
+// What this flow waits for: its source, its destination, or a time.
+void Relay::Impl::consider(const Flow& flow, const Cable& cable, Time now, Time& next, std::vector<pollfd>& entries) const {
+  if (may_take(flow, cable, now)) {
+    entries.push_back({.fd = flow.from, .events = POLLIN, .revents = 0});
+  } else if (!flow.ended && flow.in_flight < kMaxInFlight) {
+    next = std::min(next, cable.free_at - kQueueTime + std::chrono::microseconds(100));
+  }
+  if (flow.queue.empty()) return;
+  if (flow.blocked) {
+    entries.push_back({.fd = flow.to, .events = POLLOUT, .revents = 0});
+  } else {
+    next = std::min(next, flow.queue.front().due);
+  }
+}
+
+void Relay::Impl::run() {
+  std::unique_lock lock(mutex_);
+  while (!stopping_) step(lock);
+  for (Pair& pair : pairs_) {
+    break_pair(pair);
+    finish(pair);
+  }
+  pairs_.clear();
+}
+
+void Relay::Impl::step(std::unique_lock<std::mutex>& lock) {
+  Time now = steady_clock::now();
+  Time next = now + std::chrono::seconds(60);
+  std::vector<pollfd> entries{{.fd = wakeup_.fd(), .events = POLLIN, .revents = 0},
+                              {.fd = listener_.get(), .events = POLLIN, .revents = 0}};
+  for (const Pair& pair : pairs_) {
+    if (paused_) break;
+    consider(pair.up, up_, now, next, entries);
+    consider(pair.down, down_, now, next, entries);
+  }
+  const auto wait = std::max(steady_clock::duration(0), next - now);
+  const auto whole = std::chrono::floor<std::chrono::seconds>(wait);
+  const timespec timeout{.tv_sec = whole.count(), .tv_nsec = std::chrono::nanoseconds(wait - whole).count()};
+  lock.unlock();
+  ::ppoll(entries.data(), entries.size(), &timeout, nullptr);
+  lock.lock();
+  wakeup_.drain();
+  if (cut_asked_) cut_all();
+  if (stopping_) return;
+  now = steady_clock::now();
+  if (!paused_) accept_all();
+  for (Pair& pair : pairs_) {
+    if (paused_) break;
+    take(pair, pair.up, up_, now);
+    take(pair, pair.down, down_, now);
+  }
+  for (Pair& pair : pairs_) {
+    if (!paused_) give(pair, pair.up, now);
+    if (!paused_) give(pair, pair.down, now);
+    if (pair.broken || (pair.up.done && pair.down.done)) finish(pair);
+  }
+  std::erase_if(pairs_, [](const Pair& pair) { return !pair.client; });
+  // Whoever came first must not always be first to the cable.
+  if (pairs_.size() > 1) pairs_.splice(pairs_.end(), pairs_, pairs_.begin());
+}
+
+void Relay::Impl::accept_all() {
+  while (Fd client = accept_from(listener_)) {
+    auto server = down_link_ ? fail(ErrorKind::kUnavailable, "cut")
+                             : connect_to(options_.to_host, options_.to_port, std::chrono::seconds(1));
+    if (!server) {
+      reset(client);
+      continue;
+    }
+    ++connections_;
+    Pair& pair = pairs_.emplace_back(Pair{.client = std::move(client), .server = std::move(*server)});
+    pair.up = {.from = pair.client.get(), .to = pair.server.get()};
+    pair.down = {.from = pair.server.get(), .to = pair.client.get()};
+  }
+}
+
+void Relay::Impl::spoil(std::string& data) {
+  const auto skip = std::min<std::uint64_t>(garble_skip_, data.size());
+  garble_skip_ -= skip;
+  for (std::size_t i = skip; i < data.size() && garble_left_ > 0; ++i, --garble_left_)
+    data[i] = static_cast<char>(data[i] ^ 1);
+}
+
+void Relay::Impl::take(Pair& pair, Flow& flow, Cable& cable, Time now) {
+  std::array<char, kMaxPiece> buffer;
+  const double millisecond = rate_bytes_per_s_ / 1000;
+  const std::size_t piece =
+      rate_bytes_per_s_ > 0 ? std::clamp(static_cast<std::size_t>(millisecond), kMinPiece, kMaxPiece) : kMaxPiece;
+  // One piece a turn when the rate is limited, so that connections share it; otherwise as many as come.
+  for (int turn = 0; turn < 16 && !pair.broken && may_take(flow, cable, now); ++turn) {
+    const ssize_t n = ::recv(flow.from, buffer.data(), piece, MSG_DONTWAIT);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
+    if (n < 0) return break_pair(pair);
+    if (n == 0) {
+      flow.ended = true;
+      return;
+    }
+    std::string data(buffer.data(), static_cast<std::size_t>(n));
+    cable.bytes += data.size();
+    if (&flow == &pair.up && options_.record) pair.sent += data;
+    if (&flow == &pair.down) {
+      spoil(data);
+      if (data.size() >= drop_left_) return cut_all();
+      drop_left_ -= drop_left_ == UINT64_MAX ? 0 : data.size();
+    }
+    cable.free_at = std::max(cable.free_at, now);
+    if (rate_bytes_per_s_ > 0) {
+      cable.free_at +=
+          std::chrono::nanoseconds(static_cast<std::int64_t>(static_cast<double>(data.size()) * 1e9 / rate_bytes_per_s_));
+    }
+    flow.in_flight += data.size();
+    flow.queue.push_back({.due = cable.free_at + options_.delay, .data = std::move(data)});
+    if (rate_bytes_per_s_ > 0) return;
+  }
+}
+
+void Relay::Impl::give(Pair& pair, Flow& flow, Time now) {
+  flow.blocked = false;
+  while (!pair.broken && !flow.queue.empty() && flow.queue.front().due <= now) {
+    std::string& data = flow.queue.front().data;
+    const ssize_t n = ::send(flow.to, data.data(), data.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+      flow.blocked = true;
+      return;
+    }
+    if (n < 0) return break_pair(pair);
+    flow.in_flight -= static_cast<std::size_t>(n);
+    data.erase(0, static_cast<std::size_t>(n));
+    if (data.empty()) flow.queue.pop_front();
+  }
+  if (flow.ended && flow.queue.empty() && !flow.done) {
+    ::shutdown(flow.to, SHUT_WR);
+    flow.done = true;
+  }
+}
+
+void Relay::Impl::break_pair(Pair& pair) {
+  reset(pair.client);
+  reset(pair.server);
+  pair.broken = true;
+}
+
+void Relay::Impl::cut_all() {
+  down_link_ = true;
+  cut_asked_ = false;
+  cut_done_.notify_all();
+  drop_left_ = UINT64_MAX;
+  for (Pair& pair : pairs_) break_pair(pair);
+}
+
+void Relay::Impl::finish(Pair& pair) {
+  pair.client.reset();
+  pair.server.reset();
+  if (!options_.record_file.empty()) std::ofstream(options_.record_file, std::ios::binary | std::ios::app) << pair.sent;
+  recorded_ += std::exchange(pair.sent, {});
+}
+
+Relay::Relay(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Relay::~Relay() = default;
+
+Result<std::unique_ptr<Relay>> Relay::start(const RelayOptions& given) {
+  RelayOptions options = given;
+  if (!options.record_file.empty()) {
+    options.record = true;
+    if (!std::ofstream(options.record_file, std::ios::binary)) {
+      return fail(ErrorKind::kIo, "{}: cannot write", options.record_file.string());
+    }
+  }
+  CELSLM_TRY(Fd listener, listen_on(options.listen_host, options.listen_port, 128));
+  return std::unique_ptr<Relay>(new Relay(std::make_unique<Impl>(std::move(options), std::move(listener))));
+}
+
+int Relay::port() const {
+  return local_port(impl_->listener_);
+}
+std::string Relay::url() const {
+  return std::format("http://{}:{}", impl_->options_.listen_host, port());
+}
+std::uint64_t Relay::bytes_up() const {
+  return impl_->read([this] { return impl_->up_.bytes; });
+}
+std::uint64_t Relay::bytes_down() const {
+  return impl_->read([this] { return impl_->down_.bytes; });
+}
+int Relay::connections() const {
+  return impl_->read([this] { return impl_->connections_; });
+}
+
+std::string Relay::recorded() const {
+  return impl_->read([this] {
+    std::string out = impl_->recorded_;
+    for (const Pair& pair : impl_->pairs_) out += pair.sent;
+    return out;
+  });
+}
+
+void Relay::set_rate(double rate_mbit) {
+  impl_->change([&] { impl_->rate_bytes_per_s_ = rate_mbit * 1e6 / 8; });
+}
+void Relay::pause() {
+  impl_->change([this] { impl_->paused_ = true; });
+}
+void Relay::resume() {
+  impl_->change([this] { impl_->paused_ = impl_->down_link_ = false; });
+}
+void Relay::cut() {
+  impl_->change([this] { impl_->cut_asked_ = true; });
+  std::unique_lock lock(impl_->mutex_);
+  impl_->cut_done_.wait(lock, [this] { return !impl_->cut_asked_; });
+}
+void Relay::drop_after(std::uint64_t bytes) {
+  impl_->change([&] { impl_->drop_left_ = std::max<std::uint64_t>(bytes, 1); });
+}
+void Relay::garble(std::uint64_t skip, std::uint64_t count) {
+  impl_->change([&] {
+    impl_->garble_skip_ = skip;
+    impl_->garble_left_ = count;
+  });
+}
+
+}  // namespace celslm::testing_support

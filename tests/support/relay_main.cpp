@@ -1,0 +1,64 @@
+// celslm_relay: the relay as a program, for the demo and the benchmarks where the kernel's rate limit is not to be had.
+#include <signal.h>
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <cstdio>
+#include <string>
+
+#include "tests/support/relay.h"
+
+namespace {
+
+// "HOST:PORT"; false when it is not that.
+bool split_address(const std::string& text, std::string& host, int& port) {
+  const std::size_t colon = text.rfind(':');
+  if (colon == std::string::npos || colon + 1 == text.size() || text.size() - colon > 6) return false;
+  if (text.find_first_not_of("0123456789", colon + 1) != std::string::npos) return false;
+  host = text.substr(0, colon);
+  port = std::stoi(text.substr(colon + 1));
+  return port <= 65535;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"Relays TCP connections over a link of the given rate and delay, until SIGINT or SIGTERM."};
+  celslm::testing_support::RelayOptions options;
+  std::string listen = "127.0.0.1:0";
+  std::string to;
+  double delay_ms = 0;
+  app.add_option("--listen", listen, "HOST:PORT to listen on; port 0: any free one")->capture_default_str();
+  app.add_option("--to", to, "HOST:PORT to relay to")->required();
+  app.add_option("--rate", options.rate_mbit, "Mbit/s in each direction, shared by all connections; 0: unlimited")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--delay", delay_ms, "one-way delay in milliseconds")->check(CLI::NonNegativeNumber);
+  app.add_option("--drop-after", options.drop_after_bytes, "cut the link after this many bytes from the server");
+  app.add_option("--record", options.record_file, "append every byte that clients send to this file");
+  CLI11_PARSE(app, argc, argv);
+  if (!split_address(listen, options.listen_host, options.listen_port) ||
+      !split_address(to, options.to_host, options.to_port)) {
+    std::fprintf(stderr, "celslm_relay: write addresses as HOST:PORT\n");
+    return 2;
+  }
+  options.delay = std::chrono::microseconds(static_cast<std::int64_t>(delay_ms * 1000));
+
+  sigset_t ends;
+  sigemptyset(&ends);
+  sigaddset(&ends, SIGINT);
+  sigaddset(&ends, SIGTERM);
+  pthread_sigmask(SIG_BLOCK, &ends, nullptr);  // before the relay's thread starts, so that only sigwait() below takes them
+
+  const auto relay = celslm::testing_support::Relay::start(options);
+  if (!relay) {
+    std::fprintf(stderr, "celslm_relay: %s\n", relay.error().message.c_str());
+    return 1;
+  }
+  std::printf("listening on %s\n", (*relay)->url().c_str());
+  std::fflush(stdout);
+  int signal = 0;
+  sigwait(&ends, &signal);
+  std::printf("%llu bytes up, %llu bytes down, %d connections\n", static_cast<unsigned long long>((*relay)->bytes_up()),
+              static_cast<unsigned long long>((*relay)->bytes_down()), (*relay)->connections());
+  return 0;
+}
