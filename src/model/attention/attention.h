@@ -35,9 +35,15 @@ struct AttentionArgs {
   std::span<const AttentionGroup> groups;
 };
 
-// Scratch for one thread of one call, re-used between calls.
+// Scratch for one thread of one call, re-used between calls. Its contents mean nothing between them.
 struct AttentionScratch {
+  struct Vector {
+    int index;
+    int visible;
+  };
   std::vector<float> values;
+  std::vector<std::size_t> costs;
+  std::vector<Vector> vectors;
 };
 
 // Thread `ith` of `nth` computes its share; the threads together write every element of out. Each runs without waiting for

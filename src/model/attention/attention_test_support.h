@@ -113,14 +113,29 @@ class Problem {
 
   std::size_t values() const { return static_cast<std::size_t>(n_rows_) * row_values(); }
   std::size_t row_values() const { return static_cast<std::size_t>(shape_.n_heads) * shape_.head_dim; }
-  const std::vector<float>& q() const { return q_; }
-  const std::vector<AttentionGroup>& groups() const { return groups_; }
 
   // Runs all shares one after the other; the answer in a vector of its own.
   std::vector<float> run(int nth = 1) const {
     std::vector<float> out(values(), std::numeric_limits<float>::quiet_NaN());
     AttentionScratch scratch;
     for (int ith = 0; ith < nth; ++ith) attention(args(out.data()), ith, nth, scratch);
+    return out;
+  }
+  // One row in a call of its own.
+  std::vector<float> run_row(int row) const {
+    std::vector<AttentionGroup> groups;
+    for (AttentionGroup group : groups_) {
+      const int i = row - group.first_row;
+      if (i < 0 || i >= group.n_rows) continue;
+      groups.push_back({.kv = group.kv, .n_rows = 1, .visible = group.visible + i * group.causal});
+    }
+    std::vector<float> out(row_values());
+    AttentionArgs args = this->args(out.data());
+    args.q += row * row_values();
+    args.n_rows = 1;
+    args.groups = groups;
+    AttentionScratch scratch;
+    attention(args, 0, 1, scratch);
     return out;
   }
   std::vector<float> reference() const {
@@ -138,6 +153,11 @@ class Problem {
   std::vector<std::shared_ptr<const Store>> stores_;
   std::vector<AttentionGroup> groups_;
 };
+
+inline std::vector<float> row_of(const Problem& problem, const std::vector<float>& out, int row) {
+  const auto first = out.begin() + static_cast<std::ptrdiff_t>(row * problem.row_values());
+  return {first, first + static_cast<std::ptrdiff_t>(problem.row_values())};
+}
 
 inline float largest_difference(const std::vector<float>& a, const std::vector<float>& b) {
   float largest = 0;

@@ -1,0 +1,197 @@
+// A block of up to kMaxRows query vectors against one tile: scores, running softmax, weighted values.
+//
+// Every sum has one order, whatever the block: a score adds its dimensions from first to last, an output its keys from first
+// to last, each with one fused multiply-add per term. Blocks of different heights therefore give the same bits.
+#if defined(CELSLM_ATTENTION_BLOCK_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef CELSLM_ATTENTION_BLOCK_INL_H_
+#undef CELSLM_ATTENTION_BLOCK_INL_H_
+#else
+#define CELSLM_ATTENTION_BLOCK_INL_H_
+#endif
+
+#include <algorithm>
+#include <cstddef>
+#include <utility>
+
+#include "hwy/highway.h"
+#include "model/attention/exp2-inl.h"
+#include "model/attention/tile-inl.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace celslm::attention_detail::HWY_NAMESPACE {
+namespace hn = hwy::HWY_NAMESPACE;
+
+// Sums that are kept in registers at once: rows x columns (in vectors). Enough of them to hide the latency of a
+// multiply-add, few enough for the register file: 32 registers with AVX-512 and on Arm, 16 before.
+inline constexpr bool kManyRegisters = HWY_TARGET <= HWY_AVX3 || HWY_ARCH_ARM_A64;
+inline constexpr int kMaxRows = kManyRegisters ? 8 : 6;
+constexpr int columns(int rows) {
+  return rows <= (kManyRegisters ? 3 : 2) ? 4 : 2;
+}
+
+using VF = hn::Vec<F32>;
+
+// scores: [kRows][kTile], columns [column, column + kColumns * kLanes) = q . keys; q: [head_dim][kRows], keys:
+// [head_dim][kTile].
+template <int kRows, int kColumns>
+HWY_INLINE void score_columns(const float* HWY_RESTRICT q, const float* HWY_RESTRICT keys, std::size_t head_dim,
+                              std::size_t column, float* HWY_RESTRICT scores) {
+  const F32 d;
+  VF sums[kRows][kColumns];
+  HWY_UNROLL(8)
+  for (int r = 0; r < kRows; ++r) {
+    HWY_UNROLL(4)
+    for (int c = 0; c < kColumns; ++c) sums[r][c] = hn::Zero(d);
+  }
+  const float* key = keys + column;
+  for (std::size_t i = 0; i < head_dim; ++i, key += kTile, q += kRows) {
+    VF k[kColumns];
+    HWY_UNROLL(4)
+    for (int c = 0; c < kColumns; ++c) k[c] = hn::Load(d, key + c * kLanes);
+    HWY_UNROLL(8)
+    for (int r = 0; r < kRows; ++r) {
+      const VF qr = hn::Set(d, q[r]);
+      HWY_UNROLL(4)
+      for (int c = 0; c < kColumns; ++c) sums[r][c] = hn::MulAdd(qr, k[c], sums[r][c]);
+    }
+  }
+  HWY_UNROLL(8)
+  for (int r = 0; r < kRows; ++r) {
+    HWY_UNROLL(4)
+    for (int c = 0; c < kColumns; ++c) hn::Store(sums[r][c], d, scores + r * kTile + column + c * kLanes);
+  }
+}
+
+// outputs[r][d .. d + kColumns * kLanes) = outputs * corrections[r] + weights[r] . values; weights: [kRows][kTile], values
+// of type T: [n_keys][width].
+template <int kRows, int kColumns, typename T>
+HWY_INLINE void add_columns(const float* HWY_RESTRICT weights, const T* HWY_RESTRICT values, std::size_t width,
+                            std::size_t n_keys, const float* corrections, float* const* outputs, std::size_t column) {
+  const F32 d;
+  VF sums[kRows][kColumns];
+  HWY_UNROLL(8)
+  for (int r = 0; r < kRows; ++r) {
+    HWY_UNROLL(4)
+    for (int c = 0; c < kColumns; ++c) {
+      sums[r][c] = hn::Mul(hn::Load(d, outputs[r] + column + c * kLanes), hn::Set(d, corrections[r]));
+    }
+  }
+  const T* value = values + column;
+  for (std::size_t key = 0; key < n_keys; ++key, value += width) {
+    VF v[kColumns];
+    HWY_UNROLL(4)
+    for (int c = 0; c < kColumns; ++c) v[c] = load_f32(value + c * kLanes);
+    HWY_UNROLL(8)
+    for (int r = 0; r < kRows; ++r) {
+      const VF weight = hn::Set(d, weights[r * kTile + key]);
+      HWY_UNROLL(4)
+      for (int c = 0; c < kColumns; ++c) sums[r][c] = hn::MulAdd(weight, v[c], sums[r][c]);
+    }
+  }
+  HWY_UNROLL(8)
+  for (int r = 0; r < kRows; ++r) {
+    HWY_UNROLL(4)
+    for (int c = 0; c < kColumns; ++c) hn::Store(sums[r][c], d, outputs[r] + column + c * kLanes);
+  }
+}
+
+// Running state of one query vector: largest score (in units of log 2) and kLanes partial sums of the weights.
+struct RunningSoftmax {
+  float* max;
+  float* sums;  // [kLanes]
+};
+
+// Turns the scores of a row's first n_visible >= 1 keys of a tile into weights 2^(score - max), zero behind; returns the
+// factor for what was added up before. scores: [kTile], of which ceil(n_keys / kLanes) vectors are valid.
+HWY_NOINLINE float weigh(float* HWY_RESTRICT scores, std::size_t n_visible, std::size_t n_keys, RunningSoftmax state) {
+  const F32 d;
+  const VF masked = hn::Neg(hn::Inf(d));
+  VF largest = masked;
+  for (std::size_t i = 0; i < n_keys; i += kLanes) {
+    VF s = hn::Load(d, scores + i);
+    if (i + kLanes > n_visible) {
+      s = hn::IfThenElse(hn::FirstN(d, n_visible > i ? n_visible - i : 0), s, masked);
+      hn::Store(s, d, scores + i);
+    }
+    largest = hn::Max(largest, s);
+  }
+  const float max = HWY_MAX(*state.max, hn::ReduceMax(d, largest));
+  const VF correction = exp2_nonpositive(d, hn::Set(d, *state.max - max));
+  const VF shift = hn::Set(d, max);
+  VF sum = hn::Zero(d);
+  for (std::size_t i = 0; i < n_keys; i += kLanes) {
+    const VF weight = exp2_nonpositive(d, hn::Sub(hn::Load(d, scores + i), shift));
+    sum = hn::Add(sum, weight);
+    hn::Store(weight, d, scores + i);
+  }
+  hn::Store(hn::MulAdd(hn::Load(d, state.sums), correction, sum), d, state.sums);
+  *state.max = max;
+  return hn::GetLane(correction);
+}
+
+// A tile of one segment: keys as f32 [head_dim][kTile], values of type V [n_keys][width].
+template <typename V>
+struct Tile {
+  const float* keys;
+  const V* values;
+  std::size_t head_dim;
+  std::size_t width;
+  int first;   // token of column 0
+  int n_keys;  // <= kTile
+};
+
+// A block's rows: [kRows] queries side by side, and where each row's state lies.
+struct BlockRows {
+  const float* q;  // [head_dim][kRows]
+  const int* visible;
+  float* const* outputs;
+  const RunningSoftmax* softmax;
+  float* scores;  // scratch, [kRows][kTile]
+};
+
+// Adds the tile to the rows' running sums. At least one row sees at least one of its keys.
+template <int kRows, typename V>
+void attend_block(const Tile<V>& tile, const BlockRows& rows) {
+  constexpr int kColumns = columns(kRows);
+  int n_keys = 0;
+  for (int r = 0; r < kRows; ++r) n_keys = std::max(n_keys, rows.visible[r] - tile.first);
+  n_keys = std::min(n_keys, tile.n_keys);
+
+  for (int c = 0; c < n_keys; c += kColumns * kLanes) {
+    score_columns<kRows, kColumns>(rows.q, tile.keys, tile.head_dim, c, rows.scores);
+  }
+  float corrections[kRows];
+  for (int r = 0; r < kRows; ++r) {
+    const int n_visible = rows.visible[r] - tile.first;
+    float* const scores = rows.scores + r * kTile;
+    corrections[r] = n_visible > 0 ? weigh(scores, n_visible, n_keys, rows.softmax[r]) : 1.0F;
+    if (n_visible <= 0) std::fill_n(scores, n_keys, 0.0F);
+  }
+  std::size_t d = 0;
+  for (; d + kColumns * kLanes <= tile.width; d += kColumns * kLanes) {
+    add_columns<kRows, kColumns>(rows.scores, tile.values, tile.width, n_keys, corrections, rows.outputs, d);
+  }
+  for (; d < tile.width; d += kLanes) {
+    add_columns<kRows, 1>(rows.scores, tile.values, tile.width, n_keys, corrections, rows.outputs, d);
+  }
+}
+
+template <typename V>
+using AttendBlock = void (*)(const Tile<V>&, const BlockRows&);
+
+template <typename V, int... kRows>
+AttendBlock<V> attend_block_of(int n_rows, std::integer_sequence<int, kRows...> /*0..*/) {
+  static constexpr AttendBlock<V> kTable[] = {attend_block<kRows + 1, V>...};
+  return kTable[n_rows - 1];
+}
+
+// The kernel for blocks of n_rows in 1..kMaxRows.
+template <typename V>
+AttendBlock<V> attend_block_of(int n_rows) {
+  return attend_block_of<V>(n_rows, std::make_integer_sequence<int, kMaxRows>());
+}
+
+}  // namespace celslm::attention_detail::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#endif
