@@ -11,6 +11,9 @@ if(CELSLM_SANITIZE)
   target_compile_options(celslm_options INTERFACE -fsanitize=${CELSLM_SANITIZE} -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
   target_link_options(celslm_options INTERFACE -fsanitize=${CELSLM_SANITIZE})
 endif()
+if(CELSLM_FUZZ)
+  target_compile_options(celslm_options INTERFACE -fsanitize=fuzzer-no-link)  # or the fuzzer sees no path inside our libraries
+endif()
 
 function(celslm_fuzz_target layer source)
   get_filename_component(name ${source} NAME_WE)
