@@ -1,0 +1,77 @@
+"""Does llama.cpp, given the GGUF, answer as the checkpoint does? Held-out questions through llama-server, greedily."""
+import json
+import os
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.request
+
+import evaluate
+import tokenizer
+import worlds
+
+
+def ask(port, path, **body):
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", json.dumps(body).encode(), {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=120) as reply:
+        return json.load(reply)
+
+
+def start(gguf):
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    server = subprocess.Popen(["llama-server", "-m", gguf, "--port", str(port), "-c", "2048", "-np", "1", "-t", "1", "-ngl", "0"],
+                              stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    for _ in range(200):
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=1) as reply:
+                if reply.status == 200:
+                    return server, port
+        except OSError:
+            time.sleep(0.1)
+    server.kill()
+    raise SystemExit(f"llama-server did not start on {gguf}")
+
+
+def perplexity(gguf, documents=40):
+    """llama-perplexity's figure over the documents that evaluate.perplexity reads, joined."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as f:
+        f.write("\n\n".join(evaluate.test_text(n) for n in range(documents)))
+        f.flush()
+        run = subprocess.run(["llama-perplexity", "-m", gguf, "-f", f.name, "-c", "512", "-t", "1"], capture_output=True, text=True)
+    line = next((x for x in (run.stdout + run.stderr).splitlines() if "Final estimate" in x), None)
+    return float(line.split("PPL =")[1].split()[0]) if line else None
+
+
+def compare(model, name, gguf, count, json_path=None):
+    """Prints exact match through llama.cpp by steps, beside the checkpoint's on the same questions."""
+    cases = list(evaluate.askings(count, 7))
+    ours = evaluate.exact_match(model, cases)
+    server, port = start(gguf)
+    theirs, tokens_agree = [], 0
+    try:
+        for _, world, q in cases:
+            prompt = "".join(p.text for p in worlds.chat(world.pieces(), [q])).rsplit(q.answer, 1)[0]
+            tokens = ask(port, "/tokenize", content=prompt, parse_special=True)["tokens"]
+            tokens_agree += tokens == tokenizer.encode(prompt)
+            reply = ask(port, "/completion", prompt=prompt, n_predict=16, temperature=0, cache_prompt=True)["content"]
+            theirs.append((q.steps, reply.strip() == q.answer))
+    finally:
+        server.kill()
+        server.wait()
+    figures = {"model": name, "questions": len(cases), "prompts_tokenized_alike": tokens_agree,
+               "answers_judged_alike": sum(a == b for a, b in zip(ours, theirs)),
+               "checkpoint": {n: evaluate.share([r for r in ours if r[0] == n]) for n in (1, 2, 3)},
+               "llama.cpp": {n: evaluate.share([r for r in theirs if r[0] == n]) for n in (1, 2, 3)},
+               "perplexity": {"checkpoint": round(evaluate.perplexity(model)[0], 3), "llama.cpp, documents joined": perplexity(gguf)}}
+    print(json.dumps(figures, indent=1))
+    if json_path:
+        known = []
+        if os.path.exists(json_path):
+            with open(json_path) as f:
+                known = [k for k in json.load(f) if k["model"] != name]
+        with open(json_path, "w") as f:
+            json.dump(known + [figures], f, indent=1)
+            f.write("\n")

@@ -1,0 +1,115 @@
+"""Exact match by number of steps on held-out worlds, and perplexity on held-out text, each with a 95 % interval."""
+import math
+import random
+
+import torch
+import torch.nn.functional as F
+
+import data
+import grammar
+import tokenizer
+import worlds
+
+CHAINS = (10, 16, 24)  # bulletins of about 250, 390 and 580 tokens; remarks make the last ones longer
+
+
+def wilson(right, total, z=1.96):
+    """95 % interval of a share."""
+    if not total:
+        return 0.0, 1.0
+    p, zz = right / total, z * z / total
+    middle, half = (p + zz / 2) / (1 + zz), z * math.sqrt(p * (1 - p) / total + zz / (4 * total)) / (1 + zz)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def bootstrap(values, statistic, rounds=1000):
+    """95 % interval of a statistic over documents drawn again and again."""
+    rng = random.Random(0)
+    drawn = sorted(statistic([values[rng.randrange(len(values))] for _ in values]) for _ in range(rounds))
+    return drawn[int(0.025 * rounds)], drawn[int(0.975 * rounds)]
+
+
+def test_world(number, chains=None, order=None, split="test"):
+    """Held-out worlds: every third with remarks, every fourth in mixed order."""
+    rng = worlds.rng_for(split, number)
+    order = order or ("mixed" if number % 4 == 3 else "downward")
+    return worlds.make(rng, chains or CHAINS[number % 3], order, remarks=0.15 if number % 3 == 2 else 0.0, want_held_out=True), rng
+
+
+def askings(count, steps_each, split="test", **kw):
+    """Each question on its own, as the first turn of a chat: (world number, world, question)."""
+    for number in range(count):
+        world, rng = test_world(number, split=split, **kw)
+        for steps in (1, 2, 3):
+            for q in rng.sample(world.questions([steps]), steps_each):
+                yield number, world, q
+
+
+@torch.no_grad()
+def exact_match(model, cases, rows=8):
+    """-> [(steps, right)] in the order of the cases. Right = the whole answer sentence. Teacher-forced: greedy decoding
+    writes the right sentence if and only if each of its tokens is the likeliest after the right ones before it."""
+    cases = list(cases)
+    result = []
+    for i in range(0, len(cases), rows):
+        batch = data.collate([data.from_pieces(worlds.chat(world.pieces(), [q])) for _, world, q in cases[i:i + rows]])
+        with torch.autocast("cpu", torch.bfloat16):
+            hidden = model.hidden(batch.ids)[-1]
+            for row, begin, length, steps in batch.answers:
+                guess = model.read(hidden[row, begin - 1:begin + length - 1]).argmax(-1)
+                result.append((steps, bool((guess == batch.ids[row, begin:begin + length]).all())))
+    return result
+
+
+def test_text(number, sentences=40):
+    return grammar.document(worlds.rng_for("test-text", number), sentences, want_held_out=True)
+
+
+@torch.no_grad()
+def perplexity(model, documents=40):
+    losses = []
+    for number in range(documents):
+        ids = torch.tensor(tokenizer.encode(test_text(number)))[None, :512]
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = model(ids[:, :-1]).float()
+        losses.append(F.cross_entropy(logits[0], ids[0, 1:], reduction="none").tolist())
+    mean = lambda docs: math.exp(sum(map(sum, docs)) / sum(map(len, docs)))
+    return mean(losses), bootstrap(losses, mean)
+
+
+def share(results):
+    right, total = sum(r for _, r in results), len(results)
+    low, high = wilson(right, total)
+    return {"right": right, "total": total, "share": round(right / total, 4), "interval": [round(low, 4), round(high, 4)]}
+
+
+def evaluate(model, count=60, steps_each=7):
+    """The figures of the card."""
+    cases = list(askings(count, steps_each))
+    results = exact_match(model, cases)
+    tagged = [(world, r) for (_, world, _), r in zip(cases, results)]
+    figures = {"steps": {}, "by_world": {}}
+    for steps in (1, 2, 3):
+        figures["steps"][steps] = share([r for r in results if r[0] == steps])
+        for order in ("downward", "mixed"):
+            for chains in CHAINS:
+                picked = [r for w, r in tagged if r[0] == steps and len(w.chains) == chains and is_downward(w) == (order == "downward")]
+                if picked:
+                    figures["by_world"][f"{order}, {chains} chains, {steps} steps"] = share(picked)
+    value, interval = perplexity(model)
+    figures["perplexity"] = {"value": round(value, 3), "interval": [round(x, 3) for x in interval]}
+    return figures
+
+
+def is_downward(world):
+    return [kind for kind, _ in world.order] == sorted((kind for kind, _ in world.order), reverse=True)
+
+
+def table(figures_by_model):
+    lines = ["| model | one step | two steps | three steps | perplexity of text |", "|---|---|---|---|---|"]
+    for name, f in figures_by_model.items():
+        cells = [f"{s['share']:.3f} ({s['interval'][0]:.3f} to {s['interval'][1]:.3f})" for s in (f["steps"][n] for n in (1, 2, 3))]
+        p = f["perplexity"]
+        cells.append(f"{p['value']:.2f} ({p['interval'][0]:.2f} to {p['interval'][1]:.2f})")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)

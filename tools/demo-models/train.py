@@ -1,0 +1,130 @@
+#!/usr/bin/env python3
+"""Trains, judges and exports celslm's demo models. `train.py COMMAND -h` explains each command.
+
+  tokenizer            train the tokenizer (tools/demo-models/tokenizer.json)
+  train MODEL          train "small" or "large"; --resume goes on from the last checkpoint
+  eval [MODEL...]      exact match and perplexity on held-out worlds and text; table and JSON
+  export [MODEL...]    write the GGUF files to models/
+  check [MODEL...]     run the same questions through llama.cpp and compare
+  samples              write the example worlds and texts to models/
+"""
+import argparse
+import json
+import os
+import random
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+BUILD = os.path.join(ROOT, "build", "demo-models")
+MODELS = os.path.join(ROOT, "models")
+
+
+def use_jemalloc():
+    """The C library's allocator hands large tensors back to the system at every step; jemalloc, told to, keeps them.
+    Preloading needs a fresh start of this process."""
+    if os.environ.get("CELSLM_JEMALLOC") or not sys.platform.startswith("linux"):
+        return
+    os.environ.update(CELSLM_JEMALLOC="1", LD_PRELOAD="libjemalloc.so.2", MALLOC_CONF="dirty_decay_ms:-1,muzzy_decay_ms:-1")
+    os.execv(sys.executable, [sys.executable, *sys.argv])
+
+
+def checkpoint(name):
+    return os.path.join(BUILD, f"{name}.pt")
+
+
+def command_tokenizer(_):
+    import tokenizer
+    trained = tokenizer.train()
+    tokenizer.self_test()
+    print(f"{tokenizer.PATH}: {trained.get_vocab_size()} tokens")
+
+
+def command_train(options):
+    import torch
+    import fit
+    torch.set_num_threads(options.threads)
+    os.makedirs(BUILD, exist_ok=True)
+    fit.run(options.model, checkpoint(options.model), os.path.join(BUILD, f"{options.model}.jsonl"), options)
+
+
+def load(name):
+    import model
+    loaded, state = model.load(checkpoint(name))
+    return loaded.eval(), state
+
+
+def command_eval(options):
+    import torch
+    import evaluate
+    torch.set_num_threads(options.threads)
+    figures = {}
+    for name in options.models:
+        started = time.time()
+        loaded, state = load(name)
+        figures[name] = evaluate.evaluate(loaded, options.worlds, options.questions)
+        figures[name].update(training_steps=state["step"], training_cpu_hours=round(state["cpu_seconds"] / 3600, 2),
+                             parameters=sum(p.numel() for p in loaded.parameters()))
+        print(f"{name}: {time.time() - started:.0f} s", file=sys.stderr)
+    print(evaluate.table(figures))
+    if options.json:
+        with open(options.json, "w") as f:
+            json.dump(figures, f, indent=1)
+            f.write("\n")
+
+
+def command_export(options):
+    import export
+    for name in options.models:
+        loaded, _ = load(name)
+        export.write(loaded, name, os.path.join(MODELS, f"celslm-demo-{name}-f16.gguf"))
+
+
+def command_check(options):
+    import check
+    for name in options.models:
+        loaded, _ = load(name)
+        check.compare(loaded, name, os.path.join(MODELS, f"celslm-demo-{name}-f16.gguf"), options.worlds, options.json)
+
+
+def command_samples(_):
+    import samples
+    samples.write(MODELS)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("tokenizer").set_defaults(run=command_tokenizer)
+    p = commands.add_parser("train")
+    p.add_argument("model", choices=["small", "large"])
+    p.add_argument("--steps", type=int, help="default: the recipe's")
+    p.add_argument("--seed", type=int, default=1)
+    p.add_argument("--threads", type=int, default=1)
+    p.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    p.set_defaults(run=command_train)
+    p = commands.add_parser("eval")
+    p.add_argument("models", nargs="*", default=["small", "large"])
+    p.add_argument("--worlds", type=int, default=60)
+    p.add_argument("--questions", type=int, default=7, help="of each number of steps, per world")
+    p.add_argument("--threads", type=int, default=1)
+    p.add_argument("--json", metavar="FILE")
+    p.set_defaults(run=command_eval)
+    p = commands.add_parser("export")
+    p.add_argument("models", nargs="*", default=["small", "large"])
+    p.set_defaults(run=command_export)
+    p = commands.add_parser("check")
+    p.add_argument("models", nargs="*", default=["small", "large"])
+    p.add_argument("--worlds", type=int, default=12)
+    p.add_argument("--json", metavar="FILE")
+    p.set_defaults(run=command_check)
+    commands.add_parser("samples").set_defaults(run=command_samples)
+    options = parser.parse_args()
+    if options.command in ("train", "eval", "check"):
+        use_jemalloc()
+    options.run(options)
+
+
+if __name__ == "__main__":
+    main()
