@@ -47,12 +47,12 @@ def perplexity(gguf, documents=40):
 
 def compare(model, name, gguf, count, json_path=None):
     """Prints exact match through llama.cpp by steps, beside the checkpoint's on the same questions."""
-    cases = list(evaluate.askings(count, 7))
+    cases = evaluate.askings(count, 7)
     ours = evaluate.exact_match(model, cases)
     server, port = start(gguf)
     theirs, tokens_agree = [], 0
     try:
-        for _, world, q in cases:
+        for world, q in [(world, q) for world, questions in cases for q in questions]:
             prompt = "".join(p.text for p in worlds.chat(world.pieces(), [q])).rsplit(q.answer, 1)[0]
             tokens = ask(port, "/tokenize", content=prompt, parse_special=True)["tokens"]
             tokens_agree += tokens == tokenizer.encode(prompt)
@@ -61,7 +61,7 @@ def compare(model, name, gguf, count, json_path=None):
     finally:
         server.kill()
         server.wait()
-    figures = {"model": name, "questions": len(cases), "prompts_tokenized_alike": tokens_agree,
+    figures = {"model": name, "questions": len(theirs), "prompts_tokenized_alike": tokens_agree,
                "answers_judged_alike": sum(a == b for a, b in zip(ours, theirs)),
                "checkpoint": {n: evaluate.share([r for r in ours if r[0] == n]) for n in (1, 2, 3)},
                "llama.cpp": {n: evaluate.share([r for r in theirs if r[0] == n]) for n in (1, 2, 3)},

@@ -14,7 +14,7 @@ import grammar
 import tokenizer
 import worlds
 
-BOILERPLATE, SUBJECT, ANSWER = 0.02, 0.2, 1.0
+BOILERPLATE, PHRASE, ANSWER = 0.02, 0.2, 1.0
 
 
 @dataclass
@@ -42,8 +42,10 @@ def from_pieces(pieces):
             names = [tokenizer.word(" " + name)[0] for name in piece.then]
             bridges += [(at, hop + 1, names[min(hop, len(names) - 1)]) for hop in range(2) if names]
         elif piece.role == "subject":
-            weights[at] = SUBJECT if told else 0.0
-        elif piece.text == ".":
+            weights[at] = PHRASE if told else 0.0
+        elif told and piece.role == "text" and piece.text not in (worlds.USER, worlds.END, worlds.ASSISTANT):
+            weights[at:at + len(tokenizer.word(piece.text))] = [PHRASE] * len(tokenizer.word(piece.text))
+        if piece.text == ".":
             stops.append(at)
         if piece.text == worlds.ASSISTANT:
             told = True

@@ -37,27 +37,43 @@ def test_world(number, chains=None, order=None, split="test"):
 
 
 def askings(count, steps_each, split="test", **kw):
-    """Each question on its own, as the first turn of a chat: (world number, world, question)."""
+    """-> [(world, questions)]"""
+    drawn = []
     for number in range(count):
         world, rng = test_world(number, split=split, **kw)
-        for steps in (1, 2, 3):
-            for q in rng.sample(world.questions([steps]), steps_each):
-                yield number, world, q
+        drawn.append((world, [q for steps in (1, 2, 3) for q in rng.sample(world.questions([steps]), steps_each)]))
+    return drawn
+
+
+def pack(world, questions):
+    """Many chats about one bulletin as one sequence: each question sees the bulletin and itself, at the positions it would
+    have as the first turn of a chat of its own. -> ids, positions, mask, answers"""
+    ids = tokenizer.encode_pieces(worlds.chat(world.pieces(), []))[0]
+    shared, positions, begins, answers = len(ids), list(range(len(ids))), [], []
+    for q in questions:
+        turn = data.from_pieces([worlds.Piece(worlds.USER), worlds.Piece(q.text, "question"), worlds.Piece(worlds.END),
+                                 worlds.Piece(worlds.ASSISTANT), *q.answer_pieces(), worlds.Piece(worlds.END)])
+        begins.append(len(ids))
+        answers += [(len(ids) + begin, length) for begin, length, _ in turn.answers]
+        positions += range(shared, shared + len(turn.ids))
+        ids = ids + turn.ids
+    allowed = torch.ones(len(ids), len(ids), dtype=torch.bool).tril()
+    for begin in begins:
+        allowed[begin:, shared:begin] = False
+    mask = torch.zeros(1, len(ids), len(ids)).masked_fill(~allowed, -1e9)
+    return torch.tensor(ids)[None], torch.tensor(positions)[None], mask, answers
 
 
 @torch.no_grad()
-def exact_match(model, cases, rows=8):
-    """-> [(steps, right)] in the order of the cases. Right = the whole answer sentence. Teacher-forced: greedy decoding
+def exact_match(model, cases):
+    """-> [(steps, right)] in the order of the questions. Right = the whole answer sentence. Teacher-forced: greedy decoding
     writes the right sentence if and only if each of its tokens is the likeliest after the right ones before it."""
-    cases = list(cases)
     result = []
-    for i in range(0, len(cases), rows):
-        batch = data.collate([data.from_pieces(worlds.chat(world.pieces(), [q])) for _, world, q in cases[i:i + rows]])
-        with torch.autocast("cpu", torch.bfloat16):
-            hidden = model.hidden(batch.ids)[-1]
-            for row, begin, length, steps in batch.answers:
-                guess = model.read(hidden[row, begin - 1:begin + length - 1]).argmax(-1)
-                result.append((steps, bool((guess == batch.ids[row, begin:begin + length]).all())))
+    for world, questions in cases:
+        ids, positions, mask, answers = pack(world, questions)
+        guess = model(ids, positions, mask).argmax(-1)
+        for q, (begin, length) in zip(questions, answers):
+            result.append((q.steps, torch.equal(guess[0, begin - 1:begin + length - 1], ids[0, begin:begin + length])))
     return result
 
 
@@ -70,8 +86,8 @@ def perplexity(model, documents=40):
     losses = []
     for number in range(documents):
         ids = torch.tensor(tokenizer.encode(test_text(number)))[None, :512]
-        with torch.autocast("cpu", torch.bfloat16):
-            logits = model(ids[:, :-1]).float()
+        length = ids.shape[1] - 1
+        logits = model(ids[:, :-1], mask=torch.full((1, length, length), -1e9).triu(1))
         losses.append(F.cross_entropy(logits[0], ids[0, 1:], reduction="none").tolist())
     mean = lambda docs: math.exp(sum(map(sum, docs)) / sum(map(len, docs)))
     return mean(losses), bootstrap(losses, mean)
@@ -85,9 +101,9 @@ def share(results):
 
 def evaluate(model, count=60, steps_each=7):
     """The figures of the card."""
-    cases = list(askings(count, steps_each))
+    cases = askings(count, steps_each)
     results = exact_match(model, cases)
-    tagged = [(world, r) for (_, world, _), r in zip(cases, results)]
+    tagged = list(zip((world for world, questions in cases for _ in questions), results))
     figures = {"steps": {}, "by_world": {}}
     for steps in (1, 2, 3):
         figures["steps"][steps] = share([r for r in results if r[0] == steps])

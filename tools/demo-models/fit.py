@@ -1,4 +1,5 @@
 """The training loop: what is practised when, the loss, the optimisers, checkpoints."""
+import copy
 import json
 import os
 import random
@@ -39,7 +40,7 @@ def practice(rng, recipe, step, steps):
     many = int(8 + 18 * min(1.0, done / 0.7))
     if step < DRILLS:
         return [data.drill(rng, 0.0, 8) for _ in range(recipe.batch)]
-    r, remarks = rng.random(), rng.choice([0.0, 0.0, 0.15])
+    r, remarks = rng.random(), rng.choice([0.0, 0.0, 0.15, 0.4])
     if step > 2 * DRILLS and r < 0.2:
         return [data.language(rng, 192) for _ in range(recipe.batch)]
     chains = rng.randint(4, 6) if step < 2 * DRILLS else rng.randint(4, many)
@@ -78,13 +79,20 @@ def optimisers(model, recipe):
             torch.optim.AdamW(rest, lr=recipe.rate * 0.15, betas=(0.9, 0.95), weight_decay=0.0)]
 
 
+@torch.no_grad()
+def blend(mean, model, step):
+    """Running mean of the weights over some hundred steps: as good as a slower rate, at any time."""
+    keep = min(0.99, (step + 1) / (step + 20))
+    for m, p in zip(mean.parameters(), model.parameters()):
+        m.lerp_(p, 1 - keep)
+
+
 def rate_at(step, steps):
     return min(1.0, (step + 1) / WARM_UP, max(0.02, (steps - step) / (COOL_DOWN * steps)))
 
 
 def quick_look(model):
     """Share of whole answers right by steps, on a few worlds of a split of their own."""
-    model.eval()
     out = {}
     for chains in (6, 14):
         results = evaluate.exact_match(model, evaluate.askings(4, 6, split="watch", chains=chains, order="downward"))
@@ -92,7 +100,6 @@ def quick_look(model):
     mixed = evaluate.exact_match(model, evaluate.askings(4, 6, split="watch", chains=8, order="mixed"))
     out["mixed"] = [round(sum(r for s, r in mixed if s == n) / sum(s == n for s, _ in mixed), 3) for n in (1, 2, 3)]
     out["perplexity"] = round(evaluate.perplexity(model, 8)[0], 3)
-    model.train()
     return out
 
 
@@ -101,11 +108,12 @@ def run(name, path, log, options):
     steps = options.steps or recipe.steps
     torch.manual_seed(options.seed)
     model = architecture.Model(architecture.SHAPES[name])
+    mean_model = copy.deepcopy(model)
     opts = optimisers(model, recipe)
     first, spent = 0, 0.0
     if options.resume and os.path.exists(path):
-        model, state = architecture.load(path)
-        opts = optimisers(model, recipe)
+        mean_model, state = architecture.load(path)
+        model.load_state_dict(state["weights"])
         for o, s in zip(opts, state["optimisers"]):
             o.load_state_dict(s)
         first, spent = state["step"], state["cpu_seconds"]
@@ -125,6 +133,7 @@ def run(name, path, log, options):
         for o in opts:
             o.step()
             o.zero_grad()
+        blend(mean_model, model, step)
         if batch.answers:  # of text the loss is another matter
             mean = loss.item() if mean is None else 0.97 * mean + 0.03 * loss.item()
             mean_bridge = 0.97 * mean_bridge + 0.03 * bridge.item()
@@ -132,11 +141,11 @@ def run(name, path, log, options):
         if step % 25 == 24:
             print(f"{name} {step + 1}/{steps} loss {mean:.3f} bridges {mean_bridge:.3f} {batch.ids.shape[1]} tokens {cpu:.0f} s", flush=True)
         if step % 200 == 199 or step + 1 == steps:
-            seen = {"step": step + 1, "loss": round(mean, 4), "bridges": round(mean_bridge, 4), "cpu_seconds": round(cpu), **quick_look(model)}
+            seen = {"step": step + 1, "loss": round(mean, 4), "bridges": round(mean_bridge, 4), "cpu_seconds": round(cpu), **quick_look(mean_model)}
             print(name, json.dumps(seen), flush=True)
             with open(log, "a") as f:
                 f.write(json.dumps(seen) + "\n")
         if time.time() - saved > 120 or step + 1 == steps:
             saved = time.time()
-            architecture.save(path + ".new", model, step=step + 1, cpu_seconds=cpu, optimisers=[o.state_dict() for o in opts])
+            architecture.save(path + ".new", mean_model, weights=model.state_dict(), step=step + 1, cpu_seconds=cpu, optimisers=[o.state_dict() for o in opts])
             os.replace(path + ".new", path)

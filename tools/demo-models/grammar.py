@@ -82,16 +82,16 @@ class Document:
     def be(self, plural):
         return BE[(3 if plural else 2) if self.past else (0 if plural else 1)]
 
-    def noun(self, kind):
+    def noun(self, kind, known=True):
         """-> (words, plural)"""
         rng = self.rng
         singular, many = _pick(rng, self.order[kind])
         plural = rng.random() < 0.4
         adjective = [_pick(rng, ADJECTIVES)] if rng.random() < 0.35 else []
         if plural:
-            return [_pick(rng, COUNTS) if rng.random() < 0.4 else "the"] + adjective + [many], True
+            return [_pick(rng, COUNTS) if rng.random() < 0.4 or not known else "the"] + adjective + [many], True
         words = adjective + [singular]
-        article = "the" if rng.random() < 0.65 else "an" if words[0][0] in "aeiou" else "a"
+        article = "the" if known and rng.random() < 0.65 else "an" if words[0][0] in "aeiou" else "a"
         return [article] + words, False
 
     def where(self):
@@ -147,7 +147,7 @@ class Document:
             who = self.person()
             words = who + [self.verb(_pick(rng, SAY), False), "that"] + self.clause()
         else:
-            thing, plural = self.noun("things")
+            thing, plural = self.noun("things", known=False)
             words = ["there", self.be(plural)] + thing + self.where()
         text = " ".join(words).replace(" ,", ",") + "."
         return text[0].upper() + text[1:]

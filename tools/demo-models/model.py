@@ -52,12 +52,13 @@ def causal_mask(length):
     return _masks[length]
 
 
-def attend(q, k, v):
-    """Plain products in bfloat16: on this project's CPUs many times faster than PyTorch's fused operator."""
+def attend(q, k, v, mask):
+    """Plain products: on this project's CPUs many times faster than PyTorch's fused operator. Computed in the mask's type:
+    bfloat16 to train; float32 to judge, since rounded scores cost some right answers. mask [1, T, T], added."""
     b, h, t, d = q.shape
     with torch.autocast("cpu", enabled=False):
-        q, k, v = (x.bfloat16().reshape(b * h, t, d) for x in (q * d ** -0.5, k, v))
-        scores = torch.baddbmm(causal_mask(t), q, k.transpose(1, 2))
+        q, k, v = (x.to(mask.dtype).reshape(b * h, t, d) for x in (q * d ** -0.5, k, v))
+        scores = torch.baddbmm(mask, q, k.transpose(1, 2))
         return torch.bmm(torch.softmax(scores, -1), v).view(b, h, t, d)
 
 
@@ -80,13 +81,13 @@ class Block(nn.Module):
         self.gate, self.up = (nn.Linear(s.width, s.ffn, bias=False) for _ in range(2))
         self.down = nn.Linear(s.ffn, s.width, bias=False)
 
-    def forward(self, x, cos, sin, hook=None):
+    def forward(self, x, cos, sin, mask, hook=None):
         b, t, _ = x.shape
         s, h = self.shape, self.attn_norm(x)
         q, k, v = (f(h).view(b, t, s.heads, s.head_size).transpose(1, 2) for f in (self.q, self.k, self.v))
         if hook:  # may read or replace K (before RoPE) and V: layer maps are tried out here
             k, v = hook(k, v)
-        a = attend(rotate(q, cos, sin), rotate(k, cos, sin), v)
+        a = attend(rotate(q, cos, sin), rotate(k, cos, sin), v, mask)
         x = x + self.o(a.transpose(1, 2).reshape(b, t, -1))
         h = self.ffn_norm(x)
         return x + self.down(F.silu(self.gate(h)) * self.up(h))
@@ -144,14 +145,15 @@ class Model(nn.Module):
         self.norm = Norm(shape.width)
         initialise(self)
 
-    def hidden(self, ids, positions=None, hooks=None):
+    def hidden(self, ids, positions=None, mask=None, hooks=None):
         """-> the residual stream after every block, each [B, T, width]"""
+        mask = causal_mask(ids.shape[1]) if mask is None else mask
         if positions is None:
             positions = torch.arange(ids.shape[1])[None]
         cos, sin = rope_tables(self.shape, positions)
         x, out = self.embedding(ids), []
         for i, block in enumerate(self.blocks):
-            x = block(x, cos, sin, hooks[i] if hooks else None)
+            x = block(x, cos, sin, mask, hooks[i] if hooks else None)
             out.append(x)
         return out
 
@@ -159,17 +161,18 @@ class Model(nn.Module):
         """Logits of residual rows, after whichever block they come from."""
         return F.linear(self.norm(x), self.embedding.weight)
 
-    def forward(self, ids, positions=None, hooks=None):
-        return self.read(self.hidden(ids, positions, hooks)[-1])
+    def forward(self, ids, positions=None, mask=None, hooks=None):
+        return self.read(self.hidden(ids, positions, mask, hooks)[-1])
 
 
-def save(path, model, **extra):
-    torch.save({"shape": model.shape.as_dict(), "weights": model.state_dict(), **extra}, path)
+def save(path, mean, **extra):
+    """mean: the model whose weights are the running mean of the training's, which is the one to use."""
+    torch.save({"shape": mean.shape.as_dict(), "mean": mean.state_dict(), **extra}, path)
 
 
 def load(path):
-    """-> model, everything else that was saved"""
+    """-> the model of mean weights, everything else that was saved"""
     state = torch.load(path, weights_only=False)
     model = Model(Shape(**state.pop("shape")))
-    model.load_state_dict(state.pop("weights"))
+    model.load_state_dict(state.pop("mean"))
     return model, state
