@@ -56,8 +56,8 @@ void Connection::begin_head() {
   failure_ = Failure::kNone;
 }
 
-void Connection::begin_body() {
-  phase_ = Phase::kBody;
+void Connection::begin_body(bool has_body) {
+  phase_ = has_body ? Phase::kBody : Phase::kNoBody;
   phase_start_ = steady_clock::now();
   body_bytes_ = 0;
 }
@@ -101,6 +101,7 @@ std::ptrdiff_t Connection::fill() {
 
 std::ptrdiff_t Connection::read(char* data, std::size_t size) {
   if (phase_ == Phase::kStopped || cut_) return -1;
+  if (phase_ == Phase::kNoBody) return 0;
   if (phase_ == Phase::kHead) {
     if (head_bytes_ >= kMaxHeadBytes) {
       failure_ = Failure::kTooLong;
@@ -119,7 +120,8 @@ std::ptrdiff_t Connection::read(char* data, std::size_t size) {
 }
 
 bool Connection::write(const char* data, std::size_t size) {
-  const Time deadline = steady_clock::now() + write_timeout_ + milliseconds(size * 1000 / kMinSendBytesPerS);
+  Time progress = steady_clock::now();
+  const Time deadline = progress + write_timeout_ + milliseconds(size * 1000 / kMinSendBytesPerS);
   while (size > 0 && !cut_) {
     std::size_t n = 0;
     short events = POLLOUT;
@@ -135,7 +137,11 @@ bool Connection::write(const char* data, std::size_t size) {
     data += n;
     size -= n;
     bytes_written_ += n;
-    if (n == 0 && !wait(events, deadline)) return false;
+    if (n > 0) {
+      progress = steady_clock::now();
+    } else if (!wait(events, std::min(deadline, progress + write_timeout_))) {
+      return false;
+    }
   }
   return size == 0;
 }

@@ -34,7 +34,7 @@ class Connection {
   bool wait_for_request(std::chrono::milliseconds timeout);
 
   void begin_head();
-  void begin_body();
+  void begin_body(bool has_body);  // without one, reads give 0 until the next head
   void stop_reading();  // every later read fails: what follows is not worth reading
 
   // At least one byte, or -1 (failure() says why), or 0 at the end of the stream.
@@ -73,7 +73,7 @@ class Connection {
   std::size_t begin_ = 0;
   std::size_t end_ = 0;
 
-  enum class Phase { kHead, kBody, kStopped };
+  enum class Phase { kHead, kBody, kNoBody, kStopped };
   Phase phase_ = Phase::kHead;
   Time phase_start_{};
   std::uint64_t body_bytes_ = 0;

@@ -94,6 +94,7 @@ class Receiver {
   const HttpCall& call_;
   const std::string& url_;
   std::size_t head_bytes_ = 0;
+  bool head_whole_ = false;  // curl takes a connection closed within the head for the end of a bodiless answer
   bool in_body_ = false;
 };
 
@@ -103,11 +104,13 @@ bool Receiver::take_header_line(std::string_view line) {
   if (line.starts_with("HTTP/")) {  // of an interim answer (100) or of the real one
     answer.headers.clear();
     answer.status = 0;
+    head_whole_ = false;
     const std::size_t space = std::min(line.find(' '), line.size());
     const std::string_view code = trim(line.substr(space)).substr(0, 3);
     std::from_chars(code.data(), code.data() + code.size(), answer.status);
     return true;
   }
+  if (trim(line).empty()) head_whole_ = true;
   const std::size_t colon = line.find(':');
   if (colon == std::string_view::npos || in_body_) return true;  // the blank line; or a trailer, which nobody here uses
   std::string& slot = answer.headers[lower(trim(line.substr(0, colon)))];
@@ -154,6 +157,7 @@ bool Receiver::take_body(std::string_view piece) {
 }
 
 bool Receiver::finish() {
+  if (!head_whole_) return refuse(ErrorKind::kUnavailable, "the connection ended within the headers");
   if (!begin_body()) return false;
   if (call_.range && answer.status == 206) {
     const std::uint64_t wanted = call_.range->end - call_.range->first;

@@ -387,7 +387,7 @@ TEST_F(HttpServerTest, CutsAClientThatDoesNotRead) {
   std::atomic<bool> ended{false};
   server_->route("GET", "/stream", [&](const HttpRequest&) {
     return HttpResponse{.stream = [&](const BodySink& sink) {
-      ended = eventually([&] { return !sink("0123456789abcdef"); });
+      ended = eventually([&] { return !sink(std::string(1U << 20, 'x')); });
       return true;
     }};
   });

@@ -226,7 +226,8 @@ void HttpSession::Impl::take_head(Request& request) {
   out.disconnected = [probe = current_.probe] { return probe->gone(); };
   current_.old_client = request.version == "HTTP/1.0";
   current_.head_done = true;
-  connection_->begin_body();
+  // The library would read a POST without a length up to the end of the connection, next requests and all.
+  connection_->begin_body(out.headers.contains("content-length") || out.headers.contains("transfer-encoding"));
 }
 
 // Ambiguous framing is how one request is smuggled inside another's body past a proxy: only the plain forms are taken.

@@ -1,0 +1,26 @@
+// A self-signed certificate for 127.0.0.1 and localhost, made anew for each test.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+
+namespace celslm::testing_support {
+
+class TlsIdentity {
+ public:
+  // Two PEM files in `folder`, which is made, and removed with the object. Null when OpenSSL or the disk refuses.
+  static std::unique_ptr<TlsIdentity> create(const std::filesystem::path& folder);
+  ~TlsIdentity();
+  TlsIdentity(const TlsIdentity&) = delete;
+  TlsIdentity& operator=(const TlsIdentity&) = delete;
+
+  std::string certificate_file() const { return (folder_ / "certificate.pem").string(); }
+  std::string key_file() const { return (folder_ / "key.pem").string(); }
+
+ private:
+  explicit TlsIdentity(std::filesystem::path folder) : folder_(std::move(folder)) {}
+  std::filesystem::path folder_;
+};
+
+}  // namespace celslm::testing_support
