@@ -21,6 +21,8 @@ namespace {
 // path would drive out of the stack. Our Router sees the real one.
 constexpr const char* kAnyPath = "/";
 
+constexpr std::size_t kCopiedBodyBytes = 64U << 10;
+
 class Stream final : public httplib::Stream {
  public:
   explicit Stream(Connection& connection) : connection_(connection) {}
@@ -312,6 +314,12 @@ void HttpSession::Impl::fill(Response& response, HttpResponse answer) {
   current_.answered = true;
   response.status = answer.status >= 200 && answer.status <= 599 ? answer.status : 500;
   for (const auto& [name, value] : answer.headers) response.set_header(name, value);
+  // The library copies a body behind its head to send both at once: good for small ones.
+  if (!answer.stream && answer.body.size() > kCopiedBodyBytes) {
+    const auto body = std::make_shared<const std::string>(std::move(answer.body));
+    answer.content_length = body->size();
+    answer.stream = [body](const BodySink& sink) { return sink(*body); };
+  }
   if (!answer.stream || answer.content_length == 0) {
     const bool bare = answer.body.empty() && (answer.status == 204 || answer.status == 304);
     if (!bare) response.set_content(std::move(answer.body), answer.content_type);
