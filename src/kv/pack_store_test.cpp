@@ -26,14 +26,14 @@ using testing_support::small_identity;
 
 constexpr std::uint64_t kPlenty = 1ULL << 30;
 
-// Runs `child` in a process of its own, to be killed or to change what only a process can. Its result is the exit status;
-// -1 if it died by a signal.
+// Runs `child` in a process of its own, to be killed or to change what only a process can. The result is child()'s, or minus
+// the signal that ended it.
 int in_another_process(const std::function<int()>& child) {
   const pid_t pid = ::fork();
   if (pid == 0) ::_exit(child());
   int status = 0;
   ::waitpid(pid, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
 }
 
 class PackStoreTest : public testing::Test {
@@ -394,7 +394,7 @@ class CrashTest : public PackStoreTest {
                 ::kill(::getpid(), SIGKILL);
                 return 0;
               }),
-              -1);
+              -SIGKILL);
   }
 };
 
