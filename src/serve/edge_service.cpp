@@ -300,7 +300,7 @@ HttpResponse EdgeService::answer_stream(CompletionRequest request, std::string e
                                         const HttpRequest& http) {
   const auto events = [this, request = std::move(request), echo = std::move(echo), generation = std::move(generation),
                        gone = http.disconnected](const BodySink& send) {
-    const CompletionWriter out = writer(request);
+    CompletionWriter out = writer(request);
     const auto give_up = [&] {
       generation->cancel();
       return false;
