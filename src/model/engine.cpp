@@ -201,7 +201,8 @@ Status Engine::import_rows(const Model& model, KvSegment& segment, int layer, in
     return fail(ErrorKind::kInvalid, "rows [{}, {}) of a segment of {}", first_row, first_row + n_tokens,
                 segment.capacity());
   }
-  if (k.size() != width * static_cast<std::size_t>(n_tokens) || v.size() != k.size()) {
+  const std::size_t expected = width * static_cast<std::size_t>(n_tokens);
+  if ((!k.empty() && k.size() != expected) || (!v.empty() && v.size() != expected)) {
     return fail(ErrorKind::kInvalid, "{} and {} values of K and V for {} tokens of {}", k.size(), v.size(), n_tokens, width);
   }
   const Rope& rope = *model.impl().rope;
@@ -214,10 +215,11 @@ Status Engine::import_rows(const Model& model, KvSegment& segment, int layer, in
   std::vector<float> scratch(2 * d);
   RopeTable angles;
   for (int row = first_row; row < first_row + n_tokens; ++row) {
-    angles.fill(rope, std::array{segment.first_position() + row});
+    if (!k.empty()) angles.fill(rope, std::array{segment.first_position() + row});
     for (int head = 0; head < config.n_kv_heads; ++head) {
       const std::size_t at = static_cast<std::size_t>(row - first_row) * width + static_cast<std::size_t>(head) * d;
-      store_kv_head(rows, rope, head, row, k.data() + at, v.data() + at, angles.row(0), scratch.data());
+      if (!k.empty()) store_key(rows, rope, head, row, k.data() + at, angles.row(0), scratch.data());
+      if (!v.empty()) store_value(rows, head, row, v.data() + at);
     }
   }
   return {};

@@ -73,16 +73,24 @@ void round_values(KvType type, std::span<const float> in, float* out) {
   }
 }
 
-void store_kv_head(const KvRows& rows, const Rope& rope, int head, int row, const float* k, const float* v,
-                   RopeAngles angles, float* scratch) {
+namespace {
+
+std::size_t byte_offset(const KvRows& rows, int head, int row) {
+  const std::size_t index = static_cast<std::size_t>(head) * static_cast<std::size_t>(rows.capacity) + static_cast<std::size_t>(row);
+  return index * static_cast<std::size_t>(rows.head_dim) * bytes_per_value(rows.type);
+}
+
+}  // namespace
+
+void store_key(const KvRows& rows, const Rope& rope, int head, int row, const float* k, RopeAngles angles, float* scratch) {
   const auto n = static_cast<std::size_t>(rows.head_dim);
-  const std::size_t at =
-      (static_cast<std::size_t>(head) * static_cast<std::size_t>(rows.capacity) + static_cast<std::size_t>(row)) * n *
-      bytes_per_value(rows.type);
   round_values(rows.type, {k, n}, scratch);
   rope.rotate({scratch, n}, angles, scratch + n);
-  round_to(rows.type, {scratch + n, n}, static_cast<std::byte*>(rows.k) + at);
-  round_to(rows.type, {v, n}, static_cast<std::byte*>(rows.v) + at);
+  round_to(rows.type, {scratch + n, n}, static_cast<std::byte*>(rows.k) + byte_offset(rows, head, row));
+}
+
+void store_value(const KvRows& rows, int head, int row, const float* v) {
+  round_to(rows.type, {v, static_cast<std::size_t>(rows.head_dim)}, static_cast<std::byte*>(rows.v) + byte_offset(rows, head, row));
 }
 
 }  // namespace celslm

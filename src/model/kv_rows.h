@@ -23,9 +23,9 @@ struct KvRows {
   int head_dim = 0;
 };
 
-// K and V of one token and one KV head into row `row`. k (before RoPE) and v: [head_dim]. scratch: [2 * head_dim]; its
-// first half holds K rounded before RoPE afterwards.
-void store_kv_head(const KvRows& rows, const Rope& rope, int head, int row, const float* k, const float* v,
-                   RopeAngles angles, float* scratch);
+// K of one token and one KV head, before RoPE, into row `row`; [head_dim]. scratch: [2 * head_dim]; its first half holds K
+// rounded before RoPE afterwards.
+void store_key(const KvRows& rows, const Rope& rope, int head, int row, const float* k, RopeAngles angles, float* scratch);
+void store_value(const KvRows& rows, int head, int row, const float* v);
 
 }  // namespace celslm

@@ -130,7 +130,8 @@ void Pass::store_head(int layer, int row, int head, const float* k, const float*
                     .v = own.v_data(layer),
                     .capacity = own.capacity(),
                     .head_dim = config_.head_dim};
-  store_kv_head(rows, rope_, head, to.own_row, k + at, v + at, angles_.row(row), scratch.head.data());
+  store_key(rows, rope_, head, to.own_row, k + at, angles_.row(row), scratch.head.data());
+  store_value(rows, head, to.own_row, v + at);
   if (tap_k_.empty()) return;
   std::copy_n(scratch.head.data(), d, tap_k_.data() + at);
   round_values(own.type(), {v + at, d}, tap_v_.data() + at);
