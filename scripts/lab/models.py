@@ -16,11 +16,22 @@ def demo_model(size):
 
 
 def demo_worlds():
-    """Held-out worlds: [{"context", "questions": [{"question", "answer", "steps"}]}]."""
+    """Held-out worlds, smallest first: [{"context", "questions": [{"question", "answer", "steps"}]}]."""
     worlds = []
-    for path in sorted((ROOT / "models" / "worlds").glob("*.json")):
+    for path in (ROOT / "models" / "worlds").glob("*.json"):
         worlds += json.loads(path.read_text(encoding="utf-8"))["worlds"]
-    return worlds
+    return sorted(worlds, key=lambda world: len(world["context"]))
+
+
+def few_questions(world, one_step=2):
+    """Of a world's questions the first of each number of steps, and more of the direct ones."""
+    wanted = {1: one_step, 2: 1, 3: 1}
+    out = []
+    for question in world["questions"]:
+        if wanted.get(question["steps"], 0) > 0:
+            wanted[question["steps"]] -= 1
+            out.append(question)
+    return out
 
 
 def random_model(shape, quantization):
