@@ -79,12 +79,25 @@ EdgeService::~EdgeService() {
 
 void EdgeService::drain(std::chrono::milliseconds grace) { loop_->stop(grace); }
 
+int EdgeService::requests_under_way() const {
+  const BatchStats stats = loop_->stats();
+  return stats.running + stats.queued;
+}
+
+HttpHandler EdgeService::counted(std::string route, HttpResponse (EdgeService::*handler)(const HttpRequest&)) {
+  return [this, route = std::move(route), handler](const HttpRequest& request) {
+    HttpResponse response = (this->*handler)(request);
+    metrics_.answered(route, response.status);
+    return response;
+  };
+}
+
 void EdgeService::add_routes(HttpServer& server) {
-  server.route("POST", "/v1/chat/completions", [this](const HttpRequest& r) { return chat_completions(r); });
-  server.route("POST", "/v1/completions", [this](const HttpRequest& r) { return completions(r); });
+  server.route("POST", "/v1/chat/completions", counted("chat", &EdgeService::chat_completions));
+  server.route("POST", "/v1/completions", counted("completions", &EdgeService::completions));
   server.route("GET", "/v1/models", [this](const HttpRequest&) { return models(); });
   server.route("GET", "/v1/contexts", [this](const HttpRequest&) { return list_contexts(); });
-  server.route("POST", "/v1/contexts", [this](const HttpRequest& r) { return put_context(r); });
+  server.route("POST", "/v1/contexts", counted("contexts", &EdgeService::put_context));
   server.route("GET", "/health", [](const HttpRequest&) { return json_response({{"status", "ok"}}); });
   server.route("GET", "/metrics", [this](const HttpRequest&) { return metrics(); });
   server.on_error([](int status, std::string_view message) {
@@ -290,6 +303,7 @@ HttpResponse EdgeService::answer_whole(const CompletionRequest& request, const s
     text += piece->text;
     std::ranges::move(piece->tokens, std::back_inserter(tokens));
     if (!piece->finish) continue;
+    metrics_.finished(generation.request, piece->usage, piece->times);
     if (*piece->finish == FinishReason::kCancelled) return error_response(499, "cancelled", "the client went away");
     return json_response(writer(request).response(text, tokens, *piece->finish, piece->usage,
                                                   extension(generation.request, piece->times, cloud_trouble_now())));
@@ -317,6 +331,7 @@ HttpResponse EdgeService::answer_stream(CompletionRequest request, std::string e
       const bool something = !piece->text.empty() || !piece->tokens.empty();
       if (something && !send(out.delta_event(piece->text, piece->tokens))) return give_up();
       if (!piece->finish) continue;
+      metrics_.finished(generation->request, piece->usage, piece->times);
       bool sent = send(out.last_event(*piece->finish, extension(generation->request, piece->times, cloud_trouble_now())));
       if (request.include_usage) sent = sent && send(out.usage_event(piece->usage));
       return sent && send(CompletionWriter::done_event());
@@ -331,6 +346,10 @@ std::string EdgeService::cloud_trouble_now() const {
 }
 
 // --- the rest ---------------------------------------------------------------------------------------------------------
+
+HttpResponse EdgeService::metrics() {
+  return {.content_type = Metrics::kContentType, .body = metrics_.text(loop_->stats(), table_, parts_.store ? parts_.store->bytes() : 0)};
+}
 
 HttpResponse EdgeService::models() const {
   const json model = {{"id", name_},

@@ -16,6 +16,7 @@
 #include "net/http_server.h"
 #include "serve/batch_loop.h"
 #include "serve/context_loader.h"
+#include "serve/edge_metrics.h"
 #include "serve/openai.h"
 #include "serve/resident_context.h"
 
@@ -51,12 +52,13 @@ class EdgeService {
   void add_routes(HttpServer& server);
   // Refuses new requests and lets those under way finish for up to `grace`.
   void drain(std::chrono::milliseconds grace);
+  int requests_under_way() const;
 
   // For tests and programs that need no socket.
   HttpResponse chat_completions(const HttpRequest& request);
   HttpResponse completions(const HttpRequest& request);
   HttpResponse models() const;
-  HttpResponse metrics() const;
+  HttpResponse metrics();
   // Reads the cloud's list of contexts now.
   Status refresh_contexts();
 
@@ -84,6 +86,7 @@ class EdgeService {
   bool is_registered(const ContextHandle& handle) const;
   std::string cloud_trouble_now() const;
   CompletionWriter writer(const CompletionRequest& request);
+  HttpHandler counted(std::string route, HttpResponse (EdgeService::*handler)(const HttpRequest&));
   void refresh_loop(std::stop_token stop);
   void register_own_contexts();  // with mutex_ held
 
@@ -93,6 +96,7 @@ class EdgeService {
   const std::string name_;
   std::atomic<std::uint64_t> request_counter_{0};
   ContextTable table_;
+  EdgeMetrics metrics_;
 
   mutable std::mutex mutex_;
   std::condition_variable_any refresh_wake_;

@@ -11,11 +11,6 @@ namespace {
 
 constexpr std::uint64_t kGroupBytes = 256U << 10;  // small enough that all connections work on the same layer, large enough for few round trips
 
-Status check_block(const BlockEntry& entry, ByteView bytes) {
-  if (hash_of(bytes) == entry.hash) return {};
-  return fail(ErrorKind::kMismatch, "a block's bytes are not those that its hash names");
-}
-
 // Counts the blocks of each layer that are in, over all connections.
 class LayerProgress {
  public:
@@ -100,7 +95,9 @@ void follow_entries(CloudClient& cloud, const PackName& name, const PackIdentity
     return !stop.stop_requested();
   };
   const Status status = cloud.entries(name, identity, 0, announce, stop);
-  queue.close(status ? std::nullopt : std::optional(status.error()));
+  // With every entry here the pack is usable, however the stream ended.
+  const bool all = static_cast<int>(queue.entries().size()) == identity.n_blocks();
+  queue.close(status || all ? std::nullopt : std::optional(status.error()));
 }
 
 // The whole region's size: the codec knows it when blocks have a fixed size, the entries otherwise.
@@ -201,7 +198,8 @@ Status PackFetch::run(const PackName& name, const PackIdentity& expected, std::s
     std::vector<std::jthread> workers;
     for (int i = 0; i < n_connections; ++i) workers.emplace_back([&] { transfer.work(cut.get_token()); });
     workers.clear();  // joins
-    cut.request_stop();
+    // The entries' stream ends by itself when the cloud has kept the pack, so that its header is there below.
+    if (!queue.take()) cut.request_stop();
   }
   if (stop.stop_requested()) return fail(ErrorKind::kCancelled, "loading was stopped");
   if (auto rest = queue.take(); !rest) return std::unexpected(rest.error());

@@ -1,0 +1,297 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <future>
+#include <map>
+#include <sstream>
+#include <utility>
+
+#include "cli/commands.h"
+#include "cli/listen_options.h"
+#include "kv/pack.h"
+#include "model/model.h"
+#include "net/http_client.h"
+#include "serve/protocol.h"
+#include "tests/support/random_model.h"
+
+namespace celslm {
+namespace {
+
+using namespace std::chrono_literals;
+using testing::HasSubstr;
+using testing::StartsWith;
+using testing_support::TemporaryFolder;
+
+// A stream that tells about its first line as soon as that is flushed.
+class FirstLine final : public std::stringbuf {
+ public:
+  std::future<std::string> line() { return line_.get_future(); }
+  // No line will come any more.
+  void end() {
+    if (!std::exchange(told_, true)) line_.set_value("");
+  }
+
+ protected:
+  int sync() override {
+    const std::string text = str();
+    if (!told_ && text.contains('\n')) {
+      told_ = true;
+      line_.set_value(text.substr(0, text.find('\n')));
+    }
+    return 0;
+  }
+
+ private:
+  std::promise<std::string> line_;
+  bool told_ = false;
+};
+
+// One invocation of the program, in this process.
+struct Invocation {
+  std::istringstream in;
+  FirstLine out_buffer;
+  std::ostream out{&out_buffer};
+  std::ostringstream err;
+  std::map<std::string, std::string> variables;
+  SignalWatch signals;
+  SystemClock clock;
+
+  int run(const std::vector<std::string>& arguments) {
+    std::vector<const char*> argv{"celslm"};
+    for (const std::string& argument : arguments) argv.push_back(argument.c_str());
+    Environment env{.out = out,
+                    .err = err,
+                    .in = in,
+                    .variable = [this](const char* name) {
+                      const auto it = variables.find(name);
+                      return it == variables.end() ? std::nullopt : std::optional(it->second);
+                    },
+                    .signals = signals,
+                    .clock = clock,
+                    .action = {}};
+    return run_command_line(static_cast<int>(argv.size()), argv.data(), env);
+  }
+  std::string output() const { return out_buffer.str(); }
+  std::string errors() const { return err.str(); }
+};
+
+void write(const std::filesystem::path& path, std::string_view content) { std::ofstream(path) << content; }
+
+// `celslm cloud` with a random model on a free port, on a thread of its own.
+class RunningCloud {
+ public:
+  explicit RunningCloud(const TemporaryFolder& folder) {
+    testing_support::write_random_model(folder / "model.gguf", {});
+    auto line = invocation_.out_buffer.line();
+    ended_ = std::async(std::launch::async, [this, &folder] {
+      const int code = invocation_.run({"cloud", "--model", folder / "model.gguf", "--port", "0", "--data", folder / "data",
+                                        "--threads", "1", "--log-level", "off"});
+      invocation_.out_buffer.end();
+      return code;
+    });
+    line_ = line.get();
+  }
+  ~RunningCloud() {
+    if (ended_.valid()) stop();
+  }
+  int stop() {
+    invocation_.signals.request_stop();
+    return ended_.get();
+  }
+  const std::string& line() const { return line_; }
+  std::string url() const { return line_.substr(std::min(line_.size(), std::string_view("listening on ").size())); }
+
+ private:
+  Invocation invocation_;
+  std::future<int> ended_;
+  std::string line_;
+};
+
+TEST(CommandLineTest, HelpGoesToStandardOutputWithExamples) {
+  Invocation all;
+  EXPECT_EQ(all.run({"--help"}), kExitFine);
+  for (const char* command : {"cloud", "context", "pack"}) EXPECT_THAT(all.output(), HasSubstr(command));
+  Invocation cloud;
+  EXPECT_EQ(cloud.run({"cloud", "--help"}), kExitFine);
+  EXPECT_THAT(cloud.output(), HasSubstr("celslm cloud --model"));
+}
+
+TEST(CommandLineTest, MisuseIsOneLineOnStandardErrorAndExitCodeTwo) {
+  const std::vector<std::vector<std::string>> cases{
+      {},
+      {"clowd"},
+      {"cloud"},
+      {"cloud", "--model", "m.gguf", "--port", "70000"},
+      {"cloud", "--model", "m.gguf", "--log-level", "loud"},
+      {"cloud", "--model", "m.gguf", "--host", "0.0.0.0"},
+      {"cloud", "--model", "m.gguf", "--tls-cert", "cert.pem"},
+      {"cloud", "--model", "m.gguf", "--pack-budget", "many"},
+      {"context"},
+      {"context", "put"},
+      {"pack", "inspect"},
+  };
+  for (const auto& arguments : cases) {
+    Invocation invocation;
+    EXPECT_EQ(invocation.run(arguments), kExitUsage) << testing::PrintToString(arguments);
+    EXPECT_THAT(invocation.errors(), StartsWith("celslm: "));
+    EXPECT_EQ(std::ranges::count(invocation.errors(), '\n'), 1) << invocation.errors();
+    EXPECT_EQ(invocation.output(), "");
+  }
+}
+
+TEST(CommandLineTest, OtherMachinesAreServedWithoutTlsOnlyOnRequest) {
+  EXPECT_THAT(server_options({.host = "0.0.0.0"}).error().message, HasSubstr("--insecure"));
+  EXPECT_TRUE(server_options({.host = "0.0.0.0", .insecure = true}));
+  EXPECT_TRUE(server_options({.host = "127.0.0.1"}));
+  EXPECT_TRUE(server_options({.host = "0.0.0.0", .tls_certificate_file = "c", .tls_key_file = "k"}));
+}
+
+TEST(CommandLineTest, ATokenIsTheFilesContentWithoutTheSpaceAroundIt) {
+  const TemporaryFolder folder;
+  write(folder / "token", "  secret\n");
+  EXPECT_EQ(server_options({.token_file = folder / "token"})->bearer_token, "secret");
+  write(folder / "empty", "\n");
+  EXPECT_THAT(read_token(folder / "empty").error().message, HasSubstr("empty"));
+  EXPECT_EQ(read_token(folder / "none").error().kind, ErrorKind::kNotFound);
+}
+
+TEST(CommandLineTest, DataLivesWhereXdgSays) {
+  Invocation invocation;
+  const auto folder = [&](std::map<std::string, std::string> variables) {
+    Environment env{.out = invocation.out,
+                    .err = invocation.err,
+                    .in = invocation.in,
+                    .variable = [&](const char* name) {
+                      return variables.contains(name) ? std::optional(variables.at(name)) : std::nullopt;
+                    },
+                    .signals = invocation.signals,
+                    .clock = invocation.clock,
+                    .action = {}};
+    return default_data_folder(env);
+  };
+  EXPECT_EQ(folder({{"XDG_DATA_HOME", "/x"}, {"HOME", "/h"}})->string(), "/x/celslm");
+  EXPECT_EQ(folder({{"XDG_DATA_HOME", "relative"}, {"HOME", "/h"}})->string(), "/h/.local/share/celslm");
+  EXPECT_FALSE(folder({}));
+}
+
+TEST(CommandLineTest, AFileThatIsNoModelEndsWithCodeOneAndItsName) {
+  const TemporaryFolder folder;
+  write(folder / "text.gguf", "this is no model");
+  Invocation invocation;
+  EXPECT_EQ(invocation.run({"cloud", "--model", folder / "text.gguf", "--port", "0", "--data", folder / "data"}), kExitFailed);
+  EXPECT_THAT(invocation.errors(), HasSubstr("text.gguf"));
+  EXPECT_EQ(invocation.output(), "");
+}
+
+TEST(CommandLineTest, ACloudThatIsNotThereIsNamedWithTheRemedy) {
+  const TemporaryFolder folder;
+  write(folder / "text", "x");
+  Invocation invocation;
+  EXPECT_EQ(invocation.run({"context", "put", folder / "text", "--cloud", "http://127.0.0.1:1"}), kExitFailed);
+  EXPECT_THAT(invocation.errors(), HasSubstr("127.0.0.1:1"));
+  EXPECT_THAT(invocation.errors(), HasSubstr("celslm cloud"));
+}
+
+TEST(CommandLineTest, ATextThatCannotBeAContextIsRefusedBeforeItIsSent) {
+  const TemporaryFolder folder;
+  write(folder / "binary", "\xff\xfe");
+  Invocation invocation;
+  EXPECT_EQ(invocation.run({"context", "put", folder / "binary", "--cloud", "http://127.0.0.1:1"}), kExitFailed);
+  EXPECT_THAT(invocation.errors(), HasSubstr("UTF-8"));
+}
+
+TEST(CommandLineTest, RegistersListsAndRemovesContextsAtACloud) {
+  const TemporaryFolder folder;
+  RunningCloud cloud(folder);
+  ASSERT_THAT(cloud.line(), StartsWith("listening on http://127.0.0.1:"));
+  write(folder / "manual.txt", "a manual");
+  const std::string handle = context_handle("a manual").hex();
+
+  Invocation put;
+  ASSERT_EQ(put.run({"context", "put", folder / "manual.txt", "--cloud", cloud.url()}), kExitFine) << put.errors();
+  EXPECT_EQ(put.output(), handle + "\n");
+  Invocation piped;
+  piped.in.str("from a pipe");
+  ASSERT_EQ(piped.run({"context", "put", "-", "--name", "piped", "--cloud", cloud.url()}), kExitFine) << piped.errors();
+
+  Invocation list;
+  ASSERT_EQ(list.run({"context", "list", "--cloud", cloud.url()}), kExitFine);
+  EXPECT_THAT(list.output(), HasSubstr(handle));
+  EXPECT_THAT(list.output(), HasSubstr("manual.txt"));
+  EXPECT_THAT(list.output(), HasSubstr("piped"));
+
+  Invocation rm;
+  ASSERT_EQ(rm.run({"context", "rm", handle, "--cloud", cloud.url()}), kExitFine) << rm.errors();
+  Invocation again;
+  EXPECT_EQ(again.run({"context", "rm", handle, "--cloud", cloud.url()}), kExitFailed);
+  EXPECT_THAT(again.errors(), HasSubstr(handle));
+  EXPECT_EQ(cloud.stop(), kExitFine);
+}
+
+// The main job of a cloud, with a real engine: a random model's KV as a verified pack.
+TEST(CommandLineTest, ACloudComputesAPackThatInspectFindsGood) {
+  const TemporaryFolder folder;
+  RunningCloud cloud(folder);
+  std::string text;
+  for (int i = 0; i < 60; ++i) text += std::format("line {}. ", i);
+  write(folder / "text", text);
+  Invocation put;
+  ASSERT_EQ(put.run({"context", "put", folder / "text", "--cloud", cloud.url()}), kExitFine) << put.errors();
+
+  const auto client = *make_http_client({.base_url = cloud.url()});
+  const auto model = Model::load(folder / "model.gguf");
+  ASSERT_TRUE(model) << model.error().message;
+  const auto path = [&](std::string_view part) { return pack_path(context_handle(text), (*model)->fingerprint().id(), "f16", part); };
+  ASSERT_EQ(client->call({.path = path("header")})->status, 202);
+  ASSERT_EQ(client->call({.path = path("entries"), .timeout = 0ms, .stall_timeout = 60s})->status, 200);
+  const auto file = client->call({.path = path("pack")});
+  ASSERT_EQ(file->status, 200);
+  write(folder / "pack.kvpack", as_text(file->body));
+
+  const auto key = client->call({.path = "/v1/key"});
+  const std::string hex = nlohmann::json::parse(as_text(key->body))["public_key"];
+  Invocation inspect;
+  EXPECT_EQ(inspect.run({"pack", "inspect", folder / "pack.kvpack", "--key", hex}), kExitFine) << inspect.errors();
+  EXPECT_THAT(inspect.output(), HasSubstr("f16"));
+  EXPECT_EQ(parse_header(ByteView(file->body).first(*peek_header_bytes(file->body)), *PublicKey::from_hex(hex))->identity.tokens,
+            *(*model)->text().context(text));
+}
+
+TEST(SignalWatchTest, AnArmedWatchAsksToStopOnTheFirstSignal) {
+  SignalWatch signals;
+  signals.arm();
+  ::kill(::getpid(), SIGTERM);
+  signals.wait();
+  EXPECT_TRUE(signals.stop().stop_requested());
+}
+
+TEST(SignalWatchDeathTest, ASignalBeforeThatEndsTheProcess) {
+  EXPECT_EXIT(
+      {
+        SignalWatch signals;
+        ::kill(::getpid(), SIGTERM);
+        signals.wait();
+      },
+      testing::KilledBySignal(SIGTERM), "");
+}
+
+TEST(SignalWatchDeathTest, TheSecondSignalEndsTheProcessAtOnce) {
+  EXPECT_EXIT(
+      {
+        SignalWatch signals;
+        signals.arm();
+        ::kill(::getpid(), SIGINT);
+        signals.wait();
+        ::kill(::getpid(), SIGINT);
+        std::promise<void>().get_future().wait();
+      },
+      testing::KilledBySignal(SIGINT), "");
+}
+
+}  // namespace
+}  // namespace celslm

@@ -1,0 +1,19 @@
+// The subcommands: each file adds its own to the command line. A new one is a function here and a line in commands.cpp.
+#pragma once
+
+#include <CLI/App.hpp>
+
+#include "cli/environment.h"
+
+namespace celslm {
+
+// Adds the subcommand; its callback puts what is to be done into env.action and touches nothing else.
+void add_cloud(CLI::App& app, Environment& env);
+void add_edge(CLI::App& app, Environment& env);
+void add_context(CLI::App& app, Environment& env);
+void add_pack(CLI::App& app, Environment& env);
+
+// Parses the command line and does what it says; gives the exit code.
+int run_command_line(int argc, const char* const* argv, Environment& env);
+
+}  // namespace celslm

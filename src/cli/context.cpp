@@ -1,0 +1,150 @@
+// celslm context: registers texts as shared, lists and removes them.
+#include <CLI/CLI.hpp>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <ostream>
+
+#include "cli/commands.h"
+#include "cli/listen_options.h"
+#include "core/file.h"
+#include "net/http_client.h"
+#include "serve/context_registry.h"
+#include "serve/protocol.h"
+#include "serve/utf8.h"
+
+namespace celslm {
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* kExamples = R"(Examples:
+  celslm context put manual.txt
+      registers a text at the cloud on this machine and prints its handle
+  celslm context put manual.txt --edge http://edge:8080 --name "Manual, 3rd edition"
+      the same through an edge, which passes it on to its cloud
+  celslm context list --cloud https://cloud.example:8081 --token-file token
+)";
+
+struct ContextCommand {
+  std::string cloud = "http://127.0.0.1:8081";
+  std::string edge;
+  std::string token_file;
+  std::string ca_file;
+  std::string file;
+  std::string name;
+  std::string handle;
+  bool prefill = false;
+};
+
+Result<std::unique_ptr<HttpClient>> connect(const ContextCommand& command) {
+  HttpClientOptions options{.base_url = command.edge.empty() ? command.cloud : command.edge, .ca_file = command.ca_file};
+  if (!command.token_file.empty()) {
+    CELSLM_TRY(options.bearer_token, read_token(command.token_file));
+  }
+  return make_http_client(options);
+}
+
+// The answer's body as JSON (null for an empty one), or the server's refusal as an error.
+Result<json> ask(const ContextCommand& command, const HttpCall& call) {
+  CELSLM_TRY(const auto client, connect(command));
+  auto answer = client->call(call);
+  if (!answer && answer.error().kind == ErrorKind::kUnavailable) {
+    return fail(ErrorKind::kUnavailable, "{}; does 'celslm cloud' run there? (--cloud URL or --edge URL says where)", answer.error().message);
+  }
+  if (!answer) return std::unexpected(answer.error());
+  if (answer->status < 200 || answer->status > 299) {
+    return fail(ErrorKind::kInvalid, "{} answered {}: {}", client->base_url(), answer->status, error_message(answer->body));
+  }
+  if (answer->body.empty()) return json();
+  return parse_object(as_text(answer->body));
+}
+
+Result<std::string> read_text(Environment& env, const std::string& file) {
+  if (file != "-") {
+    CELSLM_TRY(const Bytes bytes, read_file(file, kMaxContextBytes));
+    return std::string(as_text(bytes));
+  }
+  std::string text;
+  for (auto it = std::istreambuf_iterator<char>(env.in); it != std::istreambuf_iterator<char>(); ++it) {
+    if (text.size() == kMaxContextBytes) return fail(ErrorKind::kInvalid, "standard input: more than {} bytes", kMaxContextBytes);
+    text.push_back(*it);
+  }
+  return text;
+}
+
+// A file's name, where it is fit to be a context's.
+std::string default_name(const std::string& file) {
+  std::string name = file == "-" ? "" : std::filesystem::path(file).filename().string();
+  return ContextRegistry::check("x", name) ? name : "";
+}
+
+Status put(Environment& env, const ContextCommand& command) {
+  CELSLM_TRY(const std::string text, read_text(env, command.file));
+  const std::string name = command.name.empty() ? default_name(command.file) : command.name;
+  if (const Status fit = ContextRegistry::check(text, name); !fit) return wrap(fit.error(), command.file);
+  CELSLM_TRY(const json answer, ask(command, {.method = "POST",
+                                              .path = command.prefill ? "/v1/contexts?prefill=1" : "/v1/contexts",
+                                              .body = json{{"text", text}, {"name", name}}.dump()}));
+  CELSLM_TRY(const ContextInfo info, context_info_from(answer));
+  if (info.handle != context_handle(text)) return fail(ErrorKind::kMismatch, "the server registered another text than was sent");
+  env.out << info.handle.hex() << std::endl;
+  for (const json& model : answer.value("models", json::array())) {
+    if (!model.is_object() || !model.contains("n_tokens")) continue;
+    env.err << model["n_tokens"].dump() << " tokens for " << model.value("name", json("a model")).dump() << std::endl;
+  }
+  return {};
+}
+
+Status list(Environment& env, const ContextCommand& command) {
+  CELSLM_TRY(const json answer, ask(command, {.path = "/v1/contexts", .max_body_bytes = kMaxListBytes}));
+  const auto contexts = answer.find("contexts");
+  if (contexts == answer.end() || !contexts->is_array()) return fail(ErrorKind::kInvalid, "the answer holds no list of contexts");
+  for (const json& context : *contexts) {
+    CELSLM_TRY(const ContextInfo info, context_info_from(context));
+    env.out << std::format("{}  {:>8}  {}\n", info.handle.hex(), info.bytes, info.name);
+  }
+  env.out << std::flush;
+  return {};
+}
+
+Status remove(const ContextCommand& command) {
+  CELSLM_TRY(const Hash256 handle, Hash256::from_hex(command.handle));
+  const auto answer = ask(command, {.method = "DELETE", .path = "/v1/contexts/" + handle.hex()});
+  return answer ? Status() : std::unexpected(answer.error());
+}
+
+void add_place(CLI::App& app, ContextCommand& command) {
+  app.add_option("--cloud", command.cloud, "The cloud's address")->envname("CELSLM_CLOUD")->capture_default_str();
+  app.add_option("--edge", command.edge, "An edge's address instead; it passes requests on to its cloud");
+  app.add_option("--token-file", command.token_file, "File with the bearer token to show");
+  app.add_option("--ca-file", command.ca_file, "Certificates to trust, PEM (default: the system's)");
+}
+
+}  // namespace
+
+void add_context(CLI::App& app, Environment& env) {
+  auto command = std::make_shared<ContextCommand>();
+  CLI::App* context = app.add_subcommand("context", "Register, list and remove shared texts");
+  context->require_subcommand(1);
+  context->footer(kExamples);
+  const auto on = [&env, command](CLI::App* sub, std::function<Status()> run) {
+    add_place(*sub, *command);
+    sub->callback([&env, run] {
+      env.action = [&env, run] {
+        const Status status = run();
+        return status ? kExitFine : failed(env, status.error());
+      };
+    });
+  };
+  CLI::App* put_command = context->add_subcommand("put", "Register a text as shared; prints its handle");
+  put_command->add_option("FILE", command->file, "UTF-8 text; '-' for standard input")->required();
+  put_command->add_option("--name", command->name, "What lists call it (default: the file's name)");
+  put_command->add_flag("--prefill", command->prefill, "Let the cloud compute its KV at once");
+  on(put_command, [&env, command] { return put(env, *command); });
+  on(context->add_subcommand("list", "Print handle, size and name of all registered texts"), [&env, command] { return list(env, *command); });
+  CLI::App* rm = context->add_subcommand("rm", "Remove a registration");
+  rm->add_option("HANDLE", command->handle, "What 'put' printed")->required();
+  on(rm, [command] { return remove(*command); });
+}
+
+}  // namespace celslm

@@ -1,0 +1,173 @@
+// celslm edge: the OpenAI API over a small model on this box.
+#include <CLI/CLI.hpp>
+#include <ostream>
+
+#include "cli/commands.h"
+#include "cli/listen_options.h"
+#include "cli/model_loading.h"
+#include "core/file.h"
+#include "net/http_client.h"
+#include "serve/edge_service.h"
+
+namespace celslm {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr int kDefaultPort = 8080;
+constexpr auto kStopGrace = 10s;   // for answers under way when the edge is told to stop
+constexpr int kConnections = 192;  // requests that run or wait each hold one; more are refused
+
+constexpr const char* kExamples = R"(Examples:
+  celslm edge --model qwen2.5-0.5b-q4_0.gguf --cloud http://cloud:8081
+      answers on port 8080; registered contexts come from the cloud
+  celslm edge --model small.gguf --context manual.txt
+      no cloud: the context is computed here, once for all users
+  curl http://127.0.0.1:8080/v1/chat/completions -d '{"messages": [{"role": "user", "content": "Hello"}]}'
+)";
+
+struct EdgeCommand {
+  std::string model;
+  std::string model_name;
+  std::string cloud;
+  std::string cloud_key;
+  std::string cloud_ca;
+  std::string cloud_token_file;
+  std::vector<std::string> contexts;
+  std::string data;
+  std::uint64_t pack_budget = 8ULL << 30;
+  std::uint64_t context_budget = 4ULL << 30;
+  std::string codec = "f16";
+  std::string context_kv = "f16";
+  int threads = 0;
+  int connections = 4;
+  int max_users = 32;
+  int max_queue = 128;
+  ListenOptions listen;
+  std::string log_level = "info";
+};
+
+Result<std::filesystem::path> data_folder(const Environment& env, const EdgeCommand& command) {
+  std::filesystem::path out = command.data;
+  if (command.data.empty()) {
+    CELSLM_TRY(out, default_data_folder(env));
+  }
+  out /= "edge";
+  std::error_code error;
+  std::filesystem::create_directories(out, error);
+  if (error) return fail(ErrorKind::kIo, "{}: cannot make the data folder: {} (choose another with --data)", out.string(), error.message());
+  return out;
+}
+
+// One key file per cloud, so that an edge may change its cloud and come back.
+std::filesystem::path key_file(const std::filesystem::path& folder, const std::string& url) {
+  return folder / ("cloud-key-" + hash_of(url).hex().substr(0, 16));
+}
+
+Result<std::shared_ptr<CloudClient>> make_cloud(const EdgeCommand& command, const std::filesystem::path& folder, const Log& log) {
+  if (command.cloud.empty()) return std::shared_ptr<CloudClient>();
+  HttpClientOptions http{.base_url = command.cloud, .ca_file = command.cloud_ca};
+  if (!command.cloud_token_file.empty()) {
+    CELSLM_TRY(http.bearer_token, read_token(command.cloud_token_file));
+  }
+  std::optional<PublicKey> pinned;
+  if (!command.cloud_key.empty()) {
+    CELSLM_TRY(pinned, PublicKey::from_hex(command.cloud_key));
+  }
+  CELSLM_TRY(auto client, make_http_client(http));
+  return std::make_shared<CloudClient>(std::move(client), pinned, key_file(folder, command.cloud), log);
+}
+
+Result<EdgeOptions> edge_options(const EdgeCommand& command) {
+  EdgeOptions out{.model_name = command.model_name,
+                  .codec = command.codec,
+                  .context_budget_bytes = command.context_budget,
+                  .n_connections = command.connections,
+                  .batch = {.max_running = command.max_users, .max_queued = command.max_queue}};
+  CELSLM_TRY(out.kv_type, kv_type_from(command.context_kv));
+  out.batch.kv_type = out.kv_type;
+  for (const std::string& path : command.contexts) {
+    CELSLM_TRY(const Bytes text, read_file(path, kMaxContextBytes));
+    out.contexts.emplace_back(as_text(text));
+  }
+  return out;
+}
+
+Status serve(Environment& env, EdgeService& edge, const HttpServerOptions& options, const Log& log) {
+  CELSLM_TRY(const auto server, HttpServer::create(options, log));
+  edge.add_routes(*server);
+  env.signals.arm();
+  CELSLM_CHECK_OK(server->start());
+  env.out << "listening on " << server->url() << std::endl;
+  env.signals.wait();
+  log->info("finishing {} requests; once more to stop at once", edge.requests_under_way());
+  edge.drain(kStopGrace);
+  server->stop(kStopGrace);
+  return {};
+}
+
+Status run_edge(Environment& env, const EdgeCommand& command, HttpServerOptions server) {
+  CELSLM_TRY(const Log log, stderr_log("edge", command.log_level));
+  CELSLM_TRY(const EdgeOptions options, edge_options(command));
+  CELSLM_TRY(const auto folder, data_folder(env, command));
+  EdgeParts parts{.clock = &env.clock, .log = log};
+  CELSLM_TRY(parts.cloud, make_cloud(command, folder, log));
+  CELSLM_TRY(auto store, PackStore::open(folder / "packs", command.pack_budget, log));
+  parts.store = std::move(store);
+  CELSLM_TRY(parts.model, load_model(env, command.model));
+  CELSLM_TRY(parts.engine, Engine::create(parts.model, {.n_threads = command.threads}));
+  CELSLM_TRY(const auto edge, EdgeService::create(std::move(parts), options));
+  server.n_threads = kConnections;
+  return serve(env, *edge, server, log);
+}
+
+void add_model_options(CLI::App& edge, EdgeCommand& command) {
+  edge.add_option("--model,-m", command.model, "GGUF to answer with")->required();
+  edge.add_option("--name", command.model_name, "What clients call the model (default: the name in the GGUF)");
+  edge.add_option("--threads,-t", command.threads, "Threads (default: one per core)")->check(CLI::Range(0, 1024));
+  edge.add_option("--max-users", command.max_users, "Requests answered at once")->check(CLI::Range(1, 256))->capture_default_str();
+  edge.add_option("--max-queue", command.max_queue, "Requests that may wait; more get 429")->check(CLI::Range(0, 4096))->capture_default_str();
+  edge.add_option("--context-kv", command.context_kv, "KV in memory: f16, bf16 or f32 (with an exact codec: the codec's)")->capture_default_str();
+  edge.add_option("--context-budget", command.context_budget, "Memory for contexts' KV, e.g. 4GB")
+      ->transform(CLI::AsSizeValue(false))
+      ->capture_default_str();
+}
+
+void add_cloud_options(CLI::App& edge, EdgeCommand& command) {
+  edge.add_option("--cloud", command.cloud, "The cloud's URL; without one, contexts are computed here");
+  edge.add_option("--cloud-key", command.cloud_key, "The cloud's public key (default: trust the first one it shows, and keep it)");
+  edge.add_option("--cloud-ca", command.cloud_ca, "PEM file of the authority that signed the cloud's certificate");
+  edge.add_option("--cloud-token-file", command.cloud_token_file, "File with the token that the cloud asks for");
+  edge.add_option("--context", command.contexts, "Text file that requests here share, without any cloud; may be given several times")
+      ->expected(1)
+      ->take_all();
+  edge.add_option("--codec", command.codec, "How packs come: f16 or bf16 (exact), q8 (about half the bytes)")->capture_default_str();
+  edge.add_option("--connections", command.connections, "Connections per pack")->check(CLI::Range(1, 64))->capture_default_str();
+  edge.add_option("--data", command.data, "Folder for packs and the cloud's key (default: $XDG_DATA_HOME/celslm)");
+  edge.add_option("--pack-budget", command.pack_budget, "Disk space for packs, e.g. 8GB; the least recently used go first")
+      ->transform(CLI::AsSizeValue(false))
+      ->capture_default_str();
+}
+
+}  // namespace
+
+void add_edge(CLI::App& app, Environment& env) {
+  auto command = std::make_shared<EdgeCommand>();
+  CLI::App* edge = app.add_subcommand("edge", "Answer users with a small model; shared contexts come from a cloud");
+  add_model_options(*edge, *command);
+  add_cloud_options(*edge, *command);
+  add_listen_options(*edge, command->listen, kDefaultPort);
+  add_log_option(*edge, command->log_level);
+  edge->footer(kExamples);
+  edge->callback([command, &env] {
+    env.action = [command, &env] {
+      auto server = server_options(command->listen);
+      if (!server && server.error().kind == ErrorKind::kInvalid) return misused(env, server.error().message);
+      if (!server) return failed(env, server.error());
+      const Status status = run_edge(env, *command, *std::move(server));
+      return status ? kExitFine : failed(env, status.error());
+    };
+  });
+}
+
+}  // namespace celslm

@@ -1,0 +1,56 @@
+#include "cli/listen_options.h"
+
+#include <CLI/CLI.hpp>
+
+#include "core/file.h"
+
+namespace celslm {
+namespace {
+
+constexpr std::uint64_t kMaxTokenBytes = 4096;
+constexpr std::string_view kSpace = " \t\r\n";
+
+}  // namespace
+
+void add_listen_options(CLI::App& command, ListenOptions& options, int default_port) {
+  options.port = default_port;
+  command.add_option("--host", options.host, "Address to listen on")->capture_default_str();
+  command.add_option("--port", options.port, "Port to listen on; 0: any free one")->check(CLI::Range(0, 65535))->capture_default_str();
+  command.add_option("--token-file", options.token_file, "File with the bearer token that clients must show");
+  command.add_option("--tls-cert", options.tls_certificate_file, "TLS certificate (chain), PEM");
+  command.add_option("--tls-key", options.tls_key_file, "Its private key, PEM");
+  command.add_flag("--insecure", options.insecure, "Serve other machines without TLS");
+}
+
+void add_log_option(CLI::App& command, std::string& level) {
+  command.add_option("--log-level", level, "How much to tell on standard error")
+      ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))
+      ->capture_default_str();
+}
+
+Result<std::string> read_token(const std::string& file) {
+  CELSLM_TRY(const Bytes bytes, read_file(file, kMaxTokenBytes));
+  const std::string_view text = as_text(bytes);
+  const std::size_t first = text.find_first_not_of(kSpace);
+  if (first == std::string_view::npos) return fail(ErrorKind::kInvalid, "{}: no token in it", file);
+  return std::string(text.substr(first, text.find_last_not_of(kSpace) - first + 1));
+}
+
+Result<HttpServerOptions> server_options(const ListenOptions& options) {
+  const bool tls = !options.tls_certificate_file.empty();
+  if (tls != !options.tls_key_file.empty()) return fail(ErrorKind::kInvalid, "TLS needs both --tls-cert and --tls-key");
+  if (!tls && !options.insecure && !is_loopback(options.host)) {
+    return fail(ErrorKind::kInvalid,
+                "other machines can reach {}: give --tls-cert and --tls-key, or say --insecure if the network may read everything",
+                options.host);
+  }
+  HttpServerOptions out{.host = options.host, .port = options.port};
+  if (!options.token_file.empty()) {
+    CELSLM_TRY(out.bearer_token, read_token(options.token_file));
+  }
+  out.tls_certificate_file = options.tls_certificate_file;
+  out.tls_key_file = options.tls_key_file;
+  return out;
+}
+
+}  // namespace celslm

@@ -1,0 +1,47 @@
+#include "serve/edge_metrics.h"
+
+#include <algorithm>
+
+namespace celslm {
+
+void EdgeMetrics::answered(const std::string& route, int status) {
+  metrics_.counter("celslm_edge_answers_total", "HTTP answers begun", {{"route", route}, {"status", std::to_string(status)}}).Increment();
+}
+
+void EdgeMetrics::finished(const GenerationRequest& request, const Usage& usage, const GenerationTimes& times) {
+  const char* const context = !request.context ? "none" : request.context_was_resident ? "resident" : "loaded";
+  const auto seconds_of = [&](const char* name, const char* help, Duration d) {
+    metrics_.histogram(name, help, seconds_buckets(), {{"context", context}}).Observe(seconds(d));
+  };
+  seconds_of("celslm_edge_first_token_seconds", "From a request's arrival to its first token", times.first_token);
+  seconds_of("celslm_edge_context_seconds", "From a request's start to its context's last layer", times.context);
+  if (usage.completion_tokens > 1) {
+    seconds_of("celslm_edge_token_seconds", "Per token after the first, mean of a request", times.decode / (usage.completion_tokens - 1));
+  }
+  if (request.context && !request.context_was_resident) {
+    metrics_.counter("celslm_edge_fetched_bytes_total", "Bytes of KV that came over the network").Increment(static_cast<double>(request.context->report().bytes));
+  }
+}
+
+std::string EdgeMetrics::text(const BatchStats& stats, const ContextTable& contexts, std::uint64_t pack_store_bytes) {
+  const auto gauge = [&](const char* name, const char* help, auto value) { metrics_.gauge(name, help).Set(static_cast<double>(value)); };
+  // Counted by the loop; a counter here only ever moves up to the loop's count.
+  const auto counter = [&](const char* name, const char* help, std::uint64_t value, const prometheus::Labels& labels = {}) {
+    auto& c = metrics_.counter(name, help, labels);
+    c.Increment(std::max(0.0, static_cast<double>(value) - c.Value()));
+  };
+  gauge("celslm_edge_running_requests", "Requests in the batch", stats.running);
+  gauge("celslm_edge_queued_requests", "Requests that wait for a place", stats.queued);
+  gauge("celslm_edge_resident_contexts", "Contexts in memory", contexts.size());
+  gauge("celslm_edge_context_kv_bytes", "Memory of contexts' KV", contexts.bytes());
+  gauge("celslm_edge_pack_store_bytes", "Disk space of packs", pack_store_bytes);
+  counter("celslm_edge_steps_total", "Steps of the batch loop that did work", stats.steps);
+  counter("celslm_edge_prompt_tokens_total", "Users' own tokens that passed all layers", stats.prompt_tokens);
+  counter("celslm_edge_completion_tokens_total", "Tokens generated", stats.completion_tokens);
+  counter("celslm_edge_requests_total", "Requests that ended", stats.finished, {{"how", "finished"}});
+  counter("celslm_edge_requests_total", "Requests that ended", stats.cancelled, {{"how", "cancelled"}});
+  counter("celslm_edge_requests_total", "Requests that ended", stats.failed, {{"how", "failed"}});
+  return metrics_.text();
+}
+
+}  // namespace celslm
