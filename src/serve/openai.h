@@ -69,7 +69,8 @@ struct TokenText {
 class CompletionWriter {
  public:
   // id: "chatcmpl-…" / "cmpl-…" is derived from `unique`.
-  CompletionWriter(const CompletionRequest& request, std::string model, std::string unique, std::int64_t created_unix_s);
+  CompletionWriter(const CompletionRequest& request, std::string model, std::string_view unique,
+                   std::int64_t created_unix_s);
 
   // The whole answer. With echo, `text` begins with the prompt; `tokens` are the generated ones only.
   nlohmann::json response(std::string_view text, std::span<const TokenText> tokens, FinishReason reason, const Usage& usage,

@@ -78,7 +78,7 @@ class Fields {
 
 Result<std::string> role_of(const Fields& message) {
   constexpr std::array kRoles{"system", "user", "assistant", "tool"};
-  CELSLM_TRY(const std::string role, message.text("role", 64));
+  CELSLM_TRY(std::string role, message.text("role", 64));
   if (role == "developer") return "system";
   if (std::ranges::find(kRoles, role) == kRoles.end()) {
     return message.expected("role", "'system', 'developer', 'user', 'assistant' or 'tool'");

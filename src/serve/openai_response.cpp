@@ -88,14 +88,14 @@ std::size_t echoed_characters(const CompletionRequest& request) {
 
 }  // namespace
 
-CompletionWriter::CompletionWriter(const CompletionRequest& request, std::string model, std::string unique,
+CompletionWriter::CompletionWriter(const CompletionRequest& request, std::string model, std::string_view unique,
                                    std::int64_t created_unix_s)
     : chat_(request.chat),
       logprobs_(request.logprobs),
       include_usage_(request.include_usage),
       echoed_(echoed_characters(request)),
       model_(std::move(model)),
-      id_((request.chat ? "chatcmpl-" : "cmpl-") + unique),
+      id_(std::format("{}-{}", request.chat ? "chatcmpl" : "cmpl", unique)),
       created_(created_unix_s),
       streamed_(echoed_) {}
 
