@@ -22,11 +22,13 @@ struct HttpCall {
   std::map<std::string, std::string> headers;
   std::string body;
   std::string content_type = "application/json";
-  std::optional<ByteRange> range;             // sent as Range; the answer must then be 206 and exactly this long
+  // Sent as Range. The answer is then 206, of this place and exactly this long, or an error status (4xx, 5xx).
+  std::optional<ByteRange> range;
   std::size_t max_body_bytes = 64U << 20;     // a peer that never stops sending
   std::chrono::milliseconds timeout{30'000};  // for the whole call; 0: none
   std::chrono::milliseconds connect_timeout{3'000};
-  // Less than this for this long counts as dead. 0 bytes/s turns it off.
+  // Less than this for this long counts as dead, also while waiting for the first byte: raise it, or turn it off with
+  // 0 bytes/s, for calls the peer computes on. Time in the sink does not count. Noticed within twice stall_timeout.
   std::uint32_t stall_bytes_per_s = 1;
   std::chrono::milliseconds stall_timeout{5'000};
   // If set, body pieces of a 2xx answer go here as they arrive and HttpAnswer::body stays empty; false cancels.
@@ -45,9 +47,10 @@ struct HttpAnswer {
 class HttpClient {
  public:
   virtual ~HttpClient() = default;
-  // An answer of any status is a value. Errors: kUnavailable (no connection, broken, stalled, timed out), kCancelled,
-  // kInvalid (an answer that breaks a limit, or a range answered with the wrong length or status). The message names the
-  // URL.
+  // An answer of any status is a value, redirects too (none is followed: it would carry the token elsewhere, or loop).
+  // Proxies named in the environment are not used. Errors: kUnavailable (no connection, broken, stalled, timed out),
+  // kCancelled, kInvalid (an answer that breaks a limit, or a range answered with the wrong length or status). The message
+  // names the URL.
   virtual Result<HttpAnswer> call(const HttpCall& call) = 0;
   virtual std::string base_url() const = 0;
 };
