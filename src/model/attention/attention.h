@@ -2,6 +2,13 @@
 //
 // Softmax runs over the concatenation of a row's segments (running max and sum; the paper's Eq. 5), so a shared context is
 // read once for all rows that attend to it.
+//
+// All arithmetic is in f32 on the exact values of K and V, whatever their type. Rounding: a score is off by at most
+// (head_dim + 2) 2^-24 scale sum|q_d k_d|, a weight by the factor e^(that) and 4e-7 more, an output by its weights' errors
+// and 2^-24 per key. bf16 dot products would be up to twice as fast on bf16 KV, but round q and the weights to 8 bits.
+//
+// The bits of a row's result depend on the row, on what it sees and on the order of its groups: not on the other rows of the
+// batch, nor on the number of threads. They do differ from one instruction set to another.
 #pragma once
 
 #include <cstddef>
@@ -14,6 +21,7 @@ namespace celslm {
 
 // Rows [first_row, first_row + n_rows) of the batch attend to one segment. Row i (0-based within the group) sees the first
 // `visible + i * causal` tokens of it: causal = 1 for a chunk's own rows, 0 for a context.
+// visible counts beyond the segment's capacity are cut off there; tokens that no row sees are never read.
 struct AttentionGroup {
   KvView kv;
   int first_row = 0;
@@ -26,12 +34,12 @@ struct AttentionArgs {
   const float* q = nullptr;  // [n_rows][n_heads][head_dim], after RoPE
   float* out = nullptr;      // the same shape
   int n_rows = 0;
-  int n_heads = 0;
+  int n_heads = 0;  // a multiple of n_kv_heads; head h reads KV head h / (n_heads / n_kv_heads)
   int n_kv_heads = 0;
-  int head_dim = 0;
+  int head_dim = 0;  // a multiple of 8
   float scale = 1.0F;
-  // Every row is in at least one group; a row may be in several (context and own). Groups that share a KvView (same k) are
-  // adjacent, so that the kernel can treat their rows as one product.
+  // A row may be in several groups (context and own); in none, or where it sees nothing, its output is zero. Groups that
+  // share a segment (the same kv.k), adjacent and in ascending order of their rows, are treated as one product.
   std::span<const AttentionGroup> groups;
 };
 
@@ -47,8 +55,9 @@ struct AttentionScratch {
 };
 
 // Thread `ith` of `nth` computes its share; the threads together write every element of out. Each runs without waiting for
-// another, needs its own scratch, and the result does not depend on nth beyond rounding. No allocation after the first call
-// of a size.
+// another and needs its own scratch. Shares are of about equal cost, in units of one head of one row, so that even one row
+// keeps up to n_heads threads busy. No allocation after the first call of a size; scratch is about
+// (256 + 128) * 2 * head_dim floats, whatever the number of keys. Shapes are the caller's to check.
 void attention(const AttentionArgs& args, int ith, int nth, AttentionScratch& scratch);
 
 // The same in plain loops and double sums: what the tests compare with.

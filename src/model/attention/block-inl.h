@@ -22,7 +22,8 @@ namespace celslm::attention_detail::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
 // Sums that are kept in registers at once: rows x columns (in vectors). Enough of them to hide the latency of a
-// multiply-add, few enough for the register file: 32 registers with AVX-512 and on Arm, 16 before.
+// multiply-add, few enough for the register file: 32 registers with AVX-512 and on Arm, 16 before. 6 x 4 and 7 x 4 measured
+// the same as 8 x 2.
 inline constexpr bool kManyRegisters = HWY_TARGET <= HWY_AVX3 || HWY_ARCH_ARM_A64;
 inline constexpr int kMaxRows = kManyRegisters ? 8 : 6;
 constexpr int columns(int rows) {

@@ -14,8 +14,10 @@
 namespace celslm::attention_detail {
 
 // Keys that are scored, weighted and added in one step. Tiles start at multiples of it within a segment whatever the batch,
-// which keeps a row's result independent of the other rows. 64 keys of 64 dimensions in f32, K and V: 32 KiB.
-inline constexpr int kTile = 64;
+// which keeps a row's result independent of the other rows. 128 keys of 64 dimensions in f32, K and V: 64 KiB, streamed from
+// the second-level cache once per register block. 64 keys measured 3 % slower: running maxima and sums are updated twice as
+// often.
+inline constexpr int kTile = 128;
 
 // Query vectors that pass over a segment together: one conversion of each tile serves them all, and their state (running
 // sums of head_dim values each) stays in the second-level cache.
