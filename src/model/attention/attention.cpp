@@ -21,6 +21,11 @@ namespace attention_detail {
 
 HWY_EXPORT(attend_share);
 
+// Beside the exported name: where only one target is compiled, Highway's macro takes no qualified one.
+void dispatch(const AttentionArgs& args, UnitRange share, AttentionScratch& scratch) {
+  HWY_DYNAMIC_DISPATCH(attend_share)(args, share.first, share.last, scratch);
+}
+
 std::vector<std::int64_t> usable_targets() {
   return hwy::SupportedAndGeneratedTargets();
 }
@@ -30,8 +35,7 @@ std::vector<std::int64_t> usable_targets() {
 void attention(const AttentionArgs& args, int ith, int nth, AttentionScratch& scratch) {
   if (args.n_rows <= 0 || args.n_heads <= 0) return;
   const attention_detail::UnitRange share = attention_detail::share_of(args, ith, nth, scratch.costs);
-  if (share.first == share.last) return;
-  HWY_DYNAMIC_DISPATCH(attention_detail::attend_share)(args, share.first, share.last, scratch);
+  if (share.first < share.last) attention_detail::dispatch(args, share, scratch);
 }
 
 }  // namespace celslm
