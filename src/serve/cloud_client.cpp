@@ -181,6 +181,9 @@ Result<Bytes> CloudClient::blocks(const PackName& pack, ByteRange range, std::st
                                              .stall_timeout = kBlockStallTimeout,
                                              .stop = stop}));
   if (answer.status != 206) return unexpected_status(answer, url(), path);
+  if (answer.body.size() != range.end - range.first) {
+    return fail(ErrorKind::kInvalid, "{}{}: {} bytes where {} were asked for", url(), path, answer.body.size(), range.end - range.first);
+  }
   return std::move(answer.body);
 }
 

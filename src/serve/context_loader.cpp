@@ -52,8 +52,11 @@ Status ContextLoader::from_disk(ResidentContext& context, const PackIdentity& id
   const int per_layer = 2 * identity.n_chunks();
   for (int index = 0; index < identity.n_blocks(); ++index) {
     const BlockEntry& entry = pack.header.blocks[static_cast<std::size_t>(index)];
-    // A block damaged on disk ends here; layers filled before it stay, the cloud or this box supplies all again.
-    CELSLM_CHECK_OK(import_block(*model_, identity, index, entry, pack.block(index), *context.segment));
+    // Layers filled before a block that was damaged on disk stay; the cloud or this box supplies the rest.
+    if (const Status ok = import_block(*model_, identity, index, entry, pack.block(index), *context.segment); !ok) {
+      store_->discard(identity.id(), ok.error());
+      return ok;
+    }
     if ((index + 1) % per_layer == 0) context.layer_filled(index / per_layer, {identity.provenance, Source::kDisk});
   }
   return {};

@@ -100,17 +100,6 @@ void follow_entries(CloudClient& cloud, const PackName& name, const PackIdentity
   queue.close(status || all ? std::nullopt : std::optional(status.error()));
 }
 
-// The whole region's size: the codec knows it when blocks have a fixed size, the entries otherwise.
-Result<std::uint64_t> region_bytes(const PackIdentity& identity) {
-  CELSLM_TRY(const Codec* codec, find_codec(identity.codec));
-  std::uint64_t sum = 0;
-  for (int index = 0; index < identity.n_blocks(); ++index) {
-    const BlockRef ref = block_ref(identity, index);
-    sum += codec->encoded_bytes(identity.shape(ref.kind, ref.chunk));
-  }
-  return sum;
-}
-
 }  // namespace
 
 Status import_block(const Model& model, const PackIdentity& identity, int index, const BlockEntry& entry, ByteView bytes,
@@ -175,8 +164,7 @@ Status PackFetch::run(const PackName& name, const PackIdentity& expected, std::s
   }
   std::unique_ptr<PackStore::Writer> writer;
   if (store != nullptr) {
-    CELSLM_TRY(const std::uint64_t bytes, region_bytes(expected));
-    if (auto made = store->create(expected, bytes)) {
+    if (auto made = store->create(expected, block_region_bytes(expected))) {
       writer = *std::move(made);
     } else {
       log->warn("this pack will not be kept on disk: {}", made.error().message);

@@ -1,0 +1,496 @@
+// An edge and a cloud, both real, with a small random model and a network of function calls between them.
+#include "serve/edge_service.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <thread>
+
+#include "serve/cloud_service.h"
+#include "serve/model_producer.h"
+#include "tests/support/local_net.h"
+#include "tests/support/random_model.h"
+
+namespace celslm {
+namespace {
+
+using namespace std::chrono_literals;
+using nlohmann::json;
+using testing::HasSubstr;
+using testing_support::Fault;
+using testing_support::LocalClient;
+using testing_support::LocalServer;
+using testing_support::RandomModel;
+using testing_support::TemporaryFolder;
+
+constexpr int kLayers = 4;
+
+// About 600 tokens: three chunks of blocks.
+std::string long_text(char salt = 'a') {
+  std::string out = "Harbour bulletin. ";
+  for (int i = 0; out.size() < 600; ++i) out += std::format("Crate {} is in container {}{}. ", i, salt, i * 7 % 13);
+  return out;
+}
+
+std::shared_ptr<const Model> load_random(const std::filesystem::path& path, std::uint64_t seed, int n_filler = 0) {
+  testing_support::write_random_model(path, {.n_layers = kLayers, .n_ctx = 2048, .n_filler = n_filler, .seed = seed});
+  auto model = Model::load(path);
+  EXPECT_TRUE(model) << model.error().message;
+  return *model;
+}
+
+class EdgeServiceTest : public testing::Test {
+ protected:
+  EdgeServiceTest() { start_cloud(model_); }
+  ~EdgeServiceTest() override { cloud_->shutdown(); }
+
+  void start_cloud(std::shared_ptr<const Model> model) {
+    if (cloud_) cloud_->shutdown();
+    std::vector<std::shared_ptr<KvProducer>> models{*ModelProducer::create(std::move(model), {.n_threads = 1})};
+    cloud_ = *CloudService::create({.data_folder = folder_ / std::format("cloud{}", clouds_++)}, std::move(models), clock_, null_log());
+    server_ = std::make_unique<LocalServer>();
+    cloud_->add_routes(*server_);
+  }
+
+  void put(const std::string& text) {
+    const HttpResponse answer = server_->handle({.method = "POST", .path = "/v1/contexts", .body = json{{"text", text}}.dump()});
+    ASSERT_EQ(answer.status, 200) << answer.body;
+  }
+
+  // A fresh edge. Its packs are in the folder `data`, so that an edge can start again with what it had.
+  std::unique_ptr<EdgeService> edge(Fault fault = {}, EdgeOptions options = {}, const std::string& data = "") {
+    const auto folder = folder_ / (data.empty() ? std::format("edge{}", edges_++) : data);
+    std::filesystem::create_directories(folder);
+    auto client = std::make_unique<LocalClient>(*server_, std::move(fault));
+    client_ = client.get();
+    EdgeParts parts{.model = model_, .engine = *Engine::create(model_, {.n_threads = 1}), .clock = &clock_, .log = null_log()};
+    parts.cloud = std::make_shared<CloudClient>(std::move(client), std::nullopt, folder / "key", null_log());
+    parts.store = store_ = *PackStore::open(folder / "packs", 1U << 30, null_log());
+    options.refresh = 1h;  // tests refresh by hand
+    auto out = EdgeService::create(std::move(parts), options);
+    EXPECT_TRUE(out) << out.error().message;
+    (void)(*out)->refresh_contexts();  // its faults are what some tests are about
+    return *std::move(out);
+  }
+
+  // Lets an edge fetch `text` and keep its pack in `data`; then the cloud has the whole pack, too.
+  json fetch_and_keep(const std::string& text, const std::string& data) {
+    const auto e = edge({}, {}, data);
+    json answer = ask(*e, text);
+    while (store_->list().empty()) std::this_thread::yield();  // kept after the answer, so that no user waits for a disk
+    return answer;
+  }
+
+  // An edge that shares `text` among its own users and knows no cloud: the reference.
+  json local_answer(const std::string& text, const std::string& question = "Where?", const std::string& codec = "f16") {
+    EdgeParts parts{.model = model_, .engine = *Engine::create(model_, {.n_threads = 1}), .clock = &clock_, .log = null_log()};
+    const auto reference = *EdgeService::create(std::move(parts), {.codec = codec, .contexts = {text}});
+    return ask(*reference, text, question);
+  }
+
+  static json request(const std::string& system, const std::string& question) {
+    return {{"messages", {{{"role", "system"}, {"content", system}}, {{"role", "user"}, {"content", question}}}},
+            {"max_tokens", 12},
+            {"temperature", 0},
+            {"logprobs", true}};
+  }
+  static json ask(EdgeService& edge, const std::string& system, const std::string& question = "Where?") {
+    return post(edge, request(system, question));
+  }
+  static json post(EdgeService& edge, const json& body, int status = 200) {
+    const HttpResponse response = edge.chat_completions({.body = body.dump()});
+    EXPECT_EQ(response.status, status) << response.body;
+    return json::parse(response.body);
+  }
+  // Tokens with their probabilities: equal only if the KV was, bit by bit.
+  static std::string said(const json& answer) { return answer["choices"][0].dump(); }
+  static std::vector<std::string> sources(const json& answer) {
+    std::vector<std::string> out;
+    for (const json& layer : answer["x_celslm"]["layers"]) out.push_back(layer["provenance"].get<std::string>() + " " + layer["source"].get<std::string>());
+    return out;
+  }
+  static std::vector<std::string> all(const std::string& source) { return std::vector<std::string>(kLayers, source); }
+
+  const SystemClock clock_;
+  const TemporaryFolder folder_;
+  const std::shared_ptr<const Model> model_ = load_random(folder_ / "small.gguf", 1);
+  std::unique_ptr<CloudService> cloud_;
+  std::unique_ptr<LocalServer> server_;
+  LocalClient* client_ = nullptr;      // of the edge made last
+  std::shared_ptr<PackStore> store_;  // the same
+  int clouds_ = 0;
+  int edges_ = 0;
+};
+
+TEST_F(EdgeServiceTest, SaysTheSameFromTheCloudsKvAsFromItsOwn) {
+  for (const char* codec : {"f16", "bf16"}) {
+    const std::string text = long_text();
+    put(text);
+    const auto e = edge({}, {.codec = codec});
+    const json answer = ask(*e, text);
+    EXPECT_EQ(sources(answer), all("proxy cloud"));
+    EXPECT_GT(answer["x_celslm"]["bytes"], 0);
+    EXPECT_EQ(said(answer), said(local_answer(text, "Where?", codec)));
+  }
+}
+
+TEST_F(EdgeServiceTest, ReadsApproximatePacksAndSaysWhichCodec) {
+  const std::string text = long_text();
+  put(text);
+  const auto e = edge({}, {.codec = "q8"});
+  const json answer = ask(*e, text);
+  EXPECT_EQ(sources(answer), all("proxy cloud"));
+  EXPECT_EQ(answer["x_celslm"]["codec"], "q8");
+}
+
+TEST_F(EdgeServiceTest, FindsAContextInMemoryTheSecondTime) {
+  const std::string text = long_text();
+  put(text);
+  const auto e = edge();
+  const json first = ask(*e, text);
+  const json second = ask(*e, text);
+  EXPECT_EQ(sources(second), all("proxy memory"));
+  EXPECT_EQ(second["x_celslm"]["bytes"], 0);
+  EXPECT_EQ(said(first), said(second));
+}
+
+TEST_F(EdgeServiceTest, FindsAContextOnItsDiskAfterStartingAgainEvenWithoutItsCloud) {
+  const std::string text = long_text();
+  put(text);
+  const json first = fetch_and_keep(text, "kept");
+  const Fault dead = [](const HttpCall& call, const auto& go_on) -> Result<HttpAnswer> {
+    if (call.path == "/v1/contexts") return go_on();
+    return fail(ErrorKind::kUnavailable, "no route");
+  };
+  const auto again = edge(dead, {}, "kept");
+  const json second = ask(*again, text);
+  EXPECT_EQ(sources(second), all("proxy disk"));
+  EXPECT_EQ(said(first), said(second));
+}
+
+TEST_F(EdgeServiceTest, ComputesWhatIsDamagedOnItsDisk) {
+  const std::string text = long_text();
+  put(text);
+  const json first = fetch_and_keep(text, "kept");
+  for (const auto& entry : std::filesystem::directory_iterator(folder_ / "kept" / "packs")) {
+    if (entry.file_size() < 10'000) continue;
+    std::FILE* file = std::fopen(entry.path().c_str(), "r+b");
+    std::fseek(file, -1, SEEK_END);  // in the last layer
+    std::fputc('x', file);
+    std::fclose(file);
+  }
+  const Fault dead = [](const HttpCall& call, const auto& go_on) -> Result<HttpAnswer> {
+    if (call.path == "/v1/contexts") return go_on();
+    return fail(ErrorKind::kUnavailable, "no route");
+  };
+  const auto again = edge(dead, {}, "kept");
+  const json second = ask(*again, text);
+  EXPECT_EQ(sources(second), (std::vector<std::string>{"proxy disk", "proxy disk", "proxy disk", "native compute"}));
+  EXPECT_EQ(said(first), said(second));
+}
+
+TEST_F(EdgeServiceTest, UsesAContextNamedByItsHandle) {
+  const std::string text = long_text();
+  put(text);
+  const auto e = edge();
+  json body = request("", "Where?");
+  body["messages"].erase(0);
+  body["x_celslm"] = {{"context", context_handle(text).hex()}};
+  EXPECT_EQ(said(post(*e, body)), said(ask(*e, text)));
+}
+
+TEST_F(EdgeServiceTest, SaysWhichContextItDoesNotKnow) {
+  const auto e = edge();
+  json body = request("x", "Where?");
+  body["messages"].erase(0);
+  body["x_celslm"] = {{"context", context_handle("never registered").hex()}};
+  const json answer = post(*e, body, 404);
+  EXPECT_EQ(answer["error"]["code"], "unknown_context");
+  EXPECT_THAT(answer["error"]["message"].get<std::string>(), HasSubstr(context_handle("never registered").hex()));
+}
+
+TEST_F(EdgeServiceTest, KeepsSystemMessagesThatAreNotRegisteredToItself) {
+  const auto e = edge();
+  const json answer = ask(*e, "A private instruction, marked QXJZ.");
+  EXPECT_TRUE(answer["x_celslm"]["context"].is_null());
+  EXPECT_THAT(client_->sent(), testing::Not(HasSubstr("QXJZ")));
+}
+
+TEST_F(EdgeServiceTest, SendsNothingOfAPromptToTheCloud) {
+  const std::string text = long_text();
+  put(text);
+  const auto e = edge();
+  const json answer = ask(*e, text, "My secret is QXJZ-4711.");
+  EXPECT_EQ(sources(answer), all("proxy cloud"));
+  EXPECT_THAT(client_->sent(), HasSubstr("/v1/packs/"));
+  for (const char* part : {"QXJZ", "4711", "secret"}) EXPECT_THAT(client_->sent(), testing::Not(HasSubstr(part)));
+}
+
+TEST_F(EdgeServiceTest, RefusesAContextLongerThanItsModelAllows) {
+  const std::string text(3000, 'z');
+  const auto e = edge({}, {.contexts = {text}});
+  EXPECT_THAT(post(*e, request(text, "Where?"), 400)["error"]["message"].get<std::string>(), HasSubstr("2048"));
+}
+
+TEST_F(EdgeServiceTest, RefusesAPromptThatLeavesNoRoomForAnAnswer) {
+  const auto e = edge();
+  EXPECT_THAT(post(*e, request("short", std::string(2500, 'z')), 400)["error"]["message"].get<std::string>(), HasSubstr("context length"));
+}
+
+TEST_F(EdgeServiceTest, NamesTheFieldInWhichTheCloudsModelDiffers) {
+  const std::string text = long_text();
+  start_cloud(load_random(folder_ / "other.gguf", 2));
+  put(text);
+  const auto e = edge();
+  const json answer = ask(*e, text);
+  EXPECT_EQ(sources(answer), all("native compute"));
+  EXPECT_THAT(answer["x_celslm"]["note"].get<std::string>(), HasSubstr("weights"));
+  EXPECT_EQ(said(answer), said(local_answer(text)));
+}
+
+TEST_F(EdgeServiceTest, NamesATokenizerThatDiffers) {
+  const std::string text = long_text();
+  start_cloud(load_random(folder_ / "other.gguf", 1, 100));
+  put(text);
+  const auto e = edge();
+  EXPECT_THAT(ask(*e, text)["x_celslm"]["note"].get<std::string>(), HasSubstr("tokenizer"));
+}
+
+TEST_F(EdgeServiceTest, RefusesAnotherKeyThanTheOneItTrusted) {
+  const std::string text = long_text();
+  put(text);
+  fetch_and_keep(text, "kept");
+  std::filesystem::remove_all(folder_ / "kept" / "packs");
+  start_cloud(model_);  // another data folder: another key
+  put(text);
+  const auto e = edge({}, {}, "kept");
+  const json answer = ask(*e, text);
+  EXPECT_EQ(sources(answer), all("native compute"));
+  EXPECT_THAT(answer["x_celslm"]["note"].get<std::string>(), HasSubstr("key"));
+}
+
+TEST_F(EdgeServiceTest, GivesEachOfManyUsersItsOwnAnswer) {
+  const std::string text = long_text();
+  put(text);
+  const auto e = edge();
+  std::vector<std::string> alone;
+  for (int user = 0; user < 12; ++user) alone.push_back(said(ask(*e, text, std::format("I am user {}.", user))));
+  std::vector<std::string> together(alone.size());
+  {
+    std::vector<std::jthread> users;
+    for (std::size_t user = 0; user < together.size(); ++user) {
+      users.emplace_back([&, user] { together[user] = said(ask(*e, text, std::format("I am user {}.", user))); });
+    }
+  }
+  EXPECT_EQ(together, alone);
+}
+
+TEST_F(EdgeServiceTest, ServesSeveralContextsAtOnce) {
+  std::vector<std::string> texts{long_text('a'), long_text('b'), long_text('c')};
+  std::vector<std::string> expected;
+  for (const std::string& text : texts) {
+    put(text);
+    expected.push_back(said(local_answer(text)));
+  }
+  const auto e = edge();
+  std::vector<std::string> got(texts.size());
+  {
+    std::vector<std::jthread> users;
+    for (std::size_t i = 0; i < texts.size(); ++i) users.emplace_back([&, i] { got[i] = said(ask(*e, texts[i])); });
+  }
+  EXPECT_EQ(got, expected);
+}
+
+TEST_F(EdgeServiceTest, StreamsTheSameTextAsItAnswersWhole) {
+  const auto e = edge();
+  json body = request("Be brief.", "Where?");
+  body.erase("logprobs");
+  const std::string whole = post(*e, body)["choices"][0]["message"]["content"];
+  body["stream"] = true;
+  const HttpResponse response = e->chat_completions({.body = body.dump()});
+  ASSERT_TRUE(response.stream);
+  std::string text;
+  std::string last;
+  EXPECT_TRUE(response.stream([&](std::string_view event) {
+    last = event;
+    const std::string_view data = event.substr(6);
+    if (data.starts_with("[DONE]")) return true;
+    const json chunk = json::parse(data);
+    if (chunk["choices"][0]["delta"].contains("content") && chunk["choices"][0]["delta"]["content"].is_string()) {
+      text += chunk["choices"][0]["delta"]["content"].get<std::string>();
+    }
+    return true;
+  }));
+  EXPECT_EQ(text, whole);
+  EXPECT_EQ(last, "data: [DONE]\n\n");
+}
+
+TEST_F(EdgeServiceTest, FreesThePlaceOfAClientThatGoesAway) {
+  const auto e = edge({}, {.batch = {.max_running = 1}});
+  json body = request("Be long.", "Go on.");
+  body["stream"] = true;
+  body["max_tokens"] = 1500;
+  const HttpResponse gone = e->chat_completions({.body = body.dump()});
+  int events = 0;
+  EXPECT_FALSE(gone.stream([&](std::string_view) { return ++events < 3; }));
+  ask(*e, "Be brief.");  // would wait for the first to end
+  EXPECT_THAT(e->metrics().body, HasSubstr(R"(celslm_edge_requests_total{how="cancelled"} 1)"));
+}
+
+TEST_F(EdgeServiceTest, SaysWhenToComeBackWhenItIsFull) {
+  const auto e = edge({}, {.batch = {.max_running = 1, .max_queued = 1}});
+  json body = request("Be long.", "Go on.");
+  body["stream"] = true;
+  body["max_tokens"] = 1800;
+  std::vector<HttpResponse> accepted;
+  HttpResponse refused;
+  for (int i = 0; i < 4 && refused.status != 429; ++i) {
+    HttpResponse response = e->chat_completions({.body = body.dump()});
+    (response.status == 429 ? refused : accepted.emplace_back()) = std::move(response);
+  }
+  EXPECT_EQ(refused.status, 429);
+  EXPECT_FALSE(refused.headers["Retry-After"].empty());
+  for (const HttpResponse& response : accepted) response.stream([](std::string_view) { return false; });
+}
+
+TEST_F(EdgeServiceTest, AnswersABadRequestByWhatIsWrong) {
+  const auto e = edge();
+  EXPECT_EQ(e->chat_completions({.body = "{"}).status, 400);
+  EXPECT_EQ(e->chat_completions({.body = "[]"}).status, 400);
+  EXPECT_THAT(e->chat_completions({.body = R"({"messages": 7})"}).body, HasSubstr("messages"));
+  json body = request("x", "y");
+  body["model"] = "gpt-oss";
+  EXPECT_EQ(post(*e, body, 404)["error"]["code"], "model_not_found");
+}
+
+TEST_F(EdgeServiceTest, FinishesRequestsUnderWayWhenItDrains) {
+  const auto e = edge();
+  json answer;
+  {
+    std::jthread user([&] { answer = ask(*e, "Be brief."); });
+    while (e->requests_under_way() == 0 && answer.is_null()) std::this_thread::yield();
+    e->drain(60s);
+  }
+  EXPECT_EQ(answer["choices"][0]["finish_reason"], "length");
+  EXPECT_EQ(e->chat_completions({.body = request("x", "y").dump()}).status, 503);
+}
+
+// --- every way a cloud can fail ---------------------------------------------------------------------------------------
+
+struct FaultCase {
+  const char* name;
+  // Made anew for each test; gets each call about a pack.
+  std::function<Fault()> make;
+};
+
+Fault only_packs(Fault inner, const char* part) {
+  return [inner = std::move(inner), part](const HttpCall& call, const auto& go_on) -> Result<HttpAnswer> {
+    return call.path.starts_with("/v1/packs/") && call.path.contains(part) ? inner(call, go_on) : go_on();
+  };
+}
+
+Fault answering(int status, std::string body, const char* part = "") {
+  return only_packs(
+      [=](const HttpCall&, const auto&) -> Result<HttpAnswer> {
+        return HttpAnswer{.status = status, .body = Bytes(as_bytes(body).begin(), as_bytes(body).end())};
+      },
+      part);
+}
+
+// From the n-th fetch of blocks on.
+Fault dying_after(int n) {
+  auto calls = std::make_shared<std::atomic<int>>(0);
+  return only_packs(
+      [=](const HttpCall&, const auto& go_on) -> Result<HttpAnswer> {
+        if (calls->fetch_add(1) >= n) return fail(ErrorKind::kUnavailable, "connection reset");
+        return go_on();
+      },
+      "/blocks");
+}
+
+Fault changing_blocks(std::function<void(Bytes&)> change) {
+  return only_packs(
+      [=](const HttpCall&, const auto& go_on) -> Result<HttpAnswer> {
+        auto answer = go_on();
+        if (answer && answer->status == 206) change(answer->body);
+        return answer;
+      },
+      "/blocks");
+}
+
+class CloudFaultTest : public EdgeServiceTest, public testing::WithParamInterface<FaultCase> {};
+
+TEST_P(CloudFaultTest, CostsTimeButNeitherTheAnswerNorATokenOfIt) {
+  const std::string text = long_text();
+  put(text);
+  const auto e = edge(GetParam().make());
+  const json answer = ask(*e, text);
+  EXPECT_EQ(said(answer), said(local_answer(text)));
+  EXPECT_EQ(sources(answer).back(), "native compute");
+  EXPECT_FALSE(answer["x_celslm"]["note"].get<std::string>().empty());
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, CloudFaultTest,
+    testing::Values(FaultCase{"Answers404", [] { return answering(404, R"({"error":{"message":"gone"}})"); }},
+                    FaultCase{"Answers500", [] { return answering(500, "oops"); }},
+                    FaultCase{"AnswersGarbageAsHeader", [] { return answering(200, std::string(5000, '\xff'), "/header"); }},
+                    FaultCase{"AnswersAnEmptyHeader", [] { return answering(200, "", "/header"); }},
+                    FaultCase{"AnswersGarbageAsPreamble", [] { return answering(202, std::string(300, 'x'), "/header"); }},
+                    FaultCase{"AnswersGarbageAsEntries", [] { return answering(200, std::string(5000, 'x'), "/entries"); }},
+                    FaultCase{"NeverAnswers",
+                              [] {
+                                return only_packs([](const HttpCall&, const auto&) -> Result<HttpAnswer> {
+                                  return fail(ErrorKind::kUnavailable, "timed out after 3000 ms");
+                                }, "");
+                              }},
+                    FaultCase{"DiesBeforeTheFirstBlock", [] { return dying_after(0); }},
+                    FaultCase{"DiesHalfway", [] { return dying_after(3); }},
+                    FaultCase{"FlipsABitOfABlock", [] { return changing_blocks([](Bytes& b) { b[b.size() / 2] ^= std::byte{1}; }); }},
+                    FaultCase{"CutsABlockShort", [] { return changing_blocks([](Bytes& b) { b.resize(b.size() / 2); }); }},
+                    FaultCase{"SendsTooMuch", [] { return changing_blocks([](Bytes& b) { b.resize(b.size() * 2); }); }},
+                    FaultCase{"SendsNothing", [] { return changing_blocks([](Bytes& b) { b.clear(); }); }}),
+    [](const auto& case_info) { return std::string(case_info.param.name); });
+
+TEST_F(EdgeServiceTest, KeepsTheLayersThatArrivedBeforeTheCloudDied) {
+  const std::string text = long_text();
+  put(text);
+  fetch_and_keep(text, "other");
+  const auto e = edge(dying_after(2), {.n_connections = 1});  // each layer of this model is one fetch
+  const json answer = ask(*e, text);
+  EXPECT_EQ(sources(answer), (std::vector<std::string>{"proxy cloud", "proxy cloud", "native compute", "native compute"}));
+  EXPECT_EQ(said(answer), said(local_answer(text)));
+}
+
+TEST_F(EdgeServiceTest, RecoversFromASingleBrokenConnection) {
+  const std::string text = long_text();
+  put(text);
+  auto first = std::make_shared<std::atomic<bool>>(true);
+  const auto e = edge(only_packs(
+      [=](const HttpCall&, const auto& go_on) -> Result<HttpAnswer> {
+        if (first->exchange(false)) return fail(ErrorKind::kUnavailable, "connection reset");
+        return go_on();
+      },
+      "/blocks"));
+  EXPECT_EQ(sources(ask(*e, text)), all("proxy cloud"));
+}
+
+TEST_F(EdgeServiceTest, LeavesADeadCloudAloneForAWhile) {
+  put(long_text('a'));
+  put(long_text('b'));
+  auto calls = std::make_shared<std::atomic<int>>(0);
+  const auto e = edge(only_packs(
+      [=](const HttpCall&, const auto&) -> Result<HttpAnswer> {
+        ++*calls;
+        return fail(ErrorKind::kUnavailable, "timed out");
+      },
+      ""));
+  ask(*e, long_text('a'));
+  const int after_first = *calls;
+  ask(*e, long_text('b'));
+  EXPECT_EQ(*calls, after_first);
+}
+
+}  // namespace
+}  // namespace celslm
