@@ -38,7 +38,7 @@ struct Vocabulary {
   std::vector<std::string> merges;
 };
 
-Vocabulary make_vocabulary(int n_filler) {
+Vocabulary make_vocabulary(const RandomModel& model) {
   Vocabulary v;
   for (int b = 0; b < 256; ++b) v.tokens.push_back(spelled(b));
   for (const auto& [a, b] :
@@ -46,10 +46,10 @@ Vocabulary make_vocabulary(int n_filler) {
     v.tokens.push_back(std::string(a) + b);
     v.merges.push_back(std::format("{} {}", a, b));
   }
-  for (int i = 0; i < n_filler; ++i) v.tokens.push_back(std::format("<filler{}>", i));
+  for (int i = 0; i < model.n_filler; ++i) v.tokens.push_back(std::format("<filler{}>", i));
   v.types.assign(v.tokens.size(), 1);  // normal
-  for (const char* control : {"<|im_start|>", "<|im_end|>"}) {
-    v.tokens.emplace_back(control);
+  for (const std::string& control : model.control_words) {
+    v.tokens.push_back(control);
     v.types.push_back(3);  // control
   }
   return v;
@@ -71,6 +71,7 @@ class Writer {
     write_rope();
     write_tokenizer();
     write_tensors();
+    if (m_.edit) m_.edit(gguf_.get());
     if (!gguf_write_to_file(gguf_.get(), path.c_str(), false)) throw std::runtime_error("cannot write " + path.string());
   }
 
@@ -142,11 +143,15 @@ class Writer {
   static std::vector<float> importance(std::int64_t n) { return std::vector<float>(static_cast<std::size_t>(n), 1.0F); }
 
   void matrix(const std::string& name, int n_in, int n_out, float deviation) {
+    if (name == m_.missing_tensor) return;
+    if (name == m_.misshapen_tensor) ++n_out;
     ggml_tensor* t = ggml_new_tensor_2d(tensors_.get(), m_.type, n_in, n_out);
     add(name, t, normal(static_cast<std::size_t>(n_in) * static_cast<std::size_t>(n_out), 0.0F, deviation));
   }
 
   void vector(const std::string& name, int n, float mean, float deviation) {
+    if (name == m_.missing_tensor) return;
+    if (name == m_.misshapen_tensor) ++n;
     add(name, ggml_new_tensor_1d(tensors_.get(), GGML_TYPE_F32, n), normal(static_cast<std::size_t>(n), mean, deviation));
   }
 
@@ -162,6 +167,7 @@ class Writer {
     if (!m_.tied) projection("output", m_.n_embd, n_vocab, false);
     if (m_.frequency_factors) vector("rope_freqs.weight", head_dim_ / 2, 3.0F, 0.5F);
     for (int i = 0; i < m_.n_layers; ++i) write_layer(std::format("blk.{}.", i));
+    if (!m_.extra_tensor.empty()) vector(m_.extra_tensor, m_.n_embd, 0.0F, 1.0F);
   }
 
   void write_layer(const std::string& p) {
@@ -194,7 +200,7 @@ class Writer {
 }  // namespace
 
 void write_random_model(const fs::path& path, const RandomModel& model) {
-  const Vocabulary vocabulary = make_vocabulary(model.n_filler);
+  const Vocabulary vocabulary = make_vocabulary(model);
   Writer(model, vocabulary).run(path);
 }
 

@@ -2,10 +2,13 @@
 #pragma once
 
 #include <ggml.h>
+#include <gguf.h>
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <string>
+#include <vector>
 
 namespace celslm::testing_support {
 
@@ -34,12 +37,19 @@ struct RandomModel {
   float yarn_attn_factor = 0.0F;  // 0: not in the file
   bool frequency_factors = false;
   bool add_bos = false;
-  std::string chat_template = kChatMlTemplate;  // empty: none
+  std::vector<std::string> control_words = {"<|im_start|>", "<|im_end|>"};  // the last ends a generation and begins a text
+  std::string chat_template = kChatMlTemplate;                              // empty: none
   std::uint64_t seed = 1;
+
+  // Faults, for the tests of what a loader refuses.
+  std::string missing_tensor;               // left out
+  std::string misshapen_tensor;             // written with one row (or value) more
+  std::string extra_tensor;                 // written besides the model's own
+  std::function<void(gguf_context*)> edit;  // of the metadata, last
 };
 
 // The vocabulary is byte-level BPE: tokens 0..255 are single bytes, a few merges of frequent English pairs follow, then
-// fillers, then "<|im_start|>" and "<|im_end|>" (which ends a generation and serves as beginning of text).
+// fillers, then the control words.
 void write_random_model(const std::filesystem::path& path, const RandomModel& model);
 
 // A folder of its own for one test, removed with the object.
