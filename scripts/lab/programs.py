@@ -28,7 +28,8 @@ class Program:
         self._log = open(self.log_path, "w", encoding="utf-8")
         self.process = subprocess.Popen([*prefix, *map(str, argv)], stdout=subprocess.PIPE, stderr=self._log, text=True,
                                         env={**os.environ, **(env or {})}, start_new_session=True)
-        threading.Thread(target=self._watch, daemon=True).start()
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._watcher.start()
 
     def _watch(self):
         for line in self.process.stdout:
@@ -38,6 +39,11 @@ class Program:
                 self.url = found[1]
                 self._listening.set()
         self._listening.set()
+
+    def _close(self):
+        self._watcher.join()
+        self.process.stdout.close()
+        self._log.close()
 
     def wait_listening(self, timeout_s=120):
         if not self._listening.wait(timeout_s) or self.url is None:
@@ -60,12 +66,14 @@ class Program:
             except subprocess.TimeoutExpired:
                 os.killpg(self.process.pid, signal.SIGKILL)
                 self.process.wait()
+        self._close()
         return self.process.returncode
 
     def kill(self):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
+        self._close()
 
 
 class Programs(contextlib.ExitStack):

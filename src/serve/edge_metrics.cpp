@@ -23,7 +23,7 @@ void EdgeMetrics::finished(const GenerationRequest& request, const Usage& usage,
   }
 }
 
-std::string EdgeMetrics::text(const BatchStats& stats, const ContextTable& contexts, std::uint64_t pack_store_bytes) {
+std::string EdgeMetrics::text(const BatchStats& stats, const ContextTable& contexts, const PackStore* store) {
   const auto gauge = [&](const char* name, const char* help, auto value) { metrics_.gauge(name, help).Set(static_cast<double>(value)); };
   // Counted by the loop; a counter here only ever moves up to the loop's count.
   const auto counter = [&](const char* name, const char* help, std::uint64_t value, const prometheus::Labels& labels = {}) {
@@ -34,7 +34,8 @@ std::string EdgeMetrics::text(const BatchStats& stats, const ContextTable& conte
   gauge("celslm_edge_queued_requests", "Requests that wait for a place", stats.queued);
   gauge("celslm_edge_resident_contexts", "Contexts in memory", contexts.size());
   gauge("celslm_edge_context_kv_bytes", "Memory of contexts' KV", contexts.bytes());
-  gauge("celslm_edge_pack_store_bytes", "Disk space of packs", pack_store_bytes);
+  gauge("celslm_edge_kept_packs", "Whole packs on disk", store ? store->list().size() : 0);
+  gauge("celslm_edge_pack_store_bytes", "Disk space of packs", store ? store->bytes() : 0);
   counter("celslm_edge_steps_total", "Steps of the batch loop that did work", stats.steps);
   counter("celslm_edge_prompt_tokens_total", "Users' own tokens that passed all layers", stats.prompt_tokens);
   counter("celslm_edge_completion_tokens_total", "Tokens generated", stats.completion_tokens);

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "kv/pack_store.h"
 #include "serve/batch_loop.h"
 #include "serve/generation.h"
 #include "serve/metrics.h"
@@ -18,7 +19,7 @@ class EdgeMetrics {
   void finished(const GenerationRequest& request, const Usage& usage, const GenerationTimes& times);
 
   // Of the moment: read when the page is made.
-  std::string text(const BatchStats& stats, const ContextTable& contexts, std::uint64_t pack_store_bytes);
+  std::string text(const BatchStats& stats, const ContextTable& contexts, const PackStore* store);  // store: may be null
 
  private:
   Metrics metrics_;

@@ -273,6 +273,7 @@ Result<EdgeService::Prepared> EdgeService::prepare(CompletionRequest request) {
   out.generation.prompt = std::move(tokens);
   out.generation.max_tokens = std::min(request.max_tokens.value_or(left), left);
   out.generation.sampler = request.sampler;
+  if (!request.seed_given) out.generation.sampler.seed = draw_seed();
   out.generation.stop = request.stop;
   out.generation.logprobs = request.logprobs;
   out.generation.top_logprobs = request.top_logprobs;
@@ -287,6 +288,11 @@ CompletionWriter EdgeService::writer(const CompletionRequest& request) {
   const auto created = std::chrono::duration_cast<std::chrono::seconds>(parts_.clock->wall().time_since_epoch()).count();
   const std::uint64_t number = request_counter_.fetch_add(1);
   return {request, name_, std::format("{:x}{:06x}", created, number), created};
+}
+
+std::uint32_t EdgeService::draw_seed() {
+  const std::scoped_lock lock(mutex_);
+  return static_cast<std::uint32_t>(seeds_());
 }
 
 HttpResponse EdgeService::answer_whole(const CompletionRequest& request, const std::string& echo, Generation& generation,
@@ -348,7 +354,7 @@ std::string EdgeService::cloud_trouble_now() const {
 // --- the rest ---------------------------------------------------------------------------------------------------------
 
 HttpResponse EdgeService::metrics() {
-  return {.content_type = Metrics::kContentType, .body = metrics_.text(loop_->stats(), table_, parts_.store ? parts_.store->bytes() : 0)};
+  return {.content_type = Metrics::kContentType, .body = metrics_.text(loop_->stats(), table_, parts_.store.get())};
 }
 
 HttpResponse EdgeService::models() const {

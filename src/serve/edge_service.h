@@ -5,6 +5,7 @@
 #include <condition_variable>
 #include <memory>
 #include <mutex>
+#include <random>
 #include <string>
 #include <thread>
 #include <unordered_map>
@@ -86,6 +87,7 @@ class EdgeService {
   bool is_registered(const ContextHandle& handle) const;
   std::string cloud_trouble_now() const;
   CompletionWriter writer(const CompletionRequest& request);
+  std::uint32_t draw_seed();
   HttpHandler counted(std::string route, HttpResponse (EdgeService::*handler)(const HttpRequest&));
   void refresh_loop(std::stop_token stop);
   void register_own_contexts();  // with mutex_ held
@@ -102,6 +104,7 @@ class EdgeService {
   std::condition_variable_any refresh_wake_;
   std::unordered_map<ContextHandle, ContextInfo> registered_;  // protected by mutex_
   std::unordered_map<ContextHandle, std::string> texts_;       // protected by mutex_; of contexts asked for by handle
+  std::mt19937 seeds_{std::random_device{}()};                 // protected by mutex_
   std::string cloud_trouble_;                                  // protected by mutex_; empty while the cloud answers
 
   // Destroyed first, in this order: threads that use what is above.
