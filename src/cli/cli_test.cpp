@@ -67,10 +67,11 @@ struct Invocation {
     Environment env{.out = out,
                     .err = err,
                     .in = in,
-                    .variable = [this](const char* name) {
-                      const auto it = variables.find(name);
-                      return it == variables.end() ? std::nullopt : std::optional(it->second);
-                    },
+                    .variable =
+                        [this](const char* name) {
+                          const auto it = variables.find(name);
+                          return it == variables.end() ? std::nullopt : std::optional(it->second);
+                        },
                     .signals = signals,
                     .clock = clock,
                     .action = {}};
@@ -80,7 +81,9 @@ struct Invocation {
   std::string errors() const { return err.str(); }
 };
 
-void write(const std::filesystem::path& path, std::string_view content) { std::ofstream(path) << content; }
+void write(const std::filesystem::path& path, std::string_view content) {
+  std::ofstream(path) << content;
+}
 
 // `celslm cloud` with a random model on a free port, on a thread of its own.
 class RunningCloud {
@@ -163,15 +166,15 @@ TEST(CommandLineTest, ATokenIsTheFilesContentWithoutTheSpaceAroundIt) {
 TEST(CommandLineTest, DataLivesWhereXdgSays) {
   Invocation invocation;
   const auto folder = [&](std::map<std::string, std::string> variables) {
-    Environment env{.out = invocation.out,
-                    .err = invocation.err,
-                    .in = invocation.in,
-                    .variable = [&](const char* name) {
-                      return variables.contains(name) ? std::optional(variables.at(name)) : std::nullopt;
-                    },
-                    .signals = invocation.signals,
-                    .clock = invocation.clock,
-                    .action = {}};
+    Environment env{
+        .out = invocation.out,
+        .err = invocation.err,
+        .in = invocation.in,
+        .variable =
+            [&](const char* name) { return variables.contains(name) ? std::optional(variables.at(name)) : std::nullopt; },
+        .signals = invocation.signals,
+        .clock = invocation.clock,
+        .action = {}};
     return default_data_folder(env);
   };
   EXPECT_EQ(folder({{"XDG_DATA_HOME", "/x"}, {"HOME", "/h"}})->string(), "/x/celslm");
@@ -183,7 +186,8 @@ TEST(CommandLineTest, AFileThatIsNoModelEndsWithCodeOneAndItsName) {
   const TemporaryFolder folder;
   write(folder / "text.gguf", "this is no model");
   Invocation invocation;
-  EXPECT_EQ(invocation.run({"cloud", "--model", folder / "text.gguf", "--port", "0", "--data", folder / "data"}), kExitFailed);
+  EXPECT_EQ(invocation.run({"cloud", "--model", folder / "text.gguf", "--port", "0", "--data", folder / "data"}),
+            kExitFailed);
   EXPECT_THAT(invocation.errors(), HasSubstr("text.gguf"));
   EXPECT_EQ(invocation.output(), "");
 }
@@ -246,7 +250,9 @@ TEST(CommandLineTest, ACloudComputesAPackThatInspectFindsGood) {
   const auto client = *make_http_client({.base_url = cloud.url()});
   const auto model = Model::load(folder / "model.gguf");
   ASSERT_TRUE(model) << model.error().message;
-  const auto path = [&](std::string_view part) { return pack_path(context_handle(text), (*model)->fingerprint().id(), "f16", part); };
+  const auto path = [&](std::string_view part) {
+    return pack_path(context_handle(text), (*model)->fingerprint().id(), "f16", part);
+  };
   ASSERT_EQ(client->call({.path = path("header")})->status, 202);
   ASSERT_EQ(client->call({.path = path("entries"), .timeout = 0ms, .stall_timeout = 60s})->status, 200);
   const auto file = client->call({.path = path("pack")});
@@ -258,8 +264,9 @@ TEST(CommandLineTest, ACloudComputesAPackThatInspectFindsGood) {
   Invocation inspect;
   EXPECT_EQ(inspect.run({"pack", "inspect", folder / "pack.kvpack", "--key", hex}), kExitFine) << inspect.errors();
   EXPECT_THAT(inspect.output(), HasSubstr("f16"));
-  EXPECT_EQ(parse_header(ByteView(file->body).first(*peek_header_bytes(file->body)), *PublicKey::from_hex(hex))->identity.tokens,
-            *(*model)->text().context(text));
+  EXPECT_EQ(
+      parse_header(ByteView(file->body).first(*peek_header_bytes(file->body)), *PublicKey::from_hex(hex))->identity.tokens,
+      *(*model)->text().context(text));
 }
 
 TEST(SignalWatchTest, AnArmedWatchAsksToStopOnTheFirstSignal) {

@@ -1,12 +1,11 @@
 // celslm cloud: hosts models, computes packs of registered contexts and serves them.
-#include "serve/cloud_service.h"
-
 #include <CLI/CLI.hpp>
 #include <ostream>
 
 #include "cli/commands.h"
 #include "cli/listen_options.h"
 #include "cli/model_loading.h"
+#include "serve/cloud_service.h"
 #include "serve/model_producer.h"
 
 namespace celslm {
@@ -15,8 +14,8 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr int kDefaultPort = 8081;
-constexpr auto kStopGrace = 5s;      // for answers under way when the cloud is told to stop
-constexpr int kConnections = 256;    // every edge keeps a few open, and one that waits for entries holds a thread
+constexpr auto kStopGrace = 5s;    // for answers under way when the cloud is told to stop
+constexpr int kConnections = 256;  // every edge keeps a few open, and one that waits for entries holds a thread
 
 constexpr const char* kExamples = R"(Examples:
   celslm cloud --model qwen2.5-0.5b-q4_0.gguf
@@ -92,14 +91,23 @@ Status run_cloud(Environment& env, const CloudCommand& command, HttpServerOption
 void add_cloud(CLI::App& app, Environment& env) {
   auto command = std::make_shared<CloudCommand>();
   CLI::App* cloud = app.add_subcommand("cloud", "Host models: register contexts, compute their KV once, serve it to edges");
-  cloud->add_option("--model,-m", command->models, "GGUF to host; may be given several times")->required()->expected(1)->take_all();
+  cloud->add_option("--model,-m", command->models, "GGUF to host; may be given several times")
+      ->required()
+      ->expected(1)
+      ->take_all();
   add_listen_options(*cloud, command->listen, kDefaultPort);
-  cloud->add_option("--data", command->data, "Folder for contexts, packs and the signing key (default: $XDG_DATA_HOME/celslm)");
-  cloud->add_option("--pack-budget", command->pack_budget, "Disk space for packs, e.g. 20GB; the least recently used go first")
+  cloud->add_option("--data", command->data,
+                    "Folder for contexts, packs and the signing key (default: $XDG_DATA_HOME/celslm)");
+  cloud
+      ->add_option("--pack-budget", command->pack_budget,
+                   "Disk space for packs, e.g. 20GB; the least recently used go first")
       ->transform(CLI::AsSizeValue(false))
       ->capture_default_str();
-  cloud->add_option("--codec", command->codecs, "Codec to offer; may be given several times (default: all)")->expected(1)->take_all();
-  cloud->add_option("--threads,-t", command->threads, "Threads per model (default: one per core)")->check(CLI::Range(0, 1024));
+  cloud->add_option("--codec", command->codecs, "Codec to offer; may be given several times (default: all)")
+      ->expected(1)
+      ->take_all();
+  cloud->add_option("--threads,-t", command->threads, "Threads per model (default: one per core)")
+      ->check(CLI::Range(0, 1024));
   add_log_option(*cloud, command->log_level);
   cloud->footer(kExamples);
   cloud->callback([command, &env] {

@@ -49,7 +49,8 @@ Result<json> ask(const ContextCommand& command, const HttpCall& call) {
   CELSLM_TRY(const auto client, connect(command));
   auto answer = client->call(call);
   if (!answer && answer.error().kind == ErrorKind::kUnavailable) {
-    return fail(ErrorKind::kUnavailable, "{}; does 'celslm cloud' run there? (--cloud URL or --edge URL says where)", answer.error().message);
+    return fail(ErrorKind::kUnavailable, "{}; does 'celslm cloud' run there? (--cloud URL or --edge URL says where)",
+                answer.error().message);
   }
   if (!answer) return std::unexpected(answer.error());
   if (answer->status < 200 || answer->status > 299) {
@@ -66,7 +67,8 @@ Result<std::string> read_text(Environment& env, const std::string& file) {
   }
   std::string text;
   for (auto it = std::istreambuf_iterator<char>(env.in); it != std::istreambuf_iterator<char>(); ++it) {
-    if (text.size() == kMaxContextBytes) return fail(ErrorKind::kInvalid, "standard input: more than {} bytes", kMaxContextBytes);
+    if (text.size() == kMaxContextBytes)
+      return fail(ErrorKind::kInvalid, "standard input: more than {} bytes", kMaxContextBytes);
     text.push_back(*it);
   }
   return text;
@@ -86,7 +88,8 @@ Status put(Environment& env, const ContextCommand& command) {
                                               .path = command.prefill ? "/v1/contexts?prefill=1" : "/v1/contexts",
                                               .body = json{{"text", text}, {"name", name}}.dump()}));
   CELSLM_TRY(const ContextInfo info, context_info_from(answer));
-  if (info.handle != context_handle(text)) return fail(ErrorKind::kMismatch, "the server registered another text than was sent");
+  if (info.handle != context_handle(text))
+    return fail(ErrorKind::kMismatch, "the server registered another text than was sent");
   env.out << info.handle.hex() << std::endl;
   for (const json& model : answer.value("models", json::array())) {
     if (!model.is_object() || !model.contains("n_tokens")) continue;
@@ -98,7 +101,8 @@ Status put(Environment& env, const ContextCommand& command) {
 Status list(Environment& env, const ContextCommand& command) {
   CELSLM_TRY(const json answer, ask(command, {.path = "/v1/contexts", .max_body_bytes = kMaxListBytes}));
   const auto contexts = answer.find("contexts");
-  if (contexts == answer.end() || !contexts->is_array()) return fail(ErrorKind::kInvalid, "the answer holds no list of contexts");
+  if (contexts == answer.end() || !contexts->is_array())
+    return fail(ErrorKind::kInvalid, "the answer holds no list of contexts");
   for (const json& context : *contexts) {
     CELSLM_TRY(const ContextInfo info, context_info_from(context));
     env.out << std::format("{}  {:>8}  {}\n", info.handle.hex(), info.bytes, info.name);
@@ -141,7 +145,8 @@ void add_context(CLI::App& app, Environment& env) {
   put_command->add_option("--name", command->name, "What lists call it (default: the file's name)");
   put_command->add_flag("--prefill", command->prefill, "Let the cloud compute its KV at once");
   on(put_command, [&env, command] { return put(env, *command); });
-  on(context->add_subcommand("list", "Print handle, size and name of all registered texts"), [&env, command] { return list(env, *command); });
+  on(context->add_subcommand("list", "Print handle, size and name of all registered texts"),
+     [&env, command] { return list(env, *command); });
   CLI::App* rm = context->add_subcommand("rm", "Remove a registration");
   rm->add_option("HANDLE", command->handle, "What 'put' printed")->required();
   on(rm, [command] { return remove(*command); });

@@ -55,7 +55,9 @@ Result<std::filesystem::path> data_folder(const Environment& env, const EdgeComm
   out /= "edge";
   std::error_code error;
   std::filesystem::create_directories(out, error);
-  if (error) return fail(ErrorKind::kIo, "{}: cannot make the data folder: {} (choose another with --data)", out.string(), error.message());
+  if (error)
+    return fail(ErrorKind::kIo, "{}: cannot make the data folder: {} (choose another with --data)", out.string(),
+                error.message());
   return out;
 }
 
@@ -64,7 +66,8 @@ std::filesystem::path key_file(const std::filesystem::path& folder, const std::s
   return folder / ("cloud-key-" + hash_of(url).hex().substr(0, 16));
 }
 
-Result<std::shared_ptr<CloudClient>> make_cloud(const EdgeCommand& command, const std::filesystem::path& folder, const Log& log) {
+Result<std::shared_ptr<CloudClient>> make_cloud(const EdgeCommand& command, const std::filesystem::path& folder,
+                                                const Log& log) {
   if (command.cloud.empty()) return std::shared_ptr<CloudClient>();
   HttpClientOptions http{.base_url = command.cloud, .ca_file = command.cloud_ca};
   if (!command.cloud_token_file.empty()) {
@@ -125,9 +128,14 @@ void add_model_options(CLI::App& edge, EdgeCommand& command) {
   edge.add_option("--model,-m", command.model, "GGUF to answer with")->required();
   edge.add_option("--name", command.model_name, "What clients call the model (default: the name in the GGUF)");
   edge.add_option("--threads,-t", command.threads, "Threads (default: one per core)")->check(CLI::Range(0, 1024));
-  edge.add_option("--max-users", command.max_users, "Requests answered at once")->check(CLI::Range(1, 256))->capture_default_str();
-  edge.add_option("--max-queue", command.max_queue, "Requests that may wait; more get 429")->check(CLI::Range(0, 4096))->capture_default_str();
-  edge.add_option("--context-kv", command.context_kv, "KV in memory: f16, bf16 or f32 (with an exact codec: the codec's)")->capture_default_str();
+  edge.add_option("--max-users", command.max_users, "Requests answered at once")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
+  edge.add_option("--max-queue", command.max_queue, "Requests that may wait; more get 429")
+      ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
+  edge.add_option("--context-kv", command.context_kv, "KV in memory: f16, bf16 or f32 (with an exact codec: the codec's)")
+      ->capture_default_str();
   edge.add_option("--context-budget", command.context_budget, "Memory for contexts' KV, e.g. 4GB")
       ->transform(CLI::AsSizeValue(false))
       ->capture_default_str();
@@ -135,14 +143,19 @@ void add_model_options(CLI::App& edge, EdgeCommand& command) {
 
 void add_cloud_options(CLI::App& edge, EdgeCommand& command) {
   edge.add_option("--cloud", command.cloud, "The cloud's URL; without one, contexts are computed here");
-  edge.add_option("--cloud-key", command.cloud_key, "The cloud's public key (default: trust the first one it shows, and keep it)");
+  edge.add_option("--cloud-key", command.cloud_key,
+                  "The cloud's public key (default: trust the first one it shows, and keep it)");
   edge.add_option("--cloud-ca", command.cloud_ca, "PEM file of the authority that signed the cloud's certificate");
   edge.add_option("--cloud-token-file", command.cloud_token_file, "File with the token that the cloud asks for");
-  edge.add_option("--context", command.contexts, "Text file that requests here share, without any cloud; may be given several times")
+  edge.add_option("--context", command.contexts,
+                  "Text file that requests here share, without any cloud; may be given several times")
       ->expected(1)
       ->take_all();
-  edge.add_option("--codec", command.codec, "How packs come: f16 or bf16 (exact), q8 (about half the bytes)")->capture_default_str();
-  edge.add_option("--connections", command.connections, "Connections per pack")->check(CLI::Range(1, 64))->capture_default_str();
+  edge.add_option("--codec", command.codec, "How packs come: f16 or bf16 (exact), q8 (about half the bytes)")
+      ->capture_default_str();
+  edge.add_option("--connections", command.connections, "Connections per pack")
+      ->check(CLI::Range(1, 64))
+      ->capture_default_str();
   edge.add_option("--data", command.data, "Folder for packs and the cloud's key (default: $XDG_DATA_HOME/celslm)");
   edge.add_option("--pack-budget", command.pack_budget, "Disk space for packs, e.g. 8GB; the least recently used go first")
       ->transform(CLI::AsSizeValue(false))

@@ -15,7 +15,9 @@ constexpr std::string_view kSpace = " \t\r\n";
 void add_listen_options(CLI::App& command, ListenOptions& options, int default_port) {
   options.port = default_port;
   command.add_option("--host", options.host, "Address to listen on")->capture_default_str();
-  command.add_option("--port", options.port, "Port to listen on; 0: any free one")->check(CLI::Range(0, 65535))->capture_default_str();
+  command.add_option("--port", options.port, "Port to listen on; 0: any free one")
+      ->check(CLI::Range(0, 65535))
+      ->capture_default_str();
   command.add_option("--token-file", options.token_file, "File with the bearer token that clients must show");
   command.add_option("--tls-cert", options.tls_certificate_file, "TLS certificate (chain), PEM");
   command.add_option("--tls-key", options.tls_key_file, "Its private key, PEM");
@@ -40,9 +42,10 @@ Result<HttpServerOptions> server_options(const ListenOptions& options) {
   const bool tls = !options.tls_certificate_file.empty();
   if (tls != !options.tls_key_file.empty()) return fail(ErrorKind::kInvalid, "TLS needs both --tls-cert and --tls-key");
   if (!tls && !options.insecure && !is_loopback(options.host)) {
-    return fail(ErrorKind::kInvalid,
-                "other machines can reach {}: give --tls-cert and --tls-key, or say --insecure if the network may read everything",
-                options.host);
+    return fail(
+        ErrorKind::kInvalid,
+        "other machines can reach {}: give --tls-cert and --tls-key, or say --insecure if the network may read everything",
+        options.host);
   }
   HttpServerOptions out{.host = options.host, .port = options.port};
   if (!options.token_file.empty()) {

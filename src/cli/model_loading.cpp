@@ -10,14 +10,16 @@ namespace {
 // On a terminal every per cent, otherwise every quarter: enough to see that it lives, little enough for a log.
 class Progress {
  public:
-  Progress(std::ostream& err, std::string name) : err_(err), name_(std::move(name)), terminal_(::isatty(STDERR_FILENO) == 1) {}
+  Progress(std::ostream& err, std::string name)
+      : err_(err), name_(std::move(name)), terminal_(::isatty(STDERR_FILENO) == 1) {}
 
   void show(float part) {
     const int percent = static_cast<int>(part * 100.0F);
     const int step = terminal_ ? 1 : 25;
     if (percent / step == shown_ / step && shown_ >= 0) return;
     shown_ = percent;
-    err_ << (terminal_ ? "\r" : "") << "loading " << name_ << ": " << percent << " %" << (terminal_ ? "" : "\n") << std::flush;
+    err_ << (terminal_ ? "\r" : "") << "loading " << name_ << ": " << percent << " %" << (terminal_ ? "" : "\n")
+         << std::flush;
   }
 
   void done(const std::string& result) { err_ << (terminal_ ? "\r\033[K" : "") << result << std::endl; }
@@ -40,8 +42,9 @@ Result<std::shared_ptr<const Model>> load_model(Environment& env, const std::fil
     return model;
   }
   const ModelConfig& config = (*model)->config();
-  progress.done(std::format("loaded {}: {} with {} layers, {:.0f} MB, in {:.1f} s", path.filename().string(), config.name, config.n_layers,
-                            static_cast<double>((*model)->weight_bytes()) / 1e6, seconds(env.clock.now() - start)));
+  progress.done(std::format("loaded {}: {} with {} layers, {:.0f} MB, in {:.1f} s", path.filename().string(), config.name,
+                            config.n_layers, static_cast<double>((*model)->weight_bytes()) / 1e6,
+                            seconds(env.clock.now() - start)));
   return model;
 }
 

@@ -21,8 +21,12 @@ static_assert(std::endian::native == std::endian::little, "file formats here are
 using Bytes = std::vector<std::byte>;
 using ByteView = std::span<const std::byte>;
 
-inline ByteView as_bytes(std::string_view text) { return std::as_bytes(std::span(text)); }
-inline std::string_view as_text(ByteView bytes) { return {reinterpret_cast<const char*>(bytes.data()), bytes.size()}; }
+inline ByteView as_bytes(std::string_view text) {
+  return std::as_bytes(std::span(text));
+}
+inline std::string_view as_text(ByteView bytes) {
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
 
 // Reads forward through a view it does not own. Once a read has failed every later one fails too, so a parser may read
 // a whole record and ask ok() once. Not thread-safe.

@@ -22,7 +22,11 @@ class SystemClock final : public Clock {
   std::chrono::system_clock::time_point wall() const override { return std::chrono::system_clock::now(); }
 };
 
-inline double milliseconds(Duration d) { return std::chrono::duration<double, std::milli>(d).count(); }
-inline double seconds(Duration d) { return std::chrono::duration<double>(d).count(); }
+inline double milliseconds(Duration d) {
+  return std::chrono::duration<double, std::milli>(d).count();
+}
+inline double seconds(Duration d) {
+  return std::chrono::duration<double>(d).count();
+}
 
 }  // namespace celslm

@@ -8,7 +8,9 @@ struct Hasher::State {
   blake3_hasher hasher;
 };
 
-Hasher::Hasher() : state_(std::make_unique<State>()) { blake3_hasher_init(&state_->hasher); }
+Hasher::Hasher() : state_(std::make_unique<State>()) {
+  blake3_hasher_init(&state_->hasher);
+}
 Hasher::~Hasher() = default;
 Hasher::Hasher(Hasher&&) noexcept = default;
 Hasher& Hasher::operator=(Hasher&&) noexcept = default;
@@ -18,7 +20,9 @@ Hasher& Hasher::update(std::span<const std::byte> data) {
   return *this;
 }
 
-Hasher& Hasher::update(std::string_view data) { return update(std::as_bytes(std::span(data))); }
+Hasher& Hasher::update(std::string_view data) {
+  return update(std::as_bytes(std::span(data)));
+}
 
 Hasher& Hasher::update_u64(std::uint64_t value) {
   std::array<std::byte, 8> le{};
@@ -26,7 +30,9 @@ Hasher& Hasher::update_u64(std::uint64_t value) {
   return update(std::span<const std::byte>(le));
 }
 
-Hasher& Hasher::update_field(std::string_view data) { return update_u64(data.size()).update(data); }
+Hasher& Hasher::update_field(std::string_view data) {
+  return update_u64(data.size()).update(data);
+}
 
 Hash256 Hasher::finish() const {
   Hash256 out;
@@ -34,8 +40,12 @@ Hash256 Hasher::finish() const {
   return out;
 }
 
-Hash256 hash_of(std::span<const std::byte> data) { return Hasher().update(data).finish(); }
-Hash256 hash_of(std::string_view data) { return Hasher().update(data).finish(); }
+Hash256 hash_of(std::span<const std::byte> data) {
+  return Hasher().update(data).finish();
+}
+Hash256 hash_of(std::string_view data) {
+  return Hasher().update(data).finish();
+}
 
 std::string to_hex(std::span<const std::uint8_t> bytes) {
   constexpr char kDigits[] = "0123456789abcdef";
@@ -72,7 +82,9 @@ Status from_hex(std::string_view hex, std::span<std::uint8_t> out) {
   return {};
 }
 
-std::string Hash256::hex() const { return to_hex(bytes); }
+std::string Hash256::hex() const {
+  return to_hex(bytes);
+}
 
 Result<Hash256> Hash256::from_hex(std::string_view hex) {
   Hash256 out;

@@ -5,7 +5,9 @@
 
 namespace celslm {
 
-Log null_log() { return std::make_shared<spdlog::logger>("null", std::make_shared<spdlog::sinks::null_sink_mt>()); }
+Log null_log() {
+  return std::make_shared<spdlog::logger>("null", std::make_shared<spdlog::sinks::null_sink_mt>());
+}
 
 Result<Log> stderr_log(std::string_view name, std::string_view level) {
   const auto parsed = spdlog::level::from_str(std::string(level));

@@ -56,8 +56,8 @@ template <typename... Args>
   declaration = *std::move(result)
 
 // CELSLM_CHECK_OK(f()): the enclosing function returns f()'s error, if it has one. For f() returning Status.
-#define CELSLM_CHECK_OK(expression) \
-  do {                              \
-    auto status_ = (expression);    \
+#define CELSLM_CHECK_OK(expression)                                   \
+  do {                                                                \
+    auto status_ = (expression);                                      \
     if (!status_) return std::unexpected(std::move(status_).error()); \
   } while (false)

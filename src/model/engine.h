@@ -29,9 +29,10 @@ struct EngineOptions {
 
 // Consecutive new tokens of one sequence.
 struct SequenceChunk {
-  std::shared_ptr<const KvSegment> context;  // the frozen part before `own`, or null; rows [0, context->length()) are attended
-  std::shared_ptr<KvSegment> own;            // receives the new tokens' KV; its rows [0, own_length) are attended too
-  int own_length = 0;                        // rows of `own` before this chunk; the new rows follow, causally
+  std::shared_ptr<const KvSegment>
+      context;                     // the frozen part before `own`, or null; rows [0, context->length()) are attended
+  std::shared_ptr<KvSegment> own;  // receives the new tokens' KV; its rows [0, own_length) are attended too
+  int own_length = 0;              // rows of `own` before this chunk; the new rows follow, causally
   int n_tokens = 0;
   // context's layers [0, ready) only are needed by run_layers(.., last <= ready).
 };
@@ -59,8 +60,8 @@ class Engine {
   // kInvalid for a token outside the vocabulary.
   Result<Hidden> embed(std::span<const Token> tokens);
 
-  // Layers [first, last) over the batch. `hidden` holds the chunks' tokens in order and is replaced by the output. Writes the
-  // new rows of each chunk's `own` in these layers; lengths are left alone: the caller calls own->set_length() once all
+  // Layers [first, last) over the batch. `hidden` holds the chunks' tokens in order and is replaced by the output. Writes
+  // the new rows of each chunk's `own` in these layers; lengths are left alone: the caller calls own->set_length() once all
   // layers have run. kInvalid for layers, shapes, types or capacities that do not fit (named).
   Status run_layers(int first, int last, std::span<const SequenceChunk> batch, Hidden& hidden, const KvTap& tap = {});
 

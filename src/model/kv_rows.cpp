@@ -76,7 +76,8 @@ void round_values(KvType type, std::span<const float> in, float* out) {
 namespace {
 
 std::size_t byte_offset(const KvRows& rows, int head, int row) {
-  const std::size_t index = static_cast<std::size_t>(head) * static_cast<std::size_t>(rows.capacity) + static_cast<std::size_t>(row);
+  const std::size_t index =
+      static_cast<std::size_t>(head) * static_cast<std::size_t>(rows.capacity) + static_cast<std::size_t>(row);
   return index * static_cast<std::size_t>(rows.head_dim) * bytes_per_value(rows.type);
 }
 
@@ -90,7 +91,8 @@ void store_key(const KvRows& rows, const Rope& rope, int head, int row, const fl
 }
 
 void store_value(const KvRows& rows, int head, int row, const float* v) {
-  round_to(rows.type, {v, static_cast<std::size_t>(rows.head_dim)}, static_cast<std::byte*>(rows.v) + byte_offset(rows, head, row));
+  round_to(rows.type, {v, static_cast<std::size_t>(rows.head_dim)},
+           static_cast<std::byte*>(rows.v) + byte_offset(rows, head, row));
 }
 
 }  // namespace celslm

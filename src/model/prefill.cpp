@@ -5,11 +5,12 @@
 
 namespace celslm {
 
-Result<ContextPrefill> ContextPrefill::start(Engine& engine, std::span<const Token> tokens, std::shared_ptr<KvSegment> segment) {
+Result<ContextPrefill> ContextPrefill::start(Engine& engine, std::span<const Token> tokens,
+                                             std::shared_ptr<KvSegment> segment) {
   if (tokens.empty()) return fail(ErrorKind::kInvalid, "a context needs at least one token");
   if (segment->first_position() != 0 || static_cast<std::size_t>(segment->capacity()) < tokens.size()) {
-    return fail(ErrorKind::kInvalid, "a segment of {} tokens from position {} cannot hold a context of {}", segment->capacity(),
-                segment->first_position(), tokens.size());
+    return fail(ErrorKind::kInvalid, "a segment of {} tokens from position {} cannot hold a context of {}",
+                segment->capacity(), segment->first_position(), tokens.size());
   }
   ContextPrefill out;
   out.engine_ = &engine;

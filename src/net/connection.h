@@ -35,7 +35,7 @@ class Connection {
 
   void begin_head();
   void begin_body(bool has_body);  // without one, reads give 0 until the next head
-  void stop_reading();  // every later read fails: what follows is not worth reading
+  void stop_reading();             // every later read fails: what follows is not worth reading
 
   // At least one byte, or -1 (failure() says why), or 0 at the end of the stream.
   std::ptrdiff_t read(char* data, std::size_t size);

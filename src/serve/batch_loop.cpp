@@ -16,7 +16,10 @@ struct BatchLoop::Sequence {
   const GenerationRequest& request() const { return generation->request; }
   int n_context() const { return request().context ? static_cast<int>(request().context->tokens.size()) : 0; }
   SequenceChunk chunk(int n_tokens) const {
-    return {.context = request().context ? request().context->segment : nullptr, .own = own, .own_length = own->length(), .n_tokens = n_tokens};
+    return {.context = request().context ? request().context->segment : nullptr,
+            .own = own,
+            .own_length = own->length(),
+            .n_tokens = n_tokens};
   }
 
   std::shared_ptr<Generation> generation;
@@ -39,8 +42,8 @@ struct BatchLoop::Sequence {
   Duration prefill{};
 };
 
-// A context whose missing layers are computed here. Where some layers came from elsewhere they are being read, so the computation
-// fills a segment of its own and hands over layer by layer.
+// A context whose missing layers are computed here. Where some layers came from elsewhere they are being read, so the
+// computation fills a segment of its own and hands over layer by layer.
 struct BatchLoop::LocalPrefill {
   std::shared_ptr<ResidentContext> context;
   std::shared_ptr<KvSegment> target;
@@ -59,17 +62,22 @@ void copy_layer(KvSegment& from, KvSegment& to, int layer) {
 }  // namespace
 
 BatchLoop::BatchLoop(std::unique_ptr<Engine> engine, const Clock& clock, const BatchOptions& options, Log log)
-    : engine_(std::move(engine)), clock_(clock), options_(options), log_(std::move(log)), thread_([this](std::stop_token s) { run(s); }) {}
+    : engine_(std::move(engine)), clock_(clock), options_(options), log_(std::move(log)), thread_([this](std::stop_token s) {
+        run(s);
+      }) {}
 
-BatchLoop::~BatchLoop() { stop(std::chrono::milliseconds(0)); }
+BatchLoop::~BatchLoop() {
+  stop(std::chrono::milliseconds(0));
+}
 
 Result<std::shared_ptr<Generation>> BatchLoop::submit(GenerationRequest request) {
   const ModelConfig& config = engine_->model().config();
   const std::size_t used = request.prompt.size() + (request.context ? request.context->tokens.size() : 0);
-  if (request.prompt.empty() || request.max_tokens < 1) return fail(ErrorKind::kInvalid, "a request needs a prompt and room for an answer");
+  if (request.prompt.empty() || request.max_tokens < 1)
+    return fail(ErrorKind::kInvalid, "a request needs a prompt and room for an answer");
   if (used + static_cast<std::size_t>(request.max_tokens) > static_cast<std::size_t>(config.n_ctx_train)) {
-    return fail(ErrorKind::kInvalid, "{} tokens of prompt and {} of answer exceed the model's context of {}", used, request.max_tokens,
-                config.n_ctx_train);
+    return fail(ErrorKind::kInvalid, "{} tokens of prompt and {} of answer exceed the model's context of {}", used,
+                request.max_tokens, config.n_ctx_train);
   }
   CELSLM_TRY(auto sampler, Sampler::create(engine_->model().text(), request.sampler));
   auto generation = std::make_shared<Generation>(std::move(request));
@@ -78,7 +86,8 @@ Result<std::shared_ptr<Generation>> BatchLoop::submit(GenerationRequest request)
   const std::scoped_lock lock(mutex_);
   if (closed_) return fail(ErrorKind::kUnavailable, "this edge is shutting down");
   if (static_cast<int>(queue_.size()) >= options_.max_queued) {
-    return fail(ErrorKind::kOverloaded, "{} requests are running and {} wait; try again later", options_.max_running, queue_.size());
+    return fail(ErrorKind::kOverloaded, "{} requests are running and {} wait; try again later", options_.max_running,
+                queue_.size());
   }
   queue_.push_back(std::move(sequence));
   stats_.queued = static_cast<int>(queue_.size());
@@ -120,7 +129,8 @@ void BatchLoop::run(std::stop_token stop) {
   admit();
   for (const auto& sequence : running_) fail_sequence(*sequence, {ErrorKind::kCancelled, "this edge is shutting down"});
   const std::scoped_lock lock(mutex_);
-  for (const auto& sequence : queue_) sequence->generation->put({.error = Error{ErrorKind::kCancelled, "this edge is shutting down"}});
+  for (const auto& sequence : queue_)
+    sequence->generation->put({.error = Error{ErrorKind::kCancelled, "this edge is shutting down"}});
   queue_.clear();
 }
 
@@ -149,7 +159,8 @@ void BatchLoop::admit() {
 
 void BatchLoop::drop_cancelled() {
   for (const auto& sequence : running_) {
-    if (sequence->generation->cancelled() && sequence->phase != Sequence::Phase::kEnded) finish(*sequence, FinishReason::kCancelled);
+    if (sequence->generation->cancelled() && sequence->phase != Sequence::Phase::kEnded)
+      finish(*sequence, FinishReason::kCancelled);
   }
 }
 
@@ -158,8 +169,9 @@ bool BatchLoop::compute_contexts() {
     const auto& context = sequence->request().context;
     if (!context || !context->wants_compute() || prefills_.contains(context.get())) continue;
     const bool alone = context->ready_layers() == 0;
-    auto target = alone ? Result<std::shared_ptr<KvSegment>>(context->segment)
-                        : KvSegment::create(engine_->model().config(), context->segment->type(), 0, context->segment->capacity());
+    auto target =
+        alone ? Result<std::shared_ptr<KvSegment>>(context->segment)
+              : KvSegment::create(engine_->model().config(), context->segment->type(), 0, context->segment->capacity());
     auto prefill = target ? ContextPrefill::start(*engine_, context->tokens, *target) : std::unexpected(target.error());
     if (!prefill) {
       fail_sequence(*sequence, prefill.error());
@@ -210,8 +222,10 @@ Status BatchLoop::begin_prompt_step(Sequence& sequence) {
     const int capacity = static_cast<int>(request.prompt.size()) + request.max_tokens;
     CELSLM_TRY(sequence.own, KvSegment::create(engine_->model().config(), type, sequence.n_context(), capacity));
   }
-  const std::span<const Token> rest = std::span(sequence.request().prompt).subspan(static_cast<std::size_t>(sequence.prompt_done));
-  CELSLM_TRY(sequence.hidden, engine_->embed(rest.first(std::min(rest.size(), static_cast<std::size_t>(options_.prompt_step)))));
+  const std::span<const Token> rest =
+      std::span(sequence.request().prompt).subspan(static_cast<std::size_t>(sequence.prompt_done));
+  CELSLM_TRY(sequence.hidden,
+             engine_->embed(rest.first(std::min(rest.size(), static_cast<std::size_t>(options_.prompt_step)))));
   sequence.layer = 0;
   return {};
 }

@@ -25,11 +25,11 @@
 namespace celslm {
 
 struct BatchOptions {
-  int max_running = 32;         // requests in the batch
-  int max_queued = 128;         // beyond these, submit() says kOverloaded
+  int max_running = 32;           // requests in the batch
+  int max_queued = 128;           // beyond these, submit() says kOverloaded
   KvType kv_type = KvType::kF16;  // of requests without a context; others take their context's
-  int prompt_step = 256;        // tokens of a prompt that pass through the layers at once
-  int busy_budget = 2048;       // tokens x layers of prompt work per step while others are answering
+  int prompt_step = 256;          // tokens of a prompt that pass through the layers at once
+  int busy_budget = 2048;         // tokens x layers of prompt work per step while others are answering
 };
 
 struct BatchStats {

@@ -8,17 +8,17 @@ namespace {
 using namespace std::chrono_literals;
 using nlohmann::json;
 
-constexpr auto kAnswerTimeout = 3s;        // answers that cost the cloud nothing; a hung one must not hold a request
-constexpr auto kLayerTimeout = 60s;        // the longest a cloud may compute one layer before it counts as dead
-constexpr auto kBlockStallTimeout = 3s;    // no byte of a block for this long: dead link
+constexpr auto kAnswerTimeout = 3s;      // answers that cost the cloud nothing; a hung one must not hold a request
+constexpr auto kLayerTimeout = 60s;      // the longest a cloud may compute one layer before it counts as dead
+constexpr auto kBlockStallTimeout = 3s;  // no byte of a block for this long: dead link
 
 // An answer with another status than those expected, as an error.
 std::unexpected<Error> unexpected_status(const HttpAnswer& answer, const std::string& url, const std::string& path) {
-  const ErrorKind kind = answer.status == 404                                     ? ErrorKind::kNotFound
-                         : answer.status == 401                                   ? ErrorKind::kUnauthorized
-                         : answer.status == 429 || answer.status == 503           ? ErrorKind::kOverloaded
-                         : answer.status >= 400 && answer.status < 500            ? ErrorKind::kInvalid
-                                                                                  : ErrorKind::kUnavailable;
+  const ErrorKind kind = answer.status == 404                           ? ErrorKind::kNotFound
+                         : answer.status == 401                         ? ErrorKind::kUnauthorized
+                         : answer.status == 429 || answer.status == 503 ? ErrorKind::kOverloaded
+                         : answer.status >= 400 && answer.status < 500  ? ErrorKind::kInvalid
+                                                                        : ErrorKind::kUnavailable;
   return fail(kind, "{}{} answered {}: {}", url, path, answer.status, error_message(answer.body));
 }
 
@@ -62,11 +62,13 @@ class RecordSplitter {
 
 }  // namespace
 
-CloudClient::CloudClient(std::unique_ptr<HttpClient> http, std::optional<PublicKey> pinned, std::filesystem::path key_file, Log log)
+CloudClient::CloudClient(std::unique_ptr<HttpClient> http, std::optional<PublicKey> pinned, std::filesystem::path key_file,
+                         Log log)
     : http_(std::move(http)), key_file_(std::move(key_file)), log_(std::move(log)), key_(pinned) {}
 
 Result<HttpAnswer> CloudClient::get(const std::string& path, std::size_t max_body_bytes, std::stop_token stop) {
-  CELSLM_TRY(HttpAnswer answer, http_->call({.path = path, .max_body_bytes = max_body_bytes, .timeout = kAnswerTimeout, .stop = stop}));
+  CELSLM_TRY(HttpAnswer answer,
+             http_->call({.path = path, .max_body_bytes = max_body_bytes, .timeout = kAnswerTimeout, .stop = stop}));
   if (answer.status != 200 && answer.status != 202) return unexpected_status(answer, url(), path);
   return answer;
 }
@@ -112,19 +114,20 @@ Result<std::string> CloudClient::context_text(const ContextHandle& handle) {
   constexpr std::size_t kEscaped = 6;  // a byte may become \u00XX in JSON
   CELSLM_TRY(const HttpAnswer answer, get("/v1/contexts/" + handle.hex(), kMaxContextBytes * kEscaped));
   CELSLM_TRY(const json body, parse_object(as_text(answer.body)));
-  if (!body.contains("text") || !body["text"].is_string()) return fail(ErrorKind::kInvalid, "{}: a context without 'text'", url());
+  if (!body.contains("text") || !body["text"].is_string())
+    return fail(ErrorKind::kInvalid, "{}: a context without 'text'", url());
   auto text = body["text"].get<std::string>();
-  if (context_handle(text) != handle) return fail(ErrorKind::kMismatch, "{}: the text it gave is not context {}", url(), handle.hex());
+  if (context_handle(text) != handle)
+    return fail(ErrorKind::kMismatch, "{}: the text it gave is not context {}", url(), handle.hex());
   return text;
 }
 
 Result<ContextInfo> CloudClient::put_context(std::string_view text, std::string_view name) {
   const json body = {{"text", text}, {"name", name}};
-  CELSLM_TRY(const HttpAnswer answer,
-             http_->call({.method = "POST",
-                          .path = "/v1/contexts",
-                          .body = body.dump(-1, ' ', false, json::error_handler_t::replace),
-                          .max_body_bytes = kMaxListBytes}));
+  CELSLM_TRY(const HttpAnswer answer, http_->call({.method = "POST",
+                                                   .path = "/v1/contexts",
+                                                   .body = body.dump(-1, ' ', false, json::error_handler_t::replace),
+                                                   .max_body_bytes = kMaxListBytes}));
   if (answer.status != 200) return unexpected_status(answer, url(), "/v1/contexts");
   CELSLM_TRY(const json parsed, parse_object(as_text(answer.body)));
   return context_info_from(parsed);
@@ -138,7 +141,8 @@ Result<CloudClient::OpenedPack> CloudClient::open(const PackName& pack, std::sto
     return OpenedPack{.identity = std::move(identity)};
   }
   CELSLM_TRY(PackHeader header, parse_header(answer.body, signer));
-  return OpenedPack{.identity = std::move(header.identity), .blocks = std::move(header.blocks), .header = std::move(answer.body)};
+  return OpenedPack{
+      .identity = std::move(header.identity), .blocks = std::move(header.blocks), .header = std::move(answer.body)};
 }
 
 Status CloudClient::entries(const PackName& pack, const PackIdentity& identity, int from,
@@ -168,7 +172,8 @@ Status CloudClient::entries(const PackName& pack, const PackIdentity& identity, 
   if (bad) return wrap(*bad, url() + path);
   if (!answer) return std::unexpected(answer.error());
   if (answer->status != 200) return unexpected_status(*answer, url(), path);
-  if (next != identity.n_blocks()) return fail(ErrorKind::kUnavailable, "{}{} ended after entry {} of {}", url(), path, next, identity.n_blocks());
+  if (next != identity.n_blocks())
+    return fail(ErrorKind::kUnavailable, "{}{} ended after entry {} of {}", url(), path, next, identity.n_blocks());
   return {};
 }
 
@@ -182,7 +187,8 @@ Result<Bytes> CloudClient::blocks(const PackName& pack, ByteRange range, std::st
                                              .stop = stop}));
   if (answer.status != 206) return unexpected_status(answer, url(), path);
   if (answer.body.size() != range.end - range.first) {
-    return fail(ErrorKind::kInvalid, "{}{}: {} bytes where {} were asked for", url(), path, answer.body.size(), range.end - range.first);
+    return fail(ErrorKind::kInvalid, "{}{}: {} bytes where {} were asked for", url(), path, answer.body.size(),
+                range.end - range.first);
   }
   return std::move(answer.body);
 }

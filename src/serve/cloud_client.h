@@ -25,12 +25,12 @@ struct PackName {
   std::string codec;
 };
 
-// Nothing here ever sends anything that a user wrote: calls carry handles, model ids and byte ranges, and texts only in put_context,
-// which a person asks for. Thread-safe.
+// Nothing here ever sends anything that a user wrote: calls carry handles, model ids and byte ranges, and texts only in
+// put_context, which a person asks for. Thread-safe.
 class CloudClient {
  public:
-  // pinned: the key to insist on; otherwise the one in key_file, otherwise the first one the cloud shows, which is then kept in
-  // key_file (trust on first use).
+  // pinned: the key to insist on; otherwise the one in key_file, otherwise the first one the cloud shows, which is then kept
+  // in key_file (trust on first use).
   CloudClient(std::unique_ptr<HttpClient> http, std::optional<PublicKey> pinned, std::filesystem::path key_file, Log log);
 
   std::string url() const { return http_->base_url(); }
@@ -53,8 +53,8 @@ class CloudClient {
 
   // Calls on_entry for each signed entry from number `from` on, in order, as they are announced; checks every signature.
   // Ends without error only after the last entry; on_entry returning false ends it with kCancelled.
-  Status entries(const PackName& pack, const PackIdentity& identity, int from, const std::function<bool(const SignedEntry&)>& on_entry,
-                 std::stop_token stop);
+  Status entries(const PackName& pack, const PackIdentity& identity, int from,
+                 const std::function<bool(const SignedEntry&)>& on_entry, std::stop_token stop);
 
   // Bytes [first, end) of the block region.
   Result<Bytes> blocks(const PackName& pack, ByteRange range, std::stop_token stop);

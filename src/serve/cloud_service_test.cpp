@@ -230,30 +230,32 @@ TEST_F(CloudServiceTest, ServesAPackFromTheFirstLayerWhileItComputesTheLast) {
   ASSERT_TRUE(identity) << identity.error().message;
   const int per_layer = 2 * identity->n_chunks();
 
-  // One connection follows the entries; for each layer's last one it fetches that layer's blocks and lets the next be computed.
+  // One connection follows the entries; for each layer's last one it fetches that layer's blocks and lets the next be
+  // computed.
   Bytes held;
   Bytes region;
   int n_entries = 0;
   small_->allow(1);
   const auto take_entry = [&](const SignedEntry& entry) {
     EXPECT_EQ(entry.index, static_cast<std::uint32_t>(n_entries++));
-    const auto block = call({.path = path(handle, "blocks"),
-                             .range = ByteRange{entry.entry.offset, entry.entry.offset + entry.entry.bytes}});
+    const auto block = call(
+        {.path = path(handle, "blocks"), .range = ByteRange{entry.entry.offset, entry.entry.offset + entry.entry.bytes}});
     ASSERT_TRUE(block) << block.error().message;
     ASSERT_EQ(block->status, 206);
     EXPECT_EQ(hash_of(block->body), entry.entry.hash);
     region.insert(region.end(), block->body.begin(), block->body.end());
     if (n_entries % per_layer == 0) small_->allow(1);
   };
-  const auto entries = call({.path = path(handle, "entries"), .timeout = 0ms, .sink = [&](ByteView piece) {
-                               held.insert(held.end(), piece.begin(), piece.end());
-                               for (; held.size() >= kSignedEntryBytes; held.erase(held.begin(), held.begin() + kSignedEntryBytes)) {
-                                 const auto entry = parse_entry(ByteView(held).first(kSignedEntryBytes), *identity, key());
-                                 if (!entry) return false;
-                                 take_entry(*entry);
-                               }
-                               return true;
-                             }});
+  const auto entries =
+      call({.path = path(handle, "entries"), .timeout = 0ms, .sink = [&](ByteView piece) {
+              held.insert(held.end(), piece.begin(), piece.end());
+              for (; held.size() >= kSignedEntryBytes; held.erase(held.begin(), held.begin() + kSignedEntryBytes)) {
+                const auto entry = parse_entry(ByteView(held).first(kSignedEntryBytes), *identity, key());
+                if (!entry) return false;
+                take_entry(*entry);
+              }
+              return true;
+            }});
   ASSERT_TRUE(entries) << entries.error().message;
   EXPECT_EQ(n_entries, identity->n_blocks());
 
@@ -286,7 +288,8 @@ TEST_F(CloudServiceTest, RefusesRangesThatWereNotAnnounced) {
   const std::uint64_t size = block_region_bytes(*identity);
   EXPECT_EQ(status(std::format("bytes=0-{}", size - 1)), 206);
   EXPECT_EQ(status(std::format("bytes={}-{}", size, size)), 416);
-  for (const char* bad : {"bytes=5-4", "bytes=a-b", "bytes=0-1,2-3", "lines=1-2", "bytes=-"}) EXPECT_EQ(status(bad), 416) << bad;
+  for (const char* bad : {"bytes=5-4", "bytes=a-b", "bytes=0-1,2-3", "lines=1-2", "bytes=-"})
+    EXPECT_EQ(status(bad), 416) << bad;
 }
 
 TEST_F(CloudServiceTest, ServesAnyRangeOfAWholePack) {
@@ -295,14 +298,17 @@ TEST_F(CloudServiceTest, ServesAnyRangeOfAWholePack) {
   computed(handle);
   const Bytes region = get(path(handle, "blocks")).body;
   const Bytes file = get(path(handle, "pack")).body;
-  for (const auto& [first, end] : {std::pair<std::size_t, std::size_t>{0, 1}, {100, 5000}, {region.size() - 3, region.size()}}) {
+  for (const auto& [first, end] :
+       {std::pair<std::size_t, std::size_t>{0, 1}, {100, 5000}, {region.size() - 3, region.size()}}) {
     const auto part = call({.path = path(handle, "blocks"), .range = ByteRange{first, end}});
     ASSERT_TRUE(part) << part.error().message;
     EXPECT_EQ(part->headers.at("content-range"), std::format("bytes {}-{}/{}", first, end - 1, region.size()));
-    EXPECT_EQ(part->body, Bytes(region.begin() + static_cast<std::ptrdiff_t>(first), region.begin() + static_cast<std::ptrdiff_t>(end)));
+    EXPECT_EQ(part->body,
+              Bytes(region.begin() + static_cast<std::ptrdiff_t>(first), region.begin() + static_cast<std::ptrdiff_t>(end)));
     const auto of_file = call({.path = path(handle, "pack"), .range = ByteRange{first, end}});
     ASSERT_TRUE(of_file);
-    EXPECT_EQ(of_file->body, Bytes(file.begin() + static_cast<std::ptrdiff_t>(first), file.begin() + static_cast<std::ptrdiff_t>(end)));
+    EXPECT_EQ(of_file->body,
+              Bytes(file.begin() + static_cast<std::ptrdiff_t>(first), file.begin() + static_cast<std::ptrdiff_t>(end)));
   }
 }
 
@@ -352,7 +358,9 @@ TEST_F(CloudServiceTest, AnswersOverloadedWithRetryAfterWhenTooManyWait) {
   small_->allow(1);
   bool first = true;
   // Once its first layer is announced the job is no longer waiting.
-  EXPECT_FALSE(call({.path = path(running, "entries"), .timeout = 0ms, .sink = [&](ByteView) { return std::exchange(first, false) && false; }}));
+  EXPECT_FALSE(call({.path = path(running, "entries"), .timeout = 0ms, .sink = [&](ByteView) {
+                       return std::exchange(first, false) && false;
+                     }}));
   EXPECT_EQ(get(path(put("waiting"), "header")).status, 202);
   const HttpAnswer refused = get(path(put("refused"), "header"));
   EXPECT_EQ(refused.status, 503);
@@ -410,7 +418,8 @@ TEST_F(CloudServiceTest, ADamagedPackIsComputedAgain) {
 TEST_F(CloudServiceTest, ComputesAtOnceWhenARegistrationAsksForIt) {
   start();
   post("/v1/contexts?prefill=1", json{{"text", "now"}}.dump());
-  EXPECT_EQ(get(path(context_handle("now"), "entries")).status, 200) << "the pack is there or on its way without a header request";
+  EXPECT_EQ(get(path(context_handle("now"), "entries")).status, 200)
+      << "the pack is there or on its way without a header request";
 }
 
 TEST_F(CloudServiceTest, AShutdownBreaksStreamsInsteadOfWaitingForThem) {

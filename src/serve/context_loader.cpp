@@ -4,9 +4,14 @@
 
 namespace celslm {
 
-ContextLoader::ContextLoader(std::shared_ptr<const Model> model, std::shared_ptr<CloudClient> cloud, std::shared_ptr<PackStore> store,
-                             const Clock& clock, const LoaderOptions& options, Log log)
-    : model_(std::move(model)), cloud_(std::move(cloud)), store_(std::move(store)), clock_(clock), options_(options), log_(std::move(log)) {}
+ContextLoader::ContextLoader(std::shared_ptr<const Model> model, std::shared_ptr<CloudClient> cloud,
+                             std::shared_ptr<PackStore> store, const Clock& clock, const LoaderOptions& options, Log log)
+    : model_(std::move(model)),
+      cloud_(std::move(cloud)),
+      store_(std::move(store)),
+      clock_(clock),
+      options_(options),
+      log_(std::move(log)) {}
 
 ContextLoader::~ContextLoader() {
   const std::scoped_lock lock(mutex_);
@@ -96,7 +101,8 @@ Error ContextLoader::explain(Error error, const PackIdentity& identity) {
     if (hosted.fingerprint == identity.model) return error;
   }
   for (const HostedModel& hosted : *models) {
-    error.message += std::format("; its model '{}' differs from ours in {}", hosted.name, identity.model.difference(hosted.fingerprint));
+    error.message +=
+        std::format("; its model '{}' differs from ours in {}", hosted.name, identity.model.difference(hosted.fingerprint));
   }
   return error;
 }

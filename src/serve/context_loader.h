@@ -21,8 +21,8 @@ namespace celslm {
 
 struct LoaderOptions {
   std::string codec = "f16";
-  int n_connections = 4;                              // blocks of one pack fetched at once
-  std::chrono::milliseconds cloud_rest{5'000};        // after a failure the cloud is left alone this long
+  int n_connections = 4;                        // blocks of one pack fetched at once
+  std::chrono::milliseconds cloud_rest{5'000};  // after a failure the cloud is left alone this long
 };
 
 // Thread-safe. Each context that loads has threads of its own; the destructor stops and joins them.

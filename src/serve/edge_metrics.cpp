@@ -5,7 +5,8 @@
 namespace celslm {
 
 void EdgeMetrics::answered(const std::string& route, int status) {
-  metrics_.counter("celslm_edge_answers_total", "HTTP answers begun", {{"route", route}, {"status", std::to_string(status)}}).Increment();
+  metrics_.counter("celslm_edge_answers_total", "HTTP answers begun", {{"route", route}, {"status", std::to_string(status)}})
+      .Increment();
 }
 
 void EdgeMetrics::finished(const GenerationRequest& request, const Usage& usage, const GenerationTimes& times) {
@@ -16,15 +17,19 @@ void EdgeMetrics::finished(const GenerationRequest& request, const Usage& usage,
   seconds_of("celslm_edge_first_token_seconds", "From a request's arrival to its first token", times.first_token);
   seconds_of("celslm_edge_context_seconds", "From a request's start to its context's last layer", times.context);
   if (usage.completion_tokens > 1) {
-    seconds_of("celslm_edge_token_seconds", "Per token after the first, mean of a request", times.decode / (usage.completion_tokens - 1));
+    seconds_of("celslm_edge_token_seconds", "Per token after the first, mean of a request",
+               times.decode / (usage.completion_tokens - 1));
   }
   if (request.context && !request.context_was_resident) {
-    metrics_.counter("celslm_edge_fetched_bytes_total", "Bytes of KV that came over the network").Increment(static_cast<double>(request.context->report().bytes));
+    metrics_.counter("celslm_edge_fetched_bytes_total", "Bytes of KV that came over the network")
+        .Increment(static_cast<double>(request.context->report().bytes));
   }
 }
 
 std::string EdgeMetrics::text(const BatchStats& stats, const ContextTable& contexts, const PackStore* store) {
-  const auto gauge = [&](const char* name, const char* help, auto value) { metrics_.gauge(name, help).Set(static_cast<double>(value)); };
+  const auto gauge = [&](const char* name, const char* help, auto value) {
+    metrics_.gauge(name, help).Set(static_cast<double>(value));
+  };
   // Counted by the loop; a counter here only ever moves up to the loop's count.
   const auto counter = [&](const char* name, const char* help, std::uint64_t value, const prometheus::Labels& labels = {}) {
     auto& c = metrics_.counter(name, help, labels);

@@ -12,7 +12,9 @@ using nlohmann::json;
 constexpr auto kDisconnectPoll = 200ms;     // how soon a vanished client is noticed
 constexpr std::size_t kMaxKeptTexts = 256;  // texts asked for by handle, a few MiB at most each
 
-double round_ms(Duration d) { return std::round(milliseconds(d) * 1000.0) / 1000.0; }
+double round_ms(Duration d) {
+  return std::round(milliseconds(d) * 1000.0) / 1000.0;
+}
 
 json layers_json(const GenerationRequest& request, const ResidentContext::Report& report) {
   json layers = json::array();
@@ -59,12 +61,14 @@ EdgeService::EdgeService(EdgeParts parts, const EdgeOptions& options, KvType con
 Result<std::unique_ptr<EdgeService>> EdgeService::create(EdgeParts parts, const EdgeOptions& options) {
   CELSLM_TRY(const Codec* codec, find_codec(options.codec));
   auto engine = std::move(parts.engine);
-  std::unique_ptr<EdgeService> edge(new EdgeService(std::move(parts), options, codec->exact_for().value_or(options.kv_type)));
+  std::unique_ptr<EdgeService> edge(
+      new EdgeService(std::move(parts), options, codec->exact_for().value_or(options.kv_type)));
   const EdgeParts& p = edge->parts_;
   edge->register_own_contexts();
   edge->loop_ = std::make_unique<BatchLoop>(std::move(engine), *p.clock, options.batch, p.log);
-  edge->loader_ = std::make_unique<ContextLoader>(
-      p.model, p.cloud, p.store, *p.clock, LoaderOptions{.codec = options.codec, .n_connections = options.n_connections}, p.log);
+  edge->loader_ =
+      std::make_unique<ContextLoader>(p.model, p.cloud, p.store, *p.clock,
+                                      LoaderOptions{.codec = options.codec, .n_connections = options.n_connections}, p.log);
   if (p.cloud) {
     edge->refresher_ = std::jthread([raw = edge.get()](std::stop_token stop) { raw->refresh_loop(stop); });
   }
@@ -77,7 +81,9 @@ EdgeService::~EdgeService() {
   loop_.reset();
 }
 
-void EdgeService::drain(std::chrono::milliseconds grace) { loop_->stop(grace); }
+void EdgeService::drain(std::chrono::milliseconds grace) {
+  loop_->stop(grace);
+}
 
 int EdgeService::requests_under_way() const {
   const BatchStats stats = loop_->stats();
@@ -101,7 +107,10 @@ void EdgeService::add_routes(HttpServer& server) {
   server.route("GET", "/health", [](const HttpRequest&) { return json_response({{"status", "ok"}}); });
   server.route("GET", "/metrics", [this](const HttpRequest&) { return metrics(); });
   server.on_error([](int status, std::string_view message) {
-    const char* code = status == 413 ? "too_large" : status == 404 ? "not_found" : status == 401 ? "unauthorized" : "invalid_request";
+    const char* code = status == 413   ? "too_large"
+                       : status == 404 ? "not_found"
+                       : status == 401 ? "unauthorized"
+                                       : "invalid_request";
     return error_response(status, code, message);
   });
 }
@@ -150,7 +159,8 @@ Result<std::string> EdgeService::text_of(const ContextHandle& handle) {
     const std::scoped_lock lock(mutex_);
     if (const auto it = texts_.find(handle); it != texts_.end()) return it->second;
   }
-  if (!parts_.cloud) return fail(ErrorKind::kNotFound, "unknown context {}: no cloud is configured (--cloud URL)", handle.hex());
+  if (!parts_.cloud)
+    return fail(ErrorKind::kNotFound, "unknown context {}: no cloud is configured (--cloud URL)", handle.hex());
   auto text = parts_.cloud->context_text(handle);
   if (!text) return wrap(std::move(text).error(), "context " + handle.hex());
   const std::scoped_lock lock(mutex_);
@@ -163,7 +173,8 @@ Result<std::optional<std::string>> EdgeService::shared_text(const CompletionRequ
   if (request.context) {
     CELSLM_TRY(std::string text, text_of(*request.context));
     if (!request.messages.empty() && request.messages.front().role == "system" && request.messages.front().content != text) {
-      return fail(ErrorKind::kInvalid, "the request names a context in 'x_celslm' and has another system message: give one of them");
+      return fail(ErrorKind::kInvalid,
+                  "the request names a context in 'x_celslm' and has another system message: give one of them");
     }
     return std::optional(std::move(text));
   }
@@ -197,9 +208,11 @@ HttpResponse EdgeService::put_context(const HttpRequest& request) {
   if (!parts_.cloud) return error_response(503, "unavailable", "no cloud is configured (--cloud URL)");
   const auto body = parse_object(request.body);
   if (!body) return error_response(body.error());
-  if (!body->contains("text") || !(*body)["text"].is_string()) return error_response(400, "invalid_context", "'text' must be a string");
+  if (!body->contains("text") || !(*body)["text"].is_string())
+    return error_response(400, "invalid_context", "'text' must be a string");
   const bool named = body->contains("name") && (*body)["name"].is_string();
-  const auto info = parts_.cloud->put_context((*body)["text"].get<std::string>(), named ? (*body)["name"].get<std::string>() : "");
+  const auto info =
+      parts_.cloud->put_context((*body)["text"].get<std::string>(), named ? (*body)["name"].get<std::string>() : "");
   if (!info) return error_response(info.error());
   const std::scoped_lock lock(mutex_);
   registered_[info->handle] = *info;
@@ -215,14 +228,19 @@ HttpResponse EdgeService::list_contexts() const {
 
 // --- completions ------------------------------------------------------------------------------------------------------
 
-HttpResponse EdgeService::chat_completions(const HttpRequest& request) { return complete(parse_chat_request(request.body), request); }
+HttpResponse EdgeService::chat_completions(const HttpRequest& request) {
+  return complete(parse_chat_request(request.body), request);
+}
 
-HttpResponse EdgeService::completions(const HttpRequest& request) { return complete(parse_completion_request(request.body), request); }
+HttpResponse EdgeService::completions(const HttpRequest& request) {
+  return complete(parse_completion_request(request.body), request);
+}
 
 HttpResponse EdgeService::complete(Result<CompletionRequest> request, const HttpRequest& http) {
   if (!request) return error_response(request.error());
   if (!request->model.empty() && request->model != name_) {
-    return error_response(404, "model_not_found", std::format("no model '{}' here; this edge serves '{}'", request->model, name_));
+    return error_response(404, "model_not_found",
+                          std::format("no model '{}' here; this edge serves '{}'", request->model, name_));
   }
   auto prepared = prepare(*std::move(request));
   if (!prepared) {
@@ -231,14 +249,16 @@ HttpResponse EdgeService::complete(Result<CompletionRequest> request, const Http
   }
   auto generation = loop_->submit(std::move(prepared->generation));
   if (!generation) return error_response(generation.error());
-  if (prepared->request.stream) return answer_stream(std::move(prepared->request), std::move(prepared->echo), *generation, http);
+  if (prepared->request.stream)
+    return answer_stream(std::move(prepared->request), std::move(prepared->echo), *generation, http);
   return answer_whole(prepared->request, prepared->echo, **generation, http);
 }
 
 Result<std::vector<Token>> EdgeService::prompt_tokens(const CompletionRequest& request, bool with_bos) const {
   const Text& text = parts_.model->text();
   if (request.chat) return text.chat(request.messages);
-  if (const auto* words = std::get_if<std::string>(&request.prompt)) return text.tokenize(*words, with_bos && text.adds_bos(), true);
+  if (const auto* words = std::get_if<std::string>(&request.prompt))
+    return text.tokenize(*words, with_bos && text.adds_bos(), true);
   std::vector<Token> tokens = std::get<std::vector<Token>>(request.prompt);
   const int n_vocab = parts_.model->config().n_vocab;
   const bool known = std::ranges::all_of(tokens, [&](Token t) { return t >= 0 && t < n_vocab; });
@@ -258,7 +278,8 @@ Result<EdgeService::Prepared> EdgeService::prepare(CompletionRequest request) {
     const std::vector<Token>& head = out.generation.context->tokens;
     if (request.chat) {
       if (tokens.size() <= head.size() || !std::equal(head.begin(), head.end(), tokens.begin())) {
-        return fail(ErrorKind::kInternal, "the chat template does not put the system message first; contexts cannot be shared with it");
+        return fail(ErrorKind::kInternal,
+                    "the chat template does not put the system message first; contexts cannot be shared with it");
       }
       tokens.erase(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(head.size()));
     }
@@ -267,7 +288,8 @@ Result<EdgeService::Prepared> EdgeService::prepare(CompletionRequest request) {
   const std::size_t room = static_cast<std::size_t>(parts_.model->config().n_ctx_train);
   if (tokens.empty()) return fail(ErrorKind::kInvalid, "the prompt is empty");
   if (used >= room) {
-    return fail(ErrorKind::kInvalid, "context length exceeded: the prompt has {} tokens, the model's context {}", used, room);
+    return fail(ErrorKind::kInvalid, "context length exceeded: the prompt has {} tokens, the model's context {}", used,
+                room);
   }
   const int left = static_cast<int>(room - used);
   out.generation.prompt = std::move(tokens);
@@ -358,11 +380,12 @@ HttpResponse EdgeService::metrics() {
 }
 
 HttpResponse EdgeService::models() const {
-  const json model = {{"id", name_},
-                      {"object", "model"},
-                      {"owned_by", "celslm"},
-                      {"created", 0},
-                      {"x_celslm", {{"model_id", parts_.model->fingerprint().id().hex()}, {"n_ctx", parts_.model->config().n_ctx_train}}}};
+  const json model = {
+      {"id", name_},
+      {"object", "model"},
+      {"owned_by", "celslm"},
+      {"created", 0},
+      {"x_celslm", {{"model_id", parts_.model->fingerprint().id().hex()}, {"n_ctx", parts_.model->config().n_ctx_train}}}};
   return json_response({{"object", "list"}, {"data", json::array({model})}});
 }
 

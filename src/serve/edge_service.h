@@ -24,13 +24,13 @@
 namespace celslm {
 
 struct EdgeOptions {
-  std::string model_name;                                // as clients name it; empty: the model's own
-  std::string codec = "f16";                             // of packs asked for
-  KvType kv_type = KvType::kF16;                         // of KV that is no pack's; with an exact codec, the codec's
-  std::uint64_t context_budget_bytes = 4ULL << 30;       // of contexts in memory
-  std::chrono::milliseconds refresh{2'000};              // how often the cloud's list of contexts is read
+  std::string model_name;                           // as clients name it; empty: the model's own
+  std::string codec = "f16";                        // of packs asked for
+  KvType kv_type = KvType::kF16;                    // of KV that is no pack's; with an exact codec, the codec's
+  std::uint64_t context_budget_bytes = 4ULL << 30;  // of contexts in memory
+  std::chrono::milliseconds refresh{2'000};         // how often the cloud's list of contexts is read
   int n_connections = 4;
-  std::vector<std::string> contexts;                     // texts shared by this edge's own users: contexts without any cloud
+  std::vector<std::string> contexts;  // texts shared by this edge's own users: contexts without any cloud
   BatchOptions batch;
 };
 
@@ -73,8 +73,10 @@ class EdgeService {
 
   EdgeService(EdgeParts parts, const EdgeOptions& options, KvType context_type);
   HttpResponse complete(Result<CompletionRequest> request, const HttpRequest& http);
-  HttpResponse answer_whole(const CompletionRequest& request, const std::string& echo, Generation& generation, const HttpRequest& http);
-  HttpResponse answer_stream(CompletionRequest request, std::string echo, std::shared_ptr<Generation> generation, const HttpRequest& http);
+  HttpResponse answer_whole(const CompletionRequest& request, const std::string& echo, Generation& generation,
+                            const HttpRequest& http);
+  HttpResponse answer_stream(CompletionRequest request, std::string echo, std::shared_ptr<Generation> generation,
+                             const HttpRequest& http);
   HttpResponse put_context(const HttpRequest& request);
   HttpResponse list_contexts() const;
 

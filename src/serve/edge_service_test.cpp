@@ -48,13 +48,15 @@ class EdgeServiceTest : public testing::Test {
   void start_cloud(std::shared_ptr<const Model> model) {
     if (cloud_) cloud_->shutdown();
     std::vector<std::shared_ptr<KvProducer>> models{*ModelProducer::create(std::move(model), {.n_threads = 1})};
-    cloud_ = *CloudService::create({.data_folder = folder_ / std::format("cloud{}", clouds_++)}, std::move(models), clock_, null_log());
+    cloud_ = *CloudService::create({.data_folder = folder_ / std::format("cloud{}", clouds_++)}, std::move(models), clock_,
+                                   null_log());
     server_ = std::make_unique<LocalServer>();
     cloud_->add_routes(*server_);
   }
 
   void put(const std::string& text) {
-    const HttpResponse answer = server_->handle({.method = "POST", .path = "/v1/contexts", .body = json{{"text", text}}.dump()});
+    const HttpResponse answer =
+        server_->handle({.method = "POST", .path = "/v1/contexts", .body = json{{"text", text}}.dump()});
     ASSERT_EQ(answer.status, 200) << answer.body;
   }
 
@@ -64,7 +66,8 @@ class EdgeServiceTest : public testing::Test {
     std::filesystem::create_directories(folder);
     auto client = std::make_unique<LocalClient>(*server_, std::move(fault));
     client_ = client.get();
-    EdgeParts parts{.model = model_, .engine = *Engine::create(model_, {.n_threads = 1}), .clock = &clock_, .log = null_log()};
+    EdgeParts parts{
+        .model = model_, .engine = *Engine::create(model_, {.n_threads = 1}), .clock = &clock_, .log = null_log()};
     parts.cloud = std::make_shared<CloudClient>(std::move(client), std::nullopt, folder / "key", null_log());
     parts.store = store_ = *PackStore::open(folder / "packs", 1U << 30, null_log());
     options.refresh = 1h;  // tests refresh by hand
@@ -84,7 +87,8 @@ class EdgeServiceTest : public testing::Test {
 
   // An edge that shares `text` among its own users and knows no cloud: the reference.
   json local_answer(const std::string& text, const std::string& question = "Where?", const std::string& codec = "f16") {
-    EdgeParts parts{.model = model_, .engine = *Engine::create(model_, {.n_threads = 1}), .clock = &clock_, .log = null_log()};
+    EdgeParts parts{
+        .model = model_, .engine = *Engine::create(model_, {.n_threads = 1}), .clock = &clock_, .log = null_log()};
     const auto reference = *EdgeService::create(std::move(parts), {.codec = codec, .contexts = {text}});
     return ask(*reference, text, question);
   }
@@ -107,7 +111,8 @@ class EdgeServiceTest : public testing::Test {
   static std::string said(const json& answer) { return answer["choices"][0].dump(); }
   static std::vector<std::string> sources(const json& answer) {
     std::vector<std::string> out;
-    for (const json& layer : answer["x_celslm"]["layers"]) out.push_back(layer["provenance"].get<std::string>() + " " + layer["source"].get<std::string>());
+    for (const json& layer : answer["x_celslm"]["layers"])
+      out.push_back(layer["provenance"].get<std::string>() + " " + layer["source"].get<std::string>());
     return out;
   }
   static std::vector<std::string> all(const std::string& source) { return std::vector<std::string>(kLayers, source); }
@@ -117,7 +122,7 @@ class EdgeServiceTest : public testing::Test {
   const std::shared_ptr<const Model> model_ = load_random(folder_ / "small.gguf", 1);
   std::unique_ptr<CloudService> cloud_;
   std::unique_ptr<LocalServer> server_;
-  LocalClient* client_ = nullptr;      // of the edge made last
+  LocalClient* client_ = nullptr;     // of the edge made last
   std::shared_ptr<PackStore> store_;  // the same
   int clouds_ = 0;
   int edges_ = 0;
@@ -235,7 +240,8 @@ TEST_F(EdgeServiceTest, RefusesAContextLongerThanItsModelAllows) {
 
 TEST_F(EdgeServiceTest, RefusesAPromptThatLeavesNoRoomForAnAnswer) {
   const auto e = edge();
-  EXPECT_THAT(post(*e, request("short", std::string(2500, 'z')), 400)["error"]["message"].get<std::string>(), HasSubstr("context length"));
+  EXPECT_THAT(post(*e, request("short", std::string(2500, 'z')), 400)["error"]["message"].get<std::string>(),
+              HasSubstr("context length"));
 }
 
 TEST_F(EdgeServiceTest, NamesTheFieldInWhichTheCloudsModelDiffers) {
@@ -441,13 +447,16 @@ INSTANTIATE_TEST_SUITE_P(
                     FaultCase{"AnswersGarbageAsEntries", [] { return answering(200, std::string(5000, 'x'), "/entries"); }},
                     FaultCase{"NeverAnswers",
                               [] {
-                                return only_packs([](const HttpCall&, const auto&) -> Result<HttpAnswer> {
-                                  return fail(ErrorKind::kUnavailable, "timed out after 3000 ms");
-                                }, "");
+                                return only_packs(
+                                    [](const HttpCall&, const auto&) -> Result<HttpAnswer> {
+                                      return fail(ErrorKind::kUnavailable, "timed out after 3000 ms");
+                                    },
+                                    "");
                               }},
                     FaultCase{"DiesBeforeTheFirstBlock", [] { return dying_after(0); }},
                     FaultCase{"DiesHalfway", [] { return dying_after(3); }},
-                    FaultCase{"FlipsABitOfABlock", [] { return changing_blocks([](Bytes& b) { b[b.size() / 2] ^= std::byte{1}; }); }},
+                    FaultCase{"FlipsABitOfABlock",
+                              [] { return changing_blocks([](Bytes& b) { b[b.size() / 2] ^= std::byte{1}; }); }},
                     FaultCase{"CutsABlockShort", [] { return changing_blocks([](Bytes& b) { b.resize(b.size() / 2); }); }},
                     FaultCase{"SendsTooMuch", [] { return changing_blocks([](Bytes& b) { b.resize(b.size() * 2); }); }},
                     FaultCase{"SendsNothing", [] { return changing_blocks([](Bytes& b) { b.clear(); }); }}),

@@ -9,7 +9,8 @@
 namespace celslm {
 namespace {
 
-constexpr std::uint64_t kGroupBytes = 256U << 10;  // small enough that all connections work on the same layer, large enough for few round trips
+constexpr std::uint64_t kGroupBytes =
+    256U << 10;  // small enough that all connections work on the same layer, large enough for few round trips
 
 // Counts the blocks of each layer that are in, over all connections.
 class LayerProgress {
@@ -29,7 +30,8 @@ class LayerProgress {
 // The work of one pack's connections. The first error closes the queue, which ends the others.
 class Transfer {
  public:
-  Transfer(const PackFetch& fetch, const PackName& name, const PackIdentity& identity, PackStore::Writer* writer, BlockQueue& queue)
+  Transfer(const PackFetch& fetch, const PackName& name, const PackIdentity& identity, PackStore::Writer* writer,
+           BlockQueue& queue)
       : fetch_(fetch), name_(name), identity_(identity), writer_(writer), queue_(queue), progress_(identity) {}
 
   void work(std::stop_token stop) {
@@ -69,7 +71,8 @@ class Transfer {
     const int layer = block_ref(identity_, index).layer;
     // A layer that another source filled is being read: it is checked, kept on disk, and left alone in memory.
     const bool filled = fetch_.context.filled(layer);
-    CELSLM_CHECK_OK(filled ? check_block(entry, bytes) : import_block(fetch_.model, identity_, index, entry, bytes, *fetch_.context.segment));
+    CELSLM_CHECK_OK(filled ? check_block(entry, bytes)
+                           : import_block(fetch_.model, identity_, index, entry, bytes, *fetch_.context.segment));
     if (writer_ != nullptr) {
       if (auto kept = writer_->put(index, entry, bytes); !kept && !warned_.exchange(true)) {
         fetch_.log->warn("this pack will not be kept on disk: {}", kept.error().message);
@@ -89,7 +92,8 @@ class Transfer {
 };
 
 // Announces a pack's entries into the queue while the cloud computes them; the last word closes the queue.
-void follow_entries(CloudClient& cloud, const PackName& name, const PackIdentity& identity, BlockQueue& queue, std::stop_token stop) {
+void follow_entries(CloudClient& cloud, const PackName& name, const PackIdentity& identity, BlockQueue& queue,
+                    std::stop_token stop) {
   const auto announce = [&](const SignedEntry& entry) {
     queue.announce(entry.entry);
     return !stop.stop_requested();
@@ -137,11 +141,13 @@ Result<std::optional<BlockQueue::Group>> BlockQueue::take() {
   more_.wait(lock, [&] { return closed_ || next_ < static_cast<int>(entries_.size()) || next_ == total; });
   if (error_) return std::unexpected(*error_);
   if (next_ == total) return std::optional<Group>();
-  if (next_ == static_cast<int>(entries_.size())) return fail(ErrorKind::kInternal, "block queue closed before every block was announced");
+  if (next_ == static_cast<int>(entries_.size()))
+    return fail(ErrorKind::kInternal, "block queue closed before every block was announced");
   Group group{.first = next_};
   const int layer = block_ref(identity_, next_).layer;
   std::uint64_t bytes = 0;
-  while (next_ < static_cast<int>(entries_.size()) && block_ref(identity_, next_).layer == layer && (bytes == 0 || bytes < kGroupBytes)) {
+  while (next_ < static_cast<int>(entries_.size()) && block_ref(identity_, next_).layer == layer &&
+         (bytes == 0 || bytes < kGroupBytes)) {
     const BlockEntry& entry = entries_[static_cast<std::size_t>(next_)];
     const bool adjacent = group.entries.empty() || entry.offset == group.range().end;
     if (!adjacent) break;
@@ -197,7 +203,8 @@ Status PackFetch::run(const PackName& name, const PackIdentity& expected, std::s
     if (opened.header.empty()) {
       if (auto finished = cloud.open(name, stop); finished) opened.header = std::move(finished->header);
     }
-    const Status kept = opened.header.empty() ? fail(ErrorKind::kUnavailable, "the cloud has not finished its header") : writer->commit(opened.header);
+    const Status kept = opened.header.empty() ? fail(ErrorKind::kUnavailable, "the cloud has not finished its header")
+                                              : writer->commit(opened.header);
     if (!kept) log->warn("this pack will not be kept on disk: {}", kept.error().message);
   }
   return {};

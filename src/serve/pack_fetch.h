@@ -1,5 +1,5 @@
-// One pack on its way from a cloud into a resident context: block entries as they are announced, groups of blocks as they are
-// asked for, layers as they become whole.
+// One pack on its way from a cloud into a resident context: block entries as they are announced, groups of blocks as they
+// are asked for, layers as they become whole.
 #pragma once
 
 #include <condition_variable>
@@ -22,8 +22,8 @@ namespace celslm {
 Status import_block(const Model& model, const PackIdentity& identity, int index, const BlockEntry& entry, ByteView bytes,
                     KvSegment& segment);
 
-// Hands out announced blocks in order, in groups that one request fetches: adjacent, of one layer, about a quarter of a megabyte.
-// Thread-safe.
+// Hands out announced blocks in order, in groups that one request fetches: adjacent, of one layer, about a quarter of a
+// megabyte. Thread-safe.
 class BlockQueue {
  public:
   explicit BlockQueue(const PackIdentity& identity);
@@ -52,9 +52,9 @@ class BlockQueue {
   std::optional<Error> error_;       // protected by mutex_
 };
 
-// Fetches the whole pack over several connections, shallowest layer first, each block checked before it is used, and keeps it in
-// the store if there is one. Returns when every layer of `context` is filled, or with the first error; layers filled until then
-// stay filled.
+// Fetches the whole pack over several connections, shallowest layer first, each block checked before it is used, and keeps
+// it in the store if there is one. Returns when every layer of `context` is filled, or with the first error; layers filled
+// until then stay filled.
 struct PackFetch {
   const Model& model;
   CloudClient& cloud;

@@ -40,7 +40,8 @@ class FaultyStorage final : public PackStorage {
  private:
   class FaultyWriter final : public PackStore::Writer {
    public:
-    FaultyWriter(FaultyStorage& storage, std::unique_ptr<PackStore::Writer> writer) : storage_(storage), writer_(std::move(writer)) {}
+    FaultyWriter(FaultyStorage& storage, std::unique_ptr<PackStore::Writer> writer)
+        : storage_(storage), writer_(std::move(writer)) {}
     Status put(int index, const BlockEntry& entry, ByteView bytes) override {
       if (storage_.puts_left-- <= 0) return fail(ErrorKind::kIo, "the disk is full");
       return writer_->put(index, entry, bytes);
@@ -96,7 +97,9 @@ class PackJobsTest : public testing::Test {
     return *jobs_;
   }
 
-  PackIdentity identity(int first_token = 0, CodecId codec = CodecId::kF16) const { return identity(*producer_, first_token, codec); }
+  PackIdentity identity(int first_token = 0, CodecId codec = CodecId::kF16) const {
+    return identity(*producer_, first_token, codec);
+  }
   static PackIdentity identity(const FakeProducer& producer, int first_token, CodecId codec = CodecId::kF16) {
     PackIdentity out{.model = producer.model().fingerprint, .codec = codec};
     out.tokens.resize(kTokens);
@@ -184,8 +187,9 @@ TEST_F(PackJobsTest, ReadersFollowWhileLaterLayersAreComputed) {
     ASSERT_TRUE(bytes);
     ASSERT_EQ(bytes->size(), static_cast<std::size_t>(per_layer) * kSignedEntryBytes);
     for (int i = 0; i < per_layer; ++i) {
-      const auto entry = parse_entry(ByteView(*bytes).subspan(static_cast<std::size_t>(i) * kSignedEntryBytes, kSignedEntryBytes),
-                                     job->identity, key_.public_key());
+      const auto entry =
+          parse_entry(ByteView(*bytes).subspan(static_cast<std::size_t>(i) * kSignedEntryBytes, kSignedEntryBytes),
+                      job->identity, key_.public_key());
       ASSERT_TRUE(entry) << entry.error().message;
       EXPECT_EQ(entry->index, static_cast<std::uint32_t>(layer * per_layer + i));
       const auto block = job->read(entry->entry.offset);

@@ -16,8 +16,8 @@ const char* to_string(Source source) {
   return "unknown";
 }
 
-ResidentContext::ResidentContext(const ContextHandle& context_handle, const Hash256& context_id, std::vector<Token> context_tokens,
-                                 std::shared_ptr<KvSegment> kv)
+ResidentContext::ResidentContext(const ContextHandle& context_handle, const Hash256& context_id,
+                                 std::vector<Token> context_tokens, std::shared_ptr<KvSegment> kv)
     : handle(context_handle),
       id(context_id),
       tokens(std::move(context_tokens)),

@@ -27,12 +27,12 @@ struct LayerOrigin {
   Source source = Source::kCompute;
 };
 
-// One context at an edge. Its layers become ready one after the other, from 0 up; a loader fills them until it gives up, then
-// whoever runs the engine computes the rest. Thread-safe.
+// One context at an edge. Its layers become ready one after the other, from 0 up; a loader fills them until it gives up,
+// then whoever runs the engine computes the rest. Thread-safe.
 class ResidentContext {
  public:
-  static Result<std::shared_ptr<ResidentContext>> create(const ContextHandle& handle, const ModelConfig& config, const Hash256& id,
-                                                         std::vector<Token> tokens, KvType type);
+  static Result<std::shared_ptr<ResidentContext>> create(const ContextHandle& handle, const ModelConfig& config,
+                                                         const Hash256& id, std::vector<Token> tokens, KvType type);
 
   const ContextHandle handle;
   const Hash256 id;
@@ -64,18 +64,19 @@ class ResidentContext {
   Report report() const;
 
  private:
-  ResidentContext(const ContextHandle& handle, const Hash256& id, std::vector<Token> tokens, std::shared_ptr<KvSegment> segment);
+  ResidentContext(const ContextHandle& handle, const Hash256& id, std::vector<Token> tokens,
+                  std::shared_ptr<KvSegment> segment);
   void changed();
 
   std::atomic<int> ready_{0};
   std::atomic<bool> wants_compute_{false};
   std::atomic<std::uint64_t> bytes_{0};
   mutable std::mutex mutex_;
-  std::vector<bool> filled_;              // protected by mutex_
-  std::vector<LayerOrigin> origins_;      // protected by mutex_
-  std::string codec_;                     // protected by mutex_
-  std::string note_;                      // protected by mutex_
-  std::function<void()> on_change_;       // protected by mutex_
+  std::vector<bool> filled_;          // protected by mutex_
+  std::vector<LayerOrigin> origins_;  // protected by mutex_
+  std::string codec_;                 // protected by mutex_
+  std::string note_;                  // protected by mutex_
+  std::function<void()> on_change_;   // protected by mutex_
 };
 
 // The contexts of one edge, bounded in bytes: the least recently used that nobody holds go first. Thread-safe.
@@ -83,8 +84,8 @@ class ContextTable {
  public:
   explicit ContextTable(std::uint64_t budget_bytes) : budget_bytes_(budget_bytes) {}
 
-  // The context under this handle, made by `create` if there is none; `create` runs with the table locked and must not block.
-  // `created` tells which. Contexts in use are never evicted, so the budget can be exceeded by what is in use.
+  // The context under this handle, made by `create` if there is none; `create` runs with the table locked and must not
+  // block. `created` tells which. Contexts in use are never evicted, so the budget can be exceeded by what is in use.
   Result<std::shared_ptr<ResidentContext>> acquire(const ContextHandle& handle,
                                                    const std::function<Result<std::shared_ptr<ResidentContext>>()>& create,
                                                    bool* created);

@@ -15,8 +15,8 @@ ModelConfig tiny() {
 }
 
 std::shared_ptr<ResidentContext> make(std::string_view text, int n_tokens = 4) {
-  return *ResidentContext::create(context_handle(text), tiny(), hash_of(text), std::vector<Token>(static_cast<std::size_t>(n_tokens)),
-                                  KvType::kF16);
+  return *ResidentContext::create(context_handle(text), tiny(), hash_of(text),
+                                  std::vector<Token>(static_cast<std::size_t>(n_tokens)), KvType::kF16);
 }
 
 TEST(ResidentContextTest, LayersAreReadyOnlyUpToTheFirstMissingOne) {
@@ -52,7 +52,8 @@ TEST(ResidentContextTest, TellsItsListenerOfEveryChange) {
 class ContextTableTest : public testing::Test {
  protected:
   std::shared_ptr<ResidentContext> acquire(ContextTable& table, const std::string& text) {
-    return *table.acquire(context_handle(text), [&] { return Result<std::shared_ptr<ResidentContext>>(make(text)); }, &created_);
+    return *table.acquire(
+        context_handle(text), [&] { return Result<std::shared_ptr<ResidentContext>>(make(text)); }, &created_);
   }
   const std::uint64_t one_ = make("x")->segment->size_bytes();
   bool created_ = false;
@@ -89,8 +90,9 @@ TEST_F(ContextTableTest, KeepsContextsInUseEvenOverItsBudget) {
 
 TEST_F(ContextTableTest, PassesOnWhyAContextCannotBeMade) {
   ContextTable table(one_);
-  const auto refused = table.acquire(context_handle("a"), [] { return Result<std::shared_ptr<ResidentContext>>(fail(ErrorKind::kInvalid, "too long")); },
-                                     &created_);
+  const auto refused = table.acquire(
+      context_handle("a"), [] { return Result<std::shared_ptr<ResidentContext>>(fail(ErrorKind::kInvalid, "too long")); },
+      &created_);
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().message, "too long");
   EXPECT_EQ(table.size(), 0U);

@@ -1,4 +1,5 @@
-// A network without sockets: a server whose handlers are called in place, and a client that calls them. Faults go in between.
+// A network without sockets: a server whose handlers are called in place, and a client that calls them. Faults go in
+// between.
 #pragma once
 
 #include <algorithm>
