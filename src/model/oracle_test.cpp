@@ -2,9 +2,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <format>
 #include <numeric>
 
 #include "model/engine.h"
+#include "model/logits.h"
 #include "tests/support/llama_oracle.h"
 #include "tests/support/random_model.h"
 
@@ -94,6 +96,64 @@ const Case kCases[] = {
 
 INSTANTIATE_TEST_SUITE_P(Features, OracleTest, testing::ValuesIn(kCases),
                          [](const auto& test) { return std::string(test.param.name); });
+
+// Every type that llama-quantize makes, repacked by the backend or not.
+class WeightTypeTest : public testing::TestWithParam<ggml_type> {};
+
+TEST_P(WeightTypeTest, LogitsAgreeWithLibllama) {
+  const TemporaryFolder folder;
+  const RandomModel model{.n_layers = 1, .n_embd = 256, .n_ff = 256, .n_filler = 7, .type = GetParam()};  // 272 tokens
+  write_random_model(folder / "m.gguf", model);
+  LlamaOracle oracle(folder / "m.gguf");
+  const auto tokens = some_tokens(19, 272);
+  const auto want = oracle.logits(tokens);
+  for (const bool repack : {true, false}) {
+    const auto loaded = Model::load(folder / "m.gguf", {.repack = repack});
+    ASSERT_TRUE(loaded) << loaded.error().message;
+    EXPECT_LE(nmse(our_logits(*loaded, tokens, AttentionPath::kFused), want), 1e-3) << repack;
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, WeightTypeTest,
+                         testing::Values(GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_BF16, GGML_TYPE_Q4_0, GGML_TYPE_Q4_1,
+                                         GGML_TYPE_Q5_0, GGML_TYPE_Q5_1, GGML_TYPE_Q8_0, GGML_TYPE_Q2_K, GGML_TYPE_Q3_K,
+                                         GGML_TYPE_Q4_K, GGML_TYPE_Q5_K, GGML_TYPE_Q6_K, GGML_TYPE_IQ2_XXS, GGML_TYPE_IQ2_XS,
+                                         GGML_TYPE_IQ3_XXS, GGML_TYPE_IQ1_S, GGML_TYPE_IQ4_NL, GGML_TYPE_IQ3_S,
+                                         GGML_TYPE_IQ2_S, GGML_TYPE_IQ4_XS, GGML_TYPE_IQ1_M, GGML_TYPE_TQ1_0,
+                                         GGML_TYPE_TQ2_0, GGML_TYPE_MXFP4),
+                         [](const auto& test) { return std::string(ggml_type_name(test.param)); });
+
+class DemoModelTest : public testing::TestWithParam<const char*> {
+ protected:
+  static std::filesystem::path path() {
+    return std::filesystem::path(CELSLM_SOURCE_DIR) / "models" / std::format("celslm-demo-{}-f16.gguf", GetParam());
+  }
+};
+
+// Trained weights, the KV types that people use, text prompts: the tokens themselves.
+TEST_P(DemoModelTest, SixtyFourGreedyTokensAreLibllamas) {
+  const auto model = Model::load(path());
+  ASSERT_TRUE(model) << model.error().message;
+  const Text& text = (*model)->text();
+  for (const auto& [kv, peer_kv] : {std::pair{KvType::kF32, GGML_TYPE_F32}, {KvType::kF16, GGML_TYPE_F16}}) {
+    LlamaOracle oracle(path(), peer_kv);
+    const auto engine = Engine::create(*model, {.n_threads = 1}).value();
+    for (const std::string_view prompt : {"The", "In the morning the old ", "Q: Where is the key?\nA:"}) {
+      std::vector<Token> next = text.tokenize(prompt, true, false);
+      const auto want = oracle.greedy(next, 64);
+      const auto own = KvSegment::create((*model)->config(), kv, 0, 128).value();
+      std::vector<Token> got;
+      while (got.size() < 64) {
+        const SequenceChunk chunk{.own = own, .own_length = own->length(), .n_tokens = static_cast<int>(next.size())};
+        next = {static_cast<Token>(argmax(engine->forward(next, {&chunk, 1}).value()))};
+        got.push_back(next.front());
+      }
+      EXPECT_EQ(text.detokenize(got, true), text.detokenize(want, true)) << prompt << " " << to_string(kv);
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Family, DemoModelTest, testing::Values("small", "large"));
 
 }  // namespace
 }  // namespace celslm
