@@ -136,17 +136,23 @@ Status check_messages(const Text::Impl& impl, std::span<const ChatMessage> messa
   return {};
 }
 
-Result<std::vector<Piece>> pieces_of(const Text::Impl& impl, std::span<const ChatMessage> messages, bool answer) {
+struct Rendered {
+  std::vector<Piece> pieces;          // no two texts next to each other: every boundary has a control token on one side
+  std::size_t first_content_end = 0;  // pieces up to and with the one that ends the first content
+};
+
+Result<Rendered> pieces_of(const Text::Impl& impl, std::span<const ChatMessage> messages, bool answer) {
   CELSLM_CHECK_OK(check_messages(impl, messages));
   CELSLM_TRY(const auto between, template_text(impl, messages, answer));
   CELSLM_TRY(const auto contents, shown_contents(impl, messages, answer, between));
-  std::vector<Piece> pieces;
-  append_template(pieces, between.front(), impl.special_words);
+  Rendered out;
+  append_template(out.pieces, between.front(), impl.special_words);
   for (std::size_t i = 0; i < contents.size(); ++i) {
-    append_text(pieces, contents[i]);
-    append_template(pieces, between[i + 1], impl.special_words);
+    append_text(out.pieces, contents[i]);
+    if (i == 0) out.first_content_end = out.pieces.size();
+    append_template(out.pieces, between[i + 1], impl.special_words);
   }
-  return pieces;
+  return out;
 }
 
 std::vector<Token> tokens_of(const Text& text, std::span<const Piece> pieces) {
@@ -168,24 +174,24 @@ std::vector<Token> tokens_of(const Text& text, std::span<const Piece> pieces) {
 }  // namespace
 
 Result<std::vector<Token>> Text::chat(std::span<const ChatMessage> messages) const {
-  CELSLM_TRY(const auto pieces, pieces_of(*impl_, messages, true));
-  return tokens_of(*this, pieces);
+  CELSLM_TRY(const Rendered rendered, pieces_of(*impl_, messages, true));
+  return tokens_of(*this, rendered.pieces);
 }
 
-// What every conversation with this system message begins with, if the template lets it be told apart from what follows:
-// the user's turn must begin with a control token, because only there does tokenization never look across.
+// What the system message alone and a conversation that begins with it have in common, in whole pieces: tokenization never
+// looks across a control token. If the message itself is not wholly in it, the template runs it together with what follows.
 Result<std::vector<Token>> Text::context(std::string_view system_text) const {
   const ChatMessage system{.role = "system", .content = std::string(system_text)};
   const std::vector<ChatMessage> both = {system, {.role = "user", .content = "x"}};
-  CELSLM_TRY(const auto alone, pieces_of(*impl_, {&system, 1}, false));
-  CELSLM_TRY(const auto followed, pieces_of(*impl_, both, true));
-  const bool begins = followed.size() > alone.size() && std::equal(alone.begin(), alone.end(), followed.begin());
-  if (!begins || !(followed[alone.size()].token || alone.back().token)) {
+  CELSLM_TRY(const Rendered alone, pieces_of(*impl_, {&system, 1}, false));
+  CELSLM_TRY(const Rendered followed, pieces_of(*impl_, both, true));
+  const auto common = std::ranges::mismatch(alone.pieces, followed.pieces).in1 - alone.pieces.begin();
+  if (static_cast<std::size_t>(common) < std::max<std::size_t>(alone.first_content_end, 1)) {
     return fail(
         ErrorKind::kInvalid,
         "this model's chat template runs system message and user's turn together; contexts cannot be shared with it");
   }
-  return tokens_of(*this, alone);
+  return tokens_of(*this, std::span(alone.pieces).first(static_cast<std::size_t>(common)));
 }
 
 }  // namespace celslm

@@ -4,6 +4,9 @@
 #include <gtest/gtest.h>
 #include <llama.h>
 
+#include <format>
+#include <random>
+
 #include "model/vocabulary.h"
 #include "tests/support/random_model.h"
 
@@ -144,6 +147,74 @@ TEST_F(TextTest, ContextIsWhatEveryConversationWithThatSystemMessageBeginsWith) 
         ASSERT_GT(chat.size(), context->size());
         EXPECT_TRUE(std::equal(context->begin(), context->end(), chat.begin())) << system << " / " << user;
       }
+    }
+  }
+}
+
+// A SentencePiece vocabulary as Llama 2's and TinyLlama's: spaces become part of words, a missing byte would throw.
+RandomModel sentencepiece_model(int missing_byte = -1) {
+  RandomModel model;
+  model.chat_template = "{{ '<|user|>\\n' + message['content'] + eos_token }} <|endoftext|>";  // libllama's mark of Zephyr
+  model.edit = [missing_byte](gguf_context* g) {
+    std::vector<std::string> tokens = {"<unk>", "<s>", "<|endoftext|>"};
+    std::vector<std::int32_t> types = {2, 3, 3};
+    for (int b = 0; b < 256; ++b) {
+      tokens.push_back(b == missing_byte ? "<filler>" : std::format("<0x{:02X}>", b));
+      types.push_back(b == missing_byte ? 1 : 6);
+    }
+    for (const char* word : {"▁", "t", "h", "▁t", "▁th", "th"}) {
+      tokens.emplace_back(word);
+      types.push_back(1);
+    }
+    const std::vector<float> scores(tokens.size(), -1.0F);
+    std::vector<const char*> raw;
+    for (const std::string& token : tokens) raw.push_back(token.c_str());
+    gguf_set_val_str(g, "tokenizer.ggml.model", "llama");
+    gguf_set_val_str(g, "tokenizer.ggml.pre", "default");
+    gguf_set_arr_str(g, "tokenizer.ggml.tokens", raw.data(), raw.size());
+    gguf_set_arr_data(g, "tokenizer.ggml.token_type", GGUF_TYPE_INT32, types.data(), types.size());
+    gguf_set_arr_data(g, "tokenizer.ggml.scores", GGUF_TYPE_FLOAT32, scores.data(), scores.size());
+    gguf_set_val_u32(g, "tokenizer.ggml.bos_token_id", 1);
+    gguf_set_val_u32(g, "tokenizer.ggml.eos_token_id", 2);
+    gguf_set_val_bool(g, "tokenizer.ggml.add_bos_token", true);
+  };
+  return model;
+}
+
+TEST_F(TextTest, SentencePieceVocabulariesWorkToo) {
+  load(sentencepiece_model());
+  EXPECT_EQ(text_->detokenize(text_->tokenize("the th", false, false)), "the th");
+  const std::vector<ChatMessage> chat = {{"system", "the th "}, {"user", " th\xFF"}};
+  EXPECT_EQ(text_->chat(chat).value(), libllama(chat));
+}
+
+// Zephyr's turns begin with plain text, so the context ends with the control token that closes the system message.
+TEST_F(TextTest, AContextEndsOnAControlTokenWhereTurnsBeginWithText) {
+  load(sentencepiece_model());
+  const auto context = text_->context("the th");
+  ASSERT_TRUE(context) << context.error().message;
+  EXPECT_EQ(text_->piece(context->back(), true), "<|endoftext|>");
+  for (const char* user : {"x", "", "\n", " the"}) {
+    const auto chat = text_->chat({{{"system", "the th"}, {"user", user}}}).value();
+    EXPECT_TRUE(std::equal(context->begin(), context->end(), chat.begin())) << user;
+  }
+}
+
+TEST_F(TextTest, AVocabularyWithoutATokenForAByteIsRefused) {
+  write_random_model(folder_ / "m.gguf", sentencepiece_model('q'));
+  const auto text = Text::load(folder_ / "m.gguf");
+  ASSERT_FALSE(text);
+  EXPECT_THAT(text.error().message, HasSubstr("no tokens for some bytes"));
+}
+
+TEST_F(TextTest, AnyBytesAreTokenized) {
+  std::mt19937 random(3);
+  for (const RandomModel& model : {RandomModel{}, sentencepiece_model()}) {
+    load(model);
+    for (int i = 0; i < 2000; ++i) {
+      std::string bytes(1 + random() % 12, '\0');
+      for (char& c : bytes) c = static_cast<char>(random());
+      EXPECT_FALSE(text_->tokenize(bytes, false, i % 2 == 0).empty());
     }
   }
 }

@@ -22,6 +22,14 @@ void release_pages(ByteView bytes) {
   if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
 }
 
+// Weights are read from end to end for every token: large pages spare most of the address translation. Before first use.
+void prefer_large_pages(void* begin, std::size_t size) {
+  constexpr std::uintptr_t kLarge = std::uintptr_t{2} << 20;
+  const auto first = (reinterpret_cast<std::uintptr_t>(begin) + kLarge - 1) / kLarge * kLarge;
+  const auto last = (reinterpret_cast<std::uintptr_t>(begin) + size) / kLarge * kLarge;
+  if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
+}
+
 std::string shape_text(std::span<const std::int64_t> ne) {
   std::string out;
   for (const std::int64_t n : ne) out += std::format("{}{}", out.empty() ? "" : " x ", n);
@@ -233,6 +241,7 @@ class WeightsLoader {
     if (!buffer) return fail(ErrorKind::kOverloaded, "no memory for {} bytes of weights", size);
     ggml_backend_buffer_set_usage(buffer.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
     auto* at = static_cast<std::byte*>(ggml_backend_buffer_get_base(buffer.get()));
+    prefer_large_pages(at, size);
     for (ggml_tensor* t : tensors) {
       if (ggml_backend_tensor_alloc(buffer.get(), t, at) != GGML_STATUS_SUCCESS) {
         return fail(ErrorKind::kUnavailable, "ggml cannot place tensor '{}'", ggml_get_name(t));
