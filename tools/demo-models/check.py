@@ -1,11 +1,15 @@
 """Does llama.cpp, given the GGUF, answer as the checkpoint does? Held-out questions through llama-server, greedily."""
 import json
+import math
 import os
 import socket
 import subprocess
 import tempfile
 import time
 import urllib.request
+
+import torch
+import torch.nn.functional as F
 
 import evaluate
 import tokenizer
@@ -35,14 +39,31 @@ def start(gguf):
     raise SystemExit(f"llama-server did not start on {gguf}")
 
 
-def perplexity(gguf, documents=40):
-    """llama-perplexity's figure over the documents that evaluate.perplexity reads, joined."""
+WINDOW = 512
+
+
+def joined_text(documents=40):
+    return "\n\n".join(evaluate.test_text(n) for n in range(documents))
+
+
+def llama_perplexity(gguf):
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as f:
-        f.write("\n\n".join(evaluate.test_text(n) for n in range(documents)))
+        f.write(joined_text())
         f.flush()
-        run = subprocess.run(["llama-perplexity", "-m", gguf, "-f", f.name, "-c", "512", "-t", "1"], capture_output=True, text=True)
+        run = subprocess.run(["llama-perplexity", "-m", gguf, "-f", f.name, "-c", str(WINDOW), "-t", "1"], capture_output=True, text=True)
     line = next((x for x in (run.stdout + run.stderr).splitlines() if "Final estimate" in x), None)
     return float(line.split("PPL =")[1].split()[0]) if line else None
+
+
+@torch.no_grad()
+def our_perplexity(model):
+    """As llama-perplexity counts: windows of 512 tokens, the second half of each judged."""
+    ids, losses = torch.tensor(tokenizer.encode(joined_text())), []
+    for begin in range(0, len(ids) - WINDOW + 1, WINDOW):
+        window = ids[begin:begin + WINDOW]
+        logits = model(window[None], mask=torch.full((1, WINDOW, WINDOW), -1e9).triu(1))[0]
+        losses.append(F.cross_entropy(logits[WINDOW // 2:-1], window[WINDOW // 2 + 1:]).item())
+    return round(math.exp(sum(losses) / len(losses)), 4)
 
 
 def compare(model, name, gguf, count, json_path=None):
@@ -65,7 +86,7 @@ def compare(model, name, gguf, count, json_path=None):
                "answers_judged_alike": sum(a == b for a, b in zip(ours, theirs)),
                "checkpoint": {n: evaluate.share([r for r in ours if r[0] == n]) for n in (1, 2, 3)},
                "llama.cpp": {n: evaluate.share([r for r in theirs if r[0] == n]) for n in (1, 2, 3)},
-               "perplexity": {"checkpoint": round(evaluate.perplexity(model)[0], 3), "llama.cpp, documents joined": perplexity(gguf)}}
+               "perplexity": {"checkpoint": our_perplexity(model), "llama.cpp": llama_perplexity(gguf)}}
     print(json.dumps(figures, indent=1))
     if json_path:
         known = []

@@ -93,6 +93,36 @@ def perplexity(model, documents=40):
     return mean(losses), bootstrap(losses, mean)
 
 
+@torch.no_grad()
+def readings(model, count=12):
+    """What the residual stream reads as after each block (through the final norm and the embedding), in held-out worlds told
+    ships first: where a three-step answer is due, and at the crate's name in a parcel's fact of the bulletin."""
+    due = [[0, 0, 0] for _ in model.blocks]
+    fact = [[0, 0, 0] for _ in model.blocks]
+    asked = told = 0
+    for number in range(count):
+        world, rng = test_world(number, chains=10, order="downward")
+        questions = [q for q in rng.sample(world.questions([3]), 5)]
+        ids, positions, mask, answers = pack(world, questions)
+        read = [model.read(x[0]).argmax(-1) for x in model.hidden(ids, positions, mask)]
+        token = lambda name: tokenizer.word(" " + name)[0]
+        pieces = list(world.pieces())
+        starts = tokenizer.encode_pieces([worlds.Piece(worlds.SYSTEM), *pieces])[1][1:]
+        for q, (begin, length) in zip(questions, answers):
+            asked += 1
+            for block, guess in enumerate(read):
+                for hop, name in enumerate(q.path[1:]):
+                    due[block][hop] += int(guess[begin + length - 3] == token(name))
+        for piece, at in zip(pieces, starts):
+            if piece.role == "fact" and len(piece.then) == 2:
+                told += 1
+                for block, guess in enumerate(read):
+                    for hop, name in enumerate((piece.text.strip(), *piece.then)):
+                        fact[block][hop] += int(guess[at] == token(name))
+    return {"answer due: reads as crate, container, ship": [[round(n / asked, 3) for n in row] for row in due],
+            "fact of a parcel: reads as crate, container, ship": [[round(n / told, 3) for n in row] for row in fact]}
+
+
 def share(results):
     right, total = sum(r for _, r in results), len(results)
     low, high = wilson(right, total)
@@ -112,6 +142,7 @@ def evaluate(model, count=60, steps_each=7):
                 picked = [r for w, r in tagged if r[0] == steps and len(w.chains) == chains and is_downward(w) == (order == "downward")]
                 if picked:
                     figures["by_world"][f"{order}, {chains} chains, {steps} steps"] = share(picked)
+    figures["readings_after_each_block"] = readings(model)
     value, interval = perplexity(model)
     figures["perplexity"] = {"value": round(value, 3), "interval": [round(x, 3) for x in interval]}
     return figures

@@ -36,15 +36,16 @@ DRILLS = 100                       # steps; as many again of the smallest worlds
 
 def practice(rng, recipe, step, steps):
     """The sequences of one step: drills, then small worlds, then larger ones; text all the way from the first worlds on."""
-    done = step / steps
-    many = int(8 + 18 * min(1.0, done / 0.7))
     if step < DRILLS:
         return [data.drill(rng, 0.0, 8) for _ in range(recipe.batch)]
     r, remarks = rng.random(), rng.choice([0.0, 0.0, 0.15, 0.4])
-    if step > 2 * DRILLS and r < 0.2:
-        return [data.language(rng, 192) for _ in range(recipe.batch)]
-    chains = rng.randint(4, 6) if step < 2 * DRILLS else rng.randint(4, many)
-    if r < (1.0 if step < 2 * DRILLS else 0.45):
+    chains = rng.randint(4, 6)
+    if step >= 2 * DRILLS:
+        if r < 0.3:
+            return [data.language(rng, 192) for _ in range(recipe.batch)]
+        largest = 8 + 18 * min(1.0, step / (0.7 * steps))
+        chains = 4 + int((largest - 4) * rng.random() ** 1.5)
+    if r < 0.75 or step < 2 * DRILLS:  # reports are dense, a chat costs two to three times as much an answer
         return [data.bulletin(rng, worlds.report, chains, 2 * chains + 6, recipe.asked, remarks=remarks) for _ in range(recipe.batch)]
     return [data.bulletin(rng, worlds.chat, chains, 10, recipe.asked, remarks=remarks) for _ in range(recipe.batch)]
 
@@ -120,7 +121,7 @@ def run(name, path, log, options):
     elif os.path.exists(log):
         os.remove(log)
     full = [[g["lr"] for g in o.param_groups] for o in optimisers(model, recipe)]
-    mean, mean_bridge, started, saved = None, 0.0, time.process_time(), time.time()
+    mean, mean_bridge, started, saved = None, None, time.process_time(), time.time()
     for step in range(first, steps):
         rng = worlds.rng_for("train", f"{name}/{options.seed}/{step}")
         for o, rates in zip(opts, full):
@@ -136,7 +137,7 @@ def run(name, path, log, options):
         blend(mean_model, model, step)
         if batch.answers:  # of text the loss is another matter
             mean = loss.item() if mean is None else 0.97 * mean + 0.03 * loss.item()
-            mean_bridge = 0.97 * mean_bridge + 0.03 * bridge.item()
+            mean_bridge = bridge.item() if mean_bridge is None else 0.97 * mean_bridge + 0.03 * bridge.item()
         cpu = spent + time.process_time() - started
         if step % 25 == 24:
             print(f"{name} {step + 1}/{steps} loss {mean:.3f} bridges {mean_bridge:.3f} {batch.ids.shape[1]} tokens {cpu:.0f} s", flush=True)
