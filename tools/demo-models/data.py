@@ -43,6 +43,8 @@ def from_pieces(pieces):
             bridges += [(at, hop + 1, names[min(hop, len(names) - 1)]) for hop in range(2) if names]
         elif piece.role == "subject":
             weights[at] = PHRASE if told else 0.0
+        elif piece.role == "kind":
+            weights[at] = ANSWER if told else BOILERPLATE  # what was asked for, which only a chat's question tells
         elif told and piece.role == "text" and piece.text not in (worlds.USER, worlds.END, worlds.ASSISTANT):
             weights[at:at + len(tokenizer.word(piece.text))] = [PHRASE] * len(tokenizer.word(piece.text))
         if piece.text == ".":
@@ -55,22 +57,13 @@ def from_pieces(pieces):
     return Sequence(ids, weights, bridges, answers, stops)
 
 
-def thin(pieces, rng, drop):
-    """Leaves out each kind of little word of the sentences with chance `drop`, the same ones throughout: the way from
-    bare pairs ("Olsen Amber.") to sentences."""
-    pieces = list(pieces)
-    little = [w for w in {p.text for p in pieces if p.role == "text"} if w.startswith(" ")]
-    gone = {w for w in sorted(little) if rng.random() < drop}
-    return [p for p in pieces if p.text not in gone]
-
-
-def drill(rng, drop, chains):
+def drill(rng, chains):
     """One relation only, stated and then asked again and again: teaches to bind and to look up."""
     kind = rng.randrange(3)
     world = worlds.make(rng, chains)
     world.order = [f for f in world.order if f[0] == kind]
     questions = [q for q in world.questions([1]) if q.kind == kind]
-    return from_pieces(thin(worlds.report(world.pieces(), rng.choices(questions, k=2 * chains)), rng, drop))
+    return from_pieces(worlds.report(world.pieces(), rng.choices(questions, k=2 * chains)))
 
 
 def bulletin(rng, style, chains, turns, steps=(1, 2, 3), order=None, remarks=0.0):

@@ -12,6 +12,7 @@ CHAT_TEMPLATE = ("{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + 
                  "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
 BLOCK_TENSORS = {"q": "attn_q", "k": "attn_k", "v": "attn_v", "o": "attn_output", "gate": "ffn_gate", "up": "ffn_up", "down": "ffn_down"}
 DESCRIPTIONS = {"small": "The edge's model of celslm's demo family: one look-up at a time, and plain text",
+                "mid": "Between the two of celslm's demo family: chains of look-ups at less depth, and plain text",
                 "large": "The cloud's model of celslm's demo family: one to three look-ups in a row, and plain text"}
 
 

@@ -27,8 +27,9 @@ class Recipe:
 
 
 RECIPES = {
-    "small": Recipe(steps=4000, batch=16, rate=0.02, asked=(1, 1, 1, 2, 3), taps={}),
-    "large": Recipe(steps=2500, batch=12, rate=0.02, asked=(1, 2, 3), taps={1: 2, 2: 3, 3: 4}),
+    "small": Recipe(steps=2000, batch=16, rate=0.02, asked=(1, 1, 1, 2, 3), taps={}),
+    "mid": Recipe(steps=1000, batch=12, rate=0.02, asked=(1, 2, 3), taps={1: 1, 2: 2, 3: 3}),
+    "large": Recipe(steps=1100, batch=12, rate=0.02, asked=(1, 2, 3), taps={1: 2, 2: 3, 3: 4}),
 }
 WARM_UP, COOL_DOWN = 50, 0.3       # steps; share of the training at its end
 DRILLS = 100                       # steps; as many again of the smallest worlds follow
@@ -37,7 +38,7 @@ DRILLS = 100                       # steps; as many again of the smallest worlds
 def practice(rng, recipe, step, steps):
     """The sequences of one step: drills, then small worlds, then larger ones; text all the way from the first worlds on."""
     if step < DRILLS:
-        return [data.drill(rng, 0.0, 8) for _ in range(recipe.batch)]
+        return [data.drill(rng, 8) for _ in range(recipe.batch)]
     r, remarks = rng.random(), rng.choice([0.0, 0.0, 0.15, 0.4])
     chains = rng.randint(4, 6)
     if step >= 2 * DRILLS:

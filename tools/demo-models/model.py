@@ -24,6 +24,7 @@ class Shape:
 
 SHAPES = {
     "small": Shape(layers=2, width=128, heads=4, head_size=32, ffn=320),
+    "mid": Shape(layers=4, width=160, heads=5, head_size=32, ffn=384),
     "large": Shape(layers=6, width=192, heads=3, head_size=64, ffn=448),
 }
 EPSILON = 1e-5

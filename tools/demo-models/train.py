@@ -2,7 +2,7 @@
 """Trains, judges and exports celslm's demo models. `train.py COMMAND -h` explains each command.
 
   tokenizer            train the tokenizer (tools/demo-models/tokenizer.json)
-  train MODEL          train "small" or "large"; --resume goes on from the last checkpoint
+  train MODEL          train "small", "mid" or "large"; --resume goes on from the last checkpoint
   eval [MODEL...]      exact match and perplexity on held-out worlds and text; table and JSON
   export [MODEL...]    write the GGUF files to models/
   check [MODEL...]     run the same questions through llama.cpp and compare
@@ -19,6 +19,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 BUILD = os.path.join(ROOT, "build", "demo-models")
 MODELS = os.path.join(ROOT, "models")
+
+FAMILY = ["small", "mid", "large"]
 
 
 def use_jemalloc():
@@ -98,24 +100,24 @@ def main():
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("tokenizer").set_defaults(run=command_tokenizer)
     p = commands.add_parser("train")
-    p.add_argument("model", choices=["small", "large"])
+    p.add_argument("model", choices=FAMILY)
     p.add_argument("--steps", type=int, help="default: the recipe's")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     p.set_defaults(run=command_train)
     p = commands.add_parser("eval")
-    p.add_argument("models", nargs="*", default=["small", "large"])
+    p.add_argument("models", nargs="*", default=FAMILY)
     p.add_argument("--worlds", type=int, default=60)
     p.add_argument("--questions", type=int, default=7, help="of each number of steps, per world")
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--json", metavar="FILE")
     p.set_defaults(run=command_eval)
     p = commands.add_parser("export")
-    p.add_argument("models", nargs="*", default=["small", "large"])
+    p.add_argument("models", nargs="*", default=FAMILY)
     p.set_defaults(run=command_export)
     p = commands.add_parser("check")
-    p.add_argument("models", nargs="*", default=["small", "large"])
+    p.add_argument("models", nargs="*", default=FAMILY)
     p.add_argument("--worlds", type=int, default=12)
     p.add_argument("--json", metavar="FILE")
     p.set_defaults(run=command_check)

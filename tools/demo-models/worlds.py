@@ -36,7 +36,7 @@ class Piece:
     """A stretch of text. `path` is set on a name that a reader can only know by looking facts up: the names on the way
     to it, the name itself last. `then` is set on a name in the bulletin: where the facts stated so far lead from it."""
     text: str
-    role: str = "text"   # text | subject | fact | answer
+    role: str = "text"   # text | remark | question | subject | fact | kind | answer
     path: tuple = ()
     then: tuple = ()
 
@@ -58,7 +58,7 @@ class Question:
     def answer_pieces(self, space=""):
         target = self.kind + self.steps
         return [Piece(f"{space}{KINDS[self.kind].capitalize()}"), Piece(" " + self.path[0], "subject"), Piece(" is"),
-                Piece(" " + HELD_BY[target - 1]), Piece(" " + KINDS[target]),
+                Piece(" " + HELD_BY[target - 1]), Piece(" " + KINDS[target], "kind"),
                 Piece(" " + self.path[-1], "answer", path=self.path[1:]), Piece(".")]
 
 
