@@ -71,7 +71,7 @@ def compare(model, name, gguf, count, json_path=None):
     cases = evaluate.askings(count, 7)
     ours = evaluate.exact_match(model, cases)
     server, port = start(gguf)
-    theirs, tokens_agree = [], 0
+    theirs, named, tokens_agree = [], [], 0
     try:
         for world, q in [(world, q) for world, questions in cases for q in questions]:
             prompt = "".join(p.text for p in worlds.chat(world.pieces(), [q])).rsplit(q.answer, 1)[0]
@@ -79,6 +79,7 @@ def compare(model, name, gguf, count, json_path=None):
             tokens_agree += tokens == tokenizer.encode(prompt)
             reply = ask(port, "/completion", prompt=prompt, n_predict=16, temperature=0, cache_prompt=True)["content"]
             theirs.append((q.steps, reply.strip() == q.answer))
+            named.append((q.steps, q.path[-1] in reply))
     finally:
         server.kill()
         server.wait()
@@ -86,6 +87,7 @@ def compare(model, name, gguf, count, json_path=None):
                "answers_judged_alike": sum(a == b for a, b in zip(ours, theirs)),
                "checkpoint": {n: evaluate.share([r for r in ours if r[0] == n]) for n in (1, 2, 3)},
                "llama.cpp": {n: evaluate.share([r for r in theirs if r[0] == n]) for n in (1, 2, 3)},
+               "llama.cpp, right name in the reply": {n: evaluate.share([r for r in named if r[0] == n]) for n in (1, 2, 3)},
                "perplexity": {"checkpoint": our_perplexity(model), "llama.cpp": llama_perplexity(gguf)}}
     print(json.dumps(figures, indent=1))
     if json_path:

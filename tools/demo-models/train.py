@@ -62,7 +62,7 @@ def command_eval(options):
     import evaluate
     torch.set_num_threads(options.threads)
     figures = {}
-    for name in options.models:
+    for name in [n for n in options.models if os.path.exists(checkpoint(n))]:
         started = time.time()
         loaded, state = load(name)
         figures[name] = evaluate.evaluate(loaded, options.worlds, options.questions)
@@ -78,14 +78,14 @@ def command_eval(options):
 
 def command_export(options):
     import export
-    for name in options.models:
+    for name in [n for n in options.models if os.path.exists(checkpoint(n))]:
         loaded, _ = load(name)
         export.write(loaded, name, os.path.join(MODELS, f"celslm-demo-{name}-f16.gguf"))
 
 
 def command_check(options):
     import check
-    for name in options.models:
+    for name in [n for n in options.models if os.path.exists(checkpoint(n))]:
         loaded, _ = load(name)
         check.compare(loaded, name, os.path.join(MODELS, f"celslm-demo-{name}-f16.gguf"), options.worlds, options.json)
 
