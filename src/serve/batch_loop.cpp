@@ -85,9 +85,10 @@ Result<std::shared_ptr<Generation>> BatchLoop::submit(GenerationRequest request)
 
   const std::scoped_lock lock(mutex_);
   if (closed_) return fail(ErrorKind::kUnavailable, "this edge is shutting down");
-  if (static_cast<int>(queue_.size()) >= options_.max_queued) {
-    return fail(ErrorKind::kOverloaded, "{} requests are running and {} wait; try again later", options_.max_running,
-                queue_.size());
+  // Counted together: a burst comes before the loop has taken anyone from the queue to a free place.
+  const int taken = stats_.running + static_cast<int>(queue_.size());
+  if (taken >= options_.max_running + options_.max_queued) {
+    return fail(ErrorKind::kOverloaded, "{} requests are running or waiting, as many as may be; try again later", taken);
   }
   queue_.push_back(std::move(sequence));
   stats_.queued = static_cast<int>(queue_.size());

@@ -360,6 +360,28 @@ TEST_F(EdgeServiceTest, SaysWhenToComeBackWhenItIsFull) {
   for (const HttpResponse& response : accepted) response.stream([](std::string_view) { return false; });
 }
 
+TEST_F(EdgeServiceTest, TakesABurstThatFillsItsPlacesAndItsQueue) {
+  const auto e = edge({}, {.batch = {.max_running = 3, .max_queued = 1}});
+  json body = request("Be long.", "Go on.");
+  body["stream"] = true;
+  body["max_tokens"] = 1800;
+  std::vector<HttpResponse> responses;
+  std::vector<int> statuses;
+  for (int i = 0; i < 5; ++i) statuses.push_back(responses.emplace_back(e->chat_completions({.body = body.dump()})).status);
+  EXPECT_THAT(statuses, testing::ElementsAre(200, 200, 200, 200, 429));
+  responses.pop_back();
+  for (const HttpResponse& response : responses) response.stream([](std::string_view) { return false; });
+}
+
+TEST_F(EdgeServiceTest, DrawsAnewForEachRequestUnlessASeedIsGiven) {
+  const auto e = edge();
+  json body = request("Be bold.", "Go on.");
+  body["temperature"] = 2;
+  EXPECT_NE(said(post(*e, body)), said(post(*e, body)));
+  body["seed"] = 7;
+  EXPECT_EQ(said(post(*e, body)), said(post(*e, body)));
+}
+
 TEST_F(EdgeServiceTest, AnswersABadRequestByWhatIsWrong) {
   const auto e = edge();
   EXPECT_EQ(e->chat_completions({.body = "{"}).status, 400);
