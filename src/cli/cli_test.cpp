@@ -143,6 +143,7 @@ TEST(CommandLineTest, MisuseIsOneLineOnStandardErrorAndExitCodeTwo) {
     EXPECT_EQ(invocation.run(arguments), kExitUsage) << testing::PrintToString(arguments);
     EXPECT_THAT(invocation.errors(), StartsWith("celslm: "));
     EXPECT_EQ(std::ranges::count(invocation.errors(), '\n'), 1) << invocation.errors();
+    EXPECT_THAT(invocation.errors(), HasSubstr(arguments.empty() ? "celslm --help" : "--"));
     EXPECT_EQ(invocation.output(), "");
   }
 }
@@ -190,6 +191,40 @@ TEST(CommandLineTest, AFileThatIsNoModelEndsWithCodeOneAndItsName) {
             kExitFailed);
   EXPECT_THAT(invocation.errors(), HasSubstr("text.gguf"));
   EXPECT_EQ(invocation.output(), "");
+}
+
+// A cloud that cannot start; gives what it says.
+std::string refused_cloud(const TemporaryFolder& folder, const std::string& data, const std::string& port = "0") {
+  if (!std::filesystem::exists(folder / "model.gguf")) testing_support::write_random_model(folder / "model.gguf", {});
+  Invocation invocation;
+  EXPECT_EQ(invocation.run({"cloud", "--model", folder / "model.gguf", "--port", port, "--data", data, "--threads", "1",
+                            "--log-level", "off"}),
+            kExitFailed);
+  EXPECT_EQ(invocation.output(), "") << "it never claims to listen";
+  return invocation.errors();
+}
+
+TEST(CommandLineTest, APortInUseIsNamedWithTheRemedy) {
+  const TemporaryFolder folder;
+  RunningCloud cloud(folder);
+  const std::string port = cloud.url().substr(cloud.url().rfind(':') + 1);
+  const std::string errors = refused_cloud(folder, folder / "other", port);
+  EXPECT_THAT(errors, HasSubstr(port));
+  EXPECT_THAT(errors, HasSubstr("--port"));
+}
+
+TEST(CommandLineTest, ADataFolderThatCannotBeMadeIsNamed) {
+  const TemporaryFolder folder;
+  write(folder / "file", "in the way");
+  EXPECT_THAT(refused_cloud(folder, folder / "file/data"), HasSubstr((folder / "file/data").string()));
+}
+
+TEST(CommandLineTest, AFolderThatHoldsSomethingElseIsLeftAlone) {
+  const TemporaryFolder folder;
+  std::filesystem::create_directories(folder / "data/cloud/packs");
+  write(folder / "data/cloud/packs/thesis.txt", "years of work");
+  EXPECT_THAT(refused_cloud(folder, folder / "data"), HasSubstr((folder / "data/cloud/packs").string()));
+  EXPECT_TRUE(std::filesystem::exists(folder / "data/cloud/packs/thesis.txt"));
 }
 
 TEST(CommandLineTest, ACloudThatIsNotThereIsNamedWithTheRemedy) {
@@ -264,6 +299,14 @@ TEST(CommandLineTest, ACloudComputesAPackThatInspectFindsGood) {
   Invocation inspect;
   EXPECT_EQ(inspect.run({"pack", "inspect", folder / "pack.kvpack", "--key", hex}), kExitFine) << inspect.errors();
   EXPECT_THAT(inspect.output(), HasSubstr("f16"));
+  Invocation foreign;
+  EXPECT_EQ(foreign.run({"pack", "inspect", folder / "pack.kvpack", "--key", std::string(64, '0')}), kExitFailed);
+  std::string damaged(as_text(file->body));
+  damaged.back() ^= 1;
+  write(folder / "damaged.kvpack", damaged);
+  Invocation spoilt;
+  EXPECT_EQ(spoilt.run({"pack", "inspect", folder / "damaged.kvpack", "--key", hex}), kExitFailed);
+  EXPECT_THAT(spoilt.output(), HasSubstr("BAD"));
   EXPECT_EQ(
       parse_header(ByteView(file->body).first(*peek_header_bytes(file->body)), *PublicKey::from_hex(hex))->identity.tokens,
       *(*model)->text().context(text));

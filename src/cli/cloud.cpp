@@ -102,7 +102,7 @@ void add_cloud(CLI::App& app, Environment& env) {
       ->add_option("--pack-budget", command->pack_budget,
                    "Disk space for packs, e.g. 20GB; the least recently used go first")
       ->transform(CLI::AsSizeValue(false))
-      ->capture_default_str();
+      ->default_str("20GB");
   cloud->add_option("--codec", command->codecs, "Codec to offer; may be given several times (default: all)")
       ->expected(1)
       ->take_all();

@@ -1,6 +1,6 @@
 #include "cli/commands.h"
 
-#include <CLI/Error.hpp>
+#include <CLI/CLI.hpp>
 #include <array>
 #include <ostream>
 
@@ -18,12 +18,19 @@ constexpr const char* kDescription =
     "celslm: clouds compute the KV caches of shared contexts once, edges answer from them.\n"
     "'celslm COMMAND --help' explains a command and gives examples.";
 
+// The command that was meant, as far as it was understood: "celslm context put".
+std::string chosen_command(const CLI::App& app) {
+  const auto chosen = app.get_subcommands();
+  return chosen.empty() ? app.get_name() : app.get_name() + " " + chosen_command(*chosen.front());
+}
+
 }  // namespace
 
 int run_command_line(int argc, const char* const* argv, Environment& env) {
   CLI::App app(kDescription, "celslm");
   app.require_subcommand(1);
   app.set_version_flag("--version", CELSLM_VERSION);
+  app.get_formatter()->enable_footer_formatting(false);  // examples keep their lines
   for (const auto add : kCommands) add(app, env);
   try {
     app.parse(argc, argv);
@@ -32,7 +39,7 @@ int run_command_line(int argc, const char* const* argv, Environment& env) {
       app.exit(e, env.out, env.err);
       return kExitFine;
     }
-    return misused(env, std::format("{} ('celslm --help' shows the commands)", e.what()));
+    return misused(env, std::format("{} ('{} --help' says more)", e.what(), chosen_command(app)));
   }
   return env.action ? env.action() : misused(env, "nothing to do");
 }

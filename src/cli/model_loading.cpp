@@ -22,7 +22,10 @@ class Progress {
          << std::flush;
   }
 
-  void done(const std::string& result) { err_ << (terminal_ ? "\r\033[K" : "") << result << std::endl; }
+  // Makes room for what is said next.
+  void end() {
+    if (terminal_ && shown_ >= 0) err_ << "\r\033[K" << std::flush;
+  }
 
  private:
   std::ostream& err_;
@@ -37,14 +40,13 @@ Result<std::shared_ptr<const Model>> load_model(Environment& env, const std::fil
   Progress progress(env.err, path.filename().string());
   const TimePoint start = env.clock.now();
   auto model = Model::load(path, {.progress = [&](float part) { progress.show(part); }});
-  if (!model) {
-    progress.done("");
-    return model;
-  }
+  progress.end();
+  if (!model) return model;
   const ModelConfig& config = (*model)->config();
-  progress.done(std::format("loaded {}: {} with {} layers, {:.0f} MB, in {:.1f} s", path.filename().string(), config.name,
-                            config.n_layers, static_cast<double>((*model)->weight_bytes()) / 1e6,
-                            seconds(env.clock.now() - start)));
+  env.err << std::format("loaded {}: {} with {} layers, {:.1f} MB, in {:.1f} s", path.filename().string(), config.name,
+                         config.n_layers, static_cast<double>((*model)->weight_bytes()) / 1e6,
+                         seconds(env.clock.now() - start))
+          << std::endl;
   return model;
 }
 

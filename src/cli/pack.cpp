@@ -1,9 +1,11 @@
 // celslm pack: looks into pack files.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <ostream>
 
 #include "cli/commands.h"
 #include "kv/pack_inspect.h"
+#include "kv/pack_store.h"
 
 namespace celslm {
 namespace {
@@ -20,6 +22,21 @@ struct PackCommand {
   std::string key;
 };
 
+// What scripts ask: is it whole, and signed by the key given, or at least by the one that it names?
+Status verify(const std::string& path, const std::optional<PublicKey>& signer) {
+  CELSLM_TRY(const auto file, MappedFile::open(path));
+  const ByteView bytes = file->bytes();
+  CELSLM_TRY(const std::uint64_t length, peek_header_bytes(bytes.first(std::min(bytes.size(), kHeaderPrefixBytes))));
+  CELSLM_TRY(const PackHeader header, parse_header_unverified(bytes.first(std::min<std::uint64_t>(bytes.size(), length))));
+  CELSLM_TRY(const StoredPack pack, open_pack_file(path, signer.value_or(header.signer)));
+  for (int i = 0; i < header.identity.n_blocks(); ++i) {
+    if (const Status good = check_block(header.blocks[static_cast<std::size_t>(i)], pack.block(i)); !good) {
+      return wrap(good.error(), std::format("{}: block {}", path, i));
+    }
+  }
+  return {};
+}
+
 Status inspect(Environment& env, const PackCommand& command) {
   std::optional<PublicKey> signer;
   if (!command.key.empty()) {
@@ -27,7 +44,7 @@ Status inspect(Environment& env, const PackCommand& command) {
   }
   CELSLM_TRY(const std::string description, describe_pack(command.file, signer));
   env.out << description << std::flush;
-  return {};
+  return verify(command.file, signer);
 }
 
 }  // namespace
@@ -37,7 +54,8 @@ void add_pack(CLI::App& app, Environment& env) {
   CLI::App* pack = app.add_subcommand("pack", "Look into KV pack files");
   pack->require_subcommand(1);
   pack->footer(kExamples);
-  CLI::App* sub = pack->add_subcommand("inspect", "Describe a pack file and check every block of it");
+  CLI::App* sub =
+      pack->add_subcommand("inspect", "Describe a pack file and check every block; exit code 1 if it is not good");
   sub->add_option("FILE", command->file, "The pack")->required();
   sub->add_option("--key", command->key, "Public key of the cloud that should have signed it, 64 hex digits");
   sub->callback([command, &env] {

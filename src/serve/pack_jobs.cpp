@@ -136,7 +136,8 @@ void PackJobs::compute(Worker& worker, const std::shared_ptr<PackJob>& job, std:
     observer_.computed(model, job->identity, bytes, took);
     job->complete(*std::move(stored));
   } else {
-    log_->warn("failed to compute {}: {}", describe(job->identity, model), stored.error().message);
+    const auto level = stored.error().kind == ErrorKind::kCancelled ? spdlog::level::info : spdlog::level::warn;
+    log_->log(level, "did not compute {}: {}", describe(job->identity, model), stored.error().message);
     observer_.failed(model, stored.error());
     job->fail(std::move(stored).error());
   }
