@@ -131,7 +131,7 @@ void add_context(CLI::App& app, Environment& env) {
   CLI::App* context = app.add_subcommand("context", "Register, list and remove shared texts");
   context->require_subcommand(1);
   context->footer(kExamples);
-  const auto on = [&env, command](CLI::App* sub, std::function<Status()> run) {
+  const auto on = [&env, command](CLI::App* sub, const std::function<Status()>& run) {
     add_place(*sub, *command);
     sub->callback([&env, run] {
       env.action = [&env, run] {

@@ -148,7 +148,7 @@ class HttpSession::Impl : private httplib::Server {
   int admit(const Request& request, Response& response);
   void run_handler(const Request& request, Response& response);
   void fill(Response& response, HttpResponse answer);
-  void fill_stream(Response& response, std::shared_ptr<const HttpResponse> answer);
+  void fill_stream(Response& response, const std::shared_ptr<const HttpResponse>& answer);
   bool run_stream(const HttpResponse& answer, httplib::DataSink& sink);
   void refuse(Response& response, int status, std::string_view message);
   int parse_failure(const Request& request, int status) const;
@@ -328,7 +328,7 @@ void HttpSession::Impl::fill(Response& response, HttpResponse answer) {
   fill_stream(response, std::make_shared<const HttpResponse>(std::move(answer)));
 }
 
-void HttpSession::Impl::fill_stream(Response& response, std::shared_ptr<const HttpResponse> answer) {
+void HttpSession::Impl::fill_stream(Response& response, const std::shared_ptr<const HttpResponse>& answer) {
   if (answer->content_length) {
     response.set_content_provider(*answer->content_length, answer->content_type,
                                   [this, answer](std::size_t offset, std::size_t, httplib::DataSink& sink) {
