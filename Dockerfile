@@ -1,6 +1,6 @@
 # celslm for people with Docker; ./dev does the same without it.
 #   docker build -t celslm .
-#   docker run --rm -p 8080:8080 -v "$PWD/models:/models:ro" celslm edge --model /models/small.gguf --host 0.0.0.0 --port 8080
+#   docker run --rm -p 8080:8080 -v "$PWD/models:/models:ro" celslm edge --model /models/small.gguf --host 0.0.0.0 --insecure --port 8080
 FROM debian:forky
 
 # Only the list at first, so that a change of the code installs nothing anew. The mirror's Release file may be past its validity

@@ -190,6 +190,7 @@ Status PackFetch::run(const PackName& name, const PackIdentity& expected, std::s
       queue.close(std::nullopt);
     }
     std::vector<std::jthread> workers;
+    workers.reserve(static_cast<std::size_t>(n_connections));
     for (int i = 0; i < n_connections; ++i) workers.emplace_back([&] { transfer.work(cut.get_token()); });
     workers.clear();  // joins
     // The entries' stream ends by itself when the cloud has kept the pack, so that its header is there below.
