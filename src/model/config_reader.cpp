@@ -2,6 +2,8 @@
 #include <array>
 #include <cmath>
 #include <format>
+#include <string>
+#include <unordered_set>
 
 #include "model/gguf_metadata.h"
 
@@ -123,6 +125,22 @@ Result<ModelConfig> read_config(const GgufMetadata& m) {
   return config;
 }
 
+namespace {
+
+// libllama ends the process when two tokens have one text; an empty text becomes "[EMPTY_<id>]" there.
+Status refuse_equal_tokens(const gguf_context* gguf, std::size_t n_tokens) {
+  const std::int64_t id = gguf_find_key(gguf, "tokenizer.ggml.tokens");
+  std::unordered_set<std::string> seen(n_tokens);
+  for (std::size_t i = 0; i < n_tokens; ++i) {
+    std::string text = gguf_get_arr_str(gguf, id, i);
+    if (text.empty()) text = std::format("[EMPTY_{}]", i);
+    if (!seen.insert(std::move(text)).second) return fail(ErrorKind::kInvalid, "token {} has the text of another", i);
+  }
+  return {};
+}
+
+}  // namespace
+
 Result<int> check_tokenizer(const GgufMetadata& m, const gguf_context* gguf) {
   CELSLM_TRY(const std::string kind, m.text("tokenizer.ggml.model"));
   if (kind != "gpt2" && kind != "llama") {
@@ -134,6 +152,7 @@ Result<int> check_tokenizer(const GgufMetadata& m, const gguf_context* gguf) {
   if (n_tokens == 0 || n_tokens > kMaxVocabulary) {
     return fail(ErrorKind::kInvalid, "a vocabulary of {} tokens; 1 to {} are accepted", n_tokens, kMaxVocabulary);
   }
+  CELSLM_CHECK_OK(refuse_equal_tokens(gguf, n_tokens));
   for (const auto& [key, type] :
        {std::pair{"tokenizer.ggml.scores", GGUF_TYPE_FLOAT32}, {"tokenizer.ggml.token_type", GGUF_TYPE_INT32}}) {
     if (!m.has(key)) continue;

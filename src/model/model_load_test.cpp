@@ -211,6 +211,16 @@ const Edit kEdits[] = {
        gguf_set_arr_str(g, "tokenizer.ggml.tokens", kTokens, 2);
        gguf_remove_key(g, "tokenizer.ggml.token_type");
      }},
+    {"TwoTokensOfOneText", "token 264 has the text of another",
+     [](auto* g) {
+       const std::int64_t id = gguf_find_key(g, "tokenizer.ggml.tokens");
+       std::vector<std::string> tokens;
+       for (std::size_t i = 0; i < gguf_get_arr_n(g, id); ++i) tokens.emplace_back(gguf_get_arr_str(g, id, i));
+       tokens.back() = tokens.front();
+       std::vector<const char*> raw;
+       for (const std::string& token : tokens) raw.push_back(token.c_str());
+       gguf_set_arr_str(g, "tokenizer.ggml.tokens", raw.data(), raw.size());
+     }},
     {"FewerTypesThanTokens", "token_type",
      [](auto* g) {
        constexpr std::int32_t kTypes[] = {1};
