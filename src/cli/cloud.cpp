@@ -1,10 +1,10 @@
 // celslm cloud: hosts models, computes packs of registered contexts and serves them.
 #include <CLI/CLI.hpp>
-#include <ostream>
 
 #include "cli/commands.h"
 #include "cli/listen_options.h"
 #include "cli/model_loading.h"
+#include "cli/serving.h"
 #include "serve/cloud_service.h"
 #include "serve/model_producer.h"
 
@@ -60,20 +60,6 @@ Result<CloudOptions> cloud_options(const Environment& env, const CloudCommand& c
   return out;
 }
 
-// Serves until a signal comes.
-Status serve(Environment& env, CloudService& service, const HttpServerOptions& options, const Log& log) {
-  CELSLM_TRY(const auto server, HttpServer::create(options, log));
-  service.add_routes(*server);
-  env.signals.arm();
-  CELSLM_CHECK_OK(server->start());
-  env.out << "listening on " << server->url() << std::endl;
-  env.signals.wait();
-  log->info("stopping; once more to stop at once");
-  service.shutdown();
-  server->stop(kStopGrace);
-  return {};
-}
-
 Status run_cloud(Environment& env, const CloudCommand& command, HttpServerOptions server) {
   CELSLM_TRY(const Log log, stderr_log("cloud", command.log_level));
   CELSLM_TRY(const CloudOptions options, cloud_options(env, command));
@@ -83,7 +69,9 @@ Status run_cloud(Environment& env, const CloudCommand& command, HttpServerOption
   server.n_threads = kConnections;
   log->info("{} registered contexts and packs of up to {:.1f} GB in {}", service->n_contexts(),
             static_cast<double>(options.pack_budget_bytes) / 1e9, options.data_folder.string());
-  return serve(env, *service, server, log);
+  const Served served{.add_routes = [&](HttpServer& http) { service->add_routes(http); },
+                      .wind_down = [&] { service->shutdown(); }};
+  return serve_until_signal(env, served, server, kStopGrace, log);
 }
 
 }  // namespace
@@ -112,11 +100,8 @@ void add_cloud(CLI::App& app, Environment& env) {
   cloud->footer(kExamples);
   cloud->callback([command, &env] {
     env.action = [command, &env] {
-      auto server = server_options(command->listen);
-      if (!server && server.error().kind == ErrorKind::kInvalid) return misused(env, server.error().message);
-      if (!server) return failed(env, server.error());
-      const Status status = run_cloud(env, *command, *std::move(server));
-      return status ? kExitFine : failed(env, status.error());
+      return run_server(env, command->listen,
+                        [&](HttpServerOptions server) { return run_cloud(env, *command, std::move(server)); });
     };
   });
 }

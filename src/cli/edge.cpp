@@ -1,10 +1,10 @@
 // celslm edge: the OpenAI API over a small model on this box.
 #include <CLI/CLI.hpp>
-#include <ostream>
 
 #include "cli/commands.h"
 #include "cli/listen_options.h"
 #include "cli/model_loading.h"
+#include "cli/serving.h"
 #include "core/file.h"
 #include "net/http_client.h"
 #include "serve/edge_service.h"
@@ -96,19 +96,6 @@ Result<EdgeOptions> edge_options(const EdgeCommand& command) {
   return out;
 }
 
-Status serve(Environment& env, EdgeService& edge, const HttpServerOptions& options, const Log& log) {
-  CELSLM_TRY(const auto server, HttpServer::create(options, log));
-  edge.add_routes(*server);
-  env.signals.arm();
-  CELSLM_CHECK_OK(server->start());
-  env.out << "listening on " << server->url() << std::endl;
-  env.signals.wait();
-  log->info("finishing {} requests; once more to stop at once", edge.requests_under_way());
-  edge.drain(kStopGrace);
-  server->stop(kStopGrace);
-  return {};
-}
-
 Status run_edge(Environment& env, const EdgeCommand& command, HttpServerOptions server) {
   CELSLM_TRY(const Log log, stderr_log("edge", command.log_level));
   CELSLM_TRY(const EdgeOptions options, edge_options(command));
@@ -121,7 +108,13 @@ Status run_edge(Environment& env, const EdgeCommand& command, HttpServerOptions 
   CELSLM_TRY(parts.engine, Engine::create(parts.model, {.n_threads = command.threads}));
   CELSLM_TRY(const auto edge, EdgeService::create(std::move(parts), options));
   server.n_threads = kConnections;
-  return serve(env, *edge, server, log);
+  const Served served{.add_routes = [&](HttpServer& http) { edge->add_routes(http); },
+                      .wind_down =
+                          [&] {
+                            log->info("finishing {} requests", edge->requests_under_way());
+                            edge->drain(kStopGrace);
+                          }};
+  return serve_until_signal(env, served, server, kStopGrace, log);
 }
 
 void add_model_options(CLI::App& edge, EdgeCommand& command) {
@@ -174,11 +167,8 @@ void add_edge(CLI::App& app, Environment& env) {
   edge->footer(kExamples);
   edge->callback([command, &env] {
     env.action = [command, &env] {
-      auto server = server_options(command->listen);
-      if (!server && server.error().kind == ErrorKind::kInvalid) return misused(env, server.error().message);
-      if (!server) return failed(env, server.error());
-      const Status status = run_edge(env, *command, *std::move(server));
-      return status ? kExitFine : failed(env, status.error());
+      return run_server(env, command->listen,
+                        [&](HttpServerOptions server) { return run_edge(env, *command, std::move(server)); });
     };
   });
 }

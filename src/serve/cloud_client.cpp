@@ -148,11 +148,12 @@ Result<CloudClient::OpenedPack> CloudClient::open(const PackName& pack, std::sto
 Status CloudClient::entries(const PackName& pack, const PackIdentity& identity, int from,
                             const std::function<bool(const SignedEntry&)>& on_entry, std::stop_token stop) {
   CELSLM_TRY(const PublicKey signer, key());
+  const Hash256 pack_id = identity.id();  // over all its tokens: once, not for each entry
   RecordSplitter splitter(kSignedEntryBytes);
   std::optional<Error> bad;
   int next = from;
   const auto use = [&](ByteView record) {
-    auto entry = parse_entry(record, identity, signer);
+    auto entry = parse_entry(record, identity, pack_id, signer);
     if (!entry) {
       bad = entry.error();
     } else if (static_cast<int>(entry->index) != next) {

@@ -1,0 +1,29 @@
+#include "cli/serving.h"
+
+#include <ostream>
+
+namespace celslm {
+
+int run_server(Environment& env, const ListenOptions& listen, const std::function<Status(HttpServerOptions)>& run) {
+  auto options = server_options(listen);
+  if (!options && options.error().kind == ErrorKind::kInvalid) return misused(env, options.error().message);
+  if (!options) return failed(env, options.error());
+  const Status status = run(*std::move(options));
+  return status ? kExitFine : failed(env, status.error());
+}
+
+Status serve_until_signal(Environment& env, const Served& served, const HttpServerOptions& options,
+                          std::chrono::milliseconds grace, const Log& log) {
+  CELSLM_TRY(const auto server, HttpServer::create(options, log));
+  served.add_routes(*server);
+  env.signals.arm();
+  CELSLM_CHECK_OK(server->start());
+  env.out << "listening on " << server->url() << std::endl;
+  env.signals.wait();
+  log->info("stopping; once more to stop at once");
+  served.wind_down();
+  server->stop(grace);
+  return {};
+}
+
+}  // namespace celslm

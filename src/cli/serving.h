@@ -1,0 +1,28 @@
+// The frame of a command that serves until it is told to stop: what cloud and edge have in common.
+#pragma once
+
+#include <chrono>
+#include <functional>
+
+#include "cli/environment.h"
+#include "cli/listen_options.h"
+#include "core/log.h"
+#include "core/result.h"
+#include "net/http_server.h"
+
+namespace celslm {
+
+// Checks `listen`, runs, and gives the exit code: kExitUsage for options that do not go together.
+int run_server(Environment& env, const ListenOptions& listen, const std::function<Status(HttpServerOptions)>& run);
+
+// What is behind a server.
+struct Served {
+  std::function<void(HttpServer&)> add_routes;
+  std::function<void()> wind_down;  // refuses new work and lets what is under way end; before the server stops
+};
+
+// Prints "listening on URL" when ready and serves until a signal comes. `grace`: for answers under way at the end.
+Status serve_until_signal(Environment& env, const Served& served, const HttpServerOptions& options,
+                          std::chrono::milliseconds grace, const Log& log);
+
+}  // namespace celslm
