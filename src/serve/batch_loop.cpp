@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 
 namespace celslm {
 
@@ -42,29 +41,13 @@ struct BatchLoop::Sequence {
   Duration prefill{};
 };
 
-// A context whose missing layers are computed here. Where some layers came from elsewhere they are being read, so the
-// computation fills a segment of its own and hands over layer by layer.
-struct BatchLoop::LocalPrefill {
-  std::shared_ptr<ResidentContext> context;
-  std::shared_ptr<KvSegment> target;
-  ContextPrefill prefill;
-};
-
-namespace {
-
-// The same shape and type on both sides, so a layer is one run of bytes.
-void copy_layer(KvSegment& from, KvSegment& to, int layer) {
-  const std::size_t bytes = from.size_bytes() / (2 * static_cast<std::size_t>(from.n_layers()));
-  std::memcpy(to.k_data(layer), from.k_data(layer), bytes);
-  std::memcpy(to.v_data(layer), from.v_data(layer), bytes);
-}
-
-}  // namespace
-
 BatchLoop::BatchLoop(std::unique_ptr<Engine> engine, const Clock& clock, const BatchOptions& options, Log log)
-    : engine_(std::move(engine)), clock_(clock), options_(options), log_(std::move(log)), thread_([this](std::stop_token s) {
-        run(s);
-      }) {}
+    : engine_(std::move(engine)),
+      clock_(clock),
+      options_(options),
+      log_(std::move(log)),
+      compute_(*engine_),
+      thread_([this](std::stop_token s) { run(s); }) {}
 
 BatchLoop::~BatchLoop() {
   stop(std::chrono::milliseconds(0));
@@ -168,35 +151,15 @@ void BatchLoop::drop_cancelled() {
 bool BatchLoop::compute_contexts() {
   for (const auto& sequence : running_) {
     const auto& context = sequence->request().context;
-    if (!context || !context->wants_compute() || prefills_.contains(context.get())) continue;
-    const bool alone = context->ready_layers() == 0;
-    auto target =
-        alone ? Result<std::shared_ptr<KvSegment>>(context->segment)
-              : KvSegment::create(engine_->model().config(), context->segment->type(), 0, context->segment->capacity());
-    auto prefill = target ? ContextPrefill::start(*engine_, context->tokens, *target) : std::unexpected(target.error());
-    if (!prefill) {
-      fail_sequence(*sequence, prefill.error());
-      continue;
-    }
-    prefills_[context.get()] = std::make_unique<LocalPrefill>(LocalPrefill{context, *target, *std::move(prefill)});
+    if (!context) continue;
+    if (const Status taken = compute_.take_up(context); !taken) fail_sequence(*sequence, taken.error());
   }
-  if (prefills_.empty()) return false;
-
-  // Contexts are computed one after the other: half of each would let nobody start.
-  LocalPrefill& job = *prefills_.begin()->second;
-  const int before = job.prefill.layers_done();
-  if (auto status = job.prefill.advance(); !status) {
+  if (compute_.idle()) return false;
+  if (const auto failure = compute_.advance()) {
     for (const auto& sequence : running_) {
-      if (sequence->request().context == job.context) fail_sequence(*sequence, status.error());
+      if (sequence->request().context == failure->context) fail_sequence(*sequence, failure->error);
     }
-    prefills_.erase(prefills_.begin());
-    return true;
   }
-  if (job.prefill.layers_done() > before && !job.context->filled(before)) {
-    if (job.target != job.context->segment) copy_layer(*job.target, *job.context->segment, before);
-    job.context->layer_filled(before, {Provenance::kNative, Source::kCompute});
-  }
-  if (job.prefill.finished()) prefills_.erase(prefills_.begin());
   return true;
 }
 
@@ -205,7 +168,7 @@ bool BatchLoop::anyone_answering() const {
 }
 
 bool BatchLoop::advance_prompts() {
-  int budget = anyone_answering() || !prefills_.empty() ? options_.busy_budget : 1 << 30;
+  int budget = anyone_answering() || !compute_.idle() ? options_.busy_budget : 1 << 30;
   bool worked = false;
   for (const auto& sequence : running_) {
     if (sequence->phase != Sequence::Phase::kPrompt) continue;

@@ -10,7 +10,6 @@
 #include <cstdint>
 #include <deque>
 #include <list>
-#include <map>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -19,7 +18,7 @@
 #include "core/log.h"
 #include "core/result.h"
 #include "model/engine.h"
-#include "model/prefill.h"
+#include "serve/context_compute.h"
 #include "serve/generation.h"
 
 namespace celslm {
@@ -59,7 +58,6 @@ class BatchLoop {
 
  private:
   struct Sequence;
-  struct LocalPrefill;
 
   void run(std::stop_token stop);
   bool step();  // false when there was nothing to do
@@ -84,7 +82,7 @@ class BatchLoop {
 
   // Only the loop's thread touches these.
   std::list<std::unique_ptr<Sequence>> running_;
-  std::map<ResidentContext*, std::unique_ptr<LocalPrefill>> prefills_;
+  ContextCompute compute_;
 
   mutable std::mutex mutex_;
   std::condition_variable woken_;
