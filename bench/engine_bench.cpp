@@ -91,7 +91,7 @@ Status run(const Options& options) {
   CELSLM_TRY(const auto model, Model::load(options.model));
   CELSLM_TRY(const auto engine,
              Engine::create(model, {.n_threads = options.threads,
-                                    .attention = options.plain ? AttentionPath::kPlain : AttentionPath::kFused}));
+                                    .kernels = options.plain ? KernelPath::kPlain : KernelPath::kFused}));
   Bench bench(*engine, type, std::max(options.prefill, options.decode));
   for (int i = 0; i < options.runs; ++i) CELSLM_CHECK_OK(measure(bench, options));
   return {};

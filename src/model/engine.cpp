@@ -26,7 +26,7 @@ int usable_cores() {
 
 struct Engine::Impl {
   Impl(std::shared_ptr<const Model> m, const CpuBackend& c, const EngineOptions& options, int threads)
-      : model(std::move(m)), cpu(c), attention(options.attention), pass(model->config(), *model->impl().rope, threads) {}
+      : model(std::move(m)), cpu(c), kernels(options.kernels), pass(model->config(), *model->impl().rope, threads) {}
 
   const ModelConfig& config() const { return model->config(); }
 
@@ -53,9 +53,9 @@ struct Engine::Impl {
 
   // The graph for this shape: the last one again if it fits, else a new one in the same scratch memory.
   Status prepare(const PassShape& shape) {
-    if (graph != nullptr && graph->shape() == shape && attention == AttentionPath::kFused) return {};
+    if (graph != nullptr && graph->shape() == shape && kernels == KernelPath::kFused) return {};
     graph.reset();
-    CELSLM_TRY(graph, Graph::build(model->impl(), pass, shape, attention, cpu, scratch.get()));
+    CELSLM_TRY(graph, Graph::build(model->impl(), pass, shape, kernels, cpu, scratch.get()));
     return {};
   }
 
@@ -71,10 +71,8 @@ struct Engine::Impl {
     if (input != nullptr) ggml_backend_tensor_set(input, values.data(), 0, values.size_bytes());
   }
 
-  std::vector<float> result() const {
-    std::vector<float> out(static_cast<std::size_t>(ggml_nelements(graph->result())));
-    ggml_backend_tensor_get(graph->result(), out.data(), 0, out.size() * sizeof(float));
-    return out;
+  std::span<const float> result() const {
+    return {static_cast<const float*>(graph->result()->data), static_cast<std::size_t>(ggml_nelements(graph->result()))};
   }
 
   Status run_layers(int first, int last, std::span<const SequenceChunk> batch, Hidden& hidden) {
@@ -82,7 +80,7 @@ struct Engine::Impl {
     CELSLM_CHECK_OK(prepare({.first = first, .last = last, .n_tokens = hidden.n_tokens}));
     set<float>(graph->hidden(), hidden.values);
     CELSLM_CHECK_OK(compute());
-    ggml_backend_tensor_get(graph->result(), hidden.values.data(), 0, hidden.values.size() * sizeof(float));
+    std::ranges::copy(result(), hidden.values.begin());
     return {};
   }
 
@@ -103,7 +101,7 @@ struct Engine::Impl {
 
   std::shared_ptr<const Model> model;
   const CpuBackend& cpu;
-  const AttentionPath attention;
+  const KernelPath kernels;
   ggml_backend_ptr backend;
   ggml_gallocr_ptr scratch;
   Pass pass;
@@ -135,7 +133,8 @@ Result<Hidden> Engine::embed(std::span<const Token> tokens) {
   CELSLM_CHECK_OK(impl_->prepare({.n_tokens = n_tokens, .from_tokens = true}));
   impl_->set<Token>(impl_->graph->tokens(), tokens);
   CELSLM_CHECK_OK(impl_->compute());
-  return Hidden{.values = impl_->result(), .n_tokens = n_tokens};
+  const std::span<const float> values = impl_->result();
+  return Hidden{.values = {values.begin(), values.end()}, .n_tokens = n_tokens};
 }
 
 Status Engine::run_layers(int first, int last, std::span<const SequenceChunk> batch, Hidden& hidden, const KvTap& tap) {
@@ -149,7 +148,7 @@ Status Engine::run_layers(int first, int last, std::span<const SequenceChunk> ba
   return tap ? impl_->run_tapped(first, last, batch, hidden, tap) : impl_->run_layers(first, last, batch, hidden);
 }
 
-Result<std::vector<float>> Engine::logits(const Hidden& hidden, std::span<const int> rows) {
+Result<std::span<const float>> Engine::logits(const Hidden& hidden, std::span<const int> rows) {
   CELSLM_CHECK_OK(impl_->check_hidden(hidden));
   if (rows.empty() || rows.size() > kMaxBatchTokens) {
     return fail(ErrorKind::kInvalid, "logits of {} rows; 1 to {} are accepted", rows.size(), kMaxBatchTokens);
@@ -170,7 +169,7 @@ Result<std::vector<float>> Engine::logits(const Hidden& hidden, std::span<const 
   return impl_->result();
 }
 
-Result<std::vector<float>> Engine::forward(std::span<const Token> tokens, std::span<const SequenceChunk> batch) {
+Result<std::span<const float>> Engine::forward(std::span<const Token> tokens, std::span<const SequenceChunk> batch) {
   const ModelConfig& config = impl_->config();
   CELSLM_CHECK_OK(impl_->check_tokens(tokens));
   const auto n_tokens = static_cast<int>(tokens.size());

@@ -17,14 +17,14 @@
 
 namespace celslm {
 
-enum class AttentionPath {
-  kFused,  // our kernel, as a custom operator on the CPU
+enum class KernelPath {
+  kFused,  // our kernels (attention, Q8_0 products), as custom operators on the CPU
   kPlain,  // ggml operators only: the reference, and the way for other backends
 };
 
 struct EngineOptions {
   int n_threads = 0;  // 0: one per core this process may use
-  AttentionPath attention = AttentionPath::kFused;
+  KernelPath kernels = KernelPath::kFused;
 };
 
 // Consecutive new tokens of one sequence.
@@ -65,11 +65,13 @@ class Engine {
   // layers have run. kInvalid for layers, shapes, types or capacities that do not fit (named).
   Status run_layers(int first, int last, std::span<const SequenceChunk> batch, Hidden& hidden, const KvTap& tap = {});
 
-  // Logits of the given rows, [rows.size()][n_vocab].
-  Result<std::vector<float>> logits(const Hidden& hidden, std::span<const int> rows);
+  // Logits of the given rows, [rows.size()][n_vocab], in the engine's memory: valid until its next call. (Megabytes for many
+  // users: a vector of their own would be zeroed and paged in at every step.)
+  Result<std::span<const float>> logits(const Hidden& hidden, std::span<const int> rows);
 
-  // All of the above for one batch: tokens in, logits of the last token of each chunk out, lengths advanced.
-  Result<std::vector<float>> forward(std::span<const Token> tokens, std::span<const SequenceChunk> batch);
+  // All of the above for one batch: tokens in, logits of the last token of each chunk out (valid until the next
+  // call), lengths advanced.
+  Result<std::span<const float>> forward(std::span<const Token> tokens, std::span<const SequenceChunk> batch);
 
   // Fills layer `layer` of `segment` (capacity >= n_tokens) from K before RoPE and V, each [n_tokens][kv_width] f32, at rows
   // [first_row, first_row + n_tokens): rounds, applies RoPE, rounds. Either may be empty, and is

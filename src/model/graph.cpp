@@ -8,13 +8,13 @@ namespace celslm {
 // Builds node by node; shapes in comments are ggml's, fastest dimension first.
 class GraphBuilder {
  public:
-  GraphBuilder(Graph& out, const Model::Impl& model, Pass& pass, AttentionPath attention, const CpuBackend& cpu)
-      : out_(out), c_(model.config), weights_(*model.weights), pass_(pass), attention_(attention), cpu_(cpu) {}
+  GraphBuilder(Graph& out, const Model::Impl& model, Pass& pass, KernelPath kernels, const CpuBackend& cpu)
+      : out_(out), c_(model.config), weights_(*model.weights), pass_(pass), kernels_(kernels), cpu_(cpu) {}
 
   bool run() {
     const PassShape& s = out_.shape_;
     const auto n_layers = static_cast<std::size_t>(s.last - s.first);
-    const std::size_t per_layer = 32 + (attention_ == AttentionPath::kPlain ? 40 * pass_.batch().size() : 0);
+    const std::size_t per_layer = 40 + (kernels_ == KernelPath::kPlain ? 40 * pass_.batch().size() : 0);
     const std::size_t n_nodes = 32 + n_layers * per_layer;
     const std::size_t memory = ggml_tensor_overhead() * n_nodes * 2 + ggml_graph_overhead_custom(n_nodes, false);
     out_.context_.reset(ggml_init({.mem_size = memory, .mem_buffer = nullptr, .no_alloc = true}));
@@ -53,8 +53,32 @@ class GraphBuilder {
   }
 
   ggml_tensor* linear(const Linear& l, ggml_tensor* x) {
-    ggml_tensor* y = ggml_mul_mat(ctx_, l.w, x);
+    const bool own = l.q8 != nullptr && kernels_ == KernelPath::kFused;
+    ggml_tensor* y = own ? multiply_q8(*l.q8, x) : ggml_mul_mat(ctx_, l.w, x);
     return l.b == nullptr ? y : ggml_add(ctx_, y, l.b);
+  }
+
+  // x as blocks of 8 bits, [n_in / 32 * sizeof(Q8Block), n_tokens]. What several matrices multiply is rounded once.
+  ggml_tensor* quantized(ggml_tensor* x) {
+    if (x == quantized_from_) return quantized_;
+    const auto run = [](ggml_tensor* dst, int ith, int nth, void*) {
+      const ggml_tensor* in = dst->src[0];
+      q8_quantize(floats(in), in->ne[0], in->ne[1], static_cast<Q8Block*>(dst->data), ith, nth);
+    };
+    const std::int64_t row_bytes = x->ne[0] / Q8Matrix::kBlock * static_cast<std::int64_t>(sizeof(Q8Block));
+    quantized_from_ = x;
+    quantized_ = ggml_custom_4d(ctx_, GGML_TYPE_I8, row_bytes, x->ne[1], 1, 1, &x, 1, run, GGML_N_TASKS_MAX, nullptr);
+    return quantized_;
+  }
+
+  ggml_tensor* multiply_q8(const Q8Matrix& w, ggml_tensor* x) {
+    const auto run = [](ggml_tensor* dst, int ith, int nth, void* matrix) {
+      const auto* blocks = static_cast<const Q8Block*>(dst->src[0]->data);
+      static_cast<const Q8Matrix*>(matrix)->multiply(blocks, dst->ne[1], static_cast<float*>(dst->data), ith, nth);
+    };
+    ggml_tensor* blocks = quantized(x);
+    return ggml_custom_4d(ctx_, GGML_TYPE_F32, w.n_out(), x->ne[1], 1, 1, &blocks, 1, run, GGML_N_TASKS_MAX,
+                          const_cast<Q8Matrix*>(&w));
   }
 
   // RMS norm of each head: [n_heads * head_dim, n_tokens] stays that shape.
@@ -112,7 +136,7 @@ class GraphBuilder {
 
   // q: [head_dim, n_heads, n_tokens], out: [n_heads * head_dim, n_tokens]
   ggml_tensor* attend(ggml_tensor* q, int layer) {
-    ggml_tensor* out = attention_ == AttentionPath::kFused ? attend_fused(q) : attend_plain(q, layer);
+    ggml_tensor* out = kernels_ == KernelPath::kFused ? attend_fused(q) : attend_plain(q, layer);
     return ggml_reshape_2d(ctx_, out, std::int64_t{c_.n_heads} * c_.head_dim, out_.shape_.n_tokens);
   }
 
@@ -186,17 +210,19 @@ class GraphBuilder {
   const ModelConfig& c_;
   const Weights& weights_;
   Pass& pass_;
-  const AttentionPath attention_;
+  const KernelPath kernels_;
   const CpuBackend& cpu_;
   ggml_context* ctx_ = nullptr;
   bool selected_ = false;
+  ggml_tensor* quantized_from_ = nullptr;
+  ggml_tensor* quantized_ = nullptr;
 };
 
 Result<std::unique_ptr<Graph>> Graph::build(const Model::Impl& model, Pass& pass, const PassShape& shape,
-                                            AttentionPath attention, const CpuBackend& cpu, ggml_gallocr_t scratch) {
+                                            KernelPath kernels, const CpuBackend& cpu, ggml_gallocr_t scratch) {
   std::unique_ptr<Graph> graph(new Graph);
   graph->shape_ = shape;
-  if (!GraphBuilder(*graph, model, pass, attention, cpu).run() || !ggml_gallocr_alloc_graph(scratch, graph->graph_)) {
+  if (!GraphBuilder(*graph, model, pass, kernels, cpu).run() || !ggml_gallocr_alloc_graph(scratch, graph->graph_)) {
     return fail(ErrorKind::kOverloaded, "no memory for a pass of {} tokens", shape.n_tokens);
   }
   return graph;

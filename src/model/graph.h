@@ -23,13 +23,13 @@ struct PassShape {
   bool operator==(const PassShape&) const = default;
 };
 
-// A graph and its tensors' places in scratch memory that the caller owns. With AttentionPath::kFused nothing in it depends
+// A graph and its tensors' places in scratch memory that the caller owns. With KernelPath::kFused nothing in it depends
 // on lengths or segments, so a decode loop re-uses one graph; with kPlain it must be built for each batch.
 class Graph {
  public:
   // kOverloaded when scratch memory cannot be had. `pass` has begun the batch and, like model and scratch, outlives this.
   static Result<std::unique_ptr<Graph>> build(const Model::Impl& model, Pass& pass, const PassShape& shape,
-                                              AttentionPath attention, const CpuBackend& cpu, ggml_gallocr_t scratch);
+                                              KernelPath kernels, const CpuBackend& cpu, ggml_gallocr_t scratch);
 
   const PassShape& shape() const { return shape_; }
   ggml_cgraph* cgraph() const { return graph_; }

@@ -31,8 +31,8 @@ std::vector<Token> some_tokens(int n, int n_vocab) {
   return out;
 }
 
-std::vector<float> our_logits(const std::shared_ptr<const Model>& model, std::span<const Token> tokens, AttentionPath path) {
-  auto engine = Engine::create(model, {.n_threads = 1, .attention = path}).value();
+std::vector<float> our_logits(const std::shared_ptr<const Model>& model, std::span<const Token> tokens, KernelPath path) {
+  auto engine = Engine::create(model, {.n_threads = 1, .kernels = path}).value();
   auto own = KvSegment::create(model->config(), KvType::kF32, 0, static_cast<int>(tokens.size())).value();
   Hidden hidden = engine->embed(tokens).value();
   const SequenceChunk chunk{.own = own, .n_tokens = hidden.n_tokens};
@@ -40,7 +40,8 @@ std::vector<float> our_logits(const std::shared_ptr<const Model>& model, std::sp
   if (!status) throw std::runtime_error(status.error().message);
   std::vector<int> rows(tokens.size());
   std::iota(rows.begin(), rows.end(), 0);
-  return engine->logits(hidden, rows).value();
+  const auto logits = engine->logits(hidden, rows).value();
+  return {logits.begin(), logits.end()};
 }
 
 class OracleTest : public testing::TestWithParam<Case> {};
@@ -53,8 +54,8 @@ TEST_P(OracleTest, LogitsAgreeWithLibllama) {
   LlamaOracle oracle(folder / "m.gguf");
   const auto tokens = some_tokens(150, (*model)->config().n_vocab);
   const auto want = oracle.logits(tokens);
-  EXPECT_LE(nmse(our_logits(*model, tokens, AttentionPath::kPlain), want), GetParam().limit);
-  EXPECT_LE(nmse(our_logits(*model, tokens, AttentionPath::kFused), want), GetParam().limit);
+  EXPECT_LE(nmse(our_logits(*model, tokens, KernelPath::kPlain), want), GetParam().limit);
+  EXPECT_LE(nmse(our_logits(*model, tokens, KernelPath::kFused), want), GetParam().limit);
 }
 
 const Case kCases[] = {
@@ -110,7 +111,7 @@ TEST_P(WeightTypeTest, LogitsAgreeWithLibllama) {
   for (const bool repack : {true, false}) {
     const auto loaded = Model::load(folder / "m.gguf", {.repack = repack});
     ASSERT_TRUE(loaded) << loaded.error().message;
-    EXPECT_LE(nmse(our_logits(*loaded, tokens, AttentionPath::kFused), want), 1e-3) << repack;
+    EXPECT_LE(nmse(our_logits(*loaded, tokens, KernelPath::kFused), want), 1e-3) << repack;
   }
 }
 

@@ -76,7 +76,7 @@ class WeightsLoader {
     CELSLM_CHECK_OK(refuse_unknown());
     CELSLM_CHECK_OK(map_file());
     if (repack) CELSLM_CHECK_OK(plan_repacking());
-    read_data(progress);
+    CELSLM_CHECK_OK(read_data(progress));
     return std::move(out_);
   }
 
@@ -196,10 +196,10 @@ class WeightsLoader {
     return {};
   }
 
-  std::vector<ggml_tensor**> matrices() {
-    std::vector<ggml_tensor**> all = {&out_->output.w};
+  std::vector<Linear*> matrices() {
+    std::vector<Linear*> all = {&out_->output};
     for (LayerWeights& w : out_->layers) {
-      for (Linear* linear : {&w.q, &w.k, &w.v, &w.attn_output, &w.gate, &w.up, &w.down}) all.push_back(&linear->w);
+      for (Linear* linear : {&w.q, &w.k, &w.v, &w.attn_output, &w.gate, &w.up, &w.down}) all.push_back(linear);
     }
     return all;
   }
@@ -211,21 +211,36 @@ class WeightsLoader {
     for (const ggml_backend_buffer_type_t type : cpu_.extra_buffer_types()) {
       answers.clear();
       std::vector<ggml_tensor*> chosen;
-      for (ggml_tensor** slot : all) {
-        const std::array<std::int64_t, 3> kind = {(*slot)->type, (*slot)->ne[0], (*slot)->ne[1]};
-        if (copies_.contains(*slot) || taken_.contains(*slot)) continue;
+      for (Linear* linear : all) {
+        ggml_tensor*& slot = linear->w;
+        const std::array<std::int64_t, 3> kind = {slot->type, slot->ne[0], slot->ne[1]};
+        if (copies_.contains(slot) || taken_.contains(slot)) continue;
         const auto [answer, is_new] = answers.try_emplace(kind, false);
-        if (is_new) answer->second = multiplies_in(cpu_, type, *slot);
+        if (is_new) answer->second = multiplies_in(cpu_, type, slot);
         if (!answer->second) continue;
-        ggml_tensor* copy = ggml_dup_tensor(out_->repacked_.get(), *slot);
-        ggml_set_name(copy, ggml_get_name(*slot));
-        copies_[*slot] = copy;
+        ggml_tensor* copy = ggml_dup_tensor(out_->repacked_.get(), slot);
+        ggml_set_name(copy, ggml_get_name(slot));
+        copies_[slot] = copy;
         taken_.insert(copy);
         chosen.push_back(copy);
-        *slot = copy;
+        slot = copy;
       }
       CELSLM_CHECK_OK(place(chosen, type));
     }
+    for (Linear* linear : all) {
+      if (linear->w->type == GGML_TYPE_Q8_0 && !taken_.contains(linear->w)) q8_users_[linear->w].push_back(linear);
+    }
+    return {};
+  }
+
+  // Where ggml has no repacked form of Q8_0, our own kernel's.
+  Status pack_q8(const ggml_tensor* t, ByteView bytes) {
+    const auto users = q8_users_.find(t);
+    if (users == q8_users_.end()) return {};
+    CELSLM_TRY(auto matrix, Q8Matrix::create(bytes, t->ne[0], t->ne[1]));
+    for (Linear* linear : users->second) linear->q8 = matrix.get();
+    out_->q8_.push_back(std::move(matrix));
+    release_pages(bytes);
     return {};
   }
 
@@ -253,7 +268,7 @@ class WeightsLoader {
   }
 
   // One pass over the file: each tensor is hashed, copied into its repacked form if it has one, and let go.
-  void read_data(const std::function<void(float)>& progress) {
+  Status read_data(const std::function<void(float)>& progress) {
     Hasher hasher;
     hasher.update_field("celslm.weights.v1");
     std::size_t done = 0;
@@ -267,10 +282,12 @@ class WeightsLoader {
         ggml_backend_tensor_set(copy->second, bytes.data(), 0, bytes.size());
         release_pages(bytes);
       }
+      CELSLM_CHECK_OK(pack_q8(t, bytes));
       done += bytes.size();
       if (progress) progress(static_cast<float>(done) / static_cast<float>(out_->size_bytes_));
     }
     out_->hash_ = hasher.finish();
+    return {};
   }
 
   const CpuBackend& cpu_;
@@ -280,6 +297,7 @@ class WeightsLoader {
   std::set<const ggml_tensor*> used_;
   std::map<const ggml_tensor*, ggml_tensor*> copies_;  // from the mapped tensor to its repacked copy
   std::set<const ggml_tensor*> taken_;                 // the copies
+  std::map<const ggml_tensor*, std::vector<Linear*>> q8_users_;  // tensors that our Q8_0 kernel shall multiply by
 };
 
 Result<std::unique_ptr<Weights>> Weights::load(std::shared_ptr<const MappedFile> file, const gguf_context* gguf,

@@ -12,6 +12,7 @@
 #include "core/result.h"
 #include "model/backend.h"
 #include "model/config.h"
+#include "model/q8/q8_matrix.h"
 
 namespace celslm {
 
@@ -19,6 +20,7 @@ namespace celslm {
 struct Linear {
   ggml_tensor* w = nullptr;
   ggml_tensor* b = nullptr;
+  const Q8Matrix* q8 = nullptr;  // w again, for our own kernel; null where ggml's product is the one to use
 };
 
 struct LayerWeights {
@@ -35,7 +37,7 @@ struct LayerWeights {
   Linear down;
 };
 
-// Tensors are data inside the model's file map, except those that the backend keeps in a form of its own. Immutable after
+// Tensors are data inside the model's file map, except those that the backend, or our Q8_0 kernel, keeps in a form of its own. Immutable after
 // load; the tensors live as long as this.
 class Weights {
  public:
@@ -63,6 +65,7 @@ class Weights {
   ggml_context_ptr repacked_;        // copies in the backend's own forms
   ggml_backend_buffer_ptr mapping_;  // ggml's view of file_
   std::vector<ggml_backend_buffer_ptr> buffers_;
+  std::vector<std::unique_ptr<Q8Matrix>> q8_;
   std::size_t size_bytes_ = 0;
   Hash256 hash_;
 };

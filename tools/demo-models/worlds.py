@@ -58,7 +58,7 @@ class Question:
     def answer_pieces(self, space=""):
         target = self.kind + self.steps
         return [Piece(f"{space}{KINDS[self.kind].capitalize()}"), Piece(" " + self.path[0], "subject"), Piece(" is"),
-                Piece(" " + HELD_BY[target - 1]), Piece(" " + KINDS[target], "kind"),
+                Piece(" " + HELD_BY[target - 1], "kind"), Piece(" " + KINDS[target], "kind"),
                 Piece(" " + self.path[-1], "answer", path=self.path[1:]), Piece(".")]
 
 

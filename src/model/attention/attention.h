@@ -1,4 +1,4 @@
-// Attention of a batch of query rows over segments of KV, without ggml: the kernel behind AttentionPath::kFused.
+// Attention of a batch of query rows over segments of KV, without ggml: the kernel behind KernelPath::kFused.
 //
 // Softmax runs over the concatenation of a row's segments (running max and sum; the paper's Eq. 5), so a shared context is
 // read once for all rows that attend to it.
