@@ -1,6 +1,6 @@
-// Tokens per second that many users on one shared context get from the engine, measured as llama-batched-bench -pps does: every
-// user decodes N tokens, one batch a step, on top of the same context. One line of JSON per case. The context's KV is random:
-// what attention costs does not depend on the values.
+// Tokens per second that many users on one shared context get from the engine, measured as llama-batched-bench -pps does:
+// every user decodes N tokens, one batch a step, on top of the same context. One line of JSON per case. The context's KV is
+// random: what attention costs does not depend on the values.
 //
 //   build/bench/bench/celslm_bench_batch --model M.gguf --threads 2 --users 32 --context 2048 --decode 32
 #include <CLI/CLI.hpp>
@@ -101,7 +101,9 @@ int main(int argc, char** argv) {
   app.add_option("--threads", options.threads);
   app.add_option("--decode", options.decode, "tokens per user")->check(CLI::Range(1, 1 << 20));
   app.add_option("--users", options.users, "one or more")->delimiter(',')->check(CLI::Range(1, 4096));
-  app.add_option("--context", options.context, "tokens, one or more; 0: none")->delimiter(',')->check(CLI::Range(0, 1 << 20));
+  app.add_option("--context", options.context, "tokens, one or more; 0: none")
+      ->delimiter(',')
+      ->check(CLI::Range(0, 1 << 20));
   CLI11_PARSE(app, argc, argv);
   if (const auto status = celslm::run(options); !status) {
     std::fprintf(stderr, "celslm_bench_batch: %s\n", status.error().message.c_str());

@@ -89,9 +89,8 @@ Status measure(Bench& bench, const Options& options) {
 Status run(const Options& options) {
   CELSLM_TRY(const KvType type, kv_type_from(options.kv));
   CELSLM_TRY(const auto model, Model::load(options.model));
-  CELSLM_TRY(const auto engine,
-             Engine::create(model, {.n_threads = options.threads,
-                                    .kernels = options.plain ? KernelPath::kPlain : KernelPath::kFused}));
+  CELSLM_TRY(const auto engine, Engine::create(model, {.n_threads = options.threads,
+                                                       .kernels = options.plain ? KernelPath::kPlain : KernelPath::kFused}));
   Bench bench(*engine, type, std::max(options.prefill, options.decode));
   for (int i = 0; i < options.runs; ++i) CELSLM_CHECK_OK(measure(bench, options));
   return {};

@@ -1,4 +1,6 @@
 // celslm edge: the OpenAI API over a small model on this box.
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 
 #include "cli/commands.h"
@@ -41,6 +43,9 @@ struct EdgeCommand {
   std::string context_kv = "f16";
   int threads = 0;
   int connections = 4;
+  std::uint64_t kv_budget = 0;
+  bool no_reuse = false;
+  int max_stall_ms = 100;
   int max_users = 32;
   int max_queue = 128;
   ListenOptions listen;
@@ -81,12 +86,21 @@ Result<std::shared_ptr<CloudClient>> make_cloud(const EdgeCommand& command, cons
   return std::make_shared<CloudClient>(std::move(client), pinned, key_file(folder, command.cloud), log);
 }
 
+std::uint64_t physical_memory_bytes() {
+  return static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
 Result<EdgeOptions> edge_options(const EdgeCommand& command) {
   EdgeOptions out{.model_name = command.model_name,
                   .codec = command.codec,
                   .context_budget_bytes = command.context_budget,
                   .n_connections = command.connections,
-                  .batch = {.max_running = command.max_users, .max_queued = command.max_queue}};
+                  .batch = {.max_running = command.max_users,
+                            .max_queued = command.max_queue,
+                            .kv_budget_bytes = command.kv_budget,
+                            .reuse_prefixes = !command.no_reuse,
+                            .max_stall = std::chrono::milliseconds(command.max_stall_ms)}};
+  if (command.kv_budget == 0) out.batch.kv_budget_bytes = physical_memory_bytes() / 4;
   CELSLM_TRY(out.kv_type, kv_type_from(command.context_kv));
   out.batch.kv_type = out.kv_type;
   for (const std::string& path : command.contexts) {
@@ -126,6 +140,16 @@ void add_model_options(CLI::App& edge, EdgeCommand& command) {
       ->capture_default_str();
   edge.add_option("--max-queue", command.max_queue, "Requests that may wait; more get 429")
       ->check(CLI::Range(0, 4096))
+      ->capture_default_str();
+  edge.add_option("--kv-budget", command.kv_budget,
+                  "Memory for requests' own KV, e.g. 2GB (default: a quarter of this machine's); beyond it, requests wait")
+      ->transform(CLI::AsSizeValue(false));
+  edge.add_flag(
+      "--no-reuse", command.no_reuse,
+      "Do not keep ended conversations' KV for requests that continue them (answers then never differ by rounding)");
+  edge.add_option("--max-stall", command.max_stall_ms,
+                  "Milliseconds that others' prompts may add to the time between two tokens of an answer")
+      ->check(CLI::Range(1, 60'000))
       ->capture_default_str();
   edge.add_option("--context-kv", command.context_kv, "KV in memory: f16, bf16 or f32 (with an exact codec: the codec's)")
       ->capture_default_str();

@@ -90,8 +90,7 @@ TEST_P(EngineTest, PrefillInChunksEqualsTheWhole) {
   for (int done = 0; done < 50;) {
     const int n = std::min(17, 50 - done);
     const SequenceChunk chunk{.own = own, .own_length = done, .n_tokens = n};
-    last =
-        forward(std::span(tokens).subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(n)), {&chunk, 1});
+    last = forward(std::span(tokens).subspan(static_cast<std::size_t>(done), static_cast<std::size_t>(n)), {&chunk, 1});
     done += n;
     EXPECT_EQ(own->length(), done);
   }

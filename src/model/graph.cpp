@@ -218,8 +218,8 @@ class GraphBuilder {
   ggml_tensor* quantized_ = nullptr;
 };
 
-Result<std::unique_ptr<Graph>> Graph::build(const Model::Impl& model, Pass& pass, const PassShape& shape,
-                                            KernelPath kernels, const CpuBackend& cpu, ggml_gallocr_t scratch) {
+Result<std::unique_ptr<Graph>> Graph::build(const Model::Impl& model, Pass& pass, const PassShape& shape, KernelPath kernels,
+                                            const CpuBackend& cpu, ggml_gallocr_t scratch) {
   std::unique_ptr<Graph> graph(new Graph);
   graph->shape_ = shape;
   if (!GraphBuilder(*graph, model, pass, kernels, cpu).run() || !ggml_gallocr_alloc_graph(scratch, graph->graph_)) {

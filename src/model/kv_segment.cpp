@@ -91,6 +91,34 @@ std::size_t KvSegment::size_bytes() const {
   return memory_->size;
 }
 
+std::size_t KvSegment::resident_bytes(const ModelConfig& config, KvType type, int tokens) {
+  constexpr std::size_t kPage = 4096;
+  const std::size_t head_bytes =
+      static_cast<std::size_t>(tokens) * static_cast<std::size_t>(config.head_dim) * bytes_per_value(type);
+  // A head's rows may begin in the middle of a page: one more.
+  return (round_up(head_bytes, kPage) + kPage) * 2 * static_cast<std::size_t>(config.n_kv_heads) *
+         static_cast<std::size_t>(config.n_layers);
+}
+
+void KvSegment::copy_from(const KvSegment& other, int n_tokens) {
+  assert(other.type_ == type_ && other.first_position_ == first_position_ && other.n_layers_ == n_layers_);
+  assert(n_tokens <= capacity_ && n_tokens <= other.capacity_);
+  const std::size_t row_bytes = static_cast<std::size_t>(head_dim_) * bytes_per_value(type_);
+  const std::size_t n_bytes = row_bytes * static_cast<std::size_t>(n_tokens);
+  for (int layer = 0; layer < n_layers_; ++layer) {
+    const KvView from = other.view(layer);
+    for (std::size_t head = 0; head < static_cast<std::size_t>(n_kv_heads_); ++head) {
+      const std::size_t to_offset = head * static_cast<std::size_t>(capacity_) * row_bytes;
+      const std::size_t from_offset = head * static_cast<std::size_t>(other.capacity_) * row_bytes;
+      std::memcpy(static_cast<std::byte*>(k_data(layer)) + to_offset, static_cast<const std::byte*>(from.k) + from_offset,
+                  n_bytes);
+      std::memcpy(static_cast<std::byte*>(v_data(layer)) + to_offset, static_cast<const std::byte*>(from.v) + from_offset,
+                  n_bytes);
+    }
+  }
+  set_length(n_tokens);
+}
+
 void KvSegment::set_length(int tokens) {
   assert(tokens >= 0 && tokens <= capacity_);
   length_.store(tokens, std::memory_order_release);

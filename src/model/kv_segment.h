@@ -50,6 +50,12 @@ class KvSegment {
   int n_kv_heads() const { return n_kv_heads_; }
   int head_dim() const { return head_dim_; }
   std::size_t size_bytes() const;
+  // An upper bound of the memory that a segment of this model holds with so many tokens in it: pages count once written.
+  static std::size_t resident_bytes(const ModelConfig& config, KvType type, int tokens);
+
+  // Makes the first n_tokens rows of every layer those of `other`, and the length n_tokens. `other` is of the same model,
+  // type and first position, and holds them.
+  void copy_from(const KvSegment& other, int n_tokens);
 
   // Tokens that every layer holds. The engine advances it when a batch has passed all layers; truncate() takes back
   // (rejected or re-used suffixes).

@@ -295,8 +295,8 @@ class WeightsLoader {
   ModelConfig& config_;
   std::unique_ptr<Weights> out_;
   std::set<const ggml_tensor*> used_;
-  std::map<const ggml_tensor*, ggml_tensor*> copies_;  // from the mapped tensor to its repacked copy
-  std::set<const ggml_tensor*> taken_;                 // the copies
+  std::map<const ggml_tensor*, ggml_tensor*> copies_;            // from the mapped tensor to its repacked copy
+  std::set<const ggml_tensor*> taken_;                           // the copies
   std::map<const ggml_tensor*, std::vector<Linear*>> q8_users_;  // tensors that our Q8_0 kernel shall multiply by
 };
 

@@ -37,8 +37,8 @@ struct LayerWeights {
   Linear down;
 };
 
-// Tensors are data inside the model's file map, except those that the backend, or our Q8_0 kernel, keeps in a form of its own. Immutable after
-// load; the tensors live as long as this.
+// Tensors are data inside the model's file map, except those that the backend, or our Q8_0 kernel, keeps in a form of its
+// own. Immutable after load; the tensors live as long as this.
 class Weights {
  public:
   // `file` has passed check_gguf; `gguf` and `tensors` are its parsed header. Completes `config` with what the tensors say,

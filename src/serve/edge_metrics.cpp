@@ -37,12 +37,16 @@ std::string EdgeMetrics::text(const BatchStats& stats, const ContextTable& conte
   };
   gauge("celslm_edge_running_requests", "Requests in the batch", stats.running);
   gauge("celslm_edge_queued_requests", "Requests that wait for a place", stats.queued);
+  gauge("celslm_edge_own_kv_bytes", "Memory of running requests' own KV", stats.own_kv_bytes);
+  gauge("celslm_edge_kept_kv_bytes", "Memory of ended conversations' KV, kept to be continued", stats.kept_kv_bytes);
   gauge("celslm_edge_resident_contexts", "Contexts in memory", contexts.size());
   gauge("celslm_edge_context_kv_bytes", "Memory of contexts' KV", contexts.bytes());
   gauge("celslm_edge_kept_packs", "Whole packs on disk", store ? store->list().size() : 0);
   gauge("celslm_edge_pack_store_bytes", "Disk space of packs", store ? store->bytes() : 0);
   counter("celslm_edge_steps_total", "Steps of the batch loop that did work", stats.steps);
   counter("celslm_edge_prompt_tokens_total", "Users' own tokens that passed all layers", stats.prompt_tokens);
+  counter("celslm_edge_reused_tokens_total", "Users' own tokens whose KV an earlier request had", stats.reused_tokens);
+  counter("celslm_edge_preempted_total", "Times a request gave its KV back for want of memory", stats.preempted);
   counter("celslm_edge_completion_tokens_total", "Tokens generated", stats.completion_tokens);
   counter("celslm_edge_requests_total", "Requests that ended", stats.finished, {{"how", "finished"}});
   counter("celslm_edge_requests_total", "Requests that ended", stats.cancelled, {{"how", "cancelled"}});

@@ -67,7 +67,7 @@ def drill(rng, chains):
 
 
 def bulletin(rng, style, chains, turns, steps=(1, 2, 3), order=None, remarks=0.0):
-    world = worlds.make(rng, chains, order or rng.choice(["downward", "downward", "mixed"]), remarks)
+    world = worlds.make(rng, chains, order or rng.choice(["downward", "mixed"]), remarks)
     pool = {n: world.questions([n]) for n in set(steps)}
     questions, seen = [], set()
     while len(questions) < turns:

@@ -29,7 +29,7 @@ class Recipe:
 RECIPES = {
     "small": Recipe(steps=2000, batch=16, rate=0.02, asked=(1, 1, 1, 2, 3), taps={}),
     "mid": Recipe(steps=1000, batch=12, rate=0.02, asked=(1, 2, 3), taps={1: 1, 2: 2, 3: 3}),
-    "large": Recipe(steps=1500, batch=8, rate=0.02, asked=(1, 2, 3), taps={1: 2, 2: 3, 3: 4}),
+    "large": Recipe(steps=1700, batch=12, rate=0.02, asked=(1, 2, 3), taps={1: 2, 2: 3, 3: 4}),
 }
 WARM_UP, COOL_DOWN = 50, 0.3       # steps; share of the training at its end
 DRILLS = 100                       # steps; as many again of the smallest worlds follow

@@ -1,9 +1,9 @@
 // Products with Q8_0 weights on the CPU, without ggml: ggml has a repacked, fast form for Q4_0 and others but none for Q8_0,
 // the type of most quantized models' output head.
 //
-// As in ggml, each block of 32 activations is rounded to 8 bits with a scale of its own, block products are summed exactly in
-// integers, and blocks are added in f32. The bits of a result depend on its row and its token alone: not on the batch, the
-// threads or the instruction set (as long as that has fused multiply-add).
+// As in ggml, each block of 32 activations is rounded to 8 bits with a scale of its own, block products are summed exactly
+// in integers, and blocks are added in f32. The bits of a result depend on its row and its token alone: not on the batch,
+// the threads or the instruction set (as long as that has fused multiply-add).
 #pragma once
 
 #include <cstddef>
@@ -40,8 +40,8 @@ class Q8Matrix {
   std::int64_t n_out() const { return n_out_; }
   std::size_t size_bytes() const;
 
-  // out[t][r] = sum over i of weights[r][i] * x[t][i]. x: [n_tokens][n_in / 32]; out: [n_tokens][n_out]. Thread `ith` of `nth` does
-  // its share of the rows; no allocation.
+  // out[t][r] = sum over i of weights[r][i] * x[t][i]. x: [n_tokens][n_in / 32]; out: [n_tokens][n_out]. Thread `ith` of
+  // `nth` does its share of the rows; no allocation.
   void multiply(const Q8Block* x, std::int64_t n_tokens, float* out, int ith, int nth) const;
 
  private:
