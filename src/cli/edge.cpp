@@ -151,7 +151,8 @@ void add_model_options(CLI::App& edge, EdgeCommand& command) {
                   "Milliseconds that others' prompts may add to the time between two tokens of an answer")
       ->check(CLI::Range(1, 60'000))
       ->capture_default_str();
-  edge.add_option("--context-kv", command.context_kv, "KV in memory: f16, bf16 or f32 (with an exact codec: the codec's)")
+  edge.add_option("--context-kv", command.context_kv,
+                  "Contexts' KV in memory: f16, bf16 or f32 (with an exact codec: the codec's), or q8: about half of f16")
       ->capture_default_str();
   edge.add_option("--context-budget", command.context_budget, "Memory for contexts' KV, e.g. 4GB")
       ->transform(CLI::AsSizeValue(false))

@@ -145,6 +145,22 @@ TEST_P(EngineTest, ABatchOverSharedContextsEqualsEachSequenceAlone) {
     EXPECT_LE(nmse(row_of(together, i, uses.size()), whole(sequences[i])), kSame) << i;
 }
 
+TEST_P(EngineTest, AContextInEightBitsIsCloseToOneInF32) {
+  load({.n_heads = 4, .n_kv_heads = 2, .head_dim = 32});
+  const auto tokens = some_tokens(90);
+  for (const int n_context : {1, 33, 80}) {
+    const auto n = static_cast<std::size_t>(n_context);
+    const auto context = context_of(std::span(tokens).first(n), KvType::kQ8);
+    const SequenceChunk chunk{.context = context, .own = segment(90, n_context, KvType::kF16), .n_tokens = 90 - n_context};
+    EXPECT_LE(nmse(forward(std::span(tokens).subspan(n), {&chunk, 1}), whole(tokens)), 1e-3) << n_context;
+  }
+}
+
+TEST_P(EngineTest, EightBitsNeedHeadsOfWholeBlocks) {
+  load({.n_heads = 6, .n_kv_heads = 3, .head_dim = 16});
+  EXPECT_THAT(KvSegment::create(model_->config(), KvType::kQ8, 0, 8).error().message, HasSubstr("32"));
+}
+
 TEST_P(EngineTest, LayersRunInAnySplitGiveTheSameBits) {
   load({.n_layers = 4});
   const auto tokens = some_tokens(21);
@@ -240,8 +256,8 @@ class ImportTest : public testing::TestWithParam<ImportCase> {
  protected:
   static std::vector<std::byte> bytes_of(const KvSegment& segment, int layer, bool k) {
     const KvView view = segment.view(layer);
-    const auto n = static_cast<std::size_t>(segment.n_kv_heads() * segment.capacity() * segment.head_dim()) *
-                   bytes_per_value(view.type);
+    const auto n =
+        static_cast<std::size_t>(segment.n_kv_heads() * segment.capacity()) * row_bytes(view.type, segment.head_dim());
     const auto* data = static_cast<const std::byte*>(k ? view.k : view.v);
     return {data, data + n};
   }
@@ -252,7 +268,8 @@ TEST_P(ImportTest, GivesTheBitsOfLocalPrefill) {
   write_random_model(folder / "m.gguf", GetParam().model);
   const auto model = Model::load(folder / "m.gguf").value();
   const ModelConfig& config = model->config();
-  for (const KvType type : {KvType::kF16, KvType::kBf16, KvType::kF32}) {
+  for (const KvType type : {KvType::kF16, KvType::kBf16, KvType::kF32, KvType::kQ8}) {
+    if (type == KvType::kQ8 && config.head_dim % 32 != 0) continue;
     const auto engine = Engine::create(model, {.n_threads = 2}).value();
     const auto local = KvSegment::create(config, type, 0, 40).value();
     const auto imported = KvSegment::create(config, type, 0, 40).value();
@@ -421,7 +438,7 @@ TEST_F(KvSegmentTest, RefusesSizesThatCannotBe) {
 }
 
 TEST(KvTypeTest, RoundTripsByName) {
-  for (const KvType type : {KvType::kF32, KvType::kF16, KvType::kBf16})
+  for (const KvType type : {KvType::kF32, KvType::kF16, KvType::kBf16, KvType::kQ8})
     EXPECT_EQ(kv_type_from(to_string(type)).value(), type);
   EXPECT_FALSE(kv_type_from("q4"));
 }

@@ -182,11 +182,19 @@ class GraphBuilder {
     return ggml_cont(ctx_, ggml_permute(ctx_, mixed, 0, 2, 1, 3));       // [head_dim, n_heads, n]
   }
 
+  static ggml_type ggml_type_of(KvType type) {
+    switch (type) {
+      case KvType::kF32: return GGML_TYPE_F32;
+      case KvType::kF16: return GGML_TYPE_F16;
+      case KvType::kBf16: return GGML_TYPE_BF16;
+      case KvType::kQ8: return GGML_TYPE_Q8_0;
+    }
+    return GGML_TYPE_F32;
+  }
+
   // The first `length` tokens of one layer's K or V as f32, [head_dim, length, n_kv_heads].
   ggml_tensor* segment_rows(const KvSegment& segment, const void* data, int length) {
-    const ggml_type type = segment.type() == KvType::kF32   ? GGML_TYPE_F32
-                           : segment.type() == KvType::kF16 ? GGML_TYPE_F16
-                                                            : GGML_TYPE_BF16;
+    const ggml_type type = ggml_type_of(segment.type());
     ggml_tensor* whole = ggml_new_tensor_3d(ctx_, type, c_.head_dim, segment.capacity(), c_.n_kv_heads);
     auto* base = const_cast<void*>(data);
     out_.segments_.emplace_back(

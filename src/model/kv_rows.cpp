@@ -32,6 +32,25 @@ void through_f16(const float* in, float* out, std::size_t n) {
   if (i < n) hn::StoreN(hn::PromoteTo(f32, hn::DemoteTo(f16, hn::LoadN(f32, in + i, n - i))), f32, out + i, n - i);
 }
 
+// Blocks of ggml's Q8_0: f16 scale, 32 values; n is a multiple of 32.
+void to_q8(const float* in, std::byte* out, std::size_t n) {
+  const hn::CappedTag<float, 16> f32;
+  const hn::Rebind<std::int8_t, decltype(f32)> i8;
+  const std::size_t lanes = hn::Lanes(f32);
+  for (std::size_t block = 0; block < n; block += 32, out += 34) {
+    auto largest = hn::Zero(f32);
+    for (std::size_t i = 0; i < 32; i += lanes) largest = hn::Max(largest, hn::Abs(hn::LoadU(f32, in + block + i)));
+    const float scale = hn::ReduceMax(f32, largest) / 127.0F;
+    const auto stored = hwy::F16FromF32(scale);
+    std::memcpy(out, &stored, 2);
+    const auto inverse = hn::Set(f32, scale > 0.0F ? 1.0F / scale : 0.0F);
+    for (std::size_t i = 0; i < 32; i += lanes) {
+      const auto rounded = hn::NearestInt(hn::Mul(hn::LoadU(f32, in + block + i), inverse));
+      hn::StoreU(hn::DemoteTo(i8, rounded), i8, reinterpret_cast<std::int8_t*>(out) + 2 + i);
+    }
+  }
+}
+
 }  // namespace celslm::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -41,6 +60,7 @@ namespace {
 
 HWY_EXPORT(to_f16);
 HWY_EXPORT(through_f16);
+HWY_EXPORT(to_q8);
 
 // Nearest even; a NaN keeps its sign and becomes quiet rather than an infinity.
 std::uint32_t bf16_bits(float value) {
@@ -60,12 +80,14 @@ void round_to(KvType type, std::span<const float> in, void* out) {
       for (std::size_t i = 0; i < in.size(); ++i) to[i] = static_cast<std::uint16_t>(bf16_bits(in[i]));
       break;
     }
+    case KvType::kQ8: HWY_DYNAMIC_DISPATCH(to_q8)(in.data(), static_cast<std::byte*>(out), in.size()); break;
   }
 }
 
 void round_values(KvType type, std::span<const float> in, float* out) {
   switch (type) {
     case KvType::kF32: std::memmove(out, in.data(), in.size_bytes()); break;
+    case KvType::kQ8:
     case KvType::kF16: HWY_DYNAMIC_DISPATCH(through_f16)(in.data(), out, in.size()); break;
     case KvType::kBf16:
       for (std::size_t i = 0; i < in.size(); ++i) out[i] = std::bit_cast<float>(bf16_bits(in[i]) << 16);
@@ -78,7 +100,7 @@ namespace {
 std::size_t byte_offset(const KvRows& rows, int head, int row) {
   const std::size_t index =
       static_cast<std::size_t>(head) * static_cast<std::size_t>(rows.capacity) + static_cast<std::size_t>(row);
-  return index * static_cast<std::size_t>(rows.head_dim) * bytes_per_value(rows.type);
+  return index * row_bytes(rows.type, rows.head_dim);
 }
 
 }  // namespace

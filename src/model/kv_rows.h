@@ -11,13 +11,13 @@ namespace celslm {
 
 // Rounds to nearest even. `out` is values of `type`.
 void round_to(KvType type, std::span<const float> in, void* out);
-// The same, widened back to f32; in and out may be the same memory.
+// What K is rounded to before RoPE, widened back to f32: `type`, or f16 for kQ8. in and out may be the same memory.
 void round_values(KvType type, std::span<const float> in, float* out);
 
 // Where a layer's rows go.
 struct KvRows {
   KvType type = KvType::kF16;
-  void* k = nullptr;  // [n_kv_heads][capacity][head_dim]
+  void* k = nullptr;  // [n_kv_heads][capacity] rows
   void* v = nullptr;
   int capacity = 0;
   int head_dim = 0;

@@ -23,19 +23,27 @@ const char* to_string(KvType type) {
     case KvType::kF32: return "f32";
     case KvType::kF16: return "f16";
     case KvType::kBf16: return "bf16";
+    case KvType::kQ8: return "q8";
   }
   return "unknown";
 }
 
 Result<KvType> kv_type_from(std::string_view name) {
-  for (const KvType type : {KvType::kF32, KvType::kF16, KvType::kBf16}) {
+  for (const KvType type : {KvType::kF32, KvType::kF16, KvType::kBf16, KvType::kQ8}) {
     if (name == to_string(type)) return type;
   }
-  return fail(ErrorKind::kInvalid, "no KV type '{}': use f32, f16 or bf16", name);
+  return fail(ErrorKind::kInvalid, "no KV type '{}': use f32, f16, bf16 or q8", name);
 }
 
-std::size_t bytes_per_value(KvType type) {
-  return type == KvType::kF32 ? 4 : 2;
+std::size_t row_bytes(KvType type, int head_dim) {
+  const auto n = static_cast<std::size_t>(head_dim);
+  switch (type) {
+    case KvType::kF32: return 4 * n;
+    case KvType::kF16:
+    case KvType::kBf16: return 2 * n;
+    case KvType::kQ8: return n / 32 * 34;
+  }
+  return 0;
 }
 
 // Anonymous pages: zero, aligned, resident only where written, and returned to the system at once. K and V of a layer lie
@@ -59,8 +67,10 @@ Result<std::shared_ptr<KvSegment>> KvSegment::create(const ModelConfig& config, 
     return fail(ErrorKind::kInvalid, "a KV segment of {} tokens from position {}, {} layers, {} values per token", capacity,
                 first_position, config.n_layers, config.kv_width());
   }
-  const std::size_t row_bytes = static_cast<std::size_t>(config.kv_width()) * bytes_per_value(type);
-  const std::size_t half = round_up(row_bytes * static_cast<std::size_t>(capacity), 64);
+  if (type == KvType::kQ8 && config.head_dim % 32 != 0)
+    return fail(ErrorKind::kInvalid, "KV of type q8 needs heads of a multiple of 32 values, these have {}", config.head_dim);
+  const std::size_t token_bytes = static_cast<std::size_t>(config.n_kv_heads) * row_bytes(type, config.head_dim);
+  const std::size_t half = round_up(token_bytes * static_cast<std::size_t>(capacity), 64);
   const std::size_t size = half * 2 * static_cast<std::size_t>(config.n_layers);
   if (half > kMaxSegmentBytes || size > kMaxSegmentBytes) {
     return fail(ErrorKind::kInvalid, "a KV segment of {} tokens would take {} bytes, over the limit of {}", capacity, size,
@@ -93,8 +103,7 @@ std::size_t KvSegment::size_bytes() const {
 
 std::size_t KvSegment::resident_bytes(const ModelConfig& config, KvType type, int tokens) {
   constexpr std::size_t kPage = 4096;
-  const std::size_t head_bytes =
-      static_cast<std::size_t>(tokens) * static_cast<std::size_t>(config.head_dim) * bytes_per_value(type);
+  const std::size_t head_bytes = static_cast<std::size_t>(tokens) * row_bytes(type, config.head_dim);
   // A head's rows may begin in the middle of a page: one more.
   return (round_up(head_bytes, kPage) + kPage) * 2 * static_cast<std::size_t>(config.n_kv_heads) *
          static_cast<std::size_t>(config.n_layers);
@@ -103,13 +112,13 @@ std::size_t KvSegment::resident_bytes(const ModelConfig& config, KvType type, in
 void KvSegment::copy_from(const KvSegment& other, int n_tokens) {
   assert(other.type_ == type_ && other.first_position_ == first_position_ && other.n_layers_ == n_layers_);
   assert(n_tokens <= capacity_ && n_tokens <= other.capacity_);
-  const std::size_t row_bytes = static_cast<std::size_t>(head_dim_) * bytes_per_value(type_);
-  const std::size_t n_bytes = row_bytes * static_cast<std::size_t>(n_tokens);
+  const std::size_t row = row_bytes(type_, head_dim_);
+  const std::size_t n_bytes = row * static_cast<std::size_t>(n_tokens);
   for (int layer = 0; layer < n_layers_; ++layer) {
     const KvView from = other.view(layer);
     for (std::size_t head = 0; head < static_cast<std::size_t>(n_kv_heads_); ++head) {
-      const std::size_t to_offset = head * static_cast<std::size_t>(capacity_) * row_bytes;
-      const std::size_t from_offset = head * static_cast<std::size_t>(other.capacity_) * row_bytes;
+      const std::size_t to_offset = head * static_cast<std::size_t>(capacity_) * row;
+      const std::size_t from_offset = head * static_cast<std::size_t>(other.capacity_) * row;
       std::memcpy(static_cast<std::byte*>(k_data(layer)) + to_offset, static_cast<const std::byte*>(from.k) + from_offset,
                   n_bytes);
       std::memcpy(static_cast<std::byte*>(v_data(layer)) + to_offset, static_cast<const std::byte*>(from.v) + from_offset,

@@ -18,17 +18,19 @@
 
 namespace celslm {
 
-enum class KvType : std::uint8_t { kF32, kF16, kBf16 };
+// kQ8 is ggml's Q8_0: blocks of 32 values with a scale, 8.5 bits a value; for head sizes that are multiples of 32. K is
+// rounded to it after RoPE only (to f16 before).
+enum class KvType : std::uint8_t { kF32, kF16, kBf16, kQ8 };
 const char* to_string(KvType type);
-Result<KvType> kv_type_from(std::string_view name);  // "f32", "f16", "bf16"
-std::size_t bytes_per_value(KvType type);
+Result<KvType> kv_type_from(std::string_view name);  // "f32", "f16", "bf16", "q8"
+std::size_t row_bytes(KvType type, int head_dim);    // K or V of one token and one KV head
 
 // Where one layer of a segment lies in memory. K is after RoPE.
 struct KvView {
   KvType type = KvType::kF16;
-  const void* k = nullptr;  // [n_kv_heads][capacity][head_dim], head_dim fastest
+  const void* k = nullptr;  // [n_kv_heads][capacity] rows of head_dim values, row_bytes() each
   const void* v = nullptr;  // the same layout
-  int capacity = 0;         // tokens; the stride of a head is capacity * head_dim values
+  int capacity = 0;         // tokens; the stride of a head is so many rows
   int length = 0;           // tokens valid
   int first_position = 0;   // position of token 0 in its sequence
 };

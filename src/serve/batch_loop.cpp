@@ -164,8 +164,12 @@ void BatchLoop::remove_ended() {
 // --- memory -----------------------------------------------------------------------------------------------------------
 
 std::uint64_t BatchLoop::bytes_of(const Sequence& sequence, int n_tokens) const {
+  return KvSegment::resident_bytes(engine_->model().config(), own_type(sequence), n_tokens);
+}
+
+KvType BatchLoop::own_type(const Sequence& sequence) const {
   const KvType type = sequence.context() ? sequence.context()->segment->type() : options_.kv_type;
-  return KvSegment::resident_bytes(engine_->model().config(), type, n_tokens);
+  return type == KvType::kQ8 ? KvType::kF16 : type;
 }
 
 std::uint64_t BatchLoop::running_bytes() const {

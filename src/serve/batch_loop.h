@@ -35,7 +35,7 @@ namespace celslm {
 struct BatchOptions {
   int max_running = 32;                        // requests in the batch
   int max_queued = 128;                        // beyond these, submit() says kOverloaded
-  KvType kv_type = KvType::kF16;               // of requests without a context; others take their context's
+  KvType kv_type = KvType::kF16;               // of requests without a context; others take their context's (f16 behind q8)
   std::uint64_t kv_budget_bytes = 2ULL << 30;  // of requests' own KV, kept prefixes included
   bool reuse_prefixes = true;
   std::chrono::milliseconds max_stall{100};  // what a step may take while somebody is answering
@@ -81,6 +81,7 @@ class BatchLoop {
   void remove_ended();
 
   // Memory.
+  KvType own_type(const Sequence& sequence) const;
   std::uint64_t bytes_of(const Sequence& sequence, int n_tokens) const;
   std::uint64_t running_bytes() const;
   bool make_room(std::uint64_t bytes);

@@ -74,8 +74,8 @@ bool BatchLoop::should_wait(const Sequence& sequence, int reusable_now) const {
 Result<bool> BatchLoop::start(Sequence& sequence) {
   const PrefixCache::Match match = reusable(sequence);
   if (should_wait(sequence, match.n_tokens)) return false;
-  const KvType type = sequence.context() ? sequence.context()->segment->type() : options_.kv_type;
-  CELSLM_TRY(auto own, KvSegment::create(engine_->model().config(), type, sequence.n_context(), sequence.most_tokens()));
+  CELSLM_TRY(auto own,
+             KvSegment::create(engine_->model().config(), own_type(sequence), sequence.n_context(), sequence.most_tokens()));
   if (match.n_tokens >= kMinReuse) {
     own->copy_from(*match.segment, match.n_tokens);
     sequence.count_reused(match.n_tokens);

@@ -62,7 +62,8 @@ Result<std::unique_ptr<EdgeService>> EdgeService::create(EdgeParts parts, const 
   CELSLM_TRY(const Codec* codec, find_codec(options.codec));
   auto engine = std::move(parts.engine);
   std::unique_ptr<EdgeService> edge(
-      new EdgeService(std::move(parts), options, codec->exact_for().value_or(options.kv_type)));
+      new EdgeService(std::move(parts), options,
+                      options.kv_type == KvType::kQ8 ? KvType::kQ8 : codec->exact_for().value_or(options.kv_type)));
   const EdgeParts& p = edge->parts_;
   edge->register_own_contexts();
   edge->loop_ = std::make_unique<BatchLoop>(std::move(engine), *p.clock, options.batch, p.log);

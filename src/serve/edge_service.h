@@ -24,9 +24,9 @@
 namespace celslm {
 
 struct EdgeOptions {
-  std::string model_name;                           // as clients name it; empty: the model's own
-  std::string codec = "f16";                        // of packs asked for
-  KvType kv_type = KvType::kF16;                    // of KV that is no pack's; with an exact codec, the codec's
+  std::string model_name;         // as clients name it; empty: the model's own
+  std::string codec = "f16";      // of packs asked for
+  KvType kv_type = KvType::kF16;  // of KV that is no pack's; with an exact codec, the codec's (but q8 is q8)
   std::uint64_t context_budget_bytes = 4ULL << 30;  // of contexts in memory
   std::chrono::milliseconds refresh{2'000};         // how often the cloud's list of contexts is read
   int n_connections = 4;

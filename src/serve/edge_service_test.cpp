@@ -140,6 +140,20 @@ TEST_F(EdgeServiceTest, SaysTheSameFromTheCloudsKvAsFromItsOwn) {
   }
 }
 
+TEST_F(EdgeServiceTest, KeepsContextsInEightBitsWhenAsked) {
+  const std::string text = long_text();
+  put(text);
+  const auto bytes_of = [&](KvType type) {
+    const auto e = edge({}, {.kv_type = type});
+    const json answer = ask(*e, text);
+    EXPECT_EQ(sources(answer), all("proxy cloud"));
+    const std::string metrics = e->metrics().body;
+    const std::string name = "\ncelslm_edge_context_kv_bytes ";
+    return std::stod(metrics.substr(metrics.find(name) + name.size()));
+  };
+  EXPECT_NEAR(bytes_of(KvType::kQ8) / bytes_of(KvType::kF16), 34.0 / 64.0, 0.01);
+}
+
 TEST_F(EdgeServiceTest, ReadsApproximatePacksAndSaysWhichCodec) {
   const std::string text = long_text();
   put(text);

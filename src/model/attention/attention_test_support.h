@@ -11,6 +11,7 @@
 
 #include "hwy/base.h"
 #include "model/attention/attention.h"
+#include "model/kv_rows.h"
 
 namespace celslm::attention_test {
 
@@ -29,12 +30,28 @@ class Store {
  private:
   std::vector<std::byte> fill(int n_kv_heads, int head_dim, std::mt19937& random) const {
     std::normal_distribution<float> normal;
+    if (type_ == KvType::kQ8) return fill_q8(n_kv_heads, head_dim, random);
     std::vector<std::byte> out;
     for (int head = 0; head < n_kv_heads; ++head) {
       for (int token = 0; token < capacity_; ++token) {
         for (int d = 0; d < head_dim; ++d) {
           append(out, token < length_ ? normal(random) : std::numeric_limits<float>::quiet_NaN());
         }
+      }
+    }
+    return out;
+  }
+
+  std::vector<std::byte> fill_q8(int n_kv_heads, int head_dim, std::mt19937& random) const {
+    std::normal_distribution<float> normal;
+    const std::size_t row = row_bytes(KvType::kQ8, head_dim);
+    // Bytes of 0xFF: every scale is a NaN.
+    std::vector<std::byte> out(row * static_cast<std::size_t>(n_kv_heads * capacity_), std::byte{0xFF});
+    std::vector<float> values(static_cast<std::size_t>(head_dim));
+    for (int head = 0; head < n_kv_heads; ++head) {
+      for (int token = 0; token < length_; ++token) {
+        for (float& value : values) value = normal(random);
+        round_to(KvType::kQ8, values, out.data() + row * static_cast<std::size_t>(head * capacity_ + token));
       }
     }
     return out;
@@ -49,6 +66,7 @@ class Store {
       case KvType::kF16: return put(hwy::F16FromF32(value));
       case KvType::kBf16: return put(hwy::BF16FromF32(value));
       case KvType::kF32: return put(value);
+      case KvType::kQ8: return;  // has blocks: fill_q8()
     }
   }
 

@@ -99,6 +99,24 @@ class Pass {
       case KvType::kF16: return attend<hwy::float16_t>(kv);
       case KvType::kBf16: return attend<hwy::bfloat16_t>(kv);
       case KvType::kF32: return attend<float>(kv);
+      case KvType::kQ8: return attend_q8(kv);
+    }
+  }
+
+  // Rows are widened to f32 a tile at a time; with many vectors to a tile that is soon paid.
+  void attend_q8(const KvView& kv) {
+    pack_queries();
+    const std::size_t row = row_bytes(KvType::kQ8, static_cast<int>(head_dim_));
+    const std::size_t head = kv_head_ * static_cast<std::size_t>(kv.capacity) * row;
+    const auto* const k = static_cast<const std::byte*>(kv.k) + head;
+    const auto* const v = static_cast<const std::byte*>(kv.v) + head;
+    const int n_tokens = std::ranges::max(list_, {}, &Vector::visible).visible;
+    for (int token = 0; token < n_tokens; token += kTile) {
+      const int n_keys = std::min(kTile, n_tokens - token);
+      widen_q8(k + token * row, head_dim_, n_keys, head_dim_, values_);
+      transpose_keys<float>(values_, head_dim_, n_keys, keys_);
+      widen_q8(v + token * row, head_dim_, n_keys, width_, values_);
+      attend_blocks<float>({keys_, values_, head_dim_, width_, token, n_keys});
     }
   }
 

@@ -1,6 +1,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
 #include <vector>
 
 #include "hwy/base.h"
@@ -13,6 +14,12 @@ double value_at(const KvView& kv, const void* data, std::size_t index) {
   switch (kv.type) {
     case KvType::kF16: return hwy::F32FromF16(static_cast<const hwy::float16_t*>(data)[index]);
     case KvType::kBf16: return hwy::F32FromBF16(static_cast<const hwy::bfloat16_t*>(data)[index]);
+    case KvType::kQ8: {
+      const auto* block = static_cast<const std::byte*>(data) + index / 32 * 34;
+      hwy::float16_t scale;
+      hwy::CopyBytes<2>(block, &scale);
+      return hwy::F32FromF16(scale) * static_cast<float>(static_cast<std::int8_t>(block[2 + index % 32]));
+    }
     case KvType::kF32: break;
   }
   return static_cast<const float*>(data)[index];

@@ -56,6 +56,25 @@ void convert_values(const T* v, std::size_t head_dim, std::size_t n_keys, std::s
   }
 }
 
+// rows: [n_keys] of ggml's Q8_0 blocks -> out: [n_keys][width]. head_dim is a multiple of 32, and so of every vector.
+HWY_INLINE void widen_q8(const std::byte* rows, std::size_t head_dim, std::size_t n_keys, std::size_t width,
+                         float* HWY_RESTRICT out) {
+  const hn::Rebind<std::int8_t, F32> i8;
+  const hn::RebindToSigned<F32> i32;
+  for (std::size_t key = 0; key < n_keys; ++key, out += width) {
+    for (std::size_t d = 0; d < head_dim; d += 32, rows += 34) {
+      hwy::float16_t stored;
+      hwy::CopyBytes<2>(rows, &stored);
+      const auto scale = hn::Set(F32(), hwy::F32FromF16(stored));
+      const auto* const values = reinterpret_cast<const std::int8_t*>(rows) + 2;
+      for (std::size_t i = 0; i < 32; i += kLanes) {
+        const auto widened = hn::ConvertTo(F32(), hn::PromoteTo(i32, hn::LoadU(i8, values + i)));
+        hn::StoreU(hn::Mul(widened, scale), F32(), out + d + i);
+      }
+    }
+  }
+}
+
 #if HWY_TARGET == HWY_SCALAR
 
 // k: [n_keys][head_dim] -> out: [head_dim][kTile]
