@@ -65,6 +65,8 @@ Result<std::unique_ptr<EdgeService>> EdgeService::create(EdgeParts parts, const 
       new EdgeService(std::move(parts), options,
                       options.kv_type == KvType::kQ8 ? KvType::kQ8 : codec->exact_for().value_or(options.kv_type)));
   const EdgeParts& p = edge->parts_;
+  // A type that this model cannot have is better known now than at the first request.
+  CELSLM_CHECK_OK(KvSegment::create(p.model->config(), edge->context_type_, 0, 1));
   edge->register_own_contexts();
   edge->loop_ = std::make_unique<BatchLoop>(std::move(engine), *p.clock, options.batch, p.log);
   edge->loader_ =

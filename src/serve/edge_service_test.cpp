@@ -34,7 +34,8 @@ std::string long_text(char salt = 'a') {
 }
 
 std::shared_ptr<const Model> load_random(const std::filesystem::path& path, std::uint64_t seed, int n_filler = 0) {
-  testing_support::write_random_model(path, {.n_layers = kLayers, .n_ctx = 2048, .n_filler = n_filler, .seed = seed});
+  testing_support::write_random_model(
+      path, {.n_layers = kLayers, .head_dim = 32, .n_ctx = 2048, .n_filler = n_filler, .seed = seed});
   auto model = Model::load(path);
   EXPECT_TRUE(model) << model.error().message;
   return *model;
@@ -152,6 +153,15 @@ TEST_F(EdgeServiceTest, KeepsContextsInEightBitsWhenAsked) {
     return std::stod(metrics.substr(metrics.find(name) + name.size()));
   };
   EXPECT_NEAR(bytes_of(KvType::kQ8) / bytes_of(KvType::kF16), 34.0 / 64.0, 0.01);
+}
+
+TEST_F(EdgeServiceTest, RefusesToStartWithKvThatTheModelCannotHave) {
+  testing_support::write_random_model(folder_ / "narrow.gguf", {.n_heads = 4, .n_kv_heads = 4, .head_dim = 16});
+  const auto narrow = *Model::load(folder_ / "narrow.gguf");
+  EdgeParts parts{.model = narrow, .engine = *Engine::create(narrow, {.n_threads = 1}), .clock = &clock_, .log = null_log()};
+  const auto refused = EdgeService::create(std::move(parts), {.kv_type = KvType::kQ8});
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("q8"));
 }
 
 TEST_F(EdgeServiceTest, ReadsApproximatePacksAndSaysWhichCodec) {
