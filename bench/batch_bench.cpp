@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "bench/peak_memory.h"
 #include "model/engine.h"
 
 namespace celslm {
@@ -70,8 +71,8 @@ Status measure(Engine& engine, KvType type, std::shared_ptr<KvSegment> context, 
   const auto began = Clock::now();
   for (int i = 0; i < options.decode; ++i) CELSLM_CHECK_OK(step(engine, batch, random));
   const double seconds = std::chrono::duration<double>(Clock::now() - began).count();
-  std::printf("{\"users\": %d, \"context_tokens\": %d, \"tps\": %.2f}\n", users, n_context,
-              users * options.decode / seconds);
+  std::printf("{\"users\": %d, \"context_tokens\": %d, \"tps\": %.2f, \"peak_mb\": %ld}\n", users, n_context,
+              users * options.decode / seconds, peak_mb());
   std::fflush(stdout);
   return {};
 }

@@ -5,10 +5,10 @@
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
-#include <fstream>
 #include <random>
 #include <string>
 
+#include "bench/peak_memory.h"
 #include "model/engine.h"
 
 namespace celslm {
@@ -25,15 +25,6 @@ struct Options {
   int runs = 1;
   bool plain = false;
 };
-
-// The most memory this process has had resident so far.
-long peak_mb() {
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);) {
-    if (line.starts_with("VmHWM:")) return std::stol(line.substr(6)) / 1024;
-  }
-  return 0;
-}
 
 class Bench {
  public:

@@ -65,6 +65,10 @@ class ManyRequestsTest(unittest.TestCase):
         status = pathlib.Path(f"/proc/{self.edge.process.pid}/status").read_text()
         return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
 
+    def context_tokens(self, world):
+        messages = [{"role": "system", "content": world["context"]}, {"role": "user", "content": world["questions"][0]["question"]}]
+        return api.chat(self.edge.url, messages, max_tokens=1)["x_celslm"]["context_tokens"]
+
     def run_many(self, asked, expected):
         """Every number of `asked` once; returns what went wrong."""
         work, wrong = queue.SimpleQueue(), []
@@ -106,9 +110,13 @@ class ManyRequestsTest(unittest.TestCase):
         self.assertLess(self.resident_mb() - before, GROWTH_MB)
 
         metrics = api.request("GET", f"{self.edge.url}/metrics")
+        self.assertIn(f'celslm_edge_requests_total{{how="finished"}} {REQUESTS + len(cases)}', metrics)
+        # One copy of each context's KV, however many asked: 2 layers of K and V, 4 heads of 32 values, 2 bytes each.
+        tokens = sum(self.context_tokens(world) for world in self.worlds)
+        kept = float(re.search(r"^celslm_edge_context_kv_bytes (\S+)", metrics, re.M)[1])
+        self.assertLess(kept, 1.2 * tokens * 2 * 2 * 4 * 32 * 2)
         self.assertIn("celslm_edge_running_requests 0", metrics)
         self.assertIn("celslm_edge_queued_requests 0", metrics)
-        self.assertIn(f'celslm_edge_requests_total{{how="finished"}} {REQUESTS + len(cases)}', metrics)
 
 
 if __name__ == "__main__":
