@@ -205,6 +205,11 @@ Result<Bytes> AtomicFile::read_at(std::uint64_t offset, std::size_t n) const {
   return out;
 }
 
+Status AtomicFile::truncate(std::uint64_t size_bytes) {
+  if (::ftruncate(fd_, static_cast<off_t>(size_bytes)) != 0) return system_error(temporary_, "shorten");
+  return {};
+}
+
 Status AtomicFile::commit() {
   if (::fsync(fd_) != 0) return system_error(temporary_, "sync");
   if (::rename(temporary_.c_str(), path_.c_str()) != 0) return system_error(path_, "rename into place");

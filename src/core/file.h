@@ -60,7 +60,8 @@ class AtomicFile {
 
   Status write_at(std::uint64_t offset, ByteView data);
   Result<Bytes> read_at(std::uint64_t offset, std::size_t n) const;
-  Status commit();  // once, after the last write_at
+  Status truncate(std::uint64_t size_bytes);  // where less was written than create() reserved
+  Status commit();                            // once, after the last write_at
   // The same, but never replaces: false, and nothing written, if `path` exists already.
   Result<bool> commit_new();
 

@@ -10,8 +10,8 @@
 namespace celslm {
 namespace {
 
-// More than any block that a header may announce (kBlockTokens * kMaxPackKvWidth); keeps every product of sizes small.
-constexpr std::size_t kMaxBlockValues = 1U << 26;
+// More than any block that a header may announce (block_tokens() * kMaxPackKvWidth); keeps every product of sizes small.
+constexpr std::size_t kMaxBlockValues = 1U << 27;
 constexpr int kMaxExtent = 1 << 20;
 
 Status check_shape(const BlockShape& shape, std::size_t values) {
@@ -40,11 +40,11 @@ class HalfCodec final : public Codec {
   CodecId id() const override { return id_; }
   std::string_view name() const override { return name_; }
   std::optional<KvType> exact_for() const override { return type_; }
-  std::size_t encoded_bytes(const BlockShape& shape) const override { return shape.values() * 2; }
+  ByteBounds encoded_bytes(const BlockShape& shape) const override { return {shape.values() * 2, shape.values() * 2}; }
 
   Result<Bytes> encode(const BlockShape& shape, std::span<const float> values) const override {
     CELSLM_CHECK_OK(check_shape(shape, values.size()));
-    Bytes out(encoded_bytes(shape));
+    Bytes out(shape.values() * 2);
     if (!to_half_(values.data(), out.data(), values.size())) return unfit_value(name_, shape, values, limit_);
     return out;
   }
@@ -74,9 +74,10 @@ Status check_encode(const BlockShape& shape, std::span<const float> values) {
 
 Status check_decode(const Codec& codec, const BlockShape& shape, ByteView bytes, std::span<float> values) {
   CELSLM_CHECK_OK(check_shape(shape, values.size()));
-  if (bytes.size() == codec.encoded_bytes(shape)) return {};
-  return fail(ErrorKind::kInvalid, "a {} block of [{}][{}][{}] has {} bytes, not {}", codec.name(), shape.n_tokens,
-              shape.n_kv_heads, shape.head_dim, codec.encoded_bytes(shape), bytes.size());
+  const ByteBounds bounds = codec.encoded_bytes(shape);
+  if (bounds.contain(bytes.size())) return {};
+  return fail(ErrorKind::kInvalid, "a {} block of [{}][{}][{}] has {} to {} bytes, not {}", codec.name(), shape.n_tokens,
+              shape.n_kv_heads, shape.head_dim, bounds.least, bounds.most, bytes.size());
 }
 
 std::unexpected<Error> unfit_value(std::string_view codec, const BlockShape& shape, std::span<const float> values,

@@ -15,6 +15,9 @@ namespace celslm {
 
 enum class CodecId : std::uint16_t { kF16 = 1, kBf16 = 2, kQ8 = 3 };
 
+// Tokens of a block of the codecs that keep values apart.
+inline constexpr int kBlockTokens = 256;
+
 enum class BlockKind : std::uint8_t { kKey = 0, kValue = 1 };
 
 struct BlockShape {
@@ -27,6 +30,14 @@ struct BlockShape {
   std::size_t values() const { return rows() * static_cast<std::size_t>(head_dim); }
 };
 
+// How many bytes something may have.
+struct ByteBounds {
+  std::uint64_t least = 0;
+  std::uint64_t most = 0;
+  bool contain(std::uint64_t bytes) const { return least <= bytes && bytes <= most; }
+  bool operator==(const ByteBounds&) const = default;
+};
+
 // Stateless; thread-safe. Same values, same bytes, on every CPU. The next codec is written by implementing this and adding
 // it to the table in codec.cpp; the conformance test then runs on it by itself.
 class Codec {
@@ -36,8 +47,10 @@ class Codec {
   virtual std::string_view name() const = 0;
   // The resident type whose rounding this codec reproduces bit by bit, if any; approximate codecs have none.
   virtual std::optional<KvType> exact_for() const = 0;
-  // Bytes of an encoded block. They follow from the shape alone, so that offsets are known before any block is computed.
-  virtual std::size_t encoded_bytes(const BlockShape& shape) const = 0;
+  // Tokens of a full block; the last block of a context is shorter.
+  virtual int block_tokens() const { return kBlockTokens; }
+  // Bytes that an encoded block of this shape may have: one number for codecs of fixed length.
+  virtual ByteBounds encoded_bytes(const BlockShape& shape) const = 0;
   // values: [n_tokens][n_kv_heads][head_dim]. kInvalid if any is NaN or infinite, or does not fit the codec's range.
   virtual Result<Bytes> encode(const BlockShape& shape, std::span<const float> values) const = 0;
   // kInvalid for bytes that are no block of this shape; `values` is then unspecified. Never reads outside `bytes`, never

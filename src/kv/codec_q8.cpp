@@ -13,11 +13,11 @@ class Q8Codec final : public Codec {
   CodecId id() const override { return CodecId::kQ8; }
   std::string_view name() const override { return "q8"; }
   std::optional<KvType> exact_for() const override { return std::nullopt; }
-  std::size_t encoded_bytes(const BlockShape& shape) const override { return scale_bytes(shape) + shape.values(); }
+  ByteBounds encoded_bytes(const BlockShape& shape) const override { return {size(shape), size(shape)}; }
 
   Result<Bytes> encode(const BlockShape& shape, std::span<const float> values) const override {
     CELSLM_CHECK_OK(check_encode(shape, values));
-    Bytes out(encoded_bytes(shape));
+    Bytes out(size(shape));
     const auto width = static_cast<std::size_t>(shape.head_dim);
     if (!q8_from_f32(values.data(), out.data(), out.data() + scale_bytes(shape), shape.rows(), width)) {
       // The largest that fits is itself allowed, so the limit is the next number.
@@ -36,6 +36,7 @@ class Q8Codec final : public Codec {
   }
 
  private:
+  static std::size_t size(const BlockShape& shape) { return scale_bytes(shape) + shape.values(); }
   static std::size_t scale_bytes(const BlockShape& shape) {
     return shape.rows() * q8_groups(static_cast<std::size_t>(shape.head_dim)) * 2;
   }

@@ -68,9 +68,11 @@ TEST_P(CodecTest, KeepsEveryValueWithinItsBoundInEveryShape) {
   }
 }
 
-TEST_P(CodecTest, EncodesToTheSizeItSays) {
+TEST_P(CodecTest, EncodesToASizeThatItAllows) {
   for (const BlockShape& shape : kShapes) {
-    EXPECT_EQ(codec().encode(shape, kv_values(shape.values())).value().size(), codec().encoded_bytes(shape));
+    const ByteBounds bounds = codec().encoded_bytes(shape);
+    const std::size_t bytes = codec().encode(shape, kv_values(shape.values())).value().size();
+    EXPECT_TRUE(bounds.contain(bytes)) << bytes << " of " << bounds.least << " to " << bounds.most;
   }
 }
 
@@ -144,7 +146,7 @@ TEST_P(CodecTest, RefusesACountOfValuesThatIsNotTheShapes) {
   const BlockShape shape{.n_tokens = 2, .n_kv_heads = 2, .head_dim = 4};
   std::vector<float> values(15);
   EXPECT_FALSE(codec().encode(shape, values));
-  EXPECT_FALSE(codec().decode(shape, Bytes(codec().encoded_bytes(shape)), values));
+  EXPECT_FALSE(codec().decode(shape, Bytes(codec().encoded_bytes(shape).most), values));
 }
 
 TEST_P(CodecTest, NeverYieldsNanOrInfinityWhateverTheBytes) {
@@ -152,7 +154,7 @@ TEST_P(CodecTest, NeverYieldsNanOrInfinityWhateverTheBytes) {
   std::vector<float> out(shape.values());
   std::uint64_t seed = 7;
   for (int round = 0; round < 2000; ++round) {
-    Bytes bytes(codec().encoded_bytes(shape));
+    Bytes bytes(codec().encoded_bytes(shape).most);
     for (auto& b : bytes) {
       seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
       b = static_cast<std::byte>(seed >> 56);

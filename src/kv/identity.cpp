@@ -60,9 +60,14 @@ Hash256 context_id(const Hash256& tokenizer, std::span<const Token> tokens) {
   return Hasher().update(std::as_bytes(std::span(tokenizer.bytes))).update(std::as_bytes(tokens)).finish();
 }
 
+int PackIdentity::block_tokens() const {
+  const auto known = find_codec(codec);
+  return known ? (*known)->block_tokens() : kBlockTokens;
+}
+
 BlockShape PackIdentity::shape(BlockKind kind, int chunk) const {
   return {.kind = kind,
-          .n_tokens = std::min(kBlockTokens, n_tokens() - chunk * kBlockTokens),
+          .n_tokens = std::min(block_tokens(), n_tokens() - chunk * block_tokens()),
           .n_kv_heads = static_cast<int>(model.n_kv_heads),
           .head_dim = static_cast<int>(model.head_dim)};
 }
@@ -113,28 +118,43 @@ BlockRef block_ref(const PackIdentity& identity, int index) {
   return {.layer = index / chunks / 2, .kind = static_cast<BlockKind>(index / chunks % 2), .chunk = index % chunks};
 }
 
-std::uint32_t block_bytes(const PackIdentity& identity, int index) {
+ByteBounds block_bytes(const PackIdentity& identity, int index) {
   const BlockRef ref = block_ref(identity, index);
   const auto codec = find_codec(identity.codec);
-  return codec ? static_cast<std::uint32_t>((*codec)->encoded_bytes(identity.shape(ref.kind, ref.chunk))) : 0;
+  return codec ? (*codec)->encoded_bytes(identity.shape(ref.kind, ref.chunk)) : ByteBounds{};
 }
 
 // All chunks but the last of a (layer, K|V) are full, and K and V have one shape.
-std::uint64_t block_offset(const PackIdentity& identity, int index) {
+ByteBounds block_offset(const PackIdentity& identity, int index) {
   const int chunks = identity.n_chunks();
-  const std::uint64_t full = block_bytes(identity, 0);
-  const std::uint64_t plane = full * static_cast<std::uint64_t>(chunks - 1) + block_bytes(identity, chunks - 1);
-  return plane * static_cast<std::uint64_t>(index / chunks) + full * static_cast<std::uint64_t>(index % chunks);
+  const ByteBounds full = block_bytes(identity, 0);
+  const ByteBounds last = block_bytes(identity, chunks - 1);
+  const auto planes = static_cast<std::uint64_t>(index / chunks);
+  const auto before = static_cast<std::uint64_t>(index % chunks);
+  const auto sum = [&](std::uint64_t of_full, std::uint64_t of_last) {
+    return planes * (of_full * static_cast<std::uint64_t>(chunks - 1) + of_last) + of_full * before;
+  };
+  return {sum(full.least, last.least), sum(full.most, last.most)};
 }
 
-std::uint64_t block_region_bytes(const PackIdentity& identity) {
-  const int last = identity.n_blocks() - 1;
-  return block_offset(identity, last) + block_bytes(identity, last);
+ByteBounds block_region_bytes(const PackIdentity& identity) {
+  return block_offset(identity, identity.n_blocks());
 }
 
-BlockEntry make_entry(const PackIdentity& identity, int index, ByteView bytes) {
-  return {
-      .offset = block_offset(identity, index), .bytes = static_cast<std::uint32_t>(bytes.size()), .hash = hash_of(bytes)};
+Status check_place(const PackIdentity& identity, int index, const BlockEntry& entry) {
+  const auto check = [index](std::string_view what, std::uint64_t value, const ByteBounds& allowed) -> Status {
+    if (allowed.contain(value)) return {};
+    if (allowed.least == allowed.most)
+      return fail(ErrorKind::kInvalid, "block {}: {} is {}, not {}", index, what, value, allowed.most);
+    return fail(ErrorKind::kInvalid, "block {}: {} is {}, not between {} and {}", index, what, value, allowed.least,
+                allowed.most);
+  };
+  CELSLM_CHECK_OK(check("bytes", entry.bytes, block_bytes(identity, index)));
+  return check("offset", entry.offset, block_offset(identity, index));
+}
+
+BlockEntry make_entry(std::uint64_t offset, ByteView bytes) {
+  return {.offset = offset, .bytes = static_cast<std::uint32_t>(bytes.size()), .hash = hash_of(bytes)};
 }
 
 }  // namespace celslm

@@ -73,10 +73,12 @@ TEST(PackIdentityTest, OffsetsAreTheSumsOfTheLengthsBefore) {
   for (const int tokens : {1, 256, 257, 1000}) {
     for (const Codec* codec : all_codecs()) {
       const PackIdentity identity = small_identity(codec->id(), tokens);
-      std::uint64_t sum = 0;
+      ByteBounds sum;
       for (int i = 0; i < identity.n_blocks(); ++i) {
         EXPECT_EQ(block_offset(identity, i), sum) << "block " << i << ", " << tokens << " tokens";
-        sum += block_bytes(identity, i);
+        const ByteBounds bytes = block_bytes(identity, i);
+        EXPECT_LE(bytes.least, bytes.most);
+        sum = {sum.least + bytes.least, sum.most + bytes.most};
       }
       EXPECT_EQ(block_region_bytes(identity), sum);
     }

@@ -143,9 +143,6 @@ Result<PackIdentity> read_identity(ByteView bytes) {
   PackIdentity out;
   const IdentityCounts counts = read_fixed_fields(in, out);
   if (counts.reserved != 0) return fail(ErrorKind::kInvalid, "reserved is {}, not 0", counts.reserved);
-  if (counts.block_tokens != kBlockTokens) {
-    return fail(ErrorKind::kInvalid, "block_tokens is {}, not {}", counts.block_tokens, kBlockTokens);
-  }
   if (counts.n_tokens < 1 || counts.n_tokens > kMaxPackTokens) {
     return fail(ErrorKind::kInvalid, "n_tokens is {}, not between 1 and {}", counts.n_tokens, kMaxPackTokens);
   }
@@ -160,6 +157,9 @@ Result<PackIdentity> read_identity(ByteView bytes) {
   const ByteView raw = in.bytes(in.remaining());
   std::memcpy(out.tokens.data(), raw.data(), raw.size());
   CELSLM_CHECK_OK(check_identity(out));
+  if (counts.block_tokens != static_cast<std::uint32_t>(out.block_tokens())) {
+    return fail(ErrorKind::kInvalid, "block_tokens is {}, not {}", counts.block_tokens, out.block_tokens());
+  }
   return out;
 }
 
@@ -194,17 +194,6 @@ Status check_signature(ByteView bytes, Kind kind, const PublicKey& claimed, cons
   return fail(ErrorKind::kMismatch, "signature is not that of {}", signer.hex());
 }
 
-// In version 1 offset and length have one right value each, which rules out overlap, gaps, disorder and overflow at once.
-Status check_entry(const PackIdentity& identity, int index, const BlockEntry& entry) {
-  if (entry.bytes != block_bytes(identity, index)) {
-    return fail(ErrorKind::kInvalid, "block {}: bytes is {}, not {}", index, entry.bytes, block_bytes(identity, index));
-  }
-  if (entry.offset != block_offset(identity, index)) {
-    return fail(ErrorKind::kInvalid, "block {}: offset is {}, not {}", index, entry.offset, block_offset(identity, index));
-  }
-  return {};
-}
-
 Bytes entry_message(const Hash256& pack_id, std::uint32_t index, const BlockEntry& entry) {
   ByteWriter out;
   out.bytes(as_bytes(kEntryDomain));
@@ -227,7 +216,7 @@ void write_identity(const PackIdentity& identity, ByteWriter& out) {
   out.u32(identity.model.n_layers);
   out.u32(identity.model.n_kv_heads);
   out.u32(identity.model.head_dim);
-  out.u32(kBlockTokens);
+  out.u32(static_cast<std::uint32_t>(identity.block_tokens()));
   out.u32(static_cast<std::uint32_t>(identity.tokens.size()));
   out.text(identity.model.architecture);
   out.text(identity.model.rope);
@@ -269,9 +258,13 @@ Result<PackHeader> parse_header_unverified(ByteView bytes) {
   }
   std::vector<BlockEntry> blocks;
   blocks.reserve(static_cast<std::size_t>(identity.n_blocks()));
+  std::uint64_t end = 0;
   for (int i = 0; i < identity.n_blocks(); ++i) {
     blocks.push_back(read_entry(in));
-    CELSLM_CHECK_OK(check_entry(identity, i, blocks.back()));
+    const BlockEntry& entry = blocks.back();
+    CELSLM_CHECK_OK(check_place(identity, i, entry));
+    if (entry.offset != end) return fail(ErrorKind::kInvalid, "block {}: offset is {}, not {}", i, entry.offset, end);
+    end += entry.bytes;
   }
   return PackHeader{std::move(opening.identity), std::move(blocks), opening.signer, read_array<64>(in)};
 }
@@ -311,7 +304,7 @@ Result<SignedEntry> parse_entry(ByteView bytes, const PackIdentity& identity, co
   if (out.index >= static_cast<std::uint32_t>(identity.n_blocks())) {
     return fail(ErrorKind::kInvalid, "index is {}, but the pack has {} blocks", out.index, identity.n_blocks());
   }
-  CELSLM_CHECK_OK(check_entry(identity, static_cast<int>(out.index), out.entry));
+  CELSLM_CHECK_OK(check_place(identity, static_cast<int>(out.index), out.entry));
   if (!verify(signer, entry_message(pack_id, out.index, out.entry), out.signature)) {
     return fail(ErrorKind::kMismatch, "entry {} is not signed by {} for pack {}", out.index, signer.hex(), pack_id.hex());
   }

@@ -16,8 +16,6 @@
 
 namespace celslm {
 
-inline constexpr int kBlockTokens = 256;
-
 // Limits on what a header may say, checked before anything is allocated.
 inline constexpr std::uint32_t kMaxPackTokens = 1U << 20;      // a token count that would make us allocate gigabytes
 inline constexpr std::uint32_t kMaxPackLayers = 512;           // the same, per layer
@@ -41,7 +39,8 @@ struct PackIdentity {
   CodecId codec = CodecId::kF16;
 
   int n_tokens() const { return static_cast<int>(tokens.size()); }
-  int n_chunks() const { return (n_tokens() + kBlockTokens - 1) / kBlockTokens; }
+  int block_tokens() const;  // of the codec; a chunk is that many tokens
+  int n_chunks() const { return (n_tokens() + block_tokens() - 1) / block_tokens(); }
   int n_blocks() const { return static_cast<int>(model.n_layers) * 2 * n_chunks(); }
   BlockShape shape(BlockKind kind, int chunk) const;
   Hash256 id() const;  // hashes all tokens: keep it rather than ask again
@@ -72,12 +71,15 @@ struct BlockEntry {
   bool operator==(const BlockEntry&) const = default;
 };
 
-// Offsets and lengths follow from the identity, so both are known before any block is computed.
-std::uint64_t block_offset(const PackIdentity& identity, int index);
-std::uint32_t block_bytes(const PackIdentity& identity, int index);
-std::uint64_t block_region_bytes(const PackIdentity& identity);
-// The entry of an encoded block (`bytes` from the codec, of block_bytes(index) bytes).
-BlockEntry make_entry(const PackIdentity& identity, int index, ByteView bytes);
+// What the identity alone says about a block's place, before any block is computed. Blocks lie side by side, so for codecs
+// of fixed length these bounds are single numbers.
+ByteBounds block_bytes(const PackIdentity& identity, int index);
+ByteBounds block_offset(const PackIdentity& identity, int index);  // from the start of the block region
+ByteBounds block_region_bytes(const PackIdentity& identity);
+// Whether a block may lie there: kInvalid naming the field.
+Status check_place(const PackIdentity& identity, int index, const BlockEntry& entry);
+// The entry of an encoded block that begins where the one before it ended.
+BlockEntry make_entry(std::uint64_t offset, ByteView bytes);
 
 struct PackHeader {
   PackIdentity identity;
@@ -85,7 +87,7 @@ struct PackHeader {
   PublicKey signer;                // as the header says; worth something only once it was compared with a trusted key
   Signature signature{};
 
-  std::uint64_t block_region_bytes() const { return celslm::block_region_bytes(identity); }
+  std::uint64_t block_region_bytes() const { return blocks.back().offset + blocks.back().bytes; }
 };
 
 // The whole header as stored at the start of the file; signs it.

@@ -45,7 +45,7 @@ std::string describe_sizes(const PackHeader& header, std::uint64_t header_size, 
                       header.identity.model.head_dim;
   std::string out = line("header", std::format("{} bytes", header_size));
   out += line("blocks", std::format("{} of up to {} tokens, {} bytes, {:.2f} bits a value", header.blocks.size(),
-                                    kBlockTokens, region, static_cast<double>(region) * 8 / values));
+                                    header.identity.block_tokens(), region, static_cast<double>(region) * 8 / values));
   out += line("a layer", std::format("{} bytes", region / header.identity.model.n_layers));
   out += line("file", file_size == header_size + region
                           ? std::format("{} bytes", file_size)

@@ -120,12 +120,9 @@ std::uint64_t PackStore::bytes() const {
   return total;
 }
 
-Result<std::unique_ptr<PackStore::Writer>> PackStore::create(const PackIdentity& identity, std::uint64_t region_bytes) {
+Result<std::unique_ptr<PackStore::Writer>> PackStore::create(const PackIdentity& identity) {
   CELSLM_CHECK_OK(check_identity(identity));
-  if (region_bytes != block_region_bytes(identity)) {
-    return fail(ErrorKind::kInvalid, "block region is {} bytes, not {}", block_region_bytes(identity), region_bytes);
-  }
-  const std::uint64_t total = header_bytes(identity) + region_bytes;
+  const std::uint64_t total = header_bytes(identity) + block_region_bytes(identity).most;
   if (total > budget_bytes_) {
     return fail(ErrorKind::kOverloaded, "{}: a pack of {} bytes is over the whole budget of {}: raise it", folder_.string(),
                 total, budget_bytes_);

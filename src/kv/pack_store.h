@@ -59,9 +59,9 @@ class PackStore {
     // says.
     virtual Status commit(ByteView header) = 0;
   };
-  // region_bytes: block_region_bytes(identity). Evicts least recently used packs to make room first; kOverloaded if the pack
+  // Reserves the most that such a pack may have, and evicts least recently used packs to make that room; kOverloaded if it
   // does not fit into the budget (alone, or beside those being written), kIo when the disk is full.
-  Result<std::unique_ptr<Writer>> create(const PackIdentity& identity, std::uint64_t region_bytes);
+  Result<std::unique_ptr<Writer>> create(const PackIdentity& identity);
 
   struct Listing {
     std::filesystem::path path;

@@ -51,7 +51,7 @@ class PackStoreTest : public testing::Test {
     return build_pack(identity, key_);
   }
   static Result<std::unique_ptr<PackStore::Writer>> begin(PackStore& store, const BuiltPack& pack) {
-    return store.create(pack.identity, block_region_bytes(pack.identity));
+    return store.create(pack.identity);
   }
   static Status put_all(PackStore::Writer& writer, const BuiltPack& pack) {
     for (std::size_t i = 0; i < pack.blocks.size(); ++i) {
@@ -237,8 +237,7 @@ TEST_F(PackStoreTest, RefusesToCommitAHeaderWithOtherBlocks) {
 }
 
 TEST_F(PackStoreTest, RefusesARegionThatIsNotTheIdentitys) {
-  EXPECT_EQ(open()->create(pack(1).identity, 1).error().kind, ErrorKind::kInvalid);
-  EXPECT_EQ(open()->create(PackIdentity{}, 0).error().kind, ErrorKind::kInvalid);
+  EXPECT_EQ(open()->create(PackIdentity{}).error().kind, ErrorKind::kInvalid);
 }
 
 // The budget
@@ -503,7 +502,7 @@ TEST_F(HostileFolderTest, FilesThatAreNoPacksAreNeitherListedNorEvicted) {
 int stores_nothing_on_a_full_disk(const fs::path& folder, const BuiltPack& pack) {
   const auto store = PackStore::open(folder, kPlenty, null_log());
   if (!store) return 10;
-  const auto writer = (*store)->create(pack.identity, block_region_bytes(pack.identity));
+  const auto writer = (*store)->create(pack.identity);
   if (writer) return 11;
   if (writer.error().kind != ErrorKind::kIo || !writer.error().message.contains("reserve space")) return 12;
   return (*store)->bytes() == 0 ? 0 : 13;

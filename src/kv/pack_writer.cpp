@@ -43,6 +43,7 @@ class PackWriter final : public PackStore::Writer {
     const std::scoped_lock lock(mutex_);
     CELSLM_CHECK_OK(check_header(header));
     CELSLM_CHECK_OK(file_->write_at(0, header));
+    CELSLM_CHECK_OK(file_->truncate(header_bytes_ + entries_.back().offset + entries_.back().bytes));
     return file_->commit();
   }
 
@@ -51,8 +52,7 @@ class PackWriter final : public PackStore::Writer {
     if (index < 0 || index >= identity_.n_blocks()) {
       return fail(ErrorKind::kInvalid, "index is {}, but the pack has {} blocks", index, identity_.n_blocks());
     }
-    if (entry.offset == block_offset(identity_, index) && entry.bytes == block_bytes(identity_, index)) return {};
-    return fail(ErrorKind::kInvalid, "block {} does not lie at {} with {} bytes", index, entry.offset, entry.bytes);
+    return check_place(identity_, index, entry);
   }
 
   // The signature is left to find(): the writer has no key, and whoever wrote the blocks checked where they came from.

@@ -58,11 +58,13 @@ struct BuiltPack {
 inline BuiltPack build_pack(const PackIdentity& identity, const SigningKey& key) {
   BuiltPack out{.identity = identity};
   const Codec& codec = *find_codec(identity.codec).value();
+  std::uint64_t offset = 0;
   for (int i = 0; i < identity.n_blocks(); ++i) {
     const BlockRef ref = block_ref(identity, i);
     const BlockShape shape = identity.shape(ref.kind, ref.chunk);
     out.blocks.push_back(codec.encode(shape, kv_values(shape.values(), static_cast<std::uint64_t>(i) + 1)).value());
-    out.entries.push_back(make_entry(identity, i, out.blocks.back()));
+    out.entries.push_back(make_entry(offset, out.blocks.back()));
+    offset += out.blocks.back().size();
   }
   out.header = encode_header(identity, out.entries, key);
   return out;

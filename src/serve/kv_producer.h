@@ -25,7 +25,7 @@ class KvProducer {
   virtual Result<std::vector<Token>> tokens(std::string_view text) const = 0;
 
   // K before RoPE and V of rows [first_row, first_row + n) of one layer, both [n][kv_width] f32, valid during the call only.
-  // first_row is a multiple of kBlockTokens, and so is n, except at a layer's end. An error ends the computation.
+  // An error ends the computation.
   using OnRows = std::function<Status(int layer, int first_row, std::span<const float> k, std::span<const float> v)>;
 
   // Computes the KV of `tokens`: layers from 0 up, in each its rows from 0 up, every row once. K is rounded to `type` before

@@ -4,9 +4,6 @@
 
 namespace celslm {
 
-// Rows come in steps of the prefill; each must be whole blocks.
-static_assert(kPrefillStep % kBlockTokens == 0);
-
 Result<std::unique_ptr<ModelProducer>> ModelProducer::create(std::shared_ptr<const Model> model,
                                                              const EngineOptions& options) {
   CELSLM_TRY(auto engine, Engine::create(model, options));

@@ -1,5 +1,7 @@
 #include "serve/pack_compute.h"
 
+#include <array>
+
 namespace celslm {
 namespace {
 
@@ -9,60 +11,80 @@ class PackEncoder {
   PackEncoder(PackJob& job, const Codec& codec, PackStore::Writer& writer, const SigningKey& key,
               const std::function<void(int)>& on_layer)
       : job_(job), identity_(job.identity), codec_(codec), writer_(writer), key_(key), on_layer_(on_layer) {
-    entries_.resize(static_cast<std::size_t>(identity_.n_blocks()));
+    width_ = static_cast<std::size_t>(identity_.model.n_kv_heads) * identity_.model.head_dim;
+    start_layer();
   }
 
   // As KvProducer::OnRows. Anything out of order is a bug of the producer and refused, because a hole would be signed as KV.
   Status add(int layer, int first_row, std::span<const float> k, std::span<const float> v) {
-    const auto width = static_cast<std::size_t>(identity_.model.n_kv_heads) * identity_.model.head_dim;
-    if (layer != layer_ || first_row != rows_ || k.empty() || k.size() != v.size() || k.size() % width != 0) {
+    const std::size_t rows = k.size() / width_;
+    if (layer != layer_ || first_row != rows_ || k.empty() || k.size() != v.size() || k.size() % width_ != 0 ||
+        rows > static_cast<std::size_t>(identity_.n_tokens() - rows_)) {
       return fail(ErrorKind::kInternal, "rows from {} of layer {} came where row {} of layer {} was due", first_row, layer,
                   rows_, layer_);
     }
-    for (std::size_t row = 0; row < k.size() / width; row += kBlockTokens) {
-      CELSLM_CHECK_OK(add_chunk(k.subspan(row * width), v.subspan(row * width), width));
-    }
-    if (rows_ == identity_.n_tokens()) CELSLM_CHECK_OK(finish_layer());
-    return {};
+    CELSLM_CHECK_OK(add_plane(BlockKind::kKey, k));
+    CELSLM_CHECK_OK(add_plane(BlockKind::kValue, v));
+    rows_ += static_cast<int>(rows);
+    return rows_ == identity_.n_tokens() ? finish_layer() : Status();
   }
 
   bool finished() const { return layer_ == static_cast<int>(identity_.model.n_layers); }
   std::span<const BlockEntry> entries() const { return entries_; }
 
  private:
-  Status add_chunk(std::span<const float> k, std::span<const float> v, std::size_t width) {
-    const int chunk = rows_ / kBlockTokens;
-    if (rows_ % kBlockTokens != 0 || chunk >= identity_.n_chunks()) {
-      return fail(ErrorKind::kInternal, "row {} of layer {} begins no block", rows_, layer_);
+  // K or V of the layer that is being filled: encoded chunks, and the rows of the next one as far as they have come.
+  struct Plane {
+    std::vector<Bytes> blocks;
+    std::vector<float> rows;
+  };
+
+  void start_layer() {
+    planes_ = {};
+    rows_ = 0;
+  }
+
+  Status add_plane(BlockKind kind, std::span<const float> values) {
+    Plane& plane = planes_[static_cast<std::size_t>(kind)];
+    while (!values.empty()) {
+      const BlockShape shape = identity_.shape(kind, static_cast<int>(plane.blocks.size()));
+      const auto piece = values.first(std::min(values.size(), shape.values() - plane.rows.size()));
+      values = values.subspan(piece.size());
+      if (piece.size() == shape.values()) {  // whole as it came: no copy
+        CELSLM_CHECK_OK(encode(shape, piece, plane));
+        continue;
+      }
+      plane.rows.insert(plane.rows.end(), piece.begin(), piece.end());
+      if (plane.rows.size() < shape.values()) continue;
+      CELSLM_CHECK_OK(encode(shape, plane.rows, plane));
+      plane.rows.clear();
     }
-    const int n = identity_.shape(BlockKind::kKey, chunk).n_tokens;
-    const std::size_t values = static_cast<std::size_t>(n) * width;
-    if (k.size() < values) return fail(ErrorKind::kInternal, "block {} of layer {} came in parts", chunk, layer_);
-    CELSLM_CHECK_OK(put({layer_, BlockKind::kKey, chunk}, k.first(values)));
-    CELSLM_CHECK_OK(put({layer_, BlockKind::kValue, chunk}, v.first(values)));
-    rows_ += n;
     return {};
   }
 
-  Status put(const BlockRef& ref, std::span<const float> values) {
-    auto bytes = codec_.encode(identity_.shape(ref.kind, ref.chunk), values);
-    if (!bytes) return wrap(std::move(bytes).error(), std::format("layer {}", ref.layer));
-    const int index = block_index(identity_, ref);
-    entries_[static_cast<std::size_t>(index)] = make_entry(identity_, index, *bytes);
-    return writer_.put(index, entries_[static_cast<std::size_t>(index)], *bytes);
+  Status encode(const BlockShape& shape, std::span<const float> values, Plane& plane) {
+    auto bytes = codec_.encode(shape, values);
+    if (!bytes) return wrap(std::move(bytes).error(), std::format("layer {}", layer_));
+    plane.blocks.push_back(*std::move(bytes));
+    return {};
   }
 
+  // A block's place is known once all before it are encoded, so a layer's blocks are written when the layer is whole.
   Status finish_layer() {
     std::vector<SignedEntry> signed_entries;
-    const int per_layer = 2 * identity_.n_chunks();
-    for (int i = layer_ * per_layer; i < (layer_ + 1) * per_layer; ++i) {
-      signed_entries.push_back(
-          sign_entry(job_.pack_id, static_cast<std::uint32_t>(i), entries_[static_cast<std::size_t>(i)], key_));
+    for (const Plane& plane : planes_) {
+      for (const Bytes& bytes : plane.blocks) {
+        const auto index = static_cast<int>(entries_.size());
+        entries_.push_back(make_entry(end_, bytes));
+        end_ += bytes.size();
+        CELSLM_CHECK_OK(writer_.put(index, entries_.back(), bytes));
+        signed_entries.push_back(sign_entry(job_.pack_id, static_cast<std::uint32_t>(index), entries_.back(), key_));
+      }
     }
     job_.announce(signed_entries);
     if (on_layer_) on_layer_(layer_);
     ++layer_;
-    rows_ = 0;
+    start_layer();
     return {};
   }
 
@@ -72,9 +94,12 @@ class PackEncoder {
   PackStore::Writer& writer_;
   const SigningKey& key_;
   const std::function<void(int)>& on_layer_;
-  std::vector<BlockEntry> entries_;  // all blocks of the pack, as they come
+  std::size_t width_ = 0;            // values of a row of K, or of V
+  std::vector<BlockEntry> entries_;  // of the layers that are whole
+  std::uint64_t end_ = 0;            // of the block region so far
   int layer_ = 0;                    // being filled
-  int rows_ = 0;                     // of it, done
+  int rows_ = 0;                     // of it, come so far
+  std::array<Plane, 2> planes_;      // of it; by BlockKind
 };
 
 }  // namespace
@@ -83,7 +108,7 @@ Result<StoredPack> compute_pack(PackJob& job, KvProducer& producer, PackStorage&
                                 std::stop_token stop, const std::function<void(int layer)>& on_layer) {
   const PackIdentity& identity = job.identity;
   CELSLM_TRY(const Codec* codec, find_codec(identity.codec));
-  CELSLM_TRY(auto created, storage.create(identity, block_region_bytes(identity)));
+  CELSLM_TRY(auto created, storage.create(identity));
   const std::shared_ptr<PackStore::Writer> writer = std::move(created);
   job.begin(writer);
   PackEncoder encoder(job, *codec, *writer, key, on_layer);

@@ -16,7 +16,7 @@ class PackStorage {
  public:
   virtual ~PackStorage() = default;
   virtual Result<StoredPack> find(const Hash256& pack_id) = 0;
-  virtual Result<std::unique_ptr<PackStore::Writer>> create(const PackIdentity& identity, std::uint64_t region_bytes) = 0;
+  virtual Result<std::unique_ptr<PackStore::Writer>> create(const PackIdentity& identity) = 0;
   virtual std::uint64_t budget_bytes() const = 0;
 };
 
@@ -25,8 +25,8 @@ class SignedPackStorage final : public PackStorage {
  public:
   SignedPackStorage(std::unique_ptr<PackStore> store, const PublicKey& signer) : store_(std::move(store)), signer_(signer) {}
   Result<StoredPack> find(const Hash256& pack_id) override { return store_->find(pack_id, signer_); }
-  Result<std::unique_ptr<PackStore::Writer>> create(const PackIdentity& identity, std::uint64_t region_bytes) override {
-    return store_->create(identity, region_bytes);
+  Result<std::unique_ptr<PackStore::Writer>> create(const PackIdentity& identity) override {
+    return store_->create(identity);
   }
   std::uint64_t budget_bytes() const override { return store_->budget_bytes(); }
   std::uint64_t bytes() const { return store_->bytes(); }

@@ -113,7 +113,7 @@ Status import_block(const Model& model, const PackIdentity& identity, int index,
   std::vector<float> values(shape.values());
   CELSLM_CHECK_OK(decode_block(identity, ref, entry, bytes, values));
   const bool key = ref.kind == BlockKind::kKey;
-  return Engine::import_rows(model, segment, ref.layer, ref.chunk * kBlockTokens, shape.n_tokens,
+  return Engine::import_rows(model, segment, ref.layer, ref.chunk * identity.block_tokens(), shape.n_tokens,
                              key ? std::span<const float>(values) : std::span<const float>(),
                              key ? std::span<const float>() : std::span<const float>(values));
 }
@@ -170,7 +170,7 @@ Status PackFetch::run(const PackName& name, const PackIdentity& expected, std::s
   }
   std::unique_ptr<PackStore::Writer> writer;
   if (store != nullptr) {
-    if (auto made = store->create(expected, block_region_bytes(expected))) {
+    if (auto made = store->create(expected)) {
       writer = *std::move(made);
     } else {
       log->warn("this pack will not be kept on disk: {}", made.error().message);

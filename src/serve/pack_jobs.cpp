@@ -86,7 +86,8 @@ void PackJobs::remember(const Hash256& pack_id, const StoredPack& pack) {
 
 Result<std::shared_ptr<PackJob>> PackJobs::begin(Worker& worker, const PackIdentity& identity, const Hash256& pack_id) {
   if (stopping_) return fail(ErrorKind::kUnavailable, "the cloud is shutting down");
-  if (const std::uint64_t size = header_bytes(identity) + block_region_bytes(identity); size > storage_.budget_bytes()) {
+  if (const std::uint64_t size = header_bytes(identity) + block_region_bytes(identity).most;
+      size > storage_.budget_bytes()) {
     return fail(ErrorKind::kIo,
                 "the pack has {} bytes, more than all that may be kept ({}): raise the cloud's --pack-budget", size,
                 storage_.budget_bytes());

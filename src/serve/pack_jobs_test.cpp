@@ -33,8 +33,8 @@ class FaultyStorage final : public PackStorage {
 
   Result<StoredPack> find(const Hash256& pack_id) override { return under_.find(pack_id); }
   std::uint64_t budget_bytes() const override { return under_.budget_bytes(); }
-  Result<std::unique_ptr<PackStore::Writer>> create(const PackIdentity& identity, std::uint64_t region_bytes) override {
-    CELSLM_TRY(auto writer, under_.create(identity, region_bytes));
+  Result<std::unique_ptr<PackStore::Writer>> create(const PackIdentity& identity) override {
+    CELSLM_TRY(auto writer, under_.create(identity));
     return std::make_unique<FaultyWriter>(*this, std::move(writer));
   }
 

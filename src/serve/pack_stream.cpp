@@ -17,7 +17,8 @@ struct Overloaded : F... {
   using F::operator()...;
 };
 
-std::string content_range(const ByteRange& range, std::uint64_t total) {
+// total: "*" while it is not known
+std::string content_range(const ByteRange& range, std::string_view total) {
   return std::format("bytes {}-{}/{}", range.first, range.end - 1, total);
 }
 
@@ -34,7 +35,7 @@ HttpResponse view_response(const StoredPack& pack, ByteView whole, std::string_v
   HttpResponse out{.status = *range ? 206 : 200, .content_type = kPackContentType};
   out.headers["Accept-Ranges"] = "bytes";
   if (*range) {
-    out.headers["Content-Range"] = content_range(**range, whole.size());
+    out.headers["Content-Range"] = content_range(**range, std::to_string(whole.size()));
     whole = whole.subspan((*range)->first, (*range)->end - (*range)->first);
   }
   out.content_length = whole.size();
@@ -58,15 +59,15 @@ HttpResponse job_blocks(const std::shared_ptr<PackJob>& job, std::string_view ra
   const std::uint64_t announced = job->announced_bytes();
   if (range_header.empty())
     return range_refused(announced, "the pack is still being computed: ask for ranges of announced blocks");
-  // Against the whole region first, so that a range beyond what is announced is refused and never cut short.
-  const std::uint64_t size = block_region_bytes(job->identity);
+  // Against the largest region first, so that a range beyond what is announced is refused and never cut short.
+  const std::uint64_t size = block_region_bytes(job->identity).most;
   const auto range = parse_range(range_header, size);
   if (!range) return range_refused(announced, range.error().message);
   if (!*range || (*range)->end > announced) {
     return range_refused(announced, std::format("only bytes up to {} have been announced so far", announced));
   }
   HttpResponse out{.status = 206, .content_type = kPackContentType};
-  out.headers["Content-Range"] = content_range(**range, size);
+  out.headers["Content-Range"] = content_range(**range, "*");
   out.content_length = (*range)->end - (*range)->first;
   out.stream = [job, range = **range, on_sent = std::move(on_sent)](const BodySink& sink) {
     for (std::uint64_t at = range.first; at < range.end;) {
