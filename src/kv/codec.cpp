@@ -102,7 +102,8 @@ const Codec& bf16_codec() {
 }
 
 std::span<const Codec* const> all_codecs() {
-  static const std::array<const Codec*, 3> codecs = {&f16_codec(), &bf16_codec(), &q8_codec()};
+  static const std::array<const Codec*, 6> codecs = {&f16_codec(), &bf16_codec(), &q8_codec(),
+                                                     &t4_codec(),  &t3_codec(),   &t2_codec()};
   return codecs;
 }
 

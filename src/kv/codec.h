@@ -13,7 +13,7 @@
 
 namespace celslm {
 
-enum class CodecId : std::uint16_t { kF16 = 1, kBf16 = 2, kQ8 = 3 };
+enum class CodecId : std::uint16_t { kF16 = 1, kBf16 = 2, kQ8 = 3, kT4 = 4, kT3 = 5, kT2 = 6 };
 
 // Tokens of a block of the codecs that keep values apart.
 inline constexpr int kBlockTokens = 256;

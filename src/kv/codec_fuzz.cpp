@@ -43,7 +43,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   using namespace celslm;
   ByteReader in(std::as_bytes(std::span(data, size)));
   const Codec& codec = *all_codecs()[in.u8() % all_codecs().size()];
-  const BlockShape shape{.n_tokens = in.u8() % 8, .n_kv_heads = in.u8() % 4, .head_dim = in.u8() % 80};
+  const BlockShape shape{.n_tokens = in.u8() % 96, .n_kv_heads = in.u8() % 4, .head_dim = in.u8() % 80};
   const ByteView bytes = in.bytes(in.remaining());
   check_decode(codec, shape, bytes);
   const ByteBounds bounds = codec.encoded_bytes(shape);

@@ -7,6 +7,7 @@
 #include <bit>
 #include <cmath>
 #include <limits>
+#include <map>
 
 #include "hwy/highway.h"
 #include "kv/convert.h"
@@ -21,11 +22,42 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
 
 const BlockShape kShapes[] = {
-    {.n_tokens = 256, .n_kv_heads = 2, .head_dim = 64}, {.n_tokens = 1, .n_kv_heads = 1, .head_dim = 1},
-    {.n_tokens = 7, .n_kv_heads = 3, .head_dim = 20},   {.n_tokens = 5, .n_kv_heads = 1, .head_dim = 33},
-    {.n_tokens = 3, .n_kv_heads = 2, .head_dim = 80},   {.n_tokens = 2, .n_kv_heads = 5, .head_dim = 31},
-    {.n_tokens = 300, .n_kv_heads = 1, .head_dim = 96}, {.n_tokens = 1, .n_kv_heads = 8, .head_dim = 256},
+    {.n_tokens = 256, .n_kv_heads = 2, .head_dim = 64},
+    {.n_tokens = 1, .n_kv_heads = 1, .head_dim = 1},
+    {.n_tokens = 7, .n_kv_heads = 3, .head_dim = 20},
+    {.n_tokens = 5, .n_kv_heads = 1, .head_dim = 33},
+    {.n_tokens = 3, .n_kv_heads = 2, .head_dim = 80},
+    {.n_tokens = 2, .n_kv_heads = 5, .head_dim = 31},
+    {.n_tokens = 300, .n_kv_heads = 1, .head_dim = 96},
+    {.n_tokens = 1, .n_kv_heads = 8, .head_dim = 256},
+    {.n_tokens = 5, .n_kv_heads = 1, .head_dim = 256},
+    {.n_tokens = 600, .n_kv_heads = 2, .head_dim = 33},
+    {.kind = BlockKind::kValue, .n_tokens = 200, .n_kv_heads = 2, .head_dim = 32},
 };
+
+// The most that an approximate codec may be wrong by, as a share of the values, both in the root mean square.
+double error_share(const Codec& codec) {
+  static const std::map<std::string_view, double> shares = {{"q8", 0.01}, {"t4", 0.1}, {"t3", 0.2}, {"t2", 0.4}};
+  const auto found = shares.find(codec.name());
+  return found == shares.end() ? 0.002 : found->second;
+}
+
+double root_mean_square(std::span<const float> values) {
+  double sum = 0.0;
+  for (const float v : values) sum += double{v} * v;
+  return std::sqrt(sum / static_cast<double>(values.size()));
+}
+
+std::vector<float> differences(std::span<const float> a, std::span<const float> b) {
+  std::vector<float> out(a.size());
+  std::ranges::transform(a, b, out.begin(), std::minus());
+  return out;
+}
+
+// Whether the codec answers for every single value; the others answer for all of a block.
+bool bounds_each(const Codec& codec) {
+  return codec.exact_for() || codec.id() == CodecId::kQ8;
+}
 
 // Half of the distance between neighbouring numbers of the codec at `value`, in a group whose largest magnitude is
 // `largest`.
@@ -56,7 +88,17 @@ TEST_P(CodecTest, IsFoundByNumberAndByName) {
   EXPECT_EQ(find_codec(codec().name()).value(), &codec());
 }
 
+TEST_P(CodecTest, KeepsABlocksErrorSmallBesideItsValuesInEveryShape) {
+  for (const BlockShape& shape : kShapes) {
+    const auto values = kv_values(shape.values());
+    const double error = root_mean_square(differences(round_trip(shape, values), values));
+    EXPECT_LE(error, error_share(codec()) * root_mean_square(values))
+        << shape.n_tokens << "x" << shape.n_kv_heads << "x" << shape.head_dim;
+  }
+}
+
 TEST_P(CodecTest, KeepsEveryValueWithinItsBoundInEveryShape) {
+  if (!bounds_each(codec())) GTEST_SKIP() << "answers for blocks";
   for (const BlockShape& shape : kShapes) {
     const auto values = kv_values(shape.values());
     const auto decoded = round_trip(shape, values);
@@ -92,15 +134,14 @@ TEST_P(CodecTest, GivesTheSameBytesForTheSameValuesOnEveryInstructionSet) {
   }
 }
 
-TEST_P(CodecTest, StoresADecodedBlockAgainWithoutChange) {
+TEST_P(CodecTest, StoresADecodedBlockAgainWithoutMoreThanItsError) {
   const BlockShape shape = kShapes[2];
   const auto once = round_trip(shape, kv_values(shape.values()));
   const auto twice = round_trip(shape, once);
-  for (std::size_t i = 0; i < once.size(); ++i) {
-    // q8's second scale may be a step smaller where no code reached 127; the values stay within that step.
-    const float slack = codec().exact_for() ? 0.0F : 8.0F / 250.0F;
-    ASSERT_NEAR(once[i], twice[i], slack);
+  if (codec().exact_for()) {
+    EXPECT_EQ(once, twice);
   }
+  EXPECT_LE(root_mean_square(differences(once, twice)), error_share(codec()) * root_mean_square(once));
 }
 
 TEST_P(CodecTest, RefusesNanInfinityAndWhatItCannotHoldAndSaysWhere) {
@@ -150,18 +191,43 @@ TEST_P(CodecTest, RefusesACountOfValuesThatIsNotTheShapes) {
 }
 
 TEST_P(CodecTest, NeverYieldsNanOrInfinityWhateverTheBytes) {
-  const BlockShape shape{.n_tokens = 2, .n_kv_heads = 1, .head_dim = 37};
+  const BlockShape shape{.n_tokens = 90, .n_kv_heads = 1, .head_dim = 37};
   std::vector<float> out(shape.values());
+  const Bytes good = codec().encode(shape, kv_values(shape.values())).value();
   std::uint64_t seed = 7;
   for (int round = 0; round < 2000; ++round) {
-    Bytes bytes(codec().encoded_bytes(shape).most);
-    for (auto& b : bytes) {
+    Bytes bytes = good;
+    for (int change = 0; change < 1 + round % 8; ++change) {
       seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
-      b = static_cast<std::byte>(seed >> 56);
-      if (round % 2 == 0) b &= std::byte{0x7B};  // mostly acceptable blocks, or nothing would be decoded
+      bytes[(seed >> 8) % (round % 2 == 0 ? bytes.size() : bytes.size() / 4)] = static_cast<std::byte>(seed >> 56);
     }
     if (!codec().decode(shape, bytes, out)) continue;
     for (const float value : out) ASSERT_TRUE(std::isfinite(value));
+  }
+}
+
+TEST_P(CodecTest, HoldsConstantBlocksAndZeros) {
+  const BlockShape shape{.n_tokens = 80, .n_kv_heads = 2, .head_dim = 32};
+  for (const float value : {0.0F, -0.0F, 1.0F, -300.0F, 0x1p-24F, 60000.0F}) {
+    const std::vector<float> values(shape.values(), value);
+    const auto decoded = round_trip(shape, values);
+    for (const float v : decoded) ASSERT_NEAR(v, value, std::abs(value) / 128.0F + 0x1p-25F);
+  }
+}
+
+TEST_P(CodecTest, IsNotThrownByOneValueThatIsUnlikeAllOthers) {
+  const BlockShape shape{.n_tokens = 300, .n_kv_heads = 1, .head_dim = 64};
+  auto values = kv_values(shape.values());
+  values[10000] = 60000.0F;
+  EXPECT_NEAR(round_trip(shape, values)[10000], 60000.0F, 1000.0F);
+}
+
+TEST_P(CodecTest, RefusesEveryBlockThatEndsEarly) {
+  const BlockShape shape{.n_tokens = 40, .n_kv_heads = 1, .head_dim = 16};
+  const Bytes good = codec().encode(shape, kv_values(shape.values())).value();
+  std::vector<float> out(shape.values());
+  for (std::size_t length = 0; length < good.size(); ++length) {
+    ASSERT_FALSE(codec().decode(shape, ByteView(good).first(length), out)) << length;
   }
 }
 

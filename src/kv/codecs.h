@@ -8,6 +8,9 @@ namespace celslm {
 const Codec& f16_codec();
 const Codec& bf16_codec();
 const Codec& q8_codec();
+const Codec& t4_codec();
+const Codec& t3_codec();
+const Codec& t2_codec();
 
 // What every codec asks of its arguments; the message names what is wrong.
 Status check_encode(const BlockShape& shape, std::span<const float> values);
