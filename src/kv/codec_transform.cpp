@@ -48,7 +48,8 @@ std::vector<double> means_of(std::span<const float> values, std::size_t channels
   for (std::size_t i = 0; i < values.size(); i += channels) {
     for (std::size_t c = 0; c < channels; ++c) out[c] += values[i + c];
   }
-  for (double& mean : out) mean /= static_cast<double>(values.size() / channels);
+  const std::size_t n = values.size() / channels;
+  for (double& mean : out) mean /= static_cast<double>(n);
   return out;
 }
 
