@@ -307,6 +307,19 @@ TEST(CommandLineTest, ACloudComputesAPackThatInspectFindsGood) {
   Invocation spoilt;
   EXPECT_EQ(spoilt.run({"pack", "inspect", folder / "damaged.kvpack", "--key", hex}), kExitFailed);
   EXPECT_THAT(spoilt.output(), HasSubstr("BAD"));
+
+  Invocation convert;
+  EXPECT_EQ(convert.run({"pack", "convert", folder / "pack.kvpack", "--codec", "t3", "--out", folder / "small.kvpack",
+                         "--signing-key", folder / "key"}),
+            kExitFine)
+      << convert.errors();
+  Invocation small;
+  EXPECT_EQ(small.run({"pack", "inspect", folder / "small.kvpack"}), kExitFine) << small.output();
+  Invocation apart;
+  EXPECT_EQ(apart.run({"pack", "diff", folder / "pack.kvpack", folder / "small.kvpack"}), kExitFailed);
+  EXPECT_THAT(apart.output(), HasSubstr("codec"));
+  Invocation alike;
+  EXPECT_EQ(alike.run({"pack", "diff", folder / "pack.kvpack", folder / "pack.kvpack"}), kExitFine) << alike.errors();
   EXPECT_EQ(
       parse_header(ByteView(file->body).first(*peek_header_bytes(file->body)), *PublicKey::from_hex(hex))->identity.tokens,
       *(*model)->text().context(text));

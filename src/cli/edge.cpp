@@ -169,7 +169,8 @@ void add_cloud_options(CLI::App& edge, EdgeCommand& command) {
                   "Text file that requests here share, without any cloud; may be given several times")
       ->expected(1)
       ->take_all();
-  edge.add_option("--codec", command.codec, "How packs come: f16 or bf16 (exact), q8 (about half the bytes)")
+  edge.add_option("--codec", command.codec,
+                  "How packs come: f16 or bf16 (exact), q8, t4, t3, t2 (about 8.5, 4, 3, 2 bits a value)")
       ->capture_default_str();
   edge.add_option("--connections", command.connections, "Connections per pack")
       ->check(CLI::Range(1, 64))

@@ -1,4 +1,4 @@
-// celslm pack: looks into pack files.
+// celslm pack: looks into pack files, compares them, makes smaller ones of them.
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <ostream>
@@ -6,6 +6,7 @@
 #include "cli/commands.h"
 #include "kv/pack_inspect.h"
 #include "kv/pack_store.h"
+#include "kv/pack_tools.h"
 
 namespace celslm {
 namespace {
@@ -15,26 +16,58 @@ constexpr const char* kExamples = R"(Examples:
       says what a pack is of, how large its parts are, and whether its blocks are whole
   celslm pack inspect FILE --key $(curl -s http://cloud:8081/v1/key | jq -r .public_key)
       says, too, whether that cloud signed it
+  celslm pack convert FILE --codec t3 --out SMALL --signing-key ~/.config/my.key
+      the same KV at about 3 bits a value, signed with that key (made if there is none)
+  celslm pack diff FILE SMALL
+      how far apart the two are, layer by layer; exit code 1 if they differ
 )";
 
 struct PackCommand {
   std::string file;
+  std::string other;
   std::string key;
+  std::string codec;
+  std::string out;
+  std::string signing_key;
 };
 
-// What scripts ask: is it whole, and signed by the key given, or at least by the one that it names?
-Status verify(const std::string& path, const std::optional<PublicKey>& signer) {
+// A pack signed by the key given, or at least by the one that it names.
+Result<StoredPack> open_pack(const std::string& path, const std::optional<PublicKey>& signer = std::nullopt) {
   CELSLM_TRY(const auto file, MappedFile::open(path));
   const ByteView bytes = file->bytes();
   CELSLM_TRY(const std::uint64_t length, peek_header_bytes(bytes.first(std::min(bytes.size(), kHeaderPrefixBytes))));
   CELSLM_TRY(const PackHeader header, parse_header_unverified(bytes.first(std::min<std::uint64_t>(bytes.size(), length))));
-  CELSLM_TRY(const StoredPack pack, open_pack_file(path, signer.value_or(header.signer)));
-  for (int i = 0; i < header.identity.n_blocks(); ++i) {
-    if (const Status good = check_block(header.blocks[static_cast<std::size_t>(i)], pack.block(i)); !good) {
+  return open_pack_file(path, signer.value_or(header.signer));
+}
+
+// What scripts ask: is it whole, and signed as it should be?
+Status verify(const std::string& path, const std::optional<PublicKey>& signer) {
+  CELSLM_TRY(const StoredPack pack, open_pack(path, signer));
+  for (int i = 0; i < pack.header.identity.n_blocks(); ++i) {
+    if (const Status good = check_block(pack.header.blocks[static_cast<std::size_t>(i)], pack.block(i)); !good) {
       return wrap(good.error(), std::format("{}: block {}", path, i));
     }
   }
   return {};
+}
+
+Status convert(Environment& env, const PackCommand& command) {
+  CELSLM_TRY(const Codec* const codec, find_codec(command.codec));
+  CELSLM_TRY(const StoredPack pack, open_pack(command.file));
+  CELSLM_TRY(const SigningKey key, SigningKey::load_or_create(command.signing_key));
+  CELSLM_TRY(const std::uint64_t bytes, convert_pack(pack, *codec, key, command.out));
+  env.out << std::format("{}: {} bytes, {:.2f} times smaller, signed by {}\n", command.out, bytes,
+                         static_cast<double>(pack.file->bytes().size()) / static_cast<double>(bytes), key.public_key().hex())
+          << std::flush;
+  return {};
+}
+
+Result<bool> diff(Environment& env, const PackCommand& command) {
+  CELSLM_TRY(const StoredPack a, open_pack(command.file));
+  CELSLM_TRY(const StoredPack b, open_pack(command.other));
+  CELSLM_TRY(const PackDifference difference, compare_packs(a, b));
+  env.out << difference.text << (difference.same_values ? "the same values\n" : "") << std::flush;
+  return difference.same_values;
 }
 
 Status inspect(Environment& env, const PackCommand& command) {
@@ -47,15 +80,9 @@ Status inspect(Environment& env, const PackCommand& command) {
   return verify(command.file, signer);
 }
 
-}  // namespace
-
-void add_pack(CLI::App& app, Environment& env) {
-  auto command = std::make_shared<PackCommand>();
-  CLI::App* pack = app.add_subcommand("pack", "Look into KV pack files");
-  pack->require_subcommand(1);
-  pack->footer(kExamples);
+void add_inspect(CLI::App& pack, Environment& env, const std::shared_ptr<PackCommand>& command) {
   CLI::App* sub =
-      pack->add_subcommand("inspect", "Describe a pack file and check every block; exit code 1 if it is not good");
+      pack.add_subcommand("inspect", "Describe a pack file and check every block; exit code 1 if it is not good");
   sub->add_option("FILE", command->file, "The pack")->required();
   sub->add_option("--key", command->key, "Public key of the cloud that should have signed it, 64 hex digits");
   sub->callback([command, &env] {
@@ -64,6 +91,45 @@ void add_pack(CLI::App& app, Environment& env) {
       return status ? kExitFine : failed(env, status.error());
     };
   });
+}
+
+void add_convert(CLI::App& pack, Environment& env, const std::shared_ptr<PackCommand>& command) {
+  CLI::App* sub = pack.add_subcommand("convert", "Write the pack that an exact one would have been with another codec");
+  sub->add_option("FILE", command->file, "A pack of f16")->required();
+  sub->add_option("--codec", command->codec, "An approximate codec: q8, t4, t3 or t2")->required();
+  sub->add_option("--out", command->out, "Where to write it")->required();
+  sub->add_option("--signing-key", command->signing_key, "Key to sign it with; made if the file does not exist")->required();
+  sub->callback([command, &env] {
+    env.action = [command, &env] {
+      const Status status = convert(env, *command);
+      return status ? kExitFine : failed(env, status.error());
+    };
+  });
+}
+
+void add_diff(CLI::App& pack, Environment& env, const std::shared_ptr<PackCommand>& command) {
+  CLI::App* sub = pack.add_subcommand("diff", "Compare what two packs of one context decode to; exit code 1 if they differ");
+  sub->add_option("FILE", command->file, "A pack")->required();
+  sub->add_option("OTHER", command->other, "Another of the same context and shape")->required();
+  sub->callback([command, &env] {
+    env.action = [command, &env] {
+      const Result<bool> same = diff(env, *command);
+      if (!same) return failed(env, same.error());
+      return *same ? kExitFine : kExitFailed;
+    };
+  });
+}
+
+}  // namespace
+
+void add_pack(CLI::App& app, Environment& env) {
+  auto command = std::make_shared<PackCommand>();
+  CLI::App* pack = app.add_subcommand("pack", "Look into KV pack files, compare and convert them");
+  pack->require_subcommand(1);
+  pack->footer(kExamples);
+  add_inspect(*pack, env, command);
+  add_convert(*pack, env, command);
+  add_diff(*pack, env, command);
 }
 
 }  // namespace celslm

@@ -167,10 +167,12 @@ TEST_F(EdgeServiceTest, RefusesToStartWithKvThatTheModelCannotHave) {
 TEST_F(EdgeServiceTest, ReadsApproximatePacksAndSaysWhichCodec) {
   const std::string text = long_text();
   put(text);
-  const auto e = edge({}, {.codec = "q8"});
-  const json answer = ask(*e, text);
-  EXPECT_EQ(sources(answer), all("proxy cloud"));
-  EXPECT_EQ(answer["x_celslm"]["codec"], "q8");
+  for (const char* codec : {"q8", "t3"}) {
+    const auto e = edge({}, {.codec = codec});
+    const json answer = ask(*e, text);
+    EXPECT_EQ(sources(answer), all("proxy cloud"));
+    EXPECT_EQ(answer["x_celslm"]["codec"], codec);
+  }
 }
 
 TEST_F(EdgeServiceTest, FindsAContextInMemoryTheSecondTime) {
