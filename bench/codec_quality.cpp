@@ -1,0 +1,287 @@
+// What a model says with KV that went through a codec, against what it says with exact KV. One JSON object a line, raw
+// observations; bench/codec.py makes means, intervals and pictures of them.
+//
+//   build/bench/bench/celslm_bench_codec_quality --model M.gguf --text T.txt --worlds W.json
+#include <CLI/CLI.hpp>
+#include <cmath>
+#include <cstdio>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+
+#include "kv_treatments.h"
+#include "model/prefill.h"
+#include "model/text.h"
+
+namespace celslm {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr int kGreedyTokens = 64;
+
+struct Options {
+  std::string model;
+  std::vector<std::string> texts;
+  std::vector<std::string> worlds;
+  std::vector<std::string> only;
+  int context_tokens = 960;
+  int windows = 16;
+  int threads = 2;
+  bool speed_only = false;
+};
+
+// Something said after a context.
+struct Probe {
+  std::vector<Token> prompt;    // what comes first
+  std::vector<Token> followed;  // what to follow it with where both are judged on the same words; empty: the exact answer
+  std::string answer;           // what a right answer contains; empty: no question
+};
+
+struct Case {
+  std::string source;  // "text" or "questions"
+  std::vector<Token> context;
+  std::vector<Probe> probes;
+};
+
+// [n][n_vocab]
+using Logits = std::vector<float>;
+
+int best(std::span<const float> logits) {
+  return static_cast<int>(std::ranges::max_element(logits) - logits.begin());
+}
+
+// D(exact || treated) of one position, in nats.
+double divergence(std::span<const float> exact, std::span<const float> treated) {
+  const auto log_sum = [](std::span<const float> logits) {
+    const double largest = std::ranges::max(logits);
+    double sum = 0.0;
+    for (const float l : logits) sum += std::exp(l - largest);
+    return largest + std::log(sum);
+  };
+  const double of_exact = log_sum(exact);
+  const double of_treated = log_sum(treated);
+  double out = 0.0;
+  for (std::size_t i = 0; i < exact.size(); ++i) {
+    const double p = exact[i] - of_exact;
+    out += std::exp(p) * (p - (treated[i] - of_treated));
+  }
+  return out;
+}
+
+class Speaker {
+ public:
+  explicit Speaker(Engine& engine) : engine_(engine) {}
+
+  // Logits at every position of `tokens` behind the context.
+  Result<Logits> follow(const std::shared_ptr<const KvSegment>& context, std::span<const Token> tokens) {
+    CELSLM_TRY(auto own, own_segment(context->length(), tokens.size()));
+    const SequenceChunk chunk{.context = context, .own = std::move(own), .n_tokens = static_cast<int>(tokens.size())};
+    CELSLM_TRY(Hidden hidden, engine_.embed(tokens));
+    CELSLM_CHECK_OK(engine_.run_layers(0, engine_.model().config().n_layers, {&chunk, 1}, hidden));
+    std::vector<int> rows(tokens.size());
+    for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<int>(i);
+    CELSLM_TRY(const auto logits, engine_.logits(hidden, rows));
+    return Logits(logits.begin(), logits.end());
+  }
+
+  // The likeliest tokens, one after the other, up to the one that ends the answer.
+  Result<std::vector<Token>> answer(const std::shared_ptr<const KvSegment>& context, std::span<const Token> prompt) {
+    CELSLM_TRY(const auto own, own_segment(context->length(), prompt.size() + kGreedyTokens));
+    std::vector<Token> out;
+    std::vector<Token> next(prompt.begin(), prompt.end());
+    while (out.size() < kGreedyTokens) {
+      const SequenceChunk chunk{
+          .context = context, .own = own, .own_length = own->length(), .n_tokens = static_cast<int>(next.size())};
+      CELSLM_TRY(const auto logits, engine_.forward(next, {&chunk, 1}));
+      next = {best(logits)};
+      out.push_back(next[0]);
+      if (engine_.model().text().ends_generation(next[0])) break;
+    }
+    return out;
+  }
+
+ private:
+  Result<std::shared_ptr<KvSegment>> own_segment(int first_position, std::size_t tokens) {
+    return KvSegment::create(engine_.model().config(), KvType::kF16, first_position, static_cast<int>(tokens));
+  }
+
+  Engine& engine_;
+};
+
+// What the exact KV led to.
+struct Reference {
+  std::vector<Token> followed;  // prompt and what followed it
+  Logits logits;                // of `followed`
+  std::vector<Token> answer;
+};
+
+Result<ExactKv> compute(Engine& engine, std::span<const Token> tokens) {
+  ExactKv out{.n_tokens = static_cast<int>(tokens.size())};
+  out.k.resize(static_cast<std::size_t>(engine.model().config().n_layers));
+  out.v.resize(out.k.size());
+  CELSLM_TRY(auto segment, KvSegment::create(engine.model().config(), KvType::kF16, 0, out.n_tokens));
+  out.segment = segment;
+  CELSLM_TRY(auto prefill, ContextPrefill::start(engine, tokens, segment));
+  const auto tap = [&](int layer, int /*first_row*/, std::span<const float> k, std::span<const float> v) {
+    const auto index = static_cast<std::size_t>(layer);
+    out.k[index].insert(out.k[index].end(), k.begin(), k.end());
+    out.v[index].insert(out.v[index].end(), v.begin(), v.end());
+  };
+  while (!prefill.finished()) CELSLM_CHECK_OK(prefill.advance(tap));
+  return out;
+}
+
+Result<Reference> refer(Speaker& speaker, const ExactKv& exact, const Probe& probe) {
+  Reference out;
+  CELSLM_TRY(out.answer, speaker.answer(exact.segment, probe.prompt));
+  out.followed = probe.prompt;
+  const auto& more = probe.followed.empty() ? out.answer : probe.followed;
+  out.followed.insert(out.followed.end(), more.begin(), more.end());
+  CELSLM_TRY(out.logits, speaker.follow(exact.segment, out.followed));
+  return out;
+}
+
+Result<Json> judge(Speaker& speaker, const Model& model, const TreatedKv& treated, const Probe& probe,
+                   const Reference& reference) {
+  CELSLM_TRY(const Logits logits, speaker.follow(treated.segment, reference.followed));
+  const auto n_vocab = static_cast<std::size_t>(model.config().n_vocab);
+  double divergences = 0.0;
+  int alike = 0;
+  int positions = 0;
+  for (std::size_t i = probe.prompt.size() - 1; i < reference.followed.size(); ++i, ++positions) {
+    const auto exact = std::span(reference.logits).subspan(i * n_vocab, n_vocab);
+    const auto now = std::span(logits).subspan(i * n_vocab, n_vocab);
+    divergences += divergence(exact, now);
+    alike += best(exact) == best(now) ? 1 : 0;
+  }
+  CELSLM_TRY(const auto answer, speaker.answer(treated.segment, probe.prompt));
+  const auto same = std::ranges::mismatch(answer, reference.answer).in1 - answer.begin();
+  Json out{{"positions", positions},
+           {"kl", divergences / positions},
+           {"alike", alike},
+           {"greedy", same},
+           {"greedy_of", reference.answer.size()}};
+  if (!probe.answer.empty()) out["right"] = model.text().detokenize(answer).find(probe.answer) != std::string::npos;
+  return out;
+}
+
+void print(const Json& line) {
+  std::printf("%s\n", line.dump().c_str());
+  std::fflush(stdout);
+}
+
+Status measure(Engine& engine, const Case& item, const std::vector<Treatment>& treatments, int number) {
+  CELSLM_TRY(const ExactKv exact, compute(engine, item.context));
+  Speaker speaker(engine);
+  std::vector<Reference> references;
+  for (const Probe& probe : item.probes) {
+    CELSLM_TRY(Reference reference, refer(speaker, exact, probe));
+    references.push_back(std::move(reference));
+  }
+  double values = 0.0;
+  for (const auto& plane : exact.k) values += 2.0 * static_cast<double>(plane.size());
+  for (const Treatment& treatment : treatments) {
+    CELSLM_TRY(const TreatedKv treated, treatment.apply(engine.model(), exact));
+    Json size{
+        {"case", number}, {"source", item.source}, {"codec", treatment.name}, {"values", values}, {"bits", treated.bits}};
+    if (treatment.ours) size.update({{"encode_s", treated.encode_s}, {"decode_s", treated.decode_s}});
+    print(size);
+    for (std::size_t i = 0; i < item.probes.size(); ++i) {
+      CELSLM_TRY(Json seen, judge(speaker, engine.model(), treated, item.probes[i], references[i]));
+      seen.update({{"case", number}, {"source", item.source}, {"codec", treatment.name}});
+      print(seen);
+    }
+  }
+  return {};
+}
+
+Result<std::string> read_text(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  if (!file) return fail(ErrorKind::kNotFound, "{}: cannot read", path);
+  std::ostringstream out;
+  out << file.rdbuf();
+  return out.str();
+}
+
+// Windows of the text, evenly spread; each is followed with the text's own next tokens.
+Status add_text(const Model& model, const Options& options, const std::string& path, std::vector<Case>& cases) {
+  CELSLM_TRY(const std::string text, read_text(path));
+  const std::vector<Token> tokens = model.text().tokenize(text, model.text().adds_bos(), false);
+  const auto context = static_cast<std::size_t>(options.context_tokens);
+  const std::size_t window = context + 1 + kGreedyTokens;
+  if (tokens.size() < window) return fail(ErrorKind::kInvalid, "{} has {} tokens, not {}", path, tokens.size(), window);
+  for (int i = 0; i < options.windows; ++i) {
+    const std::size_t last = tokens.size() - window;
+    const std::size_t first =
+        options.windows == 1 ? 0 : last * static_cast<std::size_t>(i) / static_cast<std::size_t>(options.windows - 1);
+    const auto at = [&](std::size_t from, std::size_t n) {
+      const auto begin = tokens.begin() + static_cast<std::ptrdiff_t>(first + from);
+      return std::vector<Token>(begin, begin + static_cast<std::ptrdiff_t>(n));
+    };
+    cases.push_back({"text",
+                     at(0, context),
+                     {{at(context, 1), options.speed_only ? at(context, 1) : at(context + 1, kGreedyTokens), ""}}});
+  }
+  return {};
+}
+
+Status add_worlds(const Model& model, const std::string& path, std::vector<Case>& cases) {
+  CELSLM_TRY(const std::string text, read_text(path));
+  const Json parsed = Json::parse(text, nullptr, false);
+  if (!parsed.contains("worlds")) return fail(ErrorKind::kInvalid, "{} is no file of questions", path);
+  for (const Json& world : parsed["worlds"]) {
+    const ChatMessage system{"system", world["context"]};
+    CELSLM_TRY(auto context, model.text().context(system.content));
+    Case item{"questions", std::move(context), {}};
+    for (const Json& question : world["questions"]) {
+      CELSLM_TRY(auto all, model.text().chat(std::vector<ChatMessage>{system, {"user", question["question"]}}));
+      all.erase(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(item.context.size()));
+      item.probes.push_back({std::move(all), {}, question["answer"]});
+    }
+    cases.push_back(std::move(item));
+  }
+  return {};
+}
+
+Status run(const Options& options) {
+  CELSLM_TRY(const auto model, Model::load(options.model));
+  CELSLM_TRY(const auto engine, Engine::create(model, {.n_threads = options.threads}));
+  std::vector<Treatment> treatments = all_treatments();
+  std::erase_if(treatments, [&](const Treatment& treatment) {
+    return (options.speed_only && !treatment.ours) ||
+           (!options.only.empty() && !std::ranges::contains(options.only, treatment.name));
+  });
+  std::vector<Case> cases;
+  for (const std::string& path : options.texts) CELSLM_CHECK_OK(add_text(*model, options, path, cases));
+  for (const std::string& path : options.worlds) CELSLM_CHECK_OK(add_worlds(*model, path, cases));
+  if (options.speed_only) {
+    for (Case& item : cases) item.probes.clear();
+  }
+  int number = 0;
+  for (const Case& item : cases) CELSLM_CHECK_OK(measure(*engine, item, treatments, number++));
+  return {};
+}
+
+}  // namespace
+}  // namespace celslm
+
+int main(int argc, char** argv) {
+  celslm::Options options;
+  CLI::App app("What a model says with KV that went through a codec");
+  app.add_option("--model", options.model, "GGUF")->required();
+  app.add_option("--text", options.texts, "plain texts: windows of them are contexts");
+  app.add_option("--worlds", options.worlds, "bulletins with questions, as in models/worlds");
+  app.add_option("--codec", options.only, "only these");
+  app.add_option("--context", options.context_tokens, "tokens of a window")->check(CLI::Range(1, 1 << 20));
+  app.add_option("--windows", options.windows, "of each text")->check(CLI::Range(1, 1 << 20));
+  app.add_option("--threads", options.threads);
+  app.add_flag("--speed-only", options.speed_only, "sizes and times of our codecs; the model says nothing");
+  CLI11_PARSE(app, argc, argv);
+  if (const auto status = celslm::run(options); !status) {
+    std::fprintf(stderr, "celslm_bench_codec_quality: %s\n", status.error().message.c_str());
+    return 1;
+  }
+  return 0;
+}

@@ -1,0 +1,231 @@
+#include "kv_treatments.h"
+
+#include <ggml.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+#include <map>
+
+#include "kv/codec.h"
+
+namespace celslm {
+namespace {
+
+constexpr double kTableEntryBits = 44 * 8;  // of a block, in the pack's header
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+// One layer's K or V.
+struct Plane {
+  BlockKind kind = BlockKind::kKey;
+  int layer = 0;
+  int n_tokens = 0;
+  int n_kv_heads = 0;
+  int head_dim = 0;
+  std::span<const float> values;  // [n_tokens][n_kv_heads][head_dim]
+
+  std::size_t width() const { return static_cast<std::size_t>(n_kv_heads) * static_cast<std::size_t>(head_dim); }
+};
+
+// Puts what `change` makes of each plane into a fresh segment. change(plane, out, treated) fills out and the figures.
+template <typename F>
+Result<TreatedKv> treat_planes(const Model& model, const ExactKv& exact, const F& change) {
+  const ModelConfig& config = model.config();
+  CELSLM_TRY(auto segment, KvSegment::create(config, KvType::kF16, 0, exact.n_tokens));
+  TreatedKv out{.segment = std::move(segment)};
+  for (int layer = 0; layer < static_cast<int>(exact.k.size()); ++layer) {
+    for (const BlockKind kind : {BlockKind::kKey, BlockKind::kValue}) {
+      const bool key = kind == BlockKind::kKey;
+      const auto& values = (key ? exact.k : exact.v)[static_cast<std::size_t>(layer)];
+      const Plane plane{kind, layer, exact.n_tokens, config.n_kv_heads, config.head_dim, values};
+      std::vector<float> changed(values.size());
+      CELSLM_CHECK_OK(change(plane, std::span<float>(changed), out));
+      const std::span<const float> none;
+      CELSLM_CHECK_OK(Engine::import_rows(model, *out.segment, layer, 0, exact.n_tokens,
+                                          key ? std::span<const float>(changed) : none,
+                                          key ? none : std::span<const float>(changed)));
+    }
+  }
+  out.segment->set_length(exact.n_tokens);
+  return out;
+}
+
+Status through_codec(const Codec& codec, const Plane& plane, std::span<float> out, TreatedKv& treated) {
+  for (int token = 0; token < plane.n_tokens; token += codec.block_tokens()) {
+    const BlockShape shape{.kind = plane.kind,
+                           .n_tokens = std::min(codec.block_tokens(), plane.n_tokens - token),
+                           .n_kv_heads = plane.n_kv_heads,
+                           .head_dim = plane.head_dim};
+    const std::size_t first = static_cast<std::size_t>(token) * plane.width();
+    auto start = std::chrono::steady_clock::now();
+    CELSLM_TRY(const Bytes bytes, codec.encode(shape, plane.values.subspan(first, shape.values())));
+    treated.encode_s += seconds_since(start);
+    start = std::chrono::steady_clock::now();
+    CELSLM_CHECK_OK(codec.decode(shape, bytes, out.subspan(first, shape.values())));
+    treated.decode_s += seconds_since(start);
+    treated.bits += 8.0 * static_cast<double>(bytes.size()) + kTableEntryBits;
+  }
+  return {};
+}
+
+Treatment with_codec(const Codec& codec) {
+  return {std::string(codec.name()), true, [&codec](const Model& model, const ExactKv& exact) {
+            return treat_planes(model, exact, [&codec](const Plane& plane, std::span<float> out, TreatedKv& treated) {
+              return through_codec(codec, plane, out, treated);
+            });
+          }};
+}
+
+// K after RoPE and V, as they lie in a segment: rows of head_dim values through one of ggml's quantized types.
+Result<TreatedKv> through_ggml(ggml_type type, const Model& model, const ExactKv& exact) {
+  const ModelConfig& config = model.config();
+  CELSLM_TRY(auto segment, KvSegment::create(config, KvType::kF16, 0, exact.n_tokens));
+  TreatedKv out{.segment = std::move(segment)};
+  const ggml_type_traits& traits = *ggml_get_type_traits(type);
+  if (config.head_dim % traits.blck_size != 0) return fail(ErrorKind::kInvalid, "{} does not fit", traits.type_name);
+  const auto width = static_cast<std::size_t>(config.head_dim);
+  std::vector<float> row(width);
+  Bytes packed(ggml_row_size(type, config.head_dim));
+  const auto copy = [&](const void* from, void* to) {
+    const std::size_t rows = static_cast<std::size_t>(config.n_kv_heads) * static_cast<std::size_t>(exact.n_tokens);
+    for (std::size_t i = 0; i < rows; ++i) {
+      ggml_fp16_to_fp32_row(static_cast<const ggml_fp16_t*>(from) + i * width, row.data(), config.head_dim);
+      traits.from_float_ref(row.data(), packed.data(), config.head_dim);
+      traits.to_float(packed.data(), row.data(), config.head_dim);
+      ggml_fp32_to_fp16_row(row.data(), static_cast<ggml_fp16_t*>(to) + i * width, config.head_dim);
+      out.bits += 8.0 * static_cast<double>(packed.size());
+    }
+  };
+  for (int layer = 0; layer < exact.segment->n_layers(); ++layer) {
+    copy(exact.segment->view(layer).k, out.segment->k_data(layer));
+    copy(exact.segment->view(layer).v, out.segment->v_data(layer));
+  }
+  out.segment->set_length(exact.n_tokens);
+  return out;
+}
+
+// How often each symbol of a stream came: bits an ideal coder of single symbols would need.
+class Histogram {
+ public:
+  void add(int symbol) { ++counts_[symbol]; }
+  double bits() const {
+    double total = 0.0;
+    for (const auto& [symbol, count] : counts_) total += count;
+    double out = 0.0;
+    for (const auto& [symbol, count] : counts_) out -= count * std::log2(count / total);
+    return out;
+  }
+
+ private:
+  std::map<int, double> counts_;
+};
+
+// Fifteen steps between the least and the greatest of `count` values, `stride` apart; both kept as f16.
+void quantize_range(const float* in, float* out, std::size_t count, std::size_t stride, Histogram& symbols) {
+  float low = in[0];
+  float high = in[0];
+  for (std::size_t i = 0; i < count; ++i) {
+    low = std::min(low, in[i * stride]);
+    high = std::max(high, in[i * stride]);
+  }
+  low = ggml_fp16_to_fp32(ggml_fp32_to_fp16(low));
+  const float step = ggml_fp16_to_fp32(ggml_fp32_to_fp16((high - low) / 15.0F));
+  for (std::size_t i = 0; i < count; ++i) {
+    const float symbol = step > 0.0F ? std::clamp(std::nearbyint((in[i * stride] - low) / step), 0.0F, 15.0F) : 0.0F;
+    symbols.add(static_cast<int>(symbol));
+    out[i * stride] = low + symbol * step;
+  }
+}
+
+// After KIVI (arXiv 2402.02750): K by channel over groups of 64 tokens, V by token and head, 4 bits and two f16 a group; the
+// first four tokens and the outermost layers at 8.5 bits (their loss is that of q8, taken as none here).
+Status kivi4(const Plane& plane, int n_layers, bool entropy_coded, std::span<float> out, TreatedKv& treated) {
+  constexpr int kGroup = 64;
+  constexpr int kSinks = 4;
+  std::ranges::copy(plane.values, out.begin());
+  if (plane.layer == 0 || plane.layer == n_layers - 1) {
+    treated.bits += 8.5 * static_cast<double>(plane.values.size());
+    return {};
+  }
+  const std::size_t width = plane.width();
+  treated.bits += 8.5 * static_cast<double>(width) * std::min(kSinks, plane.n_tokens);
+  const bool key = plane.kind == BlockKind::kKey;
+  const auto head_dim = static_cast<std::size_t>(plane.head_dim);
+  std::vector<Histogram> symbols(key ? width : 1);  // q4z lays its symbols out by channel
+  std::size_t coded = 0;
+  for (int token = std::min(kSinks, plane.n_tokens); token < plane.n_tokens; token += key ? kGroup : 1) {
+    const auto count = static_cast<std::size_t>(std::min(kGroup, plane.n_tokens - token));
+    const std::size_t first = static_cast<std::size_t>(token) * width;
+    for (std::size_t c = 0; c < width; c += key ? 1 : head_dim) {
+      quantize_range(&plane.values[first + c], &out[first + c], key ? count : head_dim, key ? width : 1,
+                     symbols[key ? c : 0]);
+      coded += key ? count : head_dim;
+      treated.bits += 32.0;
+    }
+  }
+  if (!entropy_coded) treated.bits += 4.0 * static_cast<double>(coded);
+  if (entropy_coded) {
+    for (const Histogram& histogram : symbols) treated.bits += histogram.bits();
+  }
+  return {};
+}
+
+// What t3 would be with the axes for directions: steps of one size, an ideal coder for each channel.
+Status uniform_steps(const Plane& plane, double relative_step, std::span<float> out, TreatedKv& treated) {
+  const std::size_t width = plane.width();
+  std::vector<double> mean(width);
+  for (std::size_t i = 0; i < plane.values.size(); ++i) mean[i % width] += plane.values[i] / plane.n_tokens;
+  double energy = 0.0;
+  for (std::size_t i = 0; i < plane.values.size(); ++i) energy += std::pow(plane.values[i] - mean[i % width], 2);
+  const double share = plane.kind == BlockKind::kKey ? relative_step / 2.0 : relative_step * 2.0;
+  const double step = share * std::sqrt(energy / static_cast<double>(plane.values.size()));
+  std::vector<Histogram> symbols(width);
+  for (std::size_t i = 0; i < plane.values.size(); ++i) {
+    const double symbol = step > 0.0 ? std::nearbyint((plane.values[i] - mean[i % width]) / step) : 0.0;
+    symbols[i % width].add(static_cast<int>(symbol));
+    out[i] = static_cast<float>(mean[i % width] + symbol * step);
+  }
+  for (const Histogram& histogram : symbols) treated.bits += histogram.bits() + 16.0;
+  return {};
+}
+
+Treatment with_kivi4(std::string name, bool entropy_coded) {
+  return {std::move(name), false, [entropy_coded](const Model& model, const ExactKv& exact) {
+            return treat_planes(model, exact, [&](const Plane& plane, std::span<float> out, TreatedKv& treated) {
+              return kivi4(plane, model.config().n_layers, entropy_coded, out, treated);
+            });
+          }};
+}
+
+Treatment with_uniform_steps(std::string name, double relative_step) {
+  return {std::move(name), false, [relative_step](const Model& model, const ExactKv& exact) {
+            return treat_planes(model, exact, [&](const Plane& plane, std::span<float> out, TreatedKv& treated) {
+              return uniform_steps(plane, relative_step, out, treated);
+            });
+          }};
+}
+
+Treatment with_ggml(std::string name, ggml_type type) {
+  return {std::move(name), false,
+          [type](const Model& model, const ExactKv& exact) { return through_ggml(type, model, exact); }};
+}
+
+}  // namespace
+
+std::vector<Treatment> all_treatments() {
+  std::vector<Treatment> out;
+  for (const Codec* codec : all_codecs()) out.push_back(with_codec(*codec));
+  out.push_back(with_ggml("llama.cpp q8_0", GGML_TYPE_Q8_0));
+  out.push_back(with_ggml("llama.cpp q4_0", GGML_TYPE_Q4_0));
+  out.push_back(with_kivi4("q4", false));
+  out.push_back(with_kivi4("q4z", true));
+  out.push_back(with_uniform_steps("c4", 0.125));
+  out.push_back(with_uniform_steps("c3", 0.25));
+  return out;
+}
+
+}  // namespace celslm
