@@ -22,7 +22,7 @@ struct ExactKv {
 
 struct TreatedKv {
   std::shared_ptr<KvSegment> segment;
-  double bits = 0.0;  // on the wire or in memory, all overheads counted
+  double bits = 0.0;      // on the wire or in memory, all overheads counted
   double encode_s = 0.0;  // of one core
   double decode_s = 0.0;  // into f32 rows
 };
