@@ -46,13 +46,17 @@ def joined_text(documents=40):
     return "\n\n".join(evaluate.test_text(n) for n in range(documents))
 
 
-def llama_perplexity(gguf):
+def llama_perplexity(gguf, attempts=3):
+    """None if it never said: on a full machine llama-perplexity now and then ends without its last line."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as f:
         f.write(joined_text())
         f.flush()
-        run = subprocess.run(["llama-perplexity", "-m", gguf, "-f", f.name, "-c", str(WINDOW), "-t", "1"], capture_output=True, text=True)
-    line = next((x for x in (run.stdout + run.stderr).splitlines() if "Final estimate" in x), None)
-    return float(line.split("PPL =")[1].split()[0]) if line else None
+        for _ in range(attempts):
+            run = subprocess.run(["llama-perplexity", "-m", gguf, "-f", f.name, "-c", str(WINDOW), "-t", "1"], capture_output=True, text=True)
+            line = next((x for x in (run.stdout + run.stderr).splitlines() if "Final estimate" in x), None)
+            if line:
+                return float(line.split("PPL =")[1].split()[0])
+    return None
 
 
 @torch.no_grad()

@@ -29,7 +29,7 @@ class Recipe:
 RECIPES = {
     "small": Recipe(steps=2000, batch=16, rate=0.02, asked=(1, 1, 1, 2, 3), taps={}),
     "mid": Recipe(steps=1000, batch=12, rate=0.02, asked=(1, 2, 3), taps={1: 1, 2: 2, 3: 3}),
-    "large": Recipe(steps=1700, batch=12, rate=0.02, asked=(1, 2, 3), taps={1: 2, 2: 3, 3: 4}),
+    "large": Recipe(steps=2800, batch=12, rate=0.02, asked=(1, 2, 3, 3), taps={1: 2, 2: 3, 3: 4}),
 }
 WARM_UP, COOL_DOWN = 50, 0.3       # steps; share of the training at its end
 DRILLS = 100                       # steps; as many again of the smallest worlds follow
@@ -44,8 +44,8 @@ def practice(rng, recipe, step, steps):
     if step >= 2 * DRILLS:
         if r < 0.3:
             return [data.language(rng, 192) for _ in range(recipe.batch)]
-        largest = 8 + 18 * min(1.0, step / (0.7 * steps)) if step < 0.85 * steps else 12
-        chains = 4 + int((largest - 4) * rng.random() ** 2.5)
+        largest = 8 + 18 * min(1.0, step / (0.7 * steps)) if step < 0.85 * steps else 20
+        chains = 4 + int((largest - 4) * rng.random() ** 2)
     # Reports are dense, a chat costs two to three times as much an answer; but only chats ask, and so at last they lead.
     if step < 2 * DRILLS or r < (0.75 if step < 0.7 * steps else 0.35):
         return [data.bulletin(rng, worlds.report, chains, chains + 6, recipe.asked, remarks=remarks) for _ in range(recipe.batch)]
