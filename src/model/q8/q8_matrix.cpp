@@ -41,8 +41,8 @@ std::size_t blocks_of(std::int64_t n_in) {
 void pack_block(const std::byte* file_block, int row, PanelBlock& to) {
   std::memcpy(&to.scales[row], file_block, sizeof to.scales[row]);
   for (int i = 0; i < Q8Matrix::kBlock; ++i) {
-    const int value = static_cast<std::int8_t>(file_block[2 + i]);
-    to.values[i / kQuad][row][i % kQuad] = static_cast<std::uint8_t>(value + 128);
+    // The sign bit turned: two's complement plus 128.
+    to.values[i / kQuad][row][i % kQuad] = static_cast<std::uint8_t>(file_block[2 + i] ^ std::byte{0x80});
   }
 }
 
