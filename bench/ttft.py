@@ -1,7 +1,7 @@
 """ttft: time to first token with the cloud's KV, against llama-server prefilling on the same machine.
 
 Random weights in the shape of Qwen2.5-0.5B (Q4_0): speed only. For each context length and link rate: a fresh edge that fetches the
-pack (ready at the cloud), the same edge program prefilling locally, and llama-server prefilling, in turn, `--runs` times; medians.
+whole pack (ready at the cloud; `./dev bench load` measures fetching and computing at once), the same edge program prefilling locally, and llama-server prefilling, in turn, `--runs` times; medians.
 
 --json keys: machine, model, cases: [{context_tokens, link_mbit, codec, bytes, ours_ms, local_ms, peer_ms, ratio}]
   ours_ms, local_ms, peer_ms: median milliseconds from request to first token, as the client sees it; ratio: peer_ms / ours_ms.
@@ -128,7 +128,7 @@ def measure(lab, n_tokens):
                 for run in range(options.runs):
                     progress.update(f"round {run + 1} of {options.runs}")
                     for codec in options.codecs:
-                        extra = ["--cloud", link.cloud_url(cloud.url), "--codec", codec]
+                        extra = ["--cloud", link.cloud_url(cloud.url), "--codec", codec, "--prefer", "energy"]
                         ms, extension = lab.edge_ms(link, f"edge-{codec}-{run}", context, handle, extra)
                         ours[codec].append(ms)
                         moved[codec] = extension

@@ -46,6 +46,11 @@ struct EdgeCommand {
   std::uint64_t kv_budget = 0;
   bool no_reuse = false;
   int max_stall_ms = 100;
+  std::vector<std::string> peers;
+  std::string peer_token_file;
+  Prefer prefer = Prefer::kLatency;
+  int max_compute = 100;
+  std::uint64_t max_bytes_per_hour = UINT64_MAX;
   int max_users = 32;
   int max_queue = 128;
   ListenOptions listen;
@@ -90,11 +95,31 @@ std::uint64_t physical_memory_bytes() {
   return static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
+Result<std::vector<std::shared_ptr<CloudClient>>> make_neighbours(const EdgeCommand& command,
+                                                                  const std::shared_ptr<CloudClient>& cloud,
+                                                                  const Log& log) {
+  std::vector<std::shared_ptr<CloudClient>> out;
+  if (!command.peers.empty() && !cloud)
+    return fail(ErrorKind::kInvalid, "--peer needs --cloud: packs are checked against the cloud's key");
+  for (const std::string& url : command.peers) {
+    HttpClientOptions http{.base_url = url, .ca_file = command.cloud_ca};
+    if (!command.peer_token_file.empty()) {
+      CELSLM_TRY(http.bearer_token, read_token(command.peer_token_file));
+    }
+    CELSLM_TRY(auto client, make_http_client(http));
+    out.push_back(std::make_shared<CloudClient>(std::move(client), cloud, log));
+  }
+  return out;
+}
+
 Result<EdgeOptions> edge_options(const EdgeCommand& command) {
   EdgeOptions out{.model_name = command.model_name,
                   .codec = command.codec,
                   .context_budget_bytes = command.context_budget,
                   .n_connections = command.connections,
+                  .prefer = command.prefer,
+                  .max_compute_percent = command.max_compute,
+                  .max_bytes_per_hour = command.max_bytes_per_hour,
                   .batch = {.max_running = command.max_users,
                             .max_queued = command.max_queue,
                             .kv_budget_bytes = command.kv_budget,
@@ -116,6 +141,7 @@ Status run_edge(Environment& env, const EdgeCommand& command, HttpServerOptions 
   CELSLM_TRY(const auto folder, data_folder(env, command));
   EdgeParts parts{.clock = &env.clock, .log = log};
   CELSLM_TRY(parts.cloud, make_cloud(command, folder, log));
+  CELSLM_TRY(parts.neighbours, make_neighbours(command, parts.cloud, log));
   CELSLM_TRY(auto store, PackStore::open(folder / "packs", command.pack_budget, log));
   parts.store = std::move(store);
   CELSLM_TRY(parts.model, load_model(env, command.model));
@@ -175,6 +201,25 @@ void add_cloud_options(CLI::App& edge, EdgeCommand& command) {
   edge.add_option("--connections", command.connections, "Connections per pack")
       ->check(CLI::Range(1, 64))
       ->capture_default_str();
+  edge.add_option("--peer", command.peers, "A neighbouring edge's URL; its packs are read, too; may be given several times")
+      ->expected(1)
+      ->take_all();
+  edge.add_option("--peer-token-file", command.peer_token_file, "File with the token that neighbours ask for");
+  const std::map<std::string, Prefer> preferences{
+      {"latency", Prefer::kLatency}, {"energy", Prefer::kEnergy}, {"bytes", Prefer::kBytes}};
+  edge.add_option("--prefer", command.prefer,
+                  "What to save when a context is loaded: latency (fetch and compute), energy (compute only what nobody "
+                  "gives) or bytes (fetch only what may not be computed)")
+      ->transform(CLI::CheckedTransformer(preferences))
+      ->default_str("latency");
+  edge.add_option("--max-compute", command.max_compute,
+                  "Of a context's layers, how many percent may be computed here while a source could give them")
+      ->check(CLI::Range(0, 100))
+      ->capture_default_str();
+  edge.add_option("--max-bytes-per-hour", command.max_bytes_per_hour,
+                  "Bytes to fetch over the network in an hour, e.g. 10GB")
+      ->transform(CLI::AsSizeValue(false))
+      ->default_str("no limit");
   edge.add_option("--data", command.data, "Folder for packs and the cloud's key (default: $XDG_DATA_HOME/celslm)");
   edge.add_option("--pack-budget", command.pack_budget, "Disk space for packs, e.g. 8GB; the least recently used go first")
       ->transform(CLI::AsSizeValue(false))

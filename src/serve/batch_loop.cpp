@@ -17,7 +17,7 @@ BatchLoop::BatchLoop(std::unique_ptr<Engine> engine, const Clock& clock, const B
       clock_(clock),
       options_(options),
       log_(std::move(log)),
-      compute_(*engine_),
+      compute_(*engine_, clock_),
       thread_([this](std::stop_token s) { run(s); }) {}
 
 BatchLoop::~BatchLoop() {

@@ -28,18 +28,16 @@ bool BatchLoop::compute_contexts() {
     if (!sequence->context()) continue;
     if (const Status taken = compute_.take_up(sequence->context()); !taken) fail_sequence(*sequence, taken.error());
   }
-  if (compute_.idle()) return false;
-  if (const auto failure = compute_.advance()) {
-    for (const auto& sequence : running_) {
-      if (sequence->context() == failure->context) fail_sequence(*sequence, failure->error);
-    }
+  const ContextCompute::Step step = compute_.advance();
+  for (const auto& sequence : running_) {
+    if (step.failed && sequence->context() == step.failed) fail_sequence(*sequence, step.error);
   }
-  return true;
+  return step.worked;
 }
 
 // As many rows as fit max_stall at the speed of late; everything at once while nobody would notice.
 int BatchLoop::prompt_share() const {
-  const bool noticed = !compute_.idle() || std::ranges::any_of(running_, [](const auto& s) { return !in_prompt(*s); });
+  const bool noticed = compute_.busy() || std::ranges::any_of(running_, [](const auto& s) { return !in_prompt(*s); });
   if (!noticed) return kPrefillStep;
   if (row_time_ == Duration{}) return 4 * kLeastShare;
   return static_cast<int>(std::clamp<std::int64_t>(options_.max_stall / row_time_, kLeastShare, kPrefillStep));

@@ -66,6 +66,9 @@ CloudClient::CloudClient(std::unique_ptr<HttpClient> http, std::optional<PublicK
                          Log log)
     : http_(std::move(http)), key_file_(std::move(key_file)), log_(std::move(log)), key_(pinned) {}
 
+CloudClient::CloudClient(std::unique_ptr<HttpClient> http, std::shared_ptr<CloudClient> cloud, Log log)
+    : http_(std::move(http)), signer_(std::move(cloud)), log_(std::move(log)) {}
+
 Result<HttpAnswer> CloudClient::get(const std::string& path, std::size_t max_body_bytes, std::stop_token stop) {
   CELSLM_TRY(HttpAnswer answer,
              http_->call({.path = path, .max_body_bytes = max_body_bytes, .timeout = kAnswerTimeout, .stop = stop}));
@@ -82,16 +85,25 @@ Result<PublicKey> CloudClient::ask_key() {
   return PublicKey::from_hex(body["public_key"].get<std::string>());
 }
 
-Result<PublicKey> CloudClient::key() {
+Result<PublicKey> CloudClient::known_key() {
+  if (signer_) return signer_->known_key();
   const std::scoped_lock lock(mutex_);
   if (key_) return *key_;
   constexpr std::uint64_t kKeyFileLimit = 4096;
-  if (const auto kept = read_file(key_file_, kKeyFileLimit)) {
-    const std::string_view hex = as_text(*kept);
-    CELSLM_TRY(key_, PublicKey::from_hex(hex.substr(0, hex.find('\n'))));
-    return *key_;
-  }
+  const auto kept = read_file(key_file_, kKeyFileLimit);
+  if (!kept) return fail(ErrorKind::kNotFound, "the key of {} is not known yet", url());
+  const std::string_view hex = as_text(*kept);
+  CELSLM_TRY(key_, PublicKey::from_hex(hex.substr(0, hex.find('\n'))));
+  return *key_;
+}
+
+Result<PublicKey> CloudClient::key() {
+  if (signer_) return signer_->key();
+  auto known = known_key();
+  if (known || known.error().kind != ErrorKind::kNotFound) return known;
   CELSLM_TRY(const PublicKey shown, ask_key());
+  const std::scoped_lock lock(mutex_);
+  if (key_) return *key_;  // somebody else asked meanwhile
   log_->info("trusting the key {} that {} shows; kept in {}", shown.hex(), url(), key_file_.string());
   CELSLM_CHECK_OK(write_file_atomically(key_file_, as_bytes(shown.hex() + "\n")));
   key_ = shown;
@@ -178,20 +190,24 @@ Status CloudClient::entries(const PackName& pack, const PackIdentity& identity, 
   return {};
 }
 
-Result<Bytes> CloudClient::blocks(const PackName& pack, ByteRange range, std::stop_token stop) {
+Status CloudClient::blocks(const PackName& pack, ByteRange range, const std::function<bool(ByteView)>& on_bytes,
+                           std::stop_token stop) {
   const std::string path = pack_path(pack.handle, pack.model, pack.codec, "blocks");
-  CELSLM_TRY(HttpAnswer answer, http_->call({.path = path,
-                                             .range = range,
-                                             .max_body_bytes = range.end - range.first,
-                                             .timeout = 0ms,
-                                             .stall_timeout = kBlockStallTimeout,
-                                             .stop = stop}));
+  std::uint64_t left = range.end - range.first;
+  CELSLM_TRY(const HttpAnswer answer, http_->call({.path = path,
+                                                   .range = range,
+                                                   .max_body_bytes = range.end - range.first,
+                                                   .timeout = 0ms,
+                                                   .stall_timeout = kBlockStallTimeout,
+                                                   .sink =
+                                                       [&](ByteView piece) {
+                                                         left -= std::min<std::uint64_t>(left, piece.size());
+                                                         return on_bytes(piece);
+                                                       },
+                                                   .stop = stop}));
   if (answer.status != 206) return unexpected_status(answer, url(), path);
-  if (answer.body.size() != range.end - range.first) {
-    return fail(ErrorKind::kInvalid, "{}{}: {} bytes where {} were asked for", url(), path, answer.body.size(),
-                range.end - range.first);
-  }
-  return std::move(answer.body);
+  if (left > 0) return fail(ErrorKind::kInvalid, "{}{}: {} bytes too few", url(), path, left);
+  return {};
 }
 
 }  // namespace celslm

@@ -33,10 +33,15 @@ class CloudClient {
   // in key_file (trust on first use).
   CloudClient(std::unique_ptr<HttpClient> http, std::optional<PublicKey> pinned, std::filesystem::path key_file, Log log);
 
+  // A neighbouring edge, which serves packs that `cloud` signed.
+  CloudClient(std::unique_ptr<HttpClient> http, std::shared_ptr<CloudClient> cloud, Log log);
+
   std::string url() const { return http_->base_url(); }
 
   // kMismatch when the cloud shows another key than the one pinned or kept.
   Result<PublicKey> key();
+  // The same without asking anyone: kNotFound when it is neither pinned nor kept.
+  Result<PublicKey> known_key();
 
   Result<std::vector<ContextInfo>> contexts();
   Result<std::vector<HostedModel>> models();
@@ -56,14 +61,15 @@ class CloudClient {
   Status entries(const PackName& pack, const PackIdentity& identity, int from,
                  const std::function<bool(const SignedEntry&)>& on_entry, std::stop_token stop);
 
-  // Bytes [first, end) of the block region.
-  Result<Bytes> blocks(const PackName& pack, ByteRange range, std::stop_token stop);
+  // Bytes [first, end) of the block region, in pieces as they arrive; on_bytes returning false ends it with kCancelled.
+  Status blocks(const PackName& pack, ByteRange range, const std::function<bool(ByteView)>& on_bytes, std::stop_token stop);
 
  private:
   Result<HttpAnswer> get(const std::string& path, std::size_t max_body_bytes, std::stop_token stop = {});
   Result<PublicKey> ask_key();
 
   const std::unique_ptr<HttpClient> http_;
+  const std::shared_ptr<CloudClient> signer_;  // null: itself
   const std::filesystem::path key_file_;
   const Log log_;
   std::mutex mutex_;

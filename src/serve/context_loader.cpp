@@ -1,17 +1,29 @@
 #include "serve/context_loader.h"
 
-#include "serve/pack_fetch.h"
+#include "serve/disk_source.h"
+#include "serve/remote_source.h"
 
 namespace celslm {
 
+PackIdentity pack_identity(const Model& model, const ResidentContext& context, CodecId codec) {
+  return {.context = context.id,
+          .tokens = context.tokens,
+          .model = model.fingerprint(),
+          .provenance = Provenance::kProxy,
+          .codec = codec};
+}
+
 ContextLoader::ContextLoader(std::shared_ptr<const Model> model, std::shared_ptr<CloudClient> cloud,
-                             std::shared_ptr<PackStore> store, const Clock& clock, const LoaderOptions& options, Log log)
-    : model_(std::move(model)),
+                             std::vector<std::shared_ptr<CloudClient>> neighbours, std::shared_ptr<PackStore> store,
+                             const Clock& clock, const LoaderOptions& options, Log log)
+    : parts_{.model = std::move(model),
+             .store = std::move(store),
+             .memory = std::make_shared<SourceMemory>(),
+             .clock = &clock,
+             .log = std::move(log)},
       cloud_(std::move(cloud)),
-      store_(std::move(store)),
-      clock_(clock),
-      options_(options),
-      log_(std::move(log)) {}
+      neighbours_(std::move(neighbours)),
+      options_(options) {}
 
 ContextLoader::~ContextLoader() {
   const std::scoped_lock lock(mutex_);
@@ -20,91 +32,69 @@ ContextLoader::~ContextLoader() {
 }
 
 void ContextLoader::load(std::shared_ptr<ResidentContext> context) {
+  context->set_codec(options_.codec);
+  const auto codec = find_codec(options_.codec);
+  if (!codec) return context->set_note(codec.error().message);  // cannot be: the edge has looked it up before
+  const PackIdentity identity = pack_identity(*parts_.model, *context, (*codec)->id());
+  const PlanOptions options{.prefer = options_.prefer, .max_compute_layers = options_.max_compute_layers};
+  auto load = std::make_shared<ContextLoad>(parts_, *context, identity, options);
+  // Known before anyone asks whether to compute.
+  const bool on_disk = add_disk(*load, identity);
+  if (!on_disk) add_network(*load, *context, identity);
+  context->set_compute_work(load);
+
   const std::scoped_lock lock(mutex_);
   jobs_.remove_if([](const Job& job) { return job.done.load(); });
   Job& job = jobs_.emplace_back();
-  job.thread = std::jthread([this, &job, held = std::move(context)](std::stop_token stop) {
-    run(*held, stop);
+  job.thread = std::jthread([this, &job, context, load, identity, on_disk](std::stop_token stop) {
+    const auto more = [&] {
+      if (on_disk) add_network(*load, *context, identity);
+    };
+    load->run(more, stop);
+    count_bytes(*context);
     job.done.store(true);
   });
 }
 
-PackIdentity ContextLoader::identity_of(const ResidentContext& context, const Codec& codec) const {
-  return {.context = context.id,
-          .tokens = context.tokens,
-          .model = model_->fingerprint(),
-          .provenance = Provenance::kProxy,
-          .codec = codec.id()};
+bool ContextLoader::add_disk(ContextLoad& load, const PackIdentity& identity) {
+  if (!parts_.store || !cloud_) return false;
+  const auto signer = cloud_->known_key();
+  if (!signer) return false;
+  auto pack = parts_.store->find(identity.id(), *signer);
+  if (!pack) return false;
+  load.add_source(std::make_unique<DiskSource>(*std::move(pack)));
+  return true;
 }
 
-void ContextLoader::run(ResidentContext& context, std::stop_token stop) {
-  const auto codec = find_codec(options_.codec);
-  if (!codec) return context.give_up(codec.error().message);
-  const PackIdentity identity = identity_of(context, **codec);
-  context.set_codec(options_.codec);
-  if (from_disk(context, identity)) return;
-  const Status fetched = from_cloud(context, identity, stop);
-  if (fetched) return;
-  log_->warn("context {}: {}; computing layers {} to {} here", context.handle.hex().substr(0, 12), fetched.error().message,
-             context.ready_layers(), context.n_layers() - 1);
-  context.give_up(fetched.error().message);
-}
-
-Status ContextLoader::from_disk(ResidentContext& context, const PackIdentity& identity) {
-  if (!store_ || !cloud_) return fail(ErrorKind::kNotFound, "no packs on disk");
-  CELSLM_TRY(const PublicKey signer, cloud_->key());
-  CELSLM_TRY(const StoredPack pack, store_->find(identity.id(), signer));
-  const int per_layer = 2 * identity.n_chunks();
-  for (int index = 0; index < identity.n_blocks(); ++index) {
-    const BlockEntry& entry = pack.header.blocks[static_cast<std::size_t>(index)];
-    // Layers filled before a block that was damaged on disk stay; the cloud or this box supplies the rest.
-    if (const Status ok = import_block(*model_, identity, index, entry, pack.block(index), *context.segment); !ok) {
-      store_->discard(identity.id(), ok.error());
-      return ok;
-    }
-    if ((index + 1) % per_layer == 0) context.layer_filled(index / per_layer, {identity.provenance, Source::kDisk});
-  }
-  return {};
-}
-
-Status ContextLoader::cloud_is_usable() const {
-  if (!cloud_) return fail(ErrorKind::kUnavailable, "no cloud is configured (--cloud URL)");
-  if (clock_.now().time_since_epoch().count() < rest_until_.load()) {
-    return fail(ErrorKind::kUnavailable, "{} failed a moment ago and is left alone for now", cloud_->url());
-  }
-  return {};
-}
-
-Status ContextLoader::from_cloud(ResidentContext& context, const PackIdentity& identity, std::stop_token stop) {
-  CELSLM_CHECK_OK(cloud_is_usable());
-  PackFetch fetch{.model = *model_,
-                  .cloud = *cloud_,
-                  .store = store_.get(),
-                  .context = context,
-                  .n_connections = options_.n_connections,
-                  .log = log_};
+void ContextLoader::add_network(ContextLoad& load, const ResidentContext& context, const PackIdentity& identity) {
+  if (!cloud_) return load.note("no cloud is configured (--cloud URL)");
   const PackName name{.handle = context.handle, .model = identity.model.id(), .codec = options_.codec};
-  Status status = fetch.run(name, identity, stop);
-  if (status) return {};
-  if (status.error().kind == ErrorKind::kUnavailable) {
-    rest_until_.store((clock_.now() + options_.cloud_rest).time_since_epoch().count());
-  }
-  return std::unexpected(explain(std::move(status).error(), identity));
+  const std::uint64_t max_bytes = bytes_left();
+  const auto add = [&](const std::shared_ptr<CloudClient>& client, bool is_neighbour) {
+    if (parts_.memory->rests(client->url(), parts_.clock->now()))
+      return load.note(std::format("{} failed a moment ago and is left alone for now", client->url()));
+    const RemoteOptions remote{
+        .is_neighbour = is_neighbour, .n_connections = options_.n_connections, .max_bytes = max_bytes};
+    load.add_source(std::make_unique<RemoteSource>(client, name, identity, remote));
+  };
+  if (max_bytes == 0) return load.note("this hour's bytes are used up (--max-bytes-per-hour)");
+  for (const auto& neighbour : neighbours_) add(neighbour, true);
+  add(cloud_, false);
 }
 
-// A cloud that does not know our model: say in which field its closest one differs.
-Error ContextLoader::explain(Error error, const PackIdentity& identity) {
-  if (error.kind != ErrorKind::kNotFound) return error;
-  const auto models = cloud_->models();
-  if (!models) return error;
-  for (const HostedModel& hosted : *models) {
-    if (hosted.fingerprint == identity.model) return error;
+std::uint64_t ContextLoader::bytes_left() {
+  const std::scoped_lock lock(hour_mutex_);
+  const TimePoint now = parts_.clock->now();
+  if (hour_began_ == TimePoint{} || now - hour_began_ >= std::chrono::hours(1)) {
+    hour_began_ = now;
+    hour_bytes_ = 0;
   }
-  for (const HostedModel& hosted : *models) {
-    error.message +=
-        std::format("; its model '{}' differs from ours in {}", hosted.name, identity.model.difference(hosted.fingerprint));
-  }
-  return error;
+  return options_.max_bytes_per_hour - std::min(options_.max_bytes_per_hour, hour_bytes_);
+}
+
+void ContextLoader::count_bytes(const ResidentContext& context) {
+  const std::scoped_lock lock(hour_mutex_);
+  hour_bytes_ += context.report().bytes;
 }
 
 }  // namespace celslm

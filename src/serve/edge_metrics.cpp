@@ -21,12 +21,31 @@ void EdgeMetrics::finished(const GenerationRequest& request, const Usage& usage,
                times.decode / (usage.completion_tokens - 1));
   }
   if (request.context && !request.context_was_resident) {
-    metrics_.counter("celslm_edge_fetched_bytes_total", "Bytes of KV that came over the network")
-        .Increment(static_cast<double>(request.context->report().bytes));
+    loaded(request.context->report());
   }
 }
 
-std::string EdgeMetrics::text(const BatchStats& stats, const ContextTable& contexts, const PackStore* store) {
+void EdgeMetrics::loaded(const ResidentContext::Report& report) {
+  metrics_.counter("celslm_edge_fetched_bytes_total", "Bytes of KV that came over the network")
+      .Increment(static_cast<double>(report.bytes));
+  metrics_.counter("celslm_edge_hedged_bytes_total", "Of them, those that came twice or too late")
+      .Increment(static_cast<double>(report.load.hedged_bytes));
+  for (const LayerOrigin& origin : report.layers) {
+    metrics_
+        .counter("celslm_edge_layers_total", "Layers of contexts, by where most of each came from",
+                 {{"source", to_string(origin.source)}})
+        .Increment();
+  }
+  if (report.load.predicted_ms > 0) {
+    metrics_
+        .histogram("celslm_edge_load_over_prediction", "What a load took over what was predicted of it",
+                   {0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 5.0})
+        .Observe(report.load.took_ms / report.load.predicted_ms);
+  }
+}
+
+std::string EdgeMetrics::text(const BatchStats& stats, const ContextTable& contexts, const PackStore* store,
+                              std::uint64_t shared_bytes) {
   const auto gauge = [&](const char* name, const char* help, auto value) {
     metrics_.gauge(name, help).Set(static_cast<double>(value));
   };
@@ -48,6 +67,7 @@ std::string EdgeMetrics::text(const BatchStats& stats, const ContextTable& conte
   counter("celslm_edge_reused_tokens_total", "Users' own tokens whose KV an earlier request had", stats.reused_tokens);
   counter("celslm_edge_preempted_total", "Times a request gave its KV back for want of memory", stats.preempted);
   counter("celslm_edge_completion_tokens_total", "Tokens generated", stats.completion_tokens);
+  counter("celslm_edge_shared_bytes_total", "Bytes of packs sent to neighbours", shared_bytes);
   counter("celslm_edge_requests_total", "Requests that ended", stats.finished, {{"how", "finished"}});
   counter("celslm_edge_requests_total", "Requests that ended", stats.cancelled, {{"how", "cancelled"}});
   counter("celslm_edge_requests_total", "Requests that ended", stats.failed, {{"how", "failed"}});

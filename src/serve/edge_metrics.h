@@ -19,9 +19,12 @@ class EdgeMetrics {
   void finished(const GenerationRequest& request, const Usage& usage, const GenerationTimes& times);
 
   // Of the moment: read when the page is made.
-  std::string text(const BatchStats& stats, const ContextTable& contexts, const PackStore* store);  // store: may be null
+  // store may be null; shared_bytes: sent to neighbours.
+  std::string text(const BatchStats& stats, const ContextTable& contexts, const PackStore* store,
+                   std::uint64_t shared_bytes);
 
  private:
+  void loaded(const ResidentContext::Report& report);
   Metrics metrics_;
 };
 

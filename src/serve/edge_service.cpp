@@ -21,6 +21,12 @@ json layers_json(const GenerationRequest& request, const ResidentContext::Report
   for (const LayerOrigin& origin : report.layers) {
     layers.push_back({{"provenance", to_string(origin.provenance)},
                       {"source", to_string(request.context_was_resident ? Source::kMemory : origin.source)}});
+    if (request.context_was_resident) continue;
+    layers.back()["ms"] = round_ms(origin.after);
+    if (std::ranges::count_if(origin.blocks, [](int n) { return n > 0; }) < 2) continue;
+    for (std::size_t i = 0; i < origin.blocks.size(); ++i) {
+      if (origin.blocks[i] > 0) layers.back()["blocks"][to_string(static_cast<Source>(i))] = origin.blocks[i];
+    }
   }
   return layers;
 }
@@ -46,6 +52,11 @@ json extension(const GenerationRequest& request, const GenerationTimes& times, c
   out["bytes"] = request.context_was_resident ? 0 : report.bytes;
   out["codec"] = report.codec;
   if (!report.note.empty()) out["note"] = report.note;
+  if (!request.context_was_resident) {
+    out["load"] = {{"ms", report.load.took_ms},
+                   {"predicted_ms", report.load.predicted_ms > 0 ? json(report.load.predicted_ms) : json(nullptr)},
+                   {"hedged_bytes", report.load.hedged_bytes}};
+  }
   return out;
 }
 
@@ -69,9 +80,21 @@ Result<std::unique_ptr<EdgeService>> EdgeService::create(EdgeParts parts, const 
   CELSLM_CHECK_OK(KvSegment::create(p.model->config(), edge->context_type_, 0, 1));
   edge->register_own_contexts();
   edge->loop_ = std::make_unique<BatchLoop>(std::move(engine), *p.clock, options.batch, p.log);
-  edge->loader_ =
-      std::make_unique<ContextLoader>(p.model, p.cloud, p.store, *p.clock,
-                                      LoaderOptions{.codec = options.codec, .n_connections = options.n_connections}, p.log);
+  if (p.store && p.cloud) {
+    const auto identify = [raw = edge.get(), codec](const ContextHandle& handle,
+                                                    CodecId wanted) -> std::optional<PackIdentity> {
+      const auto context = raw->table_.find(handle);
+      if (!context || wanted != codec->id()) return std::nullopt;
+      return pack_identity(*raw->parts_.model, *context, wanted);
+    };
+    edge->sharing_ = std::make_unique<PackSharing>(p.store, p.cloud, identify);
+  }
+  const LoaderOptions loader{.codec = options.codec,
+                             .n_connections = options.n_connections,
+                             .prefer = options.prefer,
+                             .max_compute_layers = p.model->config().n_layers * options.max_compute_percent / 100,
+                             .max_bytes_per_hour = options.max_bytes_per_hour};
+  edge->loader_ = std::make_unique<ContextLoader>(p.model, p.cloud, p.neighbours, p.store, *p.clock, loader, p.log);
   if (p.cloud) {
     edge->refresher_ = std::jthread([raw = edge.get()](std::stop_token stop) { raw->refresh_loop(stop); });
   }
@@ -109,6 +132,7 @@ void EdgeService::add_routes(HttpServer& server) {
   server.route("POST", "/v1/contexts", counted("contexts", &EdgeService::put_context));
   server.route("GET", "/health", [](const HttpRequest&) { return json_response({{"status", "ok"}}); });
   server.route("GET", "/metrics", [this](const HttpRequest&) { return metrics(); });
+  if (sharing_) sharing_->add_routes(server);
   server.on_error([](int status, std::string_view message) {
     const char* code = status == 413   ? "too_large"
                        : status == 404 ? "not_found"
@@ -131,6 +155,7 @@ void EdgeService::refresh_loop(std::stop_token stop) {
 Status EdgeService::refresh_contexts() {
   if (!parts_.cloud) return fail(ErrorKind::kUnavailable, "no cloud is configured (--cloud URL)");
   auto contexts = parts_.cloud->contexts();
+  if (contexts) (void)parts_.cloud->key();  // now rather than in the first request's time
   const std::scoped_lock lock(mutex_);
   if (!contexts) {
     // What was registered stays known: a dead link must not make a context private.
@@ -278,6 +303,8 @@ Result<EdgeService::Prepared> EdgeService::prepare(CompletionRequest request) {
   CELSLM_TRY(std::vector<Token> tokens, prompt_tokens(request, !shared));
   if (shared) {
     CELSLM_TRY(out.generation.context, resident(*shared, &out.generation.context_was_resident));
+    const auto work = out.generation.context->compute_work();
+    if (work && request.deadline) work->set_deadline(parts_.clock->now() + *request.deadline);
     const std::vector<Token>& head = out.generation.context->tokens;
     if (request.chat) {
       if (tokens.size() <= head.size() || !std::equal(head.begin(), head.end(), tokens.begin())) {
@@ -379,7 +406,8 @@ std::string EdgeService::cloud_trouble_now() const {
 // --- the rest ---------------------------------------------------------------------------------------------------------
 
 HttpResponse EdgeService::metrics() {
-  return {.content_type = Metrics::kContentType, .body = metrics_.text(loop_->stats(), table_, parts_.store.get())};
+  return {.content_type = Metrics::kContentType,
+          .body = metrics_.text(loop_->stats(), table_, parts_.store.get(), sharing_ ? sharing_->sent_bytes() : 0)};
 }
 
 HttpResponse EdgeService::models() const {

@@ -19,6 +19,7 @@
 #include "serve/context_loader.h"
 #include "serve/edge_metrics.h"
 #include "serve/openai.h"
+#include "serve/pack_sharing.h"
 #include "serve/resident_context.h"
 
 namespace celslm {
@@ -30,7 +31,10 @@ struct EdgeOptions {
   std::uint64_t context_budget_bytes = 4ULL << 30;  // of contexts in memory
   std::chrono::milliseconds refresh{2'000};         // how often the cloud's list of contexts is read
   int n_connections = 4;
-  std::vector<std::string> contexts;  // texts shared by this edge's own users: contexts without any cloud
+  Prefer prefer = Prefer::kLatency;
+  int max_compute_percent = 100;                  // of a context's layers, while a source could give them
+  std::uint64_t max_bytes_per_hour = UINT64_MAX;  // over the network
+  std::vector<std::string> contexts;              // texts shared by this edge's own users: contexts without any cloud
   BatchOptions batch;
 };
 
@@ -39,7 +43,8 @@ struct EdgeParts {
   std::shared_ptr<const Model> model;
   std::unique_ptr<Engine> engine;
   std::shared_ptr<CloudClient> cloud;  // may be null
-  std::shared_ptr<PackStore> store;    // may be null
+  std::vector<std::shared_ptr<CloudClient>> neighbours;
+  std::shared_ptr<PackStore> store;  // may be null
   const Clock* clock = nullptr;
   Log log;
 };
@@ -101,6 +106,7 @@ class EdgeService {
   std::atomic<std::uint64_t> request_counter_{0};
   ContextTable table_;
   EdgeMetrics metrics_;
+  std::unique_ptr<PackSharing> sharing_;  // null without packs to share
 
   mutable std::mutex mutex_;
   std::condition_variable_any refresh_wake_;

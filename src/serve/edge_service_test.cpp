@@ -70,8 +70,13 @@ class EdgeServiceTest : public testing::Test {
     EdgeParts parts{
         .model = model_, .engine = *Engine::create(model_, {.n_threads = 1}), .clock = &clock_, .log = null_log()};
     parts.cloud = std::make_shared<CloudClient>(std::move(client), std::nullopt, folder / "key", null_log());
+    for (const LocalServer* neighbour : neighbours_) {
+      parts.neighbours.push_back(std::make_shared<CloudClient>(std::make_unique<LocalClient>(*neighbour, neighbour_fault_),
+                                                               parts.cloud, null_log()));
+    }
     parts.store = store_ = *PackStore::open(folder / "packs", 1U << 30, null_log());
     options.refresh = 1h;  // tests refresh by hand
+    options.prefer = prefer_;
     auto out = EdgeService::create(std::move(parts), options);
     EXPECT_TRUE(out) << out.error().message;
     (void)(*out)->refresh_contexts();  // its faults are what some tests are about
@@ -123,8 +128,12 @@ class EdgeServiceTest : public testing::Test {
   const std::shared_ptr<const Model> model_ = load_random(folder_ / "small.gguf", 1);
   std::unique_ptr<CloudService> cloud_;
   std::unique_ptr<LocalServer> server_;
-  LocalClient* client_ = nullptr;     // of the edge made last
-  std::shared_ptr<PackStore> store_;  // the same
+  LocalClient* client_ = nullptr;               // of the edge made last
+  std::shared_ptr<PackStore> store_;            // the same
+  std::vector<const LocalServer*> neighbours_;  // of edges to come
+  Fault neighbour_fault_;
+  // Computing only what no source gives: on a model this small computing would win every race.
+  Prefer prefer_ = Prefer::kEnergy;
   int clouds_ = 0;
   int edges_ = 0;
 };
@@ -217,7 +226,7 @@ TEST_F(EdgeServiceTest, ComputesWhatIsDamagedOnItsDisk) {
   };
   const auto again = edge(dead, {}, "kept");
   const json second = ask(*again, text);
-  EXPECT_EQ(sources(second), (std::vector<std::string>{"proxy disk", "proxy disk", "proxy disk", "native compute"}));
+  EXPECT_EQ(second["x_celslm"]["layers"].back()["blocks"]["compute"], 1);
   EXPECT_EQ(said(first), said(second));
 }
 
@@ -514,10 +523,108 @@ TEST_F(EdgeServiceTest, KeepsTheLayersThatArrivedBeforeTheCloudDied) {
   const std::string text = long_text();
   put(text);
   fetch_and_keep(text, "other");
-  const auto e = edge(dying_after(2), {.n_connections = 1});  // each layer of this model is one fetch
+  const auto e = edge(dying_after(2), {.n_connections = 1});
   const json answer = ask(*e, text);
-  EXPECT_EQ(sources(answer), (std::vector<std::string>{"proxy cloud", "proxy cloud", "native compute", "native compute"}));
+  EXPECT_EQ(sources(answer).front(), "proxy cloud");
+  EXPECT_EQ(sources(answer).back(), "native compute");
   EXPECT_EQ(said(answer), said(local_answer(text)));
+}
+
+TEST_F(EdgeServiceTest, SaysTheSameWhereverItsLayersMeet) {
+  const std::string text = long_text();
+  put(text);
+  const std::string expected = said(local_answer(text));
+  prefer_ = Prefer::kBytes;
+  for (int layers = 1; layers < kLayers; ++layers) {
+    const auto e = edge({}, {.max_compute_percent = layers * 100 / kLayers});
+    const json answer = ask(*e, text);
+    EXPECT_EQ(std::ranges::count(sources(answer), "native compute"), layers);
+    EXPECT_EQ(sources(answer).back(), "proxy cloud");
+    EXPECT_EQ(said(answer), expected);
+  }
+}
+
+TEST_F(EdgeServiceTest, AsksNoNetworkWhenItPrefersFewBytes) {
+  const std::string text = long_text();
+  put(text);
+  prefer_ = Prefer::kBytes;
+  const auto e = edge();
+  const json answer = ask(*e, text);
+  EXPECT_EQ(sources(answer), all("native compute"));
+  EXPECT_EQ(answer["x_celslm"]["bytes"], 0);
+}
+
+TEST_F(EdgeServiceTest, ComputesWhatADeadlineCutsOff) {
+  const std::string text = long_text();
+  put(text);
+  json body = request(text, "Where?");
+  body["x_celslm"] = {{"deadline_ms", 0}};
+  const auto e = edge(only_packs(
+      [](const HttpCall& call, const auto&) -> Result<HttpAnswer> {
+        while (!call.stop.stop_requested()) std::this_thread::yield();
+        return fail(ErrorKind::kCancelled, "nobody waited any longer");
+      },
+      "/blocks"));
+  const json answer = post(*e, body);
+  EXPECT_EQ(sources(answer), all("native compute"));
+  EXPECT_EQ(said(answer), said(local_answer(text)));
+}
+
+TEST_F(EdgeServiceTest, KeepsWhatItComputedWhereThatIsWhatTheCloudSigned) {
+  const std::string text = long_text();
+  put(text);
+  fetch_and_keep(text, "other");
+  prefer_ = Prefer::kBytes;
+  {
+    const auto e = edge({}, {}, "kept");
+    ask(*e, text);
+    while (store_->list().empty()) std::this_thread::yield();
+  }
+  prefer_ = Prefer::kLatency;
+  EXPECT_EQ(sources(ask(*edge({}, {}, "kept"), text)), all("proxy disk"));
+}
+
+TEST_F(EdgeServiceTest, ReadsPacksFromANeighbour) {
+  const std::string text = long_text();
+  put(text);
+  const auto neighbour = edge({}, {}, "neighbour");
+  ask(*neighbour, text);
+  while (store_->list().empty()) std::this_thread::yield();
+  LocalServer server;
+  neighbour->add_routes(server);
+  neighbours_ = {&server};
+  const auto e = edge(only_packs(
+      [](const HttpCall&, const auto&) -> Result<HttpAnswer> { return fail(ErrorKind::kUnavailable, "dead"); }, ""));
+  const json answer = ask(*e, text);
+  EXPECT_EQ(sources(answer), all("proxy peer"));
+  EXPECT_EQ(said(answer), said(local_answer(text)));
+}
+
+TEST_F(EdgeServiceTest, DoesNotBelieveANeighbourThatLies) {
+  const std::string text = long_text();
+  put(text);
+  const auto neighbour = edge({}, {}, "neighbour");
+  ask(*neighbour, text);
+  while (store_->list().empty()) std::this_thread::yield();
+  LocalServer server;
+  neighbour->add_routes(server);
+  neighbours_ = {&server};
+  neighbour_fault_ = changing_blocks([](Bytes& b) { b[b.size() / 2] ^= std::byte{1}; });
+  const auto e = edge();
+  const json answer = ask(*e, text);
+  EXPECT_EQ(said(answer), said(local_answer(text)));
+}
+
+TEST_F(EdgeServiceTest, ANeighbourThatHasNothingComputesNothingForOthers) {
+  const std::string text = long_text();
+  put(text);
+  const auto neighbour = edge({}, {}, "neighbour");
+  LocalServer server;
+  neighbour->add_routes(server);
+  EXPECT_EQ(
+      server.handle({.method = "GET", .path = pack_path(context_handle(text), model_->fingerprint().id(), "f16", "header")})
+          .status,
+      404);
 }
 
 TEST_F(EdgeServiceTest, RecoversFromASingleBrokenConnection) {

@@ -40,6 +40,8 @@ struct CompletionRequest {
   bool logprobs = false;
   int top_logprobs = 0;                  // 0..kMaxTopLogprobs
   std::optional<ContextHandle> context;  // x_celslm.context
+  // x_celslm.deadline_ms: from then on nothing is asked of the network for the context, and the rest of it is computed
+  std::optional<std::chrono::milliseconds> deadline;
 };
 
 // kInvalid with the field's name and what was expected. Unknown fields are ignored; null is the same as absent.

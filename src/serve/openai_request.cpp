@@ -9,6 +9,7 @@ namespace {
 
 using nlohmann::json;
 
+constexpr std::int64_t kMaxDeadlineMs = 3'600'000;  // an hour is never
 constexpr std::int64_t kMaxInt = std::numeric_limits<int>::max();
 
 // The fields of one JSON object, typed. Absent and null are the same, since OpenAI's clients send either.
@@ -223,10 +224,12 @@ Status read_stream(const Fields& fields, CompletionRequest& request) {
   return {};
 }
 
-Status read_context(const Fields& fields, CompletionRequest& request) {
+Status read_extension(const Fields& fields, CompletionRequest& request) {
   CELSLM_TRY(const json* extension, fields.object("x_celslm"));
   if (extension == nullptr) return {};
   const Fields inner(*extension, "x_celslm.");
+  CELSLM_TRY(const auto deadline, inner.integer("deadline_ms", 0, kMaxDeadlineMs));
+  if (deadline) request.deadline = std::chrono::milliseconds(*deadline);
   if (inner.find("context") == nullptr) return {};
   CELSLM_TRY(const std::string hex, inner.text("context", 1024));
   const auto handle = ContextHandle::from_hex(hex);
@@ -257,7 +260,7 @@ Status read_common(const Fields& fields, CompletionRequest& request) {
   CELSLM_CHECK_OK(read_format(fields, request.sampler));
   CELSLM_TRY(request.stop, stops_of(fields));
   CELSLM_CHECK_OK(read_stream(fields, request));
-  return read_context(fields, request);
+  return read_extension(fields, request);
 }
 
 }  // namespace

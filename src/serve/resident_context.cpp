@@ -54,13 +54,25 @@ void ResidentContext::set_codec(std::string codec) {
   codec_ = std::move(codec);
 }
 
-void ResidentContext::give_up(std::string note) {
-  {
-    const std::scoped_lock lock(mutex_);
-    note_ = std::move(note);
-    wants_compute_.store(true, std::memory_order_release);
-  }
-  changed();
+std::shared_ptr<ComputeWork> ResidentContext::compute_work() const {
+  if (complete()) return nullptr;
+  const std::scoped_lock lock(mutex_);
+  return work_;
+}
+
+void ResidentContext::set_compute_work(std::shared_ptr<ComputeWork> work) {
+  const std::scoped_lock lock(mutex_);
+  work_ = std::move(work);
+}
+
+void ResidentContext::set_note(std::string note) {
+  const std::scoped_lock lock(mutex_);
+  note_ = std::move(note);
+}
+
+void ResidentContext::set_load_report(const LoadReport& report) {
+  const std::scoped_lock lock(mutex_);
+  load_ = report;
 }
 
 void ResidentContext::on_change(std::function<void()> call) {
@@ -79,7 +91,8 @@ void ResidentContext::changed() {
 
 ResidentContext::Report ResidentContext::report() const {
   const std::scoped_lock lock(mutex_);
-  return {.layers = origins_, .bytes = bytes_.load(std::memory_order_relaxed), .codec = codec_, .note = note_};
+  return {
+      .layers = origins_, .bytes = bytes_.load(std::memory_order_relaxed), .codec = codec_, .note = note_, .load = load_};
 }
 
 Result<std::shared_ptr<ResidentContext>> ContextTable::acquire(
@@ -95,6 +108,12 @@ Result<std::shared_ptr<ResidentContext>> ContextTable::acquire(
   slots_[handle] = {.context = context, .used = ++counter_};
   evict();
   return context;
+}
+
+std::shared_ptr<ResidentContext> ContextTable::find(const ContextHandle& handle) const {
+  const std::scoped_lock lock(mutex_);
+  const auto it = slots_.find(handle);
+  return it == slots_.end() ? nullptr : it->second.context;
 }
 
 void ContextTable::evict() {

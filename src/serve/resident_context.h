@@ -1,6 +1,7 @@
 // Contexts whose KV is in memory, or on its way there.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <functional>
@@ -24,11 +25,36 @@ const char* to_string(Source source);
 
 struct LayerOrigin {
   Provenance provenance = Provenance::kNative;
-  Source source = Source::kCompute;
+  Source source = Source::kCompute;  // of most of its blocks
+  Duration after{};                  // from the beginning of the load
+  std::array<int, 5> blocks{};       // by Source: where its blocks came from
 };
 
-// One context at an edge. Its layers become ready one after the other, from 0 up; a loader fills them until it gives up,
-// then whoever runs the engine computes the rest. Thread-safe.
+// What whoever runs the engine computes for a context, unit by unit (a layer's step), from layer 0 up. Thread-safe.
+class ComputeWork {
+ public:
+  virtual ~ComputeWork() = default;
+  // Whether the next unit should be computed now. To be asked again and again while a request waits for the context.
+  virtual bool wants_unit() = 0;
+  // `part` of a layer is computed; the parts of a layer add up to 1.
+  virtual void unit_computed(double part, TimePoint began) = 0;
+  // Whether layer_computed() has a use for k and v.
+  virtual bool wants_rows() const = 0;
+  // A layer is computed: it lies in `from`, of the context's shape; k (before RoPE) and v: [n_tokens][kv_width], or empty.
+  virtual void layer_computed(int layer, KvSegment& from, std::vector<float> k, std::vector<float> v) = 0;
+  // The request that waits is prepared to wait until then for what others could supply.
+  virtual void set_deadline(TimePoint deadline) = 0;
+};
+
+// What a load was expected to take, and took. Milliseconds; 0: not known.
+struct LoadReport {
+  double predicted_ms = 0;
+  double took_ms = 0;
+  std::uint64_t hedged_bytes = 0;  // that came twice, or too late
+};
+
+// One context at an edge. Its layers become ready one after the other, from 0 up; a loader fills them, together with whoever
+// runs the engine. Thread-safe.
 class ResidentContext {
  public:
   static Result<std::shared_ptr<ResidentContext>> create(const ContextHandle& handle, const ModelConfig& config,
@@ -42,15 +68,19 @@ class ResidentContext {
   int n_layers() const { return segment->n_layers(); }
   int ready_layers() const { return ready_.load(std::memory_order_acquire); }  // [0, ready) may be attended to
   bool complete() const { return ready_layers() == n_layers(); }
-  bool wants_compute() const { return wants_compute_.load(std::memory_order_acquire) && !complete(); }
+  // What is to be computed for this context; null once it is complete.
+  std::shared_ptr<ComputeWork> compute_work() const;
 
   // Layers may be filled in any order; each once. Publishes what was written to the segment before the call.
   void layer_filled(int layer, LayerOrigin origin);
   bool filled(int layer) const;
   void add_bytes(std::uint64_t bytes) { bytes_.fetch_add(bytes, std::memory_order_relaxed); }
   void set_codec(std::string codec);
-  // No source will fill the rest: it is to be computed here. `note` says why, for the user.
-  void give_up(std::string note);
+  void set_compute_work(std::shared_ptr<ComputeWork> work);
+  void set_note(std::string note);  // why sources were not used, for the user
+  void set_load_report(const LoadReport& report);
+  // Wakes who waits for this context: there may be something to compute.
+  void changed();
 
   // Called (from any thread, without locks held) whenever something above changed.
   void on_change(std::function<void()> call);
@@ -60,23 +90,24 @@ class ResidentContext {
     std::uint64_t bytes = 0;
     std::string codec;
     std::string note;
+    LoadReport load;
   };
   Report report() const;
 
  private:
   ResidentContext(const ContextHandle& handle, const Hash256& id, std::vector<Token> tokens,
                   std::shared_ptr<KvSegment> segment);
-  void changed();
 
   std::atomic<int> ready_{0};
-  std::atomic<bool> wants_compute_{false};
   std::atomic<std::uint64_t> bytes_{0};
   mutable std::mutex mutex_;
-  std::vector<bool> filled_;          // protected by mutex_
-  std::vector<LayerOrigin> origins_;  // protected by mutex_
-  std::string codec_;                 // protected by mutex_
-  std::string note_;                  // protected by mutex_
-  std::function<void()> on_change_;   // protected by mutex_
+  std::vector<bool> filled_;           // protected by mutex_
+  std::vector<LayerOrigin> origins_;   // protected by mutex_
+  std::string codec_;                  // protected by mutex_
+  std::string note_;                   // protected by mutex_
+  LoadReport load_;                    // protected by mutex_
+  std::shared_ptr<ComputeWork> work_;  // protected by mutex_
+  std::function<void()> on_change_;    // protected by mutex_
 };
 
 // The contexts of one edge, bounded in bytes: the least recently used that nobody holds go first. Thread-safe.
@@ -89,6 +120,8 @@ class ContextTable {
   Result<std::shared_ptr<ResidentContext>> acquire(const ContextHandle& handle,
                                                    const std::function<Result<std::shared_ptr<ResidentContext>>()>& create,
                                                    bool* created);
+  // Null if there is none; does not count as use.
+  std::shared_ptr<ResidentContext> find(const ContextHandle& handle) const;
   std::uint64_t bytes() const;
   std::size_t size() const;
 

@@ -30,14 +30,22 @@ TEST(ResidentContextTest, LayersAreReadyOnlyUpToTheFirstMissingOne) {
   EXPECT_TRUE(context->complete());
 }
 
-TEST(ResidentContextTest, WantsComputeOnlyAfterGivingUpAndWhileIncomplete) {
+class NoWork final : public ComputeWork {
+ public:
+  bool wants_unit() override { return false; }
+  void unit_computed(double, TimePoint) override {}
+  bool wants_rows() const override { return false; }
+  void layer_computed(int, KvSegment&, std::vector<float>, std::vector<float>) override {}
+  void set_deadline(TimePoint) override {}
+};
+
+TEST(ResidentContextTest, HasComputeWorkOnlyWhileItIsIncomplete) {
   const auto context = make("a");
-  EXPECT_FALSE(context->wants_compute());
-  context->give_up("no cloud");
-  EXPECT_TRUE(context->wants_compute());
+  EXPECT_EQ(context->compute_work(), nullptr);
+  context->set_compute_work(std::make_shared<NoWork>());
+  EXPECT_NE(context->compute_work(), nullptr);
   for (int layer = 0; layer < 3; ++layer) context->layer_filled(layer, {});
-  EXPECT_FALSE(context->wants_compute());
-  EXPECT_EQ(context->report().note, "no cloud");
+  EXPECT_EQ(context->compute_work(), nullptr);
 }
 
 TEST(ResidentContextTest, TellsItsListenerOfEveryChange) {
@@ -45,7 +53,7 @@ TEST(ResidentContextTest, TellsItsListenerOfEveryChange) {
   int changes = 0;
   context->on_change([&] { ++changes; });
   context->layer_filled(0, {});
-  context->give_up("");
+  context->changed();
   EXPECT_EQ(changes, 2);
 }
 

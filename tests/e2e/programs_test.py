@@ -39,6 +39,10 @@ class ProgramTest(unittest.TestCase):
         edge.wait_listening()
         return edge
 
+    def fetching_edge(self, *arguments, name="edge"):
+        """An edge that computes only what nobody gives: on models this small computing would win every race."""
+        return self.edge("--prefer", "energy", *arguments, name=name)
+
     def put(self, cloud, edge, text=WORLD["context"]):
         path = self.folder / "context.txt"
         path.write_text(text, encoding="utf-8")
@@ -65,7 +69,7 @@ class ProgramTest(unittest.TestCase):
 class AnswersTest(ProgramTest):
     def test_says_the_same_from_the_clouds_kv_as_from_its_own(self):
         cloud = self.cloud()
-        edge = self.edge("--cloud", cloud.url)
+        edge = self.fetching_edge("--cloud", cloud.url)
         self.put(cloud, edge)
         local = self.edge("--context", self.folder / "context.txt", name="local")
         fetched, computed = self.ask(edge), self.ask(local)
@@ -76,12 +80,12 @@ class AnswersTest(ProgramTest):
 
     def test_keeps_its_pack_over_a_restart(self):
         cloud = self.cloud()
-        edge = self.edge("--cloud", cloud.url)
+        edge = self.fetching_edge("--cloud", cloud.url)
         self.put(cloud, edge)
         before = self.ask(edge)
         wait_until(lambda: self.metric(edge, "celslm_edge_kept_packs") == 1, "the pack to be kept")
         self.assertEqual(edge.stop(), 0)
-        again = self.edge("--cloud", cloud.url)
+        again = self.fetching_edge("--cloud", cloud.url)
         wait_until(lambda: api.request("GET", f"{again.url}/v1/contexts")["contexts"], "the context")
         after = self.ask(again)
         self.assertEqual({layer["source"] for layer in after["x_celslm"]["layers"]}, {"disk"})
@@ -89,7 +93,7 @@ class AnswersTest(ProgramTest):
 
     def test_answers_without_its_cloud_and_says_why(self):
         cloud = self.cloud()
-        edge = self.edge("--cloud", cloud.url)
+        edge = self.fetching_edge("--cloud", cloud.url)
         self.put(cloud, edge)
         cloud.kill()
         answer = self.ask(edge)
@@ -103,7 +107,7 @@ class AnswersTest(ProgramTest):
         port = cloud.url.rsplit(":", 1)[1]
         relay = self.programs.start([ROOT / "build" / "release" / "celslm_relay", "--listen", "127.0.0.1:0", "--to", f"127.0.0.1:{port}",
                                      "--record", record], "relay")
-        edge = self.edge("--cloud", relay.wait_listening())
+        edge = self.fetching_edge("--cloud", relay.wait_listening())
         self.put(cloud, edge)
         answer = self.ask(edge, question="My secret is XQZJV-90210. " + QUESTION["question"])
         self.assertEqual({layer["source"] for layer in answer["x_celslm"]["layers"]}, {"cloud"})
@@ -117,7 +121,7 @@ class AnswersTest(ProgramTest):
 
     def test_gives_a_cloud_that_hangs_up_to_a_few_seconds(self):
         cloud = self.cloud()
-        edge = self.edge("--cloud", cloud.url)
+        edge = self.fetching_edge("--cloud", cloud.url)
         self.put(cloud, edge)
         cloud.process.send_signal(signal.SIGSTOP)
         try:
@@ -125,6 +129,29 @@ class AnswersTest(ProgramTest):
         finally:
             cloud.process.send_signal(signal.SIGCONT)
         self.assertEqual({layer["source"] for layer in answer["x_celslm"]["layers"]}, {"compute"})
+
+    def test_fetches_and_computes_at_once_and_says_the_same(self):
+        cloud = self.cloud()
+        self.put(cloud, self.fetching_edge("--cloud", cloud.url))
+        edge = self.edge("--cloud", cloud.url, name="both")
+        local = self.edge("--context", self.folder / "context.txt", name="local")
+        wait_until(lambda: api.request("GET", f"{edge.url}/v1/contexts")["contexts"], "the context")
+        answer = self.ask(edge)
+        self.assertLessEqual({layer["source"] for layer in answer["x_celslm"]["layers"]}, {"cloud", "compute"})
+        self.assertEqual(answer["choices"], self.ask(local)["choices"])
+
+    def test_reads_a_neighbours_pack_when_the_cloud_is_gone(self):
+        cloud = self.cloud()
+        neighbour = self.fetching_edge("--cloud", cloud.url, name="neighbour")
+        edge = self.fetching_edge("--cloud", cloud.url, "--peer", neighbour.url)
+        self.put(cloud, neighbour)
+        wait_until(lambda: api.request("GET", f"{edge.url}/v1/contexts")["contexts"], "the context")
+        expected = self.ask(neighbour)
+        wait_until(lambda: self.metric(neighbour, "celslm_edge_kept_packs") == 1, "the pack to be kept")
+        cloud.kill()
+        answer = self.ask(edge)
+        self.assertEqual({layer["source"] for layer in answer["x_celslm"]["layers"]}, {"peer"})
+        self.assertEqual(answer["choices"], expected["choices"])
 
 
 class WrongInputTest(ProgramTest):

@@ -1,0 +1,47 @@
+// Ways by which the blocks of one pack come to an edge: its disk, a neighbour, a cloud. A new way is written by implementing
+// this.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <stop_token>
+#include <string>
+
+#include "core/result.h"
+#include "kv/pack.h"
+#include "plan/source_state.h"
+#include "serve/resident_context.h"
+
+namespace celslm {
+
+// One source of one pack. open() is called once, by a thread of its own; read() by several threads, once blocks have been
+// announced.
+class BlockSource {
+ public:
+  virtual ~BlockSource() = default;
+
+  virtual Source kind() const = 0;
+  virtual std::string name() const = 0;          // what is measured of it is kept under this name
+  virtual SourceTraits traits() const = 0;       // without an estimate
+  virtual std::size_t size_of_open() const = 0;  // bytes that open() moved over a network
+
+  // Entries of blocks that can be read from now on, in any order, each once; their signatures have been checked.
+  using Announce = std::function<void(int first, std::span<const BlockEntry> entries)>;
+  // Finds the pack and announces its blocks, as they come where it is still being computed. Ends without error only after
+  // the last one.
+  virtual Status open(const Announce& announce, std::stop_token stop) = 0;
+
+  struct Reader {
+    std::function<void()> first_byte;
+    // The next block's bytes, whole but not checked; false ends the reading with kCancelled.
+    std::function<bool(ByteView bytes)> block;
+  };
+  // Reads adjacent blocks, in order. kUnavailable: may do next time. kCancelled. Others: what it said makes no sense.
+  virtual Status read(std::span<const BlockEntry> entries, const Reader& reader, std::stop_token stop) = 0;
+
+  // The pack's signed header, once open() has ended well. kUnavailable if it cannot be had now.
+  virtual Result<Bytes> header(std::stop_token stop) = 0;
+};
+
+}  // namespace celslm

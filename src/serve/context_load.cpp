@@ -1,0 +1,390 @@
+#include "serve/context_load.h"
+
+#include <algorithm>
+
+#include "serve/block_import.h"
+
+namespace celslm {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kTick = LoadPlan::patience();
+constexpr Duration kBlockDeadline = 3s;  // a request that has not moved for so long is broken off
+// The user's own tokens through a layer cost as much as this many of the context's: a question of a few dozen tokens, whose
+// products are too small to be efficient.
+constexpr double kOwnTokens = 48;
+
+// A layer's computation in arbitrary units: its products grow with the tokens, its attention with their square. 8,192 is
+// where the two are about equal for the shapes that edges run; it only carries a measurement from one length to another.
+double layer_work(int n_tokens) {
+  return n_tokens * (1.0 + n_tokens / 8192.0);
+}
+
+LoadShape shape_of(const PackIdentity& identity) {
+  LoadShape out{.n_layers = static_cast<int>(identity.model.n_layers), .blocks_per_layer = 2 * identity.n_chunks()};
+  // Where the length varies, the most it can be: the plan needs blocks' sizes beside each other, not to the byte.
+  for (int i = 0; i < identity.n_blocks(); ++i)
+    out.block_bytes.push_back(static_cast<std::uint32_t>(block_bytes(identity, i).most));
+  return out;
+}
+
+PlanOptions complete_options(PlanOptions options, const SourceMemory& memory, int n_tokens) {
+  options.own_share = kOwnTokens / std::max(n_tokens, 1);
+  options.layer_s = memory.compute_s_per_work() * layer_work(n_tokens);
+  return options;
+}
+
+bool is_network(Source source) {
+  return source == Source::kPeer || source == Source::kCloud;
+}
+
+}  // namespace
+
+ContextLoad::ContextLoad(LoadParts parts, ResidentContext& context, PackIdentity identity, const PlanOptions& options)
+    : parts_(std::move(parts)),
+      context_(context),
+      identity_(std::move(identity)),
+      began_(parts_.clock->now()),
+      plan_(shape_of(identity_), complete_options(options, *parts_.memory, identity_.n_tokens()), began_),
+      blocks_from_(identity_.model.n_layers),
+      keeper_(parts_.store.get(), identity_, parts_.log) {}
+
+void ContextLoad::add_source(std::unique_ptr<BlockSource> source) {
+  SourceTraits traits = source->traits();
+  const LinkEstimate known = parts_.memory->link(source->name());
+  if (known.rate_bytes_per_s.known()) traits.estimate = known;
+  const std::scoped_lock lock(mutex_);
+  const SourceId id = plan_.add_source(traits, now());
+  suppliers_.push_back(
+      {.source = std::move(source), .id = id, .entries = std::vector<BlockEntry>(plan_.shape().block_bytes.size())});
+}
+
+void ContextLoad::note(const std::string& why) {
+  const std::scoped_lock lock(mutex_);
+  add_note(why);
+}
+
+void ContextLoad::add_note(const std::string& why) {
+  note_ += (note_.empty() ? "" : "; ") + why;
+  context_.set_note(note_);
+}
+
+std::uint64_t ContextLoad::received(Source kind) const {
+  const std::scoped_lock lock(mutex_);
+  std::uint64_t out = 0;
+  for (const Supplier& supplier : suppliers_) out += supplier.source->kind() == kind ? supplier.received : 0;
+  return out;
+}
+
+// --- threads ----------------------------------------------------------------------------------------------------------
+
+void ContextLoad::run(const std::function<void()>& more, std::stop_token stop) {
+  std::vector<std::jthread> threads;
+  start_threads(threads);
+  supervise(stop, true);
+  if (!context_.complete() && !stop.stop_requested()) {
+    more();
+    start_threads(threads);
+    supervise(stop, true);
+  }
+  for (std::jthread& thread : threads) thread.request_stop();
+  threads.clear();
+  {
+    const std::scoped_lock lock(mutex_);
+    for (Supplier& supplier : suppliers_) {
+      parts_.memory->keep_link(supplier.source->name(), plan_.estimate(supplier.id));
+      plan_.drop(supplier.id);
+    }
+  }
+  commit(stop);
+  context_.changed();
+}
+
+void ContextLoad::start_threads(std::vector<std::jthread>& threads) {
+  const std::scoped_lock lock(mutex_);
+  for (; n_started_ < suppliers_.size(); ++n_started_) {
+    Supplier& supplier = suppliers_[n_started_];
+    threads.emplace_back([this, &supplier](std::stop_token stop) { open(supplier, stop); });
+    for (int i = 0; i < supplier.source->traits().max_flights; ++i) {
+      threads.emplace_back([this, &supplier](std::stop_token stop) { work(supplier, stop); });
+    }
+  }
+}
+
+void ContextLoad::open(Supplier& supplier, std::stop_token stop) {
+  const auto announce = [&](int first, std::span<const BlockEntry> entries) {
+    {
+      const std::scoped_lock lock(mutex_);
+      std::ranges::copy(entries, supplier.entries.begin() + first);
+      plan_.offer(supplier.id, first, static_cast<int>(entries.size()));
+    }
+    changed_.notify_all();
+    const std::scoped_lock lock(keep_mutex_);
+    keeper_.announce(first, entries);
+  };
+  const Status opened = supplier.source->open(announce, stop);
+  {
+    const std::scoped_lock lock(mutex_);
+    supplier.opened = opened.has_value();
+    if (!opened && !plan_.complete()) {
+      supplier.error = opened.error();
+      add_note(opened.error().message);
+    }
+    if (!opened) plan_.drop(supplier.id);
+  }
+  if (!opened && opened.error().kind == ErrorKind::kUnavailable)
+    parts_.memory->rest(supplier.source->name(), now() + kSourceRest);
+  changed_.notify_all();
+}
+
+void ContextLoad::work(Supplier& supplier, std::stop_token stop) {
+  while (!stop.stop_requested()) {
+    std::optional<Run> run;
+    {
+      std::unique_lock lock(mutex_);
+      if (plan_.complete() || !plan_.alive(supplier.id)) return;
+      run = plan_.next(supplier.id, now());
+      if (run) cuts_.try_emplace(run->flight);
+      if (!run) changed_.wait_for(lock, stop, kTick, [] { return false; });
+    }
+    if (run) fly(supplier, *run, stop);
+  }
+}
+
+void ContextLoad::fly(Supplier& supplier, const Run& run, std::stop_token stop) {
+  std::vector<BlockEntry> entries;
+  std::stop_source cut;
+  {
+    const std::scoped_lock lock(mutex_);
+    cut = cuts_.at(run.flight).stop;
+    entries.assign(supplier.entries.begin() + run.first, supplier.entries.begin() + run.first + run.count);
+  }
+  const std::stop_callback forward(stop, [&] { cut.request_stop(); });
+  int next = run.first;
+  Status checked;
+  const BlockSource::Reader reader{
+      .first_byte =
+          [&] {
+            const std::scoped_lock lock(mutex_);
+            plan_.first_byte(run.flight, now());
+          },
+      .block = [&](ByteView bytes) { return take_block(supplier, run, next++, bytes, checked); }};
+  const Status read = supplier.source->read(entries, reader, cut.get_token());
+  {
+    const std::scoped_lock lock(mutex_);
+    const bool overdue = cuts_.at(run.flight).overdue;
+    cuts_.erase(run.flight);
+    plan_.ended(run.flight, stop.stop_requested() ? FlightEnd::kDone : end_of(supplier, checked, read, overdue), now());
+    if (!plan_.alive(supplier.id) && supplier.error && !plan_.complete()) {
+      add_note(supplier.error->message);
+      if (is_network(supplier.source->kind()) && supplier.error->kind == ErrorKind::kUnavailable)
+        parts_.memory->rest(supplier.source->name(), now() + kSourceRest);
+    }
+  }
+  changed_.notify_all();
+}
+
+FlightEnd ContextLoad::end_of(Supplier& supplier, const Status& checked, const Status& read, bool overdue) {
+  if (!checked) {
+    supplier.error = checked.error();
+    if (supplier.source->kind() != Source::kDisk) return FlightEnd::kFailed;
+    parts_.store->discard(identity_.id(), checked.error());
+    return FlightEnd::kRefused;
+  }
+  if (overdue) {
+    supplier.error = Error{ErrorKind::kUnavailable,
+                           std::format("{} sent nothing for {} s", supplier.source->name(),
+                                       std::chrono::duration_cast<std::chrono::seconds>(kBlockDeadline).count())};
+    return FlightEnd::kFailed;
+  }
+  if (read || read.error().kind == ErrorKind::kCancelled) return FlightEnd::kDone;
+  supplier.error = read.error();
+  const bool hopeless = read.error().kind == ErrorKind::kNotFound || read.error().kind == ErrorKind::kUnauthorized;
+  return hopeless ? FlightEnd::kRefused : FlightEnd::kFailed;
+}
+
+bool ContextLoad::take_block(Supplier& supplier, const Run& run, int index, ByteView bytes, Status& checked) {
+  const Source kind = supplier.source->kind();
+  const BlockEntry entry = [&] {
+    const std::scoped_lock lock(mutex_);
+    return supplier.entries[static_cast<std::size_t>(index)];
+  }();
+  checked = check_block(entry, bytes);
+  if (is_network(kind)) context_.add_bytes(bytes.size());
+  if (!checked) return false;
+  bool mine = false;
+  {
+    const std::scoped_lock lock(mutex_);
+    supplier.received += bytes.size();
+    mine = plan_.claim(run.flight, now());
+    report_.hedged_bytes += mine ? 0 : bytes.size();
+  }
+  if (mine) {
+    checked = import_block(*parts_.model, identity_, index, entry, bytes, *context_.segment);
+    std::unique_lock lock(mutex_);
+    if (!checked) {
+      plan_.released(index);
+      return false;
+    }
+    block_held(index, kind);
+    publish(std::move(lock));
+  }
+  if (kind != Source::kDisk) {
+    const std::scoped_lock lock(keep_mutex_);
+    keeper_.put(index, Bytes(bytes.begin(), bytes.end()));
+  }
+  const std::scoped_lock lock(mutex_);
+  return index + 1 == run.first + run.count || plan_.is_wanted(run.flight);
+}
+
+void ContextLoad::block_held(int index, Source source) {
+  plan_.held(index);
+  const int layer = plan_.shape().layer_of(index);
+  ++blocks_from_[static_cast<std::size_t>(layer)][static_cast<std::size_t>(source)];
+  if (plan_.layer_held(layer)) filled_.push_back(layer);
+}
+
+LayerOrigin ContextLoad::origin_of(int layer) const {
+  const auto& counts = blocks_from_[static_cast<std::size_t>(layer)];
+  const auto most = static_cast<Source>(std::ranges::max_element(counts) - counts.begin());
+  return {.provenance = most == Source::kCompute ? Provenance::kNative : identity_.provenance,
+          .source = most,
+          .after = now() - began_,
+          .blocks = counts};
+}
+
+void ContextLoad::publish(std::unique_lock<std::mutex> lock) {
+  std::vector<std::pair<int, LayerOrigin>> layers;
+  for (const int layer : std::exchange(filled_, {})) layers.emplace_back(layer, origin_of(layer));
+  if (plan_.complete() && report_.took_ms == 0) conclude();
+  lock.unlock();
+  for (const auto& [layer, origin] : layers) context_.layer_filled(layer, origin);
+}
+
+// --- the supervisor ---------------------------------------------------------------------------------------------------
+
+void ContextLoad::supervise(std::stop_token stop, bool with_keeping) {
+  while (!stop.stop_requested()) {
+    keep_computed();
+    {
+      std::unique_lock lock(mutex_);
+      if (nothing_more(with_keeping)) return;
+      tick();
+    }
+    // The engine may have nothing else to do than to look at the clock, as the plan does.
+    context_.changed();
+    std::unique_lock lock(mutex_);
+    changed_.wait_for(lock, stop, kTick, [&] { return nothing_more(with_keeping); });
+  }
+}
+
+bool ContextLoad::nothing_more(bool with_keeping) const {
+  if (!plan_.complete()) return !plan_.any_source_alive();
+  if (!with_keeping) return true;
+  if (!computed_.empty()) return false;
+  const std::scoped_lock lock(keep_mutex_);
+  // Blocks that wait for a cloud's word on them wait until it has had its last.
+  return !keeper_.wants_anything() ||
+         std::ranges::all_of(suppliers_, [&](const Supplier& s) { return s.opened || !plan_.alive(s.id); });
+}
+
+void ContextLoad::tick() {
+  for (const FlightId late : plan_.overdue(now(), kBlockDeadline)) {
+    Cut& cut = cuts_.at(late);
+    cut.overdue = true;
+    cut.stop.request_stop();
+  }
+  for (auto& [flight, cut] : cuts_) {
+    if (!plan_.is_wanted(flight)) cut.stop.request_stop();
+  }
+  if (report_.predicted_ms > 0 || plan_.complete()) return;
+  // The first forecast that rests on measurements of everything it speaks of.
+  const Forecast ahead = plan_.look_ahead(now());
+  const bool measured = plan_.layer_s() > 0 || ahead.order == FetchOrder::kShallowFirst;
+  if (measured && std::isfinite(ahead.seconds) && ahead.seconds > 0)
+    report_.predicted_ms = milliseconds(now() - began_) + ahead.seconds * 1e3;
+}
+
+void ContextLoad::keep_computed() {
+  for (;;) {
+    ComputedLayer next;
+    {
+      const std::scoped_lock lock(mutex_);
+      if (computed_.empty()) return;
+      next = std::move(computed_.front());
+      computed_.pop_front();
+    }
+    const std::scoped_lock lock(keep_mutex_);
+    keeper_.put_computed(next.layer, next.k, next.v);
+  }
+}
+
+void ContextLoad::commit(std::stop_token stop) {
+  {
+    const std::scoped_lock lock(keep_mutex_);
+    if (!keeper_.whole()) return;
+  }
+  for (Supplier& supplier : suppliers_) {
+    if (!supplier.opened || stop.stop_requested()) continue;
+    const auto header = supplier.source->header(stop);
+    const std::scoped_lock lock(keep_mutex_);
+    const Status kept = header ? keeper_.commit(*header) : std::unexpected(header.error());
+    if (kept) return;
+    parts_.log->warn("this pack will not be kept on disk: {}", kept.error().message);
+  }
+}
+
+void ContextLoad::conclude() {
+  report_.took_ms = milliseconds(now() - began_);
+  context_.set_load_report(report_);
+  if (plan_.layer_measured()) parts_.memory->computed(plan_.layer_s() / layer_work(identity_.n_tokens()));
+  std::array<int, 5> layers{};
+  for (int layer = 0; layer < plan_.shape().n_layers; ++layer) ++layers[static_cast<std::size_t>(origin_of(layer).source)];
+  std::string from;
+  for (std::size_t i = 0; i < layers.size(); ++i) {
+    if (layers[i] > 0)
+      from += std::format("{}{} from {}", from.empty() ? "" : ", ", layers[i], to_string(static_cast<Source>(i)));
+  }
+  parts_.log->info("context {}: {} tokens in {:.0f} ms (predicted: {:.0f}); layers: {}{}{}",
+                   context_.handle.hex().substr(0, 12), identity_.n_tokens(), report_.took_ms, report_.predicted_ms, from,
+                   note_.empty() ? "" : "; ", note_);
+}
+
+// --- compute ----------------------------------------------------------------------------------------------------------
+
+bool ContextLoad::wants_unit() {
+  const std::scoped_lock lock(mutex_);
+  return plan_.wants_compute(now());
+}
+
+void ContextLoad::unit_computed(double part, TimePoint began) {
+  const std::scoped_lock lock(mutex_);
+  plan_.unit_computed(part, began, now());
+}
+
+bool ContextLoad::wants_rows() const {
+  const std::scoped_lock lock(keep_mutex_);
+  return keeper_.wants_anything();
+}
+
+void ContextLoad::layer_computed(int layer, KvSegment& from, std::vector<float> k, std::vector<float> v) {
+  std::vector<int> blocks;
+  {
+    const std::scoped_lock lock(mutex_);
+    blocks = plan_.claim_layer(layer);
+  }
+  for (const int block : blocks) copy_block(identity_, block, from, *context_.segment);
+  std::unique_lock lock(mutex_);
+  for (const int block : blocks) block_held(block, Source::kCompute);
+  if (!k.empty()) computed_.push_back({layer, std::move(k), std::move(v)});
+  publish(std::move(lock));
+  changed_.notify_all();
+}
+
+void ContextLoad::set_deadline(TimePoint deadline) {
+  const std::scoped_lock lock(mutex_);
+  plan_.set_deadline(deadline);
+}
+
+}  // namespace celslm

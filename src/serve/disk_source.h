@@ -1,0 +1,25 @@
+// A pack in this edge's own store.
+#pragma once
+
+#include "kv/pack_store.h"
+#include "serve/block_source.h"
+
+namespace celslm {
+
+class DiskSource final : public BlockSource {
+ public:
+  explicit DiskSource(StoredPack pack) : pack_(std::move(pack)) {}
+
+  Source kind() const override { return Source::kDisk; }
+  std::string name() const override { return "disk"; }
+  SourceTraits traits() const override;
+  std::size_t size_of_open() const override { return 0; }
+  Status open(const Announce& announce, std::stop_token stop) override;
+  Status read(std::span<const BlockEntry> entries, const Reader& reader, std::stop_token stop) override;
+  Result<Bytes> header(std::stop_token stop) override;
+
+ private:
+  const StoredPack pack_;
+};
+
+}  // namespace celslm
