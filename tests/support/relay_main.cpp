@@ -1,10 +1,14 @@
 // celslm_relay: the relay as a program, for the demo and the benchmarks where the kernel's rate limit is not to be had.
 #include <signal.h>
+#include <sys/stat.h>
 
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
+#include <fstream>
+#include <sstream>
 #include <string>
+#include <thread>
 
 #include "tests/support/relay.h"
 
@@ -20,6 +24,26 @@ bool split_address(const std::string& text, std::string& host, int& port) {
   return port <= 65535;
 }
 
+// "rate MBIT", "pause", "resume", "cut", "garble BYTES".
+void obey(celslm::testing_support::Relay& relay, const std::string& order) {
+  std::istringstream words(order);
+  std::string verb;
+  double number = 0;
+  words >> verb >> number;
+  if (verb == "rate") relay.set_rate(number);
+  if (verb == "pause") relay.pause();
+  if (verb == "resume") relay.resume();
+  if (verb == "cut") relay.cut();
+  if (verb == "garble") relay.garble(0, static_cast<std::uint64_t>(number));
+}
+
+// Opens the pipe anew for each writer; ends with the process.
+void obey_all(celslm::testing_support::Relay& relay, const std::string& path) {
+  for (std::ifstream orders(path); orders; orders = std::ifstream(path)) {
+    for (std::string order; std::getline(orders, order);) obey(relay, order);
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -27,6 +51,7 @@ int main(int argc, char** argv) {
   celslm::testing_support::RelayOptions options;
   std::string listen = "127.0.0.1:0";
   std::string to;
+  std::string control;
   double delay_ms = 0;
   app.add_option("--listen", listen, "HOST:PORT to listen on; port 0: any free one")->capture_default_str();
   app.add_option("--to", to, "HOST:PORT to relay to")->required();
@@ -35,6 +60,8 @@ int main(int argc, char** argv) {
   app.add_option("--delay", delay_ms, "one-way delay in milliseconds")->check(CLI::NonNegativeNumber);
   app.add_option("--drop-after", options.drop_after_bytes, "cut the link after this many bytes from the server");
   app.add_option("--record", options.record_file, "append every byte that clients send to this file");
+  app.add_option("--control", control,
+                 "make a named pipe and take orders there: rate MBIT, pause, resume, cut, garble BYTES");
   CLI11_PARSE(app, argc, argv);
   if (!split_address(listen, options.listen_host, options.listen_port) ||
       !split_address(to, options.to_host, options.to_port)) {
@@ -56,9 +83,15 @@ int main(int argc, char** argv) {
   }
   std::printf("listening on %s\n", (*relay)->url().c_str());
   std::fflush(stdout);
+  if (!control.empty()) {
+    ::mkfifo(control.c_str(), 0600);
+    std::thread([&relay, control] { obey_all(**relay, control); }).detach();
+  }
   int signal = 0;
   sigwait(&ends, &signal);
   std::printf("%llu bytes up, %llu bytes down, %d connections\n", static_cast<unsigned long long>((*relay)->bytes_up()),
               static_cast<unsigned long long>((*relay)->bytes_down()), (*relay)->connections());
+  std::fflush(stdout);
+  if (!control.empty()) std::_Exit(0);  // the thread that takes orders waits for the next writer
   return 0;
 }
