@@ -202,7 +202,7 @@ void PackedRows::unpack(std::size_t row, std::size_t first, std::span<std::int16
     case Packing::kFives: unpack_digits<1, 5>(bytes + first / 5, out); break;
     case Packing::kPairs: unpack_digits<7, 2>(bytes + first / 2, out); break;
     case Packing::kBytes:
-      for (std::size_t i = 0; i < out.size(); ++i) out[i] = static_cast<std::int8_t>(bytes[first + i]);
+      for (std::size_t i = 0; i < out.size(); ++i) out[i] = int{std::bit_cast<std::int8_t>(bytes[first + i])};
       break;
     case Packing::kWords:
       for (std::size_t i = 0; i < out.size(); ++i) {

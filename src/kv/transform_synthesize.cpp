@@ -90,7 +90,8 @@ HWY_INLINE V tile(D df, const Head& head, const std::int32_t* coefficients, std:
   return largest;
 }
 
-HWY_ATTR float Rows(const Head& head, const std::int16_t* coefficients, std::size_t n, float* out, std::size_t stride) {
+HWY_ATTR float synthesize(const Head& head, const std::int16_t* coefficients, std::size_t n, float* out,
+                          std::size_t stride) {
   const hn::ScalableTag<float> df;
   std::vector<std::int32_t> pairs((head.rank + 1) / 2 * kTile);
   auto largest = hn::Zero(df);
@@ -111,7 +112,7 @@ HWY_AFTER_NAMESPACE();
 namespace celslm {
 namespace {
 
-HWY_EXPORT(Rows);
+HWY_EXPORT(synthesize);
 
 constexpr std::size_t kWidestVector = 64;  // 32-bit lanes: SVE's and RVV's largest in use, and a multiple of all others
 
@@ -132,20 +133,20 @@ Synthesizer::Synthesizer(std::span<const std::int8_t> directions, std::span<cons
   offset_.resize(padded_);
   for (std::size_t i = 0; i < rank_; i += 2) {
     for (std::size_t k = 0; k < width_; ++k) {
-      const std::int16_t high = i + 1 < rank_ ? directions[(i + 1) * width_ + k] : std::int8_t{0};
-      directions_[i / 2 * padded_ + k] = pair_of(directions[i * width_ + k], high);
+      const int high = i + 1 < rank_ ? directions[(i + 1) * width_ + k] : 0;
+      directions_[i / 2 * padded_ + k] = pair_of(directions[i * width_ + k], static_cast<std::int16_t>(high));
     }
   }
 }
 
 float Synthesizer::rows(std::span<const std::int16_t> coefficients, std::size_t n, float* out, std::size_t stride) const {
-  return HWY_DYNAMIC_DISPATCH(Rows)({.directions = directions_.data(),
-                                     .offset = offset_.data(),
-                                     .rank = rank_,
-                                     .width = width_,
-                                     .padded = padded_,
-                                     .unit = unit_},
-                                    coefficients.data(), n, out, stride);
+  return HWY_DYNAMIC_DISPATCH(synthesize)({.directions = directions_.data(),
+                                           .offset = offset_.data(),
+                                           .rank = rank_,
+                                           .width = width_,
+                                           .padded = padded_,
+                                           .unit = unit_},
+                                          coefficients.data(), n, out, stride);
 }
 
 }  // namespace celslm
