@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "bench/peak_memory.h"
+#include "bench/support.h"
 #include "model/engine.h"
 
 namespace celslm {
@@ -106,9 +106,5 @@ int main(int argc, char** argv) {
       ->delimiter(',')
       ->check(CLI::Range(0, 1 << 20));
   CLI11_PARSE(app, argc, argv);
-  if (const auto status = celslm::run(options); !status) {
-    std::fprintf(stderr, "celslm_bench_batch: %s\n", status.error().message.c_str());
-    return 1;
-  }
-  return 0;
+  return celslm::exit_code("celslm_bench_batch", celslm::run(options));
 }

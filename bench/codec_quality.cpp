@@ -10,7 +10,8 @@
 #include <sstream>
 #include <string>
 
-#include "kv_treatments.h"
+#include "bench/kv_treatments.h"
+#include "bench/support.h"
 #include "model/prefill.h"
 #include "model/text.h"
 
@@ -279,9 +280,5 @@ int main(int argc, char** argv) {
   app.add_option("--threads", options.threads);
   app.add_flag("--speed-only", options.speed_only, "sizes and times of our codecs; the model says nothing");
   CLI11_PARSE(app, argc, argv);
-  if (const auto status = celslm::run(options); !status) {
-    std::fprintf(stderr, "celslm_bench_codec_quality: %s\n", status.error().message.c_str());
-    return 1;
-  }
-  return 0;
+  return celslm::exit_code("celslm_bench_codec_quality", celslm::run(options));
 }

@@ -8,7 +8,7 @@
 #include <random>
 #include <string>
 
-#include "bench/peak_memory.h"
+#include "bench/support.h"
 #include "model/engine.h"
 
 namespace celslm {
@@ -101,9 +101,5 @@ int main(int argc, char** argv) {
   app.add_option("--runs", options.runs)->check(CLI::Range(1, 1000));
   app.add_flag("--plain", options.plain, "attention by ggml's own operators");
   CLI11_PARSE(app, argc, argv);
-  if (const auto status = celslm::run(options); !status) {
-    std::fprintf(stderr, "celslm_bench_engine: %s\n", status.error().message.c_str());
-    return 1;
-  }
-  return 0;
+  return celslm::exit_code("celslm_bench_engine", celslm::run(options));
 }

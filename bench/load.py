@@ -30,9 +30,10 @@ import urllib.request
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "scripts"))
 from lab import api, models, plot
 from lab.faults import run_faults
-from lab.programs import ROOT, Program, Programs, celslm, wait_until
+from lab.peer import start_llama_server
+from lab.programs import ROOT, Programs, celslm, wait_until
 from lab.progress import Progress, machine, table
-from ttft import PRESET, QUANTIZATION, SHAPE, complete, first_token_ms, healthy, numbers
+from ttft import PRESET, QUANTIZATION, SHAPE, complete, first_token_ms, numbers
 
 WARM_TOKENS = 512
 LAYERS = 24
@@ -123,11 +124,8 @@ class LlamaServer:
         self.cold_ms, self.slot_path = None, lab.programs.folder / self.slot
 
     def start(self):
-        server = Program(["llama-server", "-m", self.lab.model, "-t", self.lab.options.threads, "-c", self.lab.n_tokens + 512, "-np", 1, "-fa", "on",
-                          "--no-warmup", "--port", 18480, "--host", "127.0.0.1", "--slot-save-path", f"{self.lab.programs.folder}/"],
-                         "peer", self.lab.programs.folder)
-        self.url = "http://127.0.0.1:18480"
-        wait_until(lambda: healthy(self.url), "llama-server", timeout_s=120)
+        server, self.url = start_llama_server(self.lab.model, self.lab.options.threads, self.lab.n_tokens + 512, 1, self.lab.programs.folder,
+                                              "--no-warmup", "--slot-save-path", f"{self.lab.programs.folder}/")
         first_token_ms(self.url, "warm up")
         return server
 

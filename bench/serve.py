@@ -23,7 +23,8 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "scripts"))
 from lab import api, models, plot
-from lab.programs import Program, Programs, celslm, wait_until
+from lab.peer import start_llama_server
+from lab.programs import Programs, celslm
 from lab.progress import Progress, machine, table
 
 SHAPE, QUANTIZATION = "qwen2.5-0.5b", "Q4_0"
@@ -100,19 +101,10 @@ def start_ours(programs, model, context_file, n_tokens, options):
 
 
 def start_peer(programs, model, n_tokens, options):
-    port = 18490
     cells = options.peer_slots * (n_tokens + options.answer + 64)
-    server = Program(["llama-server", "-m", model, "-t", options.threads, "-c", cells, "-np", options.peer_slots, "-kvu", "-fa", "on",
-                      "--cache-reuse", 256, "--cache-ram", 4096, "--port", port, "--host", "127.0.0.1"], f"peer-{n_tokens}", programs.folder)
+    server, url = start_llama_server(model, options.threads, cells, options.peer_slots, programs.folder, "-kvu", "--cache-reuse", 256,
+                                     "--cache-ram", 4096)
     programs.callback(server.stop)
-    url = f"http://127.0.0.1:{port}"
-
-    def healthy():
-        try:
-            return api.request("GET", f"{url}/health", timeout_s=5)["status"] == "ok"
-        except (OSError, api.ApiError, KeyError, TypeError):
-            return False
-    wait_until(healthy, "llama-server", timeout_s=120)
     return server, url
 
 

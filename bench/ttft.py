@@ -15,7 +15,8 @@ import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "scripts"))
 from lab import api, models, network
-from lab.programs import Program, Programs, celslm, wait_until
+from lab.peer import start_llama_server
+from lab.programs import Programs, celslm, wait_until
 from lab.progress import Progress, machine, table
 
 SHAPE, QUANTIZATION = "qwen2.5-0.5b", "Q4_0"
@@ -66,23 +67,12 @@ class Lab:
 
     def peer_ms(self, context, n_tokens):
         """One request at a fresh llama-server: flash attention, f16 KV, all of its defaults for a single user."""
-        port = 18480
-        server = Program(["llama-server", "-m", self.model, "-t", self.options.threads, "-c", n_tokens + 512, "-np", 1, "-fa", "on",
-                          "--no-warmup", "--port", port, "--host", "127.0.0.1"], "peer", self.programs.folder)
+        server, url = start_llama_server(self.model, self.options.threads, n_tokens + 512, 1, self.programs.folder, "--no-warmup")
         try:
-            url = f"http://127.0.0.1:{port}"
-            wait_until(lambda: healthy(url), "llama-server", timeout_s=120)
             first_token_ms(url, "warm up")
             return first_token_ms(url, context)[0]
         finally:
             server.stop()
-
-
-def healthy(url):
-    try:
-        return api.request("GET", f"{url}/health", timeout_s=5)["status"] == "ok"
-    except (OSError, api.ApiError, KeyError, TypeError):
-        return False
 
 
 def prepare_cloud(lab, link, context, name):
