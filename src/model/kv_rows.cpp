@@ -9,6 +9,8 @@
 #include <hwy/foreach_target.h>  // compiles the part below once per instruction set
 #include <hwy/highway.h>
 
+#include "model/q8/round-inl.h"
+
 HWY_BEFORE_NAMESPACE();
 namespace celslm::HWY_NAMESPACE {
 
@@ -32,22 +34,12 @@ void through_f16(const float* in, float* out, std::size_t n) {
   if (i < n) hn::StoreN(hn::PromoteTo(f32, hn::DemoteTo(f16, hn::LoadN(f32, in + i, n - i))), f32, out + i, n - i);
 }
 
-// Blocks of ggml's Q8_0: f16 scale, 32 values; n is a multiple of 32.
+// n is a multiple of kQ8Values.
 void to_q8(const float* in, std::byte* out, std::size_t n) {
-  const hn::CappedTag<float, 16> f32;
-  const hn::Rebind<std::int8_t, decltype(f32)> i8;
-  const std::size_t lanes = hn::Lanes(f32);
-  for (std::size_t block = 0; block < n; block += 32, out += 34) {
-    auto largest = hn::Zero(f32);
-    for (std::size_t i = 0; i < 32; i += lanes) largest = hn::Max(largest, hn::Abs(hn::LoadU(f32, in + block + i)));
-    const float scale = hn::ReduceMax(f32, largest) / 127.0F;
+  for (std::size_t i = 0; i < n; i += kQ8Values, out += kQ8Bytes) {
+    const float scale = q8_detail::HWY_NAMESPACE::round_block(in + i, reinterpret_cast<std::int8_t*>(out) + 2);
     const auto stored = hwy::F16FromF32(scale);
     std::memcpy(out, &stored, 2);
-    const auto inverse = hn::Set(f32, scale > 0.0F ? 1.0F / scale : 0.0F);
-    for (std::size_t i = 0; i < 32; i += lanes) {
-      const auto rounded = hn::NearestInt(hn::Mul(hn::LoadU(f32, in + block + i), inverse));
-      hn::StoreU(hn::DemoteTo(i8, rounded), i8, reinterpret_cast<std::int8_t*>(out) + 2 + i);
-    }
   }
 }
 

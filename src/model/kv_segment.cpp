@@ -6,6 +6,8 @@
 #include <cstring>
 #include <utility>
 
+#include "model/q8/q8_0.h"
+
 namespace celslm {
 namespace {
 
@@ -41,7 +43,7 @@ std::size_t row_bytes(KvType type, int head_dim) {
     case KvType::kF32: return 4 * n;
     case KvType::kF16:
     case KvType::kBf16: return 2 * n;
-    case KvType::kQ8: return n / 32 * 34;
+    case KvType::kQ8: return n / kQ8Values * kQ8Bytes;
   }
   return 0;
 }
@@ -67,7 +69,7 @@ Result<std::shared_ptr<KvSegment>> KvSegment::create(const ModelConfig& config, 
     return fail(ErrorKind::kInvalid, "a KV segment of {} tokens from position {}, {} layers, {} values per token", capacity,
                 first_position, config.n_layers, config.kv_width());
   }
-  if (type == KvType::kQ8 && config.head_dim % 32 != 0)
+  if (type == KvType::kQ8 && config.head_dim % static_cast<int>(kQ8Values) != 0)
     return fail(ErrorKind::kInvalid, "KV of type q8 needs heads of a multiple of 32 values, these have {}", config.head_dim);
   const std::size_t token_bytes = static_cast<std::size_t>(config.n_kv_heads) * row_bytes(type, config.head_dim);
   const std::size_t half = round_up(token_bytes * static_cast<std::size_t>(capacity), 64);

@@ -6,6 +6,7 @@
 
 #include "hwy/base.h"
 #include "model/attention/attention.h"
+#include "model/q8/q8_0.h"
 
 namespace celslm {
 namespace {
@@ -15,10 +16,10 @@ double value_at(const KvView& kv, const void* data, std::size_t index) {
     case KvType::kF16: return hwy::F32FromF16(static_cast<const hwy::float16_t*>(data)[index]);
     case KvType::kBf16: return hwy::F32FromBF16(static_cast<const hwy::bfloat16_t*>(data)[index]);
     case KvType::kQ8: {
-      const auto* block = static_cast<const std::byte*>(data) + index / 32 * 34;
+      const auto* block = static_cast<const std::byte*>(data) + index / kQ8Values * kQ8Bytes;
       hwy::float16_t scale;
       hwy::CopyBytes<2>(block, &scale);
-      return hwy::F32FromF16(scale) * static_cast<float>(static_cast<std::int8_t>(block[2 + index % 32]));
+      return hwy::F32FromF16(scale) * static_cast<float>(static_cast<std::int8_t>(block[2 + index % kQ8Values]));
     }
     case KvType::kF32: break;
   }

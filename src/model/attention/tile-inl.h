@@ -14,6 +14,7 @@
 
 #include "hwy/highway.h"
 #include "model/attention/tiling.h"
+#include "model/q8/q8_0.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace celslm::attention_detail::HWY_NAMESPACE {
@@ -62,12 +63,12 @@ HWY_INLINE void widen_q8(const std::byte* rows, std::size_t head_dim, std::size_
   const hn::Rebind<std::int8_t, F32> i8;
   const hn::RebindToSigned<F32> i32;
   for (std::size_t key = 0; key < n_keys; ++key, out += width) {
-    for (std::size_t d = 0; d < head_dim; d += 32, rows += 34) {
+    for (std::size_t d = 0; d < head_dim; d += kQ8Values, rows += kQ8Bytes) {
       hwy::float16_t stored;
       hwy::CopyBytes<2>(rows, &stored);
       const auto scale = hn::Set(F32(), hwy::F32FromF16(stored));
       const auto* const values = reinterpret_cast<const std::int8_t*>(rows) + 2;
-      for (std::size_t i = 0; i < 32; i += kLanes) {
+      for (std::size_t i = 0; i < kQ8Values; i += kLanes) {
         const auto widened = hn::ConvertTo(F32(), hn::PromoteTo(i32, hn::LoadU(i8, values + i)));
         hn::StoreU(hn::Mul(widened, scale), F32(), out + d + i);
       }

@@ -13,6 +13,7 @@
 #include "hwy/highway.h"
 #include "model/q8/panel.h"
 #include "model/q8/q8_matrix.h"
+#include "model/q8/round-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace celslm::q8_detail::HWY_NAMESPACE {
@@ -104,23 +105,13 @@ void multiply_panel(const PanelBlock* panel, std::size_t n_blocks, const Q8Block
   }
 }
 
-// 32 values and their scale; as ggml's Q8_0, but with the scale kept in f32.
 void quantize_block(const float* HWY_RESTRICT in, Q8Block& out) {
-  const F32 f32;
   const I32 i32;
   const hn::Rebind<std::int8_t, F32> i8;
-  const std::size_t lanes = hn::Lanes(f32);
-  VF largest = hn::Zero(f32);
-  for (std::size_t i = 0; i < Q8Matrix::kBlock; i += lanes) largest = hn::Max(largest, hn::Abs(hn::LoadU(f32, in + i)));
-  out.scale = hn::ReduceMax(f32, largest) / 127.0F;
-  const VF inverse = hn::Set(f32, out.scale > 0.0F ? 1.0F / out.scale : 0.0F);
+  out.scale = round_block(in, out.values);
   VI sum = hn::Zero(i32);
-  for (std::size_t i = 0; i < Q8Matrix::kBlock; i += lanes) {
-    const VI rounded = hn::NearestInt(hn::Mul(hn::LoadU(f32, in + i), inverse));
-    const auto narrow = hn::DemoteTo(i8, rounded);
-    hn::StoreU(narrow, i8, out.values + i);
-    sum = hn::Add(sum, hn::PromoteTo(i32, narrow));
-  }
+  for (std::size_t i = 0; i < kQ8Values; i += hn::Lanes(i32))
+    sum = hn::Add(sum, hn::PromoteTo(i32, hn::LoadU(i8, out.values + i)));
   out.correction = -128 * hn::ReduceSum(i32, sum);
 }
 

@@ -5,6 +5,8 @@
 #include <cstring>
 #include <new>
 
+#include "model/q8/q8_0.h"
+
 // Left out: vectors whose length the compiler does not know (SVE, RVV), which cannot be elements of the arrays that hold
 // the sums; such Arm machines run the NEON code with its dot products.
 #ifndef HWY_DISABLED_TARGETS
@@ -28,7 +30,6 @@ HWY_EXPORT(quantize_blocks);
 namespace {
 
 constexpr std::size_t kAlignment = std::size_t{2} << 20;  // read from end to end for every token: large pages pay
-constexpr std::size_t kFileBlock = 2 + Q8Matrix::kBlock;  // f16 scale, values
 
 std::size_t panels_of(std::int64_t n_out) {
   return static_cast<std::size_t>((n_out + Q8Matrix::kPanel - 1) / Q8Matrix::kPanel);
@@ -73,7 +74,7 @@ Result<std::unique_ptr<Q8Matrix>> Q8Matrix::create(ByteView q8_0, std::int64_t n
   constexpr std::int64_t kMost = std::int64_t{1} << 31;  // keeps every product below 2^63
   if (n_in < kBlock || n_in % kBlock != 0 || n_out < 1 || n_in > kMost || n_out > kMost)
     return fail(ErrorKind::kInvalid, "a Q8_0 matrix of {} x {}", n_in, n_out);
-  const std::size_t row_bytes = blocks_of(n_in) * kFileBlock;
+  const std::size_t row_bytes = blocks_of(n_in) * kQ8Bytes;
   if (q8_0.size() != row_bytes * static_cast<std::size_t>(n_out))
     return fail(ErrorKind::kInvalid, "{} bytes for a Q8_0 matrix of {} x {}", q8_0.size(), n_in, n_out);
 
@@ -89,7 +90,7 @@ Result<std::unique_ptr<Q8Matrix>> Q8Matrix::create(ByteView q8_0, std::int64_t n
       PanelBlock& block = *new (blocks++) PanelBlock{};
       for (int row = 0; row < kRows; ++row) {
         const std::size_t r = panel * kRows + static_cast<std::size_t>(row);
-        if (r < static_cast<std::size_t>(n_out)) pack_block(q8_0.data() + r * row_bytes + b * kFileBlock, row, block);
+        if (r < static_cast<std::size_t>(n_out)) pack_block(q8_0.data() + r * row_bytes + b * kQ8Bytes, row, block);
       }
     }
   }
