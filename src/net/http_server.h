@@ -24,6 +24,16 @@ struct HttpRequest {
   std::string body;
   // True once the client has gone; cheap, callable from any thread while the handler or its stream runs.
   std::function<bool()> disconnected;
+
+  // Empty where there is none. header(): the name in lower case.
+  std::string parameter(const std::string& name) const { return value_of(parameters, name); }
+  std::string header(const std::string& name) const { return value_of(headers, name); }
+
+ private:
+  static std::string value_of(const std::map<std::string, std::string>& in, const std::string& name) {
+    const auto it = in.find(name);
+    return it == in.end() ? std::string() : it->second;
+  }
 };
 
 // Writes pieces of a streamed body; false when the client has gone (stop then).

@@ -20,7 +20,6 @@ constexpr double kNearlyEqual = 2.0;  // rates within this factor
 LoadPlan::LoadPlan(LoadShape shape, const PlanOptions& options, TimePoint now)
     : shape_(std::move(shape)),
       options_(options),
-      began_(now),
       blocks_(static_cast<std::size_t>(shape_.n_blocks())),
       left_(static_cast<std::size_t>(shape_.n_layers), shape_.blocks_per_layer),
       missing_bytes_(static_cast<std::size_t>(shape_.n_layers)),
@@ -101,10 +100,6 @@ void LoadPlan::held(int block) {
 void LoadPlan::released(int block) {
   Block& b = blocks_[static_cast<std::size_t>(block)];
   if (b.state == State::kClaimed) b.state = State::kMissing;
-}
-
-void LoadPlan::already_held(int block) {
-  held(block);
 }
 
 void LoadPlan::ended(FlightId id, FlightEnd how, TimePoint now) {

@@ -80,8 +80,6 @@ class LoadPlan {
   void ended(FlightId flight, FlightEnd how, TimePoint now);
   // Flights that have not moved for so long that they should be broken off and count as failed.
   std::vector<FlightId> overdue(TimePoint now, Duration limit) const;
-  // Blocks that are here from the beginning.
-  void already_held(int block);
 
   // Local compute: units of layers, from 0 up. Whoever computes asks before each unit; as long as it does, it is counted on.
   bool wants_compute(TimePoint now);
@@ -92,7 +90,6 @@ class LoadPlan {
 
   bool complete() const { return n_held_ == shape_.n_blocks(); }
   bool layer_held(int layer) const { return left_[static_cast<std::size_t>(layer)] == 0; }
-  bool is_held(int block) const { return blocks_[static_cast<std::size_t>(block)].state == State::kHeld; }
   Forecast look_ahead(TimePoint now) const;
   const LinkEstimate& estimate(SourceId source) const { return sources_[static_cast<std::size_t>(source)].estimate(); }
   double layer_s() const { return layer_s_.mean_or(options_.layer_s); }
@@ -126,7 +123,6 @@ class LoadPlan {
 
   const LoadShape shape_;
   PlanOptions options_;
-  const TimePoint began_;
   std::vector<Block> blocks_;
   std::vector<int> left_;                     // [n_layers]: blocks not held
   std::vector<std::uint64_t> missing_bytes_;  // [n_layers]: of them

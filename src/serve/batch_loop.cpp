@@ -5,7 +5,6 @@
 namespace celslm {
 namespace {
 
-constexpr int kMinKept = 32;   // tokens of a conversation that is worth keeping
 constexpr int kHeadroom = 64;  // tokens of answer that a request is sure to have room for when it is taken up
 
 const Error kShutDown{ErrorKind::kCancelled, "this edge is shutting down"};
@@ -205,7 +204,7 @@ void BatchLoop::relieve() {
 }
 
 void BatchLoop::keep_prefix(const Sequence& sequence) {
-  if (!options_.reuse_prefixes || !sequence.has_kv() || sequence.done() < kMinKept) return;
+  if (!options_.reuse_prefixes || !sequence.has_kv() || sequence.done() < kMinPrefix) return;
   const auto n_tokens = static_cast<std::size_t>(sequence.done());
   const std::span<const Token> tokens = sequence.tokens().first(n_tokens);
   prefixes_.keep(sequence.context(), {tokens.begin(), tokens.end()}, sequence.kv(), bytes_of(sequence, sequence.done()));

@@ -8,7 +8,6 @@
 namespace celslm {
 namespace {
 
-constexpr int kMinReuse = 32;    // tokens; copying fewer saves nothing that anyone would notice
 constexpr int kLeastShare = 16;  // tokens of prompts that a step takes at least: products of so few rows cost little
 
 bool in_prompt(const Sequence& sequence) {
@@ -64,7 +63,7 @@ bool BatchLoop::should_wait(const Sequence& sequence, int reusable_now) const {
   if (!options_.reuse_prefixes) return false;
   return std::ranges::any_of(running_, [&](const auto& other) {
     return other->number() < sequence.number() && in_prompt(*other) && other->context() == sequence.context() &&
-           common_prefix(other->tokens(), sequence.tokens()) >= reusable_now + kMinReuse;
+           common_prefix(other->tokens(), sequence.tokens()) >= reusable_now + kMinPrefix;
   });
 }
 
@@ -74,7 +73,7 @@ Result<bool> BatchLoop::start(Sequence& sequence) {
   if (should_wait(sequence, match.n_tokens)) return false;
   CELSLM_TRY(auto own,
              KvSegment::create(engine_->model().config(), own_type(sequence), sequence.n_context(), sequence.most_tokens()));
-  if (match.n_tokens >= kMinReuse) {
+  if (match.n_tokens >= kMinPrefix) {
     own->copy_from(*match.segment, match.n_tokens);
     sequence.count_reused(match.n_tokens);
     counted_.reused_tokens += static_cast<std::uint64_t>(match.n_tokens);

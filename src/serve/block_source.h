@@ -22,9 +22,8 @@ class BlockSource {
   virtual ~BlockSource() = default;
 
   virtual Source kind() const = 0;
-  virtual std::string name() const = 0;          // what is measured of it is kept under this name
-  virtual SourceTraits traits() const = 0;       // without an estimate
-  virtual std::size_t size_of_open() const = 0;  // bytes that open() moved over a network
+  virtual std::string name() const = 0;     // what is measured of it is kept under this name
+  virtual SourceTraits traits() const = 0;  // without an estimate
 
   // Entries of blocks that can be read from now on, in any order, each once; their signatures have been checked.
   using Announce = std::function<void(int first, std::span<const BlockEntry> entries)>;

@@ -12,16 +12,6 @@ namespace {
 
 using nlohmann::json;
 
-std::string parameter(const HttpRequest& request, const char* name) {
-  const auto it = request.parameters.find(name);
-  return it == request.parameters.end() ? std::string() : it->second;
-}
-
-std::string header(const HttpRequest& request, const char* name) {
-  const auto it = request.headers.find(name);
-  return it == request.headers.end() ? std::string() : it->second;
-}
-
 std::unexpected<HttpResponse> refuse(HttpResponse response) {
   return std::unexpected(std::move(response));
 }
@@ -187,7 +177,7 @@ HttpResponse CloudService::put_context(const HttpRequest& request) {
   if (!models) return pack_refused(models.error());
   const auto info = contexts_->put(*text, *name);
   if (!info) return pack_refused(info.error());
-  if (parameter(request, "prefill") == "1") begin_prefill(info->handle);
+  if (request.parameter("prefill") == "1") begin_prefill(info->handle);
   json out = to_json(*info);
   out["models"] = *std::move(models);
   return json_response(out);
@@ -211,7 +201,7 @@ void CloudService::begin_prefill(const ContextHandle& handle) {
 }
 
 HttpResponse CloudService::get_context(const HttpRequest& request) const {
-  const std::string name = parameter(request, "context");
+  const std::string name = request.parameter("context");
   const auto handle = Hash256::from_hex(name);
   if (!handle) return unknown_context(name);
   const auto context = contexts_->find(*handle);
@@ -223,7 +213,7 @@ HttpResponse CloudService::get_context(const HttpRequest& request) const {
 }
 
 HttpResponse CloudService::remove_context(const HttpRequest& request) {
-  const std::string name = parameter(request, "context");
+  const std::string name = request.parameter("context");
   const auto handle = Hash256::from_hex(name);
   if (!handle) return unknown_context(name);
   const Status removed = contexts_->remove(*handle);
@@ -233,8 +223,8 @@ HttpResponse CloudService::remove_context(const HttpRequest& request) {
 }
 
 CloudService::Answer<PackIdentity> CloudService::wanted(const HttpRequest& request) {
-  const std::string context = parameter(request, "context");
-  const std::string model_name = parameter(request, "model");
+  const std::string context = request.parameter("context");
+  const std::string model_name = request.parameter("model");
   const auto handle = Hash256::from_hex(context);
   if (!handle || !contexts_->contains(*handle)) return refuse(unknown_context(context));
   const auto model_id = Hash256::from_hex(model_name);
@@ -242,7 +232,7 @@ CloudService::Answer<PackIdentity> CloudService::wanted(const HttpRequest& reque
     return refuse(error_response(404, "unknown_model", std::format("'{}' is no model id: 64 hex digits are", model_name)));
   const auto model = catalog_.find_model(*model_id);
   if (!model) return refuse(error_response(404, "unknown_model", model.error().message));
-  const auto codec = offered_codec(parameter(request, "codec"));
+  const auto codec = offered_codec(request.parameter("codec"));
   if (!codec) return refuse(error_response(404, "unknown_codec", codec.error().message));
   auto identity = catalog_.identity(*handle, **model, *codec);
   if (!identity && identity.error().kind == ErrorKind::kNotFound) return refuse(unknown_context(context));
@@ -263,21 +253,13 @@ HttpResponse CloudService::get_header(const HttpRequest& request) {
   if (!identity) return identity.error();
   const auto access = jobs_.request(*identity);
   if (!access) return pack_refused(access.error());
-  HttpResponse out{.content_type = kPackContentType};
-  if (const auto* stored = std::get_if<StoredPack>(&*access)) {
-    out.headers["x-celslm-state"] = "complete";
-    out.body = as_text(stored->file->bytes().first(stored->region_offset));
-  } else {
-    out.status = 202;
-    out.headers["x-celslm-state"] = "computing";
-    out.body = as_text(std::get<std::shared_ptr<PackJob>>(*access)->preamble);
-  }
+  HttpResponse out = header_response(*access);
   metrics_.sent("header", out.body.size());
   return out;
 }
 
 HttpResponse CloudService::get_entries(const HttpRequest& request) {
-  const std::string text = parameter(request, "from");
+  const std::string text = request.parameter("from");
   int from = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), from);
   if (!text.empty() && (error != std::errc() || end != text.data() + text.size() || from < 0)) {
@@ -291,7 +273,7 @@ HttpResponse CloudService::get_entries(const HttpRequest& request) {
 HttpResponse CloudService::get_blocks(const HttpRequest& request) {
   const auto access = existing(request);
   if (!access) return access.error();
-  return blocks_response(*access, header(request, "range"), meter("blocks"));
+  return blocks_response(*access, request.header("range"), meter("blocks"));
 }
 
 HttpResponse CloudService::get_pack(const HttpRequest& request) {
@@ -299,7 +281,7 @@ HttpResponse CloudService::get_pack(const HttpRequest& request) {
   if (!access) return access.error();
   const auto* stored = std::get_if<StoredPack>(&*access);
   if (stored == nullptr) return error_response(404, "unknown_pack", "the pack is still being computed: follow its entries");
-  return file_response(*stored, header(request, "range"), meter("pack"));
+  return file_response(*stored, request.header("range"), meter("pack"));
 }
 
 }  // namespace celslm

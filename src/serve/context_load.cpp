@@ -232,7 +232,7 @@ bool ContextLoad::take_block(Supplier& supplier, const Run& run, int index, Byte
   }
   if (kind != Source::kDisk) {
     const std::scoped_lock lock(keep_mutex_);
-    keeper_.put(index, Bytes(bytes.begin(), bytes.end()));
+    keeper_.put(index, bytes);
   }
   const std::scoped_lock lock(mutex_);
   return index + 1 == run.first + run.count || plan_.is_wanted(run.flight);

@@ -61,6 +61,8 @@ class EdgeServiceTest : public testing::Test {
     ASSERT_EQ(answer.status, 200) << answer.body;
   }
 
+  struct Neighbour;
+
   // A fresh edge. Its packs are in the folder `data`, so that an edge can start again with what it had.
   std::unique_ptr<EdgeService> edge(Fault fault = {}, EdgeOptions options = {}, const std::string& data = "") {
     const auto folder = folder_ / (data.empty() ? std::format("edge{}", edges_++) : data);
@@ -584,15 +586,22 @@ TEST_F(EdgeServiceTest, KeepsWhatItComputedWhereThatIsWhatTheCloudSigned) {
   EXPECT_EQ(sources(ask(*edge({}, {}, "kept"), text)), all("proxy disk"));
 }
 
+// An edge that keeps the pack of `text`, known to the edges made after it.
+struct EdgeServiceTest::Neighbour {
+  Neighbour(EdgeServiceTest& test, const std::string& text) : service(test.edge({}, {}, "neighbour")) {
+    ask(*service, text);
+    while (test.store_->list().empty()) std::this_thread::yield();
+    service->add_routes(server);
+    test.neighbours_ = {&server};
+  }
+  std::unique_ptr<EdgeService> service;
+  LocalServer server;
+};
+
 TEST_F(EdgeServiceTest, ReadsPacksFromANeighbour) {
   const std::string text = long_text();
   put(text);
-  const auto neighbour = edge({}, {}, "neighbour");
-  ask(*neighbour, text);
-  while (store_->list().empty()) std::this_thread::yield();
-  LocalServer server;
-  neighbour->add_routes(server);
-  neighbours_ = {&server};
+  const Neighbour neighbour(*this, text);
   const auto e = edge(only_packs(
       [](const HttpCall&, const auto&) -> Result<HttpAnswer> { return fail(ErrorKind::kUnavailable, "dead"); }, ""));
   const json answer = ask(*e, text);
@@ -603,12 +612,7 @@ TEST_F(EdgeServiceTest, ReadsPacksFromANeighbour) {
 TEST_F(EdgeServiceTest, DoesNotBelieveANeighbourThatLies) {
   const std::string text = long_text();
   put(text);
-  const auto neighbour = edge({}, {}, "neighbour");
-  ask(*neighbour, text);
-  while (store_->list().empty()) std::this_thread::yield();
-  LocalServer server;
-  neighbour->add_routes(server);
-  neighbours_ = {&server};
+  const Neighbour neighbour(*this, text);
   neighbour_fault_ = changing_blocks([](Bytes& b) { b[b.size() / 2] ^= std::byte{1}; });
   const auto e = edge();
   const json answer = ask(*e, text);

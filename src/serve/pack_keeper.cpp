@@ -29,10 +29,10 @@ void PackKeeper::announce(int first, std::span<const BlockEntry> entries) {
   }
 }
 
-void PackKeeper::put(int index, Bytes bytes) {
+void PackKeeper::put(int index, ByteView bytes) {
   if (!wants(index)) return;
   if (table_[static_cast<std::size_t>(index)].bytes == 0) {
-    waiting_[index] = std::move(bytes);
+    waiting_[index].assign(bytes.begin(), bytes.end());
   } else {
     keep(index, bytes);
   }
@@ -64,7 +64,7 @@ void PackKeeper::put_computed(int layer, std::span<const float> k, std::span<con
       const auto rows = (kind == BlockKind::kKey ? k : v)
                             .subspan(static_cast<std::size_t>(chunk * identity_.block_tokens()) * width,
                                      static_cast<std::size_t>(shape.n_tokens) * width);
-      if (auto bytes = (*codec)->encode(shape, rows)) put(index, *std::move(bytes));
+      if (auto bytes = (*codec)->encode(shape, rows)) put(index, *bytes);
     }
   }
 }

@@ -19,7 +19,7 @@ class PackKeeper {
 
   // What the cloud signed for these blocks; of several that say so the first counts.
   void announce(int first, std::span<const BlockEntry> entries);
-  void put(int index, Bytes bytes);
+  void put(int index, ByteView bytes);
   // K before RoPE and V of all tokens of a layer, [n_tokens][kv_width] both.
   void put_computed(int layer, std::span<const float> k, std::span<const float> v);
   bool wants(int index) const { return store_ != nullptr && !kept_[static_cast<std::size_t>(index)]; }

@@ -9,11 +9,6 @@ namespace {
 
 constexpr std::size_t kMaxOpen = 16;
 
-std::string parameter(const HttpRequest& request, const char* name) {
-  const auto it = request.parameters.find(name);
-  return it == request.parameters.end() ? std::string() : it->second;
-}
-
 HttpResponse unknown_pack(const Error& error) {
   return error_response(404, "unknown_pack", error.message);
 }
@@ -27,10 +22,10 @@ void PackSharing::add_routes(HttpServer& server) {
 }
 
 Result<StoredPack> PackSharing::find(const HttpRequest& request) {
-  CELSLM_TRY(const ContextHandle handle, Hash256::from_hex(parameter(request, "context")));
-  CELSLM_TRY(const Codec* codec, find_codec(parameter(request, "codec")));
+  CELSLM_TRY(const ContextHandle handle, Hash256::from_hex(request.parameter("context")));
+  CELSLM_TRY(const Codec* codec, find_codec(request.parameter("codec")));
   const auto identity = identify_(handle, codec->id());
-  if (!identity || identity->model.id().hex() != parameter(request, "model"))
+  if (!identity || identity->model.id().hex() != request.parameter("model"))
     return fail(ErrorKind::kNotFound, "this edge has no pack of context {} for that model", handle.hex());
   const Hash256 id = identity->id();
   const std::scoped_lock lock(mutex_);
@@ -49,18 +44,13 @@ Result<StoredPack> PackSharing::find(const HttpRequest& request) {
 HttpResponse PackSharing::get_header(const HttpRequest& request) {
   const auto pack = find(request);
   if (!pack) return unknown_pack(pack.error());
-  HttpResponse out{.content_type = kPackContentType};
-  out.headers["x-celslm-state"] = "complete";
-  out.body = as_text(pack->file->bytes().first(pack->region_offset));
-  return out;
+  return header_response(*pack);
 }
 
 HttpResponse PackSharing::get_blocks(const HttpRequest& request) {
   const auto pack = find(request);
   if (!pack) return unknown_pack(pack.error());
-  const auto range = request.headers.find("range");
-  return blocks_response(*pack, range == request.headers.end() ? std::string_view() : std::string_view(range->second),
-                         [this](std::size_t bytes) { sent_bytes_ += bytes; });
+  return blocks_response(*pack, request.header("range"), [this](std::size_t bytes) { sent_bytes_ += bytes; });
 }
 
 }  // namespace celslm

@@ -120,6 +120,19 @@ bool send_stored_entries(const StoredPack& pack, int from, const SigningKey& key
 
 }  // namespace
 
+HttpResponse header_response(const PackAccess& access) {
+  HttpResponse out{.content_type = kPackContentType};
+  if (const auto* stored = std::get_if<StoredPack>(&access)) {
+    out.headers["x-celslm-state"] = "complete";
+    out.body = as_text(stored->file->bytes().first(stored->region_offset));
+  } else {
+    out.status = 202;
+    out.headers["x-celslm-state"] = "computing";
+    out.body = as_text(std::get<std::shared_ptr<PackJob>>(access)->preamble);
+  }
+  return out;
+}
+
 HttpResponse entries_response(const PackAccess& access, int from, const SigningKey& key, std::function<bool()> disconnected,
                               OnSent on_sent) {
   HttpResponse out{.content_type = kPackContentType};

@@ -13,6 +13,9 @@ namespace celslm {
 
 inline constexpr const char* kPackContentType = "application/octet-stream";
 
+// The header of a whole pack; of a job: 202 and what is known before the first block.
+HttpResponse header_response(const PackAccess& access);
+
 // Told how many bytes went out, from the streaming thread.
 using OnSent = std::function<void(std::size_t bytes)>;
 

@@ -13,6 +13,9 @@
 
 namespace celslm {
 
+// Tokens in common from which on KV is kept and copied; for fewer, nobody would notice the difference.
+inline constexpr int kMinPrefix = 32;
+
 // How many tokens two sequences have in common from the start.
 int common_prefix(std::span<const Token> a, std::span<const Token> b);
 

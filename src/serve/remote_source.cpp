@@ -16,7 +16,6 @@ Status RemoteSource::open(const Announce& announce, std::stop_token stop) {
 
 Status RemoteSource::open_pack(const Announce& announce, std::stop_token stop) {
   CELSLM_TRY(auto opened, client_->open(pack_, stop));
-  bytes_of_open_ += opened.header.size();
   if (const std::string difference = identity_.difference(opened.identity); !difference.empty()) {
     return fail(ErrorKind::kMismatch, "{} offers a pack that is not ours: {}", client_->url(), difference);
   }
@@ -29,7 +28,6 @@ Status RemoteSource::open_pack(const Announce& announce, std::stop_token stop) {
   int next = 0;
   const auto on_entry = [&](const SignedEntry& entry) {
     announce(next++, std::span(&entry.entry, 1));
-    bytes_of_open_ += kSignedEntryBytes;
     return !stop.stop_requested();
   };
   const Status status = client_->entries(pack_, identity_, 0, on_entry, stop);

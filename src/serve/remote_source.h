@@ -1,7 +1,6 @@
 // A pack at a cloud, or at a neighbouring edge that serves the cloud's packs.
 #pragma once
 
-#include <atomic>
 #include <mutex>
 
 #include "serve/block_source.h"
@@ -23,7 +22,6 @@ class RemoteSource final : public BlockSource {
   Source kind() const override { return options_.is_neighbour ? Source::kPeer : Source::kCloud; }
   std::string name() const override { return client_->url(); }
   SourceTraits traits() const override;
-  std::size_t size_of_open() const override { return bytes_of_open_.load(); }
   // kMismatch: another pack than the one expected. kNotFound, for a cloud, says in which field its models differ from ours.
   Status open(const Announce& announce, std::stop_token stop) override;
   Status read(std::span<const BlockEntry> entries, const Reader& reader, std::stop_token stop) override;
@@ -37,7 +35,6 @@ class RemoteSource final : public BlockSource {
   const PackName pack_;
   const PackIdentity identity_;
   const RemoteOptions options_;
-  std::atomic<std::size_t> bytes_of_open_{0};
   std::mutex mutex_;
   Bytes header_;  // protected by mutex_; empty until known
 };

@@ -25,7 +25,6 @@ class Sequence {
   Phase phase() const { return phase_; }
   bool cancelled() const { return generation_->cancelled(); }
   std::uint64_t number() const { return number_; }  // in order of arrival
-  int produced() const { return produced_; }
   int n_context() const { return context() ? static_cast<int>(context()->tokens.size()) : 0; }
 
   std::span<const Token> tokens() const { return tokens_; }
