@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "serve/block_import.h"
+#include "serve/compute_speed.h"
 
 namespace celslm {
 namespace {
@@ -14,12 +15,6 @@ constexpr Duration kBlockDeadline = 3s;  // a request that has not moved for so 
 // The user's own tokens through a layer cost as much as this many of the context's: a question of a few dozen tokens, whose
 // products are too small to be efficient.
 constexpr double kOwnTokens = 48;
-
-// A layer's computation in arbitrary units: its products grow with the tokens, its attention with their square. 8,192 is
-// where the two are about equal for the shapes that edges run; it only carries a measurement from one length to another.
-double layer_work(int n_tokens) {
-  return n_tokens * (1.0 + n_tokens / 8192.0);
-}
 
 LoadShape shape_of(const PackIdentity& identity) {
   LoadShape out{.n_layers = static_cast<int>(identity.model.n_layers), .blocks_per_layer = 2 * identity.n_chunks()};

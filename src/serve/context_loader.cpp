@@ -23,7 +23,9 @@ ContextLoader::ContextLoader(std::shared_ptr<const Model> model, std::shared_ptr
              .log = std::move(log)},
       cloud_(std::move(cloud)),
       neighbours_(std::move(neighbours)),
-      options_(options) {}
+      options_(options) {
+  parts_.memory->computed(options.compute_s_per_work);
+}
 
 ContextLoader::~ContextLoader() {
   const std::scoped_lock lock(mutex_);

@@ -26,6 +26,7 @@ struct LoaderOptions {
   Prefer prefer = Prefer::kLatency;
   int max_compute_layers = 1 << 20;               // see PlanOptions
   std::uint64_t max_bytes_per_hour = UINT64_MAX;  // over the network, for all contexts together
+  double compute_s_per_work = 0;                  // this box's speed, see measure_layer_speed(); 0: unknown
 };
 
 // The identity of the pack that a context's KV is asked for as.

@@ -41,7 +41,7 @@ class SourceMemory {
   }
   void computed(double seconds_per_work) {
     const std::scoped_lock lock(mutex_);
-    compute_.add(seconds_per_work);
+    if (seconds_per_work > 0) compute_.add(seconds_per_work);
   }
 
  private:
