@@ -388,7 +388,9 @@ void LoadPlan::unit_computed(double part, TimePoint began, TimePoint now) {
   // What else the engine does between two units of a context counts: it is how fast this context is computed.
   const TimePoint from = unit_ended_ == TimePoint{} ? began : unit_ended_;
   unit_ended_ = now;
-  layer_s_.add(seconds(now - from) / part);
+  // The first touches its memory for the first time and starts threads: no measure of the rest, where another is known.
+  if (first_unit_done_ || options_.layer_s <= 0) layer_s_.add(seconds(now - from) / part);
+  first_unit_done_ = true;
   computed_part_ = std::min(1.0, computed_part_ + part);
 }
 

@@ -14,7 +14,7 @@ constexpr auto kTick = LoadPlan::patience();
 constexpr Duration kBlockDeadline = 3s;  // a request that has not moved for so long is broken off
 // The user's own tokens through a layer cost as much as this many of the context's: a question of a few dozen tokens, whose
 // products are too small to be efficient.
-constexpr double kOwnTokens = 48;
+constexpr double kOwnTokens = 32;
 
 LoadShape shape_of(const PackIdentity& identity) {
   LoadShape out{.n_layers = static_cast<int>(identity.model.n_layers), .blocks_per_layer = 2 * identity.n_chunks()};
