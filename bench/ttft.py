@@ -111,7 +111,7 @@ def measure(lab, n_tokens):
     for mbit in options.links:
         with network.open_link(lab.programs, mbit) as link:
             with Progress(f"{n_tokens} tokens, {mbit:g} Mbit/s: packs at the cloud"):
-                cloud, handle = prepare_cloud(lab, link, context, f"cloud-{n_tokens}-{mbit:g}")
+                cloud, handle = prepare_cloud(lab, link, context, f"cloud-{n_tokens}")
             ours = {codec: [] for codec in options.codecs}
             moved = {}
             with Progress(f"{n_tokens} tokens, {mbit:g} Mbit/s: ours, local, llama-server in turn") as progress:

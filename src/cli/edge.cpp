@@ -17,8 +17,9 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr int kDefaultPort = 8080;
-constexpr auto kStopGrace = 10s;   // for answers under way when the edge is told to stop
-constexpr int kConnections = 192;  // requests that run or wait each hold one; more are refused
+constexpr std::size_t kMaxQualityBytes = 4U << 20;  // a dozen lines a model
+constexpr auto kStopGrace = 10s;                    // for answers under way when the edge is told to stop
+constexpr int kConnections = 192;                   // requests that run or wait each hold one; more are refused
 
 constexpr const char* kExamples = R"(Examples:
   celslm edge --model qwen2.5-0.5b-q4_0.gguf --cloud http://cloud:8081
@@ -39,7 +40,11 @@ struct EdgeCommand {
   std::string data;
   std::uint64_t pack_budget = 8ULL << 30;
   std::uint64_t context_budget = 4ULL << 30;
-  std::string codec = "f16";
+  std::string codec = "auto";
+  std::string codec_quality;
+  double least_agreement = 0.99;
+  int prefetch = 0;
+  bool refine = false;
   std::string context_kv = "f16";
   int threads = 0;
   int connections = 4;
@@ -114,9 +119,10 @@ Result<std::vector<std::shared_ptr<CloudClient>>> make_neighbours(const EdgeComm
 
 Result<EdgeOptions> edge_options(const EdgeCommand& command) {
   EdgeOptions out{.model_name = command.model_name,
-                  .codec = command.codec,
                   .context_budget_bytes = command.context_budget,
                   .n_connections = command.connections,
+                  .max_prefetched = command.prefetch,
+                  .refine = command.refine,
                   .prefer = command.prefer,
                   .max_compute_percent = command.max_compute,
                   .max_bytes_per_hour = command.max_bytes_per_hour,
@@ -135,9 +141,22 @@ Result<EdgeOptions> edge_options(const EdgeCommand& command) {
   return out;
 }
 
+// The codec that was named, or all whose damage to this model is known to be small enough.
+Result<CodecLadder> make_ladder(const EdgeCommand& command, const Model& model) {
+  if (command.codec != "auto") {
+    CELSLM_TRY(const Codec* codec, find_codec(command.codec));
+    return CodecLadder::only(*codec);
+  }
+  if (command.codec_quality.empty()) return CodecLadder::only(**find_codec(CodecId::kF16));
+  CELSLM_TRY(const Bytes json, read_file(command.codec_quality, kMaxQualityBytes));
+  auto ladder = CodecLadder::from_measurements(as_text(json), model.fingerprint().id(), command.least_agreement);
+  if (!ladder) return wrap(std::move(ladder).error(), command.codec_quality);
+  return ladder;
+}
+
 Status run_edge(Environment& env, const EdgeCommand& command, HttpServerOptions server) {
   CELSLM_TRY(const Log log, stderr_log("edge", command.log_level));
-  CELSLM_TRY(const EdgeOptions options, edge_options(command));
+  CELSLM_TRY(EdgeOptions options, edge_options(command));
   CELSLM_TRY(const auto folder, data_folder(env, command));
   EdgeParts parts{.clock = &env.clock, .log = log};
   CELSLM_TRY(parts.cloud, make_cloud(command, folder, log));
@@ -145,6 +164,7 @@ Status run_edge(Environment& env, const EdgeCommand& command, HttpServerOptions 
   CELSLM_TRY(auto store, PackStore::open(folder / "packs", command.pack_budget, log));
   parts.store = std::move(store);
   CELSLM_TRY(parts.model, load_model(env, command.model));
+  CELSLM_TRY(options.codecs, make_ladder(command, *parts.model));
   CELSLM_TRY(parts.engine, Engine::create(parts.model, {.n_threads = command.threads}));
   CELSLM_TRY(const auto edge, EdgeService::create(std::move(parts), options));
   server.n_threads = kConnections;
@@ -195,8 +215,21 @@ void add_cloud_options(CLI::App& edge, EdgeCommand& command) {
                   "Text file that requests here share, without any cloud; may be given several times")
       ->expected(1)
       ->take_all();
-  edge.add_option("--codec", command.codec,
-                  "How packs come: f16 or bf16 (exact), q8, t4, t3, t2 (about 8.5, 4, 3, 2 bits a value)")
+  edge.add_option(
+          "--codec", command.codec,
+          "How packs come: f16 or bf16 (exact), q8, t4, t3, t2 (about 8.5, 4, 3, 2 bits a value); auto: the one by which "
+          "a context is here soonest, of those that --codec-quality shows to be good enough, or f16")
+      ->capture_default_str();
+  edge.add_option(
+      "--codec-quality", command.codec_quality,
+      "What each codec does to this model's answers: the file that './dev bench codec --model GGUF --json FILE' writes");
+  edge.add_option("--least-agreement", command.least_agreement,
+                  "Share of greedy tokens that a codec must leave as they are to be chosen by itself")
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  edge.add_flag("--refine", command.refine, "Once idle, fetch exact KV in place of what came by an approximate codec");
+  edge.add_option("--prefetch", command.prefetch, "Load up to this many registered contexts before anyone asks, while idle")
+      ->check(CLI::Range(0, 100'000))
       ->capture_default_str();
   edge.add_option("--connections", command.connections, "Connections per pack")
       ->check(CLI::Range(1, 64))

@@ -7,21 +7,6 @@
 namespace celslm {
 namespace {
 
-// All of one layer's K or V, [n_tokens][n_kv_heads][head_dim].
-Result<std::vector<float>> read_plane(const StoredPack& pack, int layer, BlockKind kind) {
-  const PackIdentity& identity = pack.header.identity;
-  std::vector<float> out;
-  for (int chunk = 0; chunk < identity.n_chunks(); ++chunk) {
-    const BlockRef ref{layer, kind, chunk};
-    const int index = block_index(identity, ref);
-    const std::size_t before = out.size();
-    out.resize(before + identity.shape(kind, chunk).values());
-    const BlockEntry& entry = pack.header.blocks[static_cast<std::size_t>(index)];
-    CELSLM_CHECK_OK(decode_block(identity, ref, entry, pack.block(index), std::span(out).subspan(before)));
-  }
-  return out;
-}
-
 struct PlaneDifference {
   double error = 0.0;    // root of the mean square of the differences, over that of the first's values
   double largest = 0.0;  // difference
@@ -63,6 +48,20 @@ Status check_comparable(const PackIdentity& a, const PackIdentity& b) {
 }
 
 }  // namespace
+
+Result<std::vector<float>> read_plane(const StoredPack& pack, int layer, BlockKind kind) {
+  const PackIdentity& identity = pack.header.identity;
+  std::vector<float> out;
+  for (int chunk = 0; chunk < identity.n_chunks(); ++chunk) {
+    const BlockRef ref{layer, kind, chunk};
+    const int index = block_index(identity, ref);
+    const std::size_t before = out.size();
+    out.resize(before + identity.shape(kind, chunk).values());
+    const BlockEntry& entry = pack.header.blocks[static_cast<std::size_t>(index)];
+    CELSLM_CHECK_OK(decode_block(identity, ref, entry, pack.block(index), std::span(out).subspan(before)));
+  }
+  return out;
+}
 
 Result<std::uint64_t> convert_pack(const StoredPack& from, const Codec& to, const SigningKey& key,
                                    const std::filesystem::path& path) {

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "core/result.h"
 #include "kv/codec.h"
@@ -10,6 +11,9 @@
 #include "kv/signing.h"
 
 namespace celslm {
+
+// All of one layer's K (before RoPE) or V, [n_tokens][n_kv_heads][head_dim]. kMismatch, kInvalid for damaged blocks.
+Result<std::vector<float>> read_plane(const StoredPack& pack, int layer, BlockKind kind);
 
 // Writes the pack that `from` would have been with another codec, signed with `key`, to `path`; returns its bytes. kInvalid
 // unless `from` holds exact f16 and `to` is approximate: what a codec lost is not to be had again, and a name promises how

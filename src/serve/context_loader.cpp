@@ -1,5 +1,8 @@
 #include "serve/context_loader.h"
 
+#include <algorithm>
+
+#include "serve/compute_speed.h"
 #include "serve/disk_source.h"
 #include "serve/remote_source.h"
 
@@ -33,44 +36,76 @@ ContextLoader::~ContextLoader() {
   jobs_.clear();
 }
 
+// What is on disk costs nothing, so the best of it; otherwise what the ladder says of the link to the cloud.
+CodecChoice ContextLoader::choose(const ResidentContext& context) const {
+  const Model& model = *parts_.model;
+  for (const CodecRung& rung : options_.codecs.rungs()) {
+    if (on_disk(pack_identity(model, context, rung.codec->id()))) return {rung.codec, "this pack is on disk"};
+  }
+  const ModelConfig& config = model.config();
+  const int n_tokens = static_cast<int>(context.tokens.size());
+  const std::uint64_t row = 2ULL * static_cast<std::uint64_t>(config.kv_width());
+  return options_.codecs.choose(
+      {.n_layers = config.n_layers,
+       .values = row * static_cast<std::uint64_t>(n_tokens) * static_cast<std::uint64_t>(config.n_layers),
+       .link = cloud_ ? parts_.memory->link(cloud_->url()) : LinkEstimate(),
+       .layer_s = parts_.memory->compute_s_per_work() * layer_work(n_tokens),
+       .max_compute_layers = options_.prefer == Prefer::kEnergy ? 0 : options_.max_compute_layers});
+}
+
 void ContextLoader::load(std::shared_ptr<ResidentContext> context) {
-  context->set_codec(options_.codec);
-  const auto codec = find_codec(options_.codec);
-  if (!codec) return context->set_note(codec.error().message);  // cannot be: the edge has looked it up before
-  const PackIdentity identity = pack_identity(*parts_.model, *context, (*codec)->id());
+  const CodecChoice choice = choose(*context);
+  load(std::move(context), choice, {});
+}
+
+void ContextLoader::load(std::shared_ptr<ResidentContext> context, const CodecChoice& choice, std::function<void()> ended) {
+  context->set_codec(std::string(choice.codec->name()), choice.reason);
+  const PackIdentity identity = pack_identity(*parts_.model, *context, choice.codec->id());
   const PlanOptions options{.prefer = options_.prefer, .max_compute_layers = options_.max_compute_layers};
   auto load = std::make_shared<ContextLoad>(parts_, *context, identity, options);
   // Known before anyone asks whether to compute.
-  const bool on_disk = add_disk(*load, identity);
-  if (!on_disk) add_network(*load, *context, identity);
+  auto stored = on_disk(identity);
+  const bool is_on_disk = stored.has_value();
+  if (stored) {
+    load->add_source(std::make_unique<DiskSource>(*std::move(stored)));
+  } else {
+    add_network(*load, *context, identity);
+  }
   context->set_compute_work(load);
 
   const std::scoped_lock lock(mutex_);
   jobs_.remove_if([](const Job& job) { return job.done.load(); });
   Job& job = jobs_.emplace_back();
-  job.thread = std::jthread([this, &job, context, load, identity, on_disk](std::stop_token stop) {
-    const auto more = [&] {
-      if (on_disk) add_network(*load, *context, identity);
-    };
-    load->run(more, stop);
-    count_bytes(*context);
-    job.done.store(true);
-  });
+  job.thread =
+      std::jthread([this, &job, context, load, identity, is_on_disk, ended = std::move(ended)](std::stop_token stop) {
+        const auto more = [&] {
+          if (is_on_disk) add_network(*load, *context, identity);
+        };
+        load->run(more, stop);
+        count_bytes(*context);
+        if (ended && !stop.stop_requested()) ended();
+        job.done.store(true);
+      });
 }
 
-bool ContextLoader::add_disk(ContextLoad& load, const PackIdentity& identity) {
-  if (!parts_.store || !cloud_) return false;
+bool ContextLoader::busy() const {
+  const std::scoped_lock lock(mutex_);
+  return !std::ranges::all_of(jobs_, [](const Job& job) { return job.done.load(); });
+}
+
+std::optional<StoredPack> ContextLoader::on_disk(const PackIdentity& identity) const {
+  if (!parts_.store || !cloud_) return std::nullopt;
   const auto signer = cloud_->known_key();
-  if (!signer) return false;
+  if (!signer) return std::nullopt;
   auto pack = parts_.store->find(identity.id(), *signer);
-  if (!pack) return false;
-  load.add_source(std::make_unique<DiskSource>(*std::move(pack)));
-  return true;
+  if (!pack) return std::nullopt;
+  return *std::move(pack);
 }
 
 void ContextLoader::add_network(ContextLoad& load, const ResidentContext& context, const PackIdentity& identity) {
   if (!cloud_) return load.note("no cloud is configured (--cloud URL)");
-  const PackName name{.handle = context.handle, .model = identity.model.id(), .codec = options_.codec};
+  const std::string codec(find_codec(identity.codec).value()->name());
+  const PackName name{.handle = context.handle, .model = identity.model.id(), .codec = codec};
   const std::uint64_t max_bytes = bytes_left();
   const auto add = [&](const std::shared_ptr<CloudClient>& client, bool is_neighbour) {
     if (parts_.memory->rests(client->url(), parts_.clock->now()))

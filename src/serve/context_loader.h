@@ -2,9 +2,11 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <list>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 #include <vector>
@@ -15,13 +17,14 @@
 #include "model/model.h"
 #include "plan/load_plan.h"
 #include "serve/cloud_client.h"
+#include "serve/codec_ladder.h"
 #include "serve/context_load.h"
 #include "serve/resident_context.h"
 
 namespace celslm {
 
 struct LoaderOptions {
-  std::string codec = "f16";
+  CodecLadder codecs = CodecLadder::only(**find_codec(CodecId::kF16));
   int n_connections = 4;  // to each source, for one context
   Prefer prefer = Prefer::kLatency;
   int max_compute_layers = 1 << 20;               // see PlanOptions
@@ -43,13 +46,19 @@ class ContextLoader {
 
   // Starts filling `context`, which nobody else fills. Returns at once.
   void load(std::shared_ptr<ResidentContext> context);
+  // The same with this codec. `ended` is called when no source gives any more, whether the context is complete or not, but
+  // not when the loader is destroyed before that.
+  void load(std::shared_ptr<ResidentContext> context, const CodecChoice& choice, std::function<void()> ended);
+  // Whether anything is being loaded.
+  bool busy() const;
 
  private:
   struct Job {
     std::atomic<bool> done{false};
     std::jthread thread;
   };
-  bool add_disk(ContextLoad& load, const PackIdentity& identity);
+  CodecChoice choose(const ResidentContext& context) const;
+  std::optional<StoredPack> on_disk(const PackIdentity& identity) const;
   void add_network(ContextLoad& load, const ResidentContext& context, const PackIdentity& identity);
   std::uint64_t bytes_left();
   void count_bytes(const ResidentContext& context);
@@ -58,7 +67,7 @@ class ContextLoader {
   const std::shared_ptr<CloudClient> cloud_;
   const std::vector<std::shared_ptr<CloudClient>> neighbours_;
   const LoaderOptions options_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::list<Job> jobs_;  // protected by mutex_; finished ones are joined at the next load()
   std::mutex hour_mutex_;
   TimePoint hour_began_{};        // protected by hour_mutex_

@@ -25,11 +25,19 @@ void EdgeMetrics::finished(const GenerationRequest& request, const Usage& usage,
   }
 }
 
+void EdgeMetrics::loaded_idly(const char* why) {
+  metrics_.counter("celslm_edge_idle_loads_total", "Contexts loaded while nobody asked for anything", {{"why", why}})
+      .Increment();
+}
+
 void EdgeMetrics::loaded(const ResidentContext::Report& report) {
   metrics_.counter("celslm_edge_fetched_bytes_total", "Bytes of KV that came over the network")
       .Increment(static_cast<double>(report.bytes));
   metrics_.counter("celslm_edge_hedged_bytes_total", "Of them, those that came twice or too late")
       .Increment(static_cast<double>(report.load.hedged_bytes));
+  metrics_
+      .counter("celslm_edge_loads_total", "Contexts loaded for a request, by the codec chosen", {{"codec", report.codec}})
+      .Increment();
   for (const LayerOrigin& origin : report.layers) {
     metrics_
         .counter("celslm_edge_layers_total", "Layers of contexts, by where most of each came from",

@@ -18,6 +18,9 @@ class EdgeMetrics {
   // A request that ended, with what it took.
   void finished(const GenerationRequest& request, const Usage& usage, const GenerationTimes& times);
 
+  // A context loaded while nobody asked for anything.
+  void loaded_idly(const char* why);
+
   // Of the moment: read when the page is made.
   // store may be null; shared_bytes: sent to neighbours.
   std::string text(const BatchStats& stats, const ContextTable& contexts, const PackStore* store,

@@ -53,6 +53,7 @@ json extension(const GenerationRequest& request, const GenerationTimes& times, c
   out["layers"] = layers_json(request, report);
   out["bytes"] = request.context_was_resident ? 0 : report.bytes;
   out["codec"] = report.codec;
+  out["codec_reason"] = report.codec_reason;
   if (!report.note.empty()) out["note"] = report.note;
   if (!request.context_was_resident) {
     out["load"] = {{"ms", report.load.took_ms},
@@ -72,11 +73,10 @@ EdgeService::EdgeService(EdgeParts parts, const EdgeOptions& options, KvType con
       table_(options.context_budget_bytes) {}
 
 Result<std::unique_ptr<EdgeService>> EdgeService::create(EdgeParts parts, const EdgeOptions& options) {
-  CELSLM_TRY(const Codec* codec, find_codec(options.codec));
+  const Codec& best = *options.codecs.rungs().front().codec;
   auto engine = std::move(parts.engine);
-  std::unique_ptr<EdgeService> edge(
-      new EdgeService(std::move(parts), options,
-                      options.kv_type == KvType::kQ8 ? KvType::kQ8 : codec->exact_for().value_or(options.kv_type)));
+  std::unique_ptr<EdgeService> edge(new EdgeService(
+      std::move(parts), options, options.kv_type == KvType::kQ8 ? KvType::kQ8 : best.exact_for().value_or(options.kv_type)));
   const EdgeParts& p = edge->parts_;
   // A type that this model cannot have is better known now than at the first request.
   CELSLM_CHECK_OK(KvSegment::create(p.model->config(), edge->context_type_, 0, 1));
@@ -86,15 +86,14 @@ Result<std::unique_ptr<EdgeService>> EdgeService::create(EdgeParts parts, const 
               compute_s_per_work * layer_work(1000) * 1e3);
   edge->loop_ = std::make_unique<BatchLoop>(std::move(engine), *p.clock, options.batch, p.log);
   if (p.store && p.cloud) {
-    const auto identify = [raw = edge.get(), codec](const ContextHandle& handle,
-                                                    CodecId wanted) -> std::optional<PackIdentity> {
+    const auto identify = [raw = edge.get()](const ContextHandle& handle, CodecId wanted) -> std::optional<PackIdentity> {
       const auto context = raw->table_.find(handle);
-      if (!context || wanted != codec->id()) return std::nullopt;
+      if (!context) return std::nullopt;
       return pack_identity(*raw->parts_.model, *context, wanted);
     };
     edge->sharing_ = std::make_unique<PackSharing>(p.store, p.cloud, identify);
   }
-  const LoaderOptions loader{.codec = options.codec,
+  const LoaderOptions loader{.codecs = options.codecs,
                              .n_connections = options.n_connections,
                              .prefer = options.prefer,
                              .max_compute_layers = p.model->config().n_layers * options.max_compute_percent / 100,
@@ -152,7 +151,10 @@ void EdgeService::add_routes(HttpServer& server) {
 
 void EdgeService::refresh_loop(std::stop_token stop) {
   while (!stop.stop_requested()) {
-    if (auto status = refresh_contexts(); !status) parts_.log->debug("contexts not refreshed: {}", status.error().message);
+    if (auto status = refresh_contexts(); status)
+      use_idle_time();
+    else
+      parts_.log->debug("contexts not refreshed: {}", status.error().message);
     std::unique_lock lock(mutex_);
     refresh_wake_.wait_for(lock, stop, options_.refresh, [] { return false; });
   }

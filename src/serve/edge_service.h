@@ -9,6 +9,7 @@
 #include <string>
 #include <thread>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "core/clock.h"
 #include "core/log.h"
@@ -25,12 +26,16 @@
 namespace celslm {
 
 struct EdgeOptions {
-  std::string model_name;         // as clients name it; empty: the model's own
-  std::string codec = "f16";      // of packs asked for
+  std::string model_name;                                               // as clients name it; empty: the model's own
+  CodecLadder codecs = CodecLadder::only(**find_codec(CodecId::kF16));  // of packs asked for
   KvType kv_type = KvType::kF16;  // of KV that is no pack's; with an exact codec, the codec's (but q8 is q8)
   std::uint64_t context_budget_bytes = 4ULL << 30;  // of contexts in memory
   std::chrono::milliseconds refresh{2'000};         // how often the cloud's list of contexts is read
   int n_connections = 4;
+  // While nobody asks for anything: registered contexts to load before they are asked for, at most so many ...
+  int max_prefetched = 0;
+  // ... and exact KV in place of what came by an approximate codec.
+  bool refine = false;
   Prefer prefer = Prefer::kLatency;
   int max_compute_percent = 100;                  // of a context's layers, while a source could give them
   std::uint64_t max_bytes_per_hour = UINT64_MAX;  // over the network
@@ -67,6 +72,8 @@ class EdgeService {
   HttpResponse metrics();
   // Reads the cloud's list of contexts now.
   Status refresh_contexts();
+  // Begins to load something, if nobody asks for anything. One thread at a time.
+  void use_idle_time();
 
  private:
   // A request made ready for the loop, and what its answer needs.
@@ -97,6 +104,10 @@ class EdgeService {
   std::uint32_t draw_seed();
   HttpHandler counted(std::string route, HttpResponse (EdgeService::*handler)(const HttpRequest&));
   void refresh_loop(std::stop_token stop);
+  // In edge_idle.cpp, as use_idle_time().
+  bool idle() const;
+  bool refine_one();
+  void prefetch_one();
   void register_own_contexts();  // with mutex_ held
 
   const EdgeParts parts_;
@@ -113,6 +124,8 @@ class EdgeService {
   std::unordered_map<ContextHandle, ContextInfo> registered_;  // protected by mutex_
   std::unordered_map<ContextHandle, std::string> texts_;       // protected by mutex_; of contexts asked for by handle
   std::mt19937 seeds_{std::random_device{}()};                 // protected by mutex_
+  int n_prefetched_ = 0;                                       // this and the next: the refresher's alone
+  std::unordered_set<ContextHandle> considered_;               // for prefetching, once each
   std::string cloud_trouble_;                                  // protected by mutex_; empty while the cloud answers
 
   // Destroyed first, in this order: threads that use what is above.

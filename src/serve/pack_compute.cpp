@@ -1,6 +1,9 @@
 #include "serve/pack_compute.h"
 
 #include <array>
+#include <optional>
+
+#include "kv/pack_tools.h"
 
 namespace celslm {
 namespace {
@@ -102,6 +105,29 @@ class PackEncoder {
   std::array<Plane, 2> planes_;      // of it; by BlockKind
 };
 
+// The exact pack of the same context, if it is here and whole. What an approximate codec encodes is its values.
+std::optional<StoredPack> exact_pack(PackIdentity identity, const Codec& codec, PackStorage& storage) {
+  if (codec.exact_for()) return std::nullopt;
+  identity.codec = CodecId::kF16;
+  auto pack = storage.find(identity.id());
+  if (!pack) return std::nullopt;
+  for (int i = 0; i < identity.n_blocks(); ++i) {
+    if (!check_block(pack->header.blocks[static_cast<std::size_t>(i)], pack->block(i))) return std::nullopt;
+  }
+  return *std::move(pack);
+}
+
+// As KvProducer::produce: reading takes a moment where computing takes minutes.
+Status replay(const StoredPack& pack, std::stop_token stop, const KvProducer::OnRows& on_rows) {
+  for (int layer = 0; layer < static_cast<int>(pack.header.identity.model.n_layers); ++layer) {
+    if (stop.stop_requested()) return fail(ErrorKind::kCancelled, "stopped");
+    CELSLM_TRY(const auto k, read_plane(pack, layer, BlockKind::kKey));
+    CELSLM_TRY(const auto v, read_plane(pack, layer, BlockKind::kValue));
+    CELSLM_CHECK_OK(on_rows(layer, 0, k, v));
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<StoredPack> compute_pack(PackJob& job, KvProducer& producer, PackStorage& storage, const SigningKey& key,
@@ -112,9 +138,13 @@ Result<StoredPack> compute_pack(PackJob& job, KvProducer& producer, PackStorage&
   const std::shared_ptr<PackStore::Writer> writer = std::move(created);
   job.begin(writer);
   PackEncoder encoder(job, *codec, *writer, key, on_layer);
-  const KvType rounding = codec->exact_for().value_or(KvType::kF16);
-  CELSLM_CHECK_OK(producer.produce(identity.tokens, rounding, stop,
-                                   [&](int layer, int row, auto k, auto v) { return encoder.add(layer, row, k, v); }));
+  const KvProducer::OnRows add = [&](int layer, int row, auto k, auto v) { return encoder.add(layer, row, k, v); };
+  if (const auto exact = exact_pack(identity, *codec, storage)) {
+    CELSLM_CHECK_OK(replay(*exact, stop, add));
+  } else {
+    const KvType rounding = codec->exact_for().value_or(KvType::kF16);
+    CELSLM_CHECK_OK(producer.produce(identity.tokens, rounding, stop, add));
+  }
   if (!encoder.finished()) return fail(ErrorKind::kInternal, "{} gave too few layers", producer.model().name);
   CELSLM_CHECK_OK(writer->commit(encode_header(identity, encoder.entries(), key)));
   return storage.find(job.pack_id);

@@ -37,7 +37,9 @@ class SignedPackStorage final : public PackStorage {
 };
 
 // Computes job.identity and returns the pack as it lies in the store. Announces each layer's blocks as soon as the layer is
-// whole; calls on_layer (may be empty) after that. Does not end the job: the caller does, when the pack can be found.
+// whole; calls on_layer (may be empty) after that. Where the exact pack of the same context is in the store, an approximate
+// one is made from it, with the same bytes as if computed. Does not end the job: the caller does, when the pack can be
+// found.
 Result<StoredPack> compute_pack(PackJob& job, KvProducer& producer, PackStorage& storage, const SigningKey& key,
                                 std::stop_token stop, const std::function<void(int layer)>& on_layer);
 

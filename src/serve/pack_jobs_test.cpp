@@ -6,6 +6,7 @@
 
 #include <atomic>
 #include <filesystem>
+#include <fstream>
 #include <latch>
 #include <limits>
 #include <numeric>
@@ -116,6 +117,13 @@ class PackJobsTest : public testing::Test {
     return std::get<std::shared_ptr<PackJob>>(*access);
   }
 
+  // Computed, or as it lies in the store.
+  StoredPack whole(const PackIdentity& what) {
+    const auto job = begin(what);
+    EXPECT_TRUE(job && job->wait_complete(kLong).value_or(false));
+    return std::get<StoredPack>(*jobs().request(what));
+  }
+
   static void expect_values(const PackIdentity& identity, int index, const BlockEntry& entry, ByteView bytes) {
     const BlockRef ref = block_ref(identity, index);
     const BlockShape shape = identity.shape(ref.kind, ref.chunk);
@@ -140,16 +148,38 @@ class PackJobsTest : public testing::Test {
 };
 
 TEST_F(PackJobsTest, ComputesAPackWhoseBlocksAreTheModelsKv) {
-  const auto job = begin(identity());
-  ASSERT_TRUE(job);
-  ASSERT_TRUE(job->wait_complete(kLong).value_or(false));
-  const auto access = jobs().request(identity());
-  ASSERT_TRUE(access && std::holds_alternative<StoredPack>(*access));
-  const auto& pack = std::get<StoredPack>(*access);
+  const StoredPack pack = whole(identity());
   EXPECT_EQ(pack.header.identity, identity());
   for (int i = 0; i < identity().n_blocks(); ++i) {
     expect_values(identity(), i, pack.header.blocks[static_cast<std::size_t>(i)], pack.block(i));
   }
+}
+
+TEST_F(PackJobsTest, MakesAnApproximatePackFromTheExactOne) {
+  const StoredPack computed = whole(identity(0, CodecId::kT4));
+  const Bytes expected(computed.file->bytes().begin(), computed.file->bytes().end());
+  std::filesystem::remove_all(folder_);
+  open_store(64U << 20);
+
+  whole(identity());
+  const int produced = producer_->produced;
+  const StoredPack converted = whole(identity(0, CodecId::kT4));
+  EXPECT_EQ(producer_->produced, produced);
+  EXPECT_TRUE(std::ranges::equal(expected, converted.file->bytes()));
+}
+
+TEST_F(PackJobsTest, ComputesAnApproximatePackWhereTheExactOneIsDamaged) {
+  whole(identity());
+  jobs_.reset();
+  for (const auto& entry : std::filesystem::directory_iterator(folder_)) {
+    if (entry.path().extension() != ".kvpack") continue;
+    std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(-1, std::ios::end);
+    file.put('!');
+  }
+  const int produced = producer_->produced;
+  whole(identity(0, CodecId::kT4));
+  EXPECT_EQ(producer_->produced, produced + 1);
 }
 
 TEST_F(PackJobsTest, ComputesOnceHoweverManyAskAtOnce) {

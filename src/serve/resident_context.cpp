@@ -49,9 +49,10 @@ bool ResidentContext::filled(int layer) const {
   return filled_[static_cast<std::size_t>(layer)];
 }
 
-void ResidentContext::set_codec(std::string codec) {
+void ResidentContext::set_codec(std::string codec, std::string reason) {
   const std::scoped_lock lock(mutex_);
   codec_ = std::move(codec);
+  codec_reason_ = std::move(reason);
 }
 
 std::shared_ptr<ComputeWork> ResidentContext::compute_work() const {
@@ -91,8 +92,12 @@ void ResidentContext::changed() {
 
 ResidentContext::Report ResidentContext::report() const {
   const std::scoped_lock lock(mutex_);
-  return {
-      .layers = origins_, .bytes = bytes_.load(std::memory_order_relaxed), .codec = codec_, .note = note_, .load = load_};
+  return {.layers = origins_,
+          .bytes = bytes_.load(std::memory_order_relaxed),
+          .codec = codec_,
+          .codec_reason = codec_reason_,
+          .note = note_,
+          .load = load_};
 }
 
 Result<std::shared_ptr<ResidentContext>> ContextTable::acquire(
@@ -114,6 +119,22 @@ std::shared_ptr<ResidentContext> ContextTable::find(const ContextHandle& handle)
   const std::scoped_lock lock(mutex_);
   const auto it = slots_.find(handle);
   return it == slots_.end() ? nullptr : it->second.context;
+}
+
+bool ContextTable::replace(const std::shared_ptr<ResidentContext>& known, const std::shared_ptr<ResidentContext>& better) {
+  const std::scoped_lock lock(mutex_);
+  const auto it = slots_.find(known->handle);
+  if (it == slots_.end() || it->second.context != known) return false;
+  it->second.context = better;
+  evict();
+  return true;
+}
+
+std::vector<std::shared_ptr<ResidentContext>> ContextTable::all() const {
+  const std::scoped_lock lock(mutex_);
+  std::vector<std::shared_ptr<ResidentContext>> out;
+  for (const auto& [handle, slot] : slots_) out.push_back(slot.context);
+  return out;
 }
 
 void ContextTable::evict() {

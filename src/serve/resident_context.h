@@ -75,7 +75,7 @@ class ResidentContext {
   void layer_filled(int layer, LayerOrigin origin);
   bool filled(int layer) const;
   void add_bytes(std::uint64_t bytes) { bytes_.fetch_add(bytes, std::memory_order_relaxed); }
-  void set_codec(std::string codec);
+  void set_codec(std::string codec, std::string reason);  // and why it was chosen, for the user
   void set_compute_work(std::shared_ptr<ComputeWork> work);
   void set_note(std::string note);  // why sources were not used, for the user
   void set_load_report(const LoadReport& report);
@@ -89,6 +89,7 @@ class ResidentContext {
     std::vector<LayerOrigin> layers;
     std::uint64_t bytes = 0;
     std::string codec;
+    std::string codec_reason;
     std::string note;
     LoadReport load;
   };
@@ -104,6 +105,7 @@ class ResidentContext {
   std::vector<bool> filled_;           // protected by mutex_
   std::vector<LayerOrigin> origins_;   // protected by mutex_
   std::string codec_;                  // protected by mutex_
+  std::string codec_reason_;           // protected by mutex_
   std::string note_;                   // protected by mutex_
   LoadReport load_;                    // protected by mutex_
   std::shared_ptr<ComputeWork> work_;  // protected by mutex_
@@ -120,9 +122,13 @@ class ContextTable {
   Result<std::shared_ptr<ResidentContext>> acquire(const ContextHandle& handle,
                                                    const std::function<Result<std::shared_ptr<ResidentContext>>()>& create,
                                                    bool* created);
+  // Puts `better` where `known` is; false if it is not there any more. Who holds `known` keeps it.
+  bool replace(const std::shared_ptr<ResidentContext>& known, const std::shared_ptr<ResidentContext>& better);
+  std::vector<std::shared_ptr<ResidentContext>> all() const;
   // Null if there is none; does not count as use.
   std::shared_ptr<ResidentContext> find(const ContextHandle& handle) const;
   std::uint64_t bytes() const;
+  std::uint64_t budget_bytes() const { return budget_bytes_; }
   std::size_t size() const;
 
  private:
