@@ -6,7 +6,8 @@ the same KV, K after RoPE, as -ctk and -ctv do: so all are judged by one engine 
 and tokens would differ too). q4 and q4z (after KIVI: K by channel, V by token; q4z with an ideal entropy coder), c4 and c3 (steps as
 t4's and t3's without directions, ideal coder) are what lost; they have no speed. Speed: random weights in a real shape, CPU time of one thread.
 
---json keys: machine, context_tokens, codecs: [{name, model, bits_per_value, encode_mb_s, decode_mb_s, kl, top1, greedy64, accuracy, ...}]
+--json keys: machine, context_tokens, codecs: [{name, model, model_id, bits_per_value, encode_mb_s, decode_mb_s, kl, top1, greedy64, accuracy, ...}]
+  model_id         what an edge knows the model by: `celslm edge --codec-quality FILE` reads these lines
   bits_per_value   all overheads counted (a block's line in the pack's header, too)
   encode_mb_s      of the same values as f16, per core, on --shape; decode_mb_s too; null for what is no codec of packs
   kl               mean KL divergence from the exact distribution to the codec's, nats a token; teacher-forced, text and answers
@@ -50,8 +51,10 @@ def arguments():
 
 
 def run(argv):
+    """The model's id, and observations."""
     out = subprocess.run(list(map(str, argv)), stdout=subprocess.PIPE, text=True, check=True).stdout
-    return [json.loads(line) for line in out.splitlines()]
+    first, *lines = [json.loads(line) for line in out.splitlines()]
+    return first["model_id"], lines
 
 
 def observe(model, options):
@@ -66,7 +69,7 @@ def speeds(options):
     text = models.CACHE / "random-text.txt"
     model = models.random_model(options.shape, "Q4_0")
     text.write_text(models.random_text(options.tokens + 200), encoding="utf-8")
-    lines = run([PROGRAM, "--model", model, "--text", text, "--windows", 1, "--context", options.tokens, "--speed-only", "--threads", 1])
+    _, lines = run([PROGRAM, "--model", model, "--text", text, "--windows", 1, "--context", options.tokens, "--speed-only", "--threads", 1])
     return {line["codec"]: {"bits_per_value": round(line["bits"] / line["values"], 3),
                             "encode_mb_s": round(line["values"] * 2 / line["encode_s"] / 1e6, 1),
                             "decode_mb_s": round(line["values"] * 2 / line["decode_s"] / 1e6, 1)} for line in lines}
@@ -115,10 +118,10 @@ def measure(options):
             fast = speeds(options)
     for model in chosen:
         with Progress(f"quality, {model.name}"):
-            lines = observe(model, options)
+            model_id, lines = observe(model, options)
         for name in dict.fromkeys(line["codec"] for line in lines):
             speed = {key: fast.get(name, {}).get(key) for key in ("encode_mb_s", "decode_mb_s")}
-            codecs.append({"name": name, "model": model.name, **summarize(lines, name), **speed})
+            codecs.append({"name": name, "model": model.name, "model_id": model_id, **summarize(lines, name), **speed})
     return {"machine": machine(), "context_tokens": options.context, "speed_shape": options.shape, "speed_tokens": options.tokens,
             "speed": fast, "codecs": codecs}
 

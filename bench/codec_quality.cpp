@@ -1,5 +1,5 @@
-// What a model says with KV that went through a codec, against what it says with exact KV. One JSON object a line, raw
-// observations; bench/codec.py makes means, intervals and pictures of them.
+// What a model says with KV that went through a codec, against what it says with exact KV. One JSON object a line: the
+// model, then raw observations; bench/codec.py makes means, intervals and pictures of them.
 //
 //   build/bench/bench/celslm_bench_codec_quality --model M.gguf --text T.txt --worlds W.json
 #include <CLI/CLI.hpp>
@@ -260,6 +260,7 @@ Status run(const Options& options) {
   if (options.speed_only) {
     for (Case& item : cases) item.probes.clear();
   }
+  std::printf("%s\n", Json{{"model_id", model->fingerprint().id().hex()}}.dump().c_str());
   int number = 0;
   for (const Case& item : cases) CELSLM_CHECK_OK(measure(*engine, item, treatments, number++));
   return {};

@@ -161,7 +161,7 @@ Status run_edge(Environment& env, const EdgeCommand& command, HttpServerOptions 
   EdgeParts parts{.clock = &env.clock, .log = log};
   CELSLM_TRY(parts.cloud, make_cloud(command, folder, log));
   CELSLM_TRY(parts.neighbours, make_neighbours(command, parts.cloud, log));
-  CELSLM_TRY(auto store, PackStore::open(folder / "packs", command.pack_budget, log));
+  CELSLM_TRY(auto store, PackStore::open(folder / "packs", command.pack_budget, log, true));
   parts.store = std::move(store);
   CELSLM_TRY(parts.model, load_model(env, command.model));
   CELSLM_TRY(options.codecs, make_ladder(command, *parts.model));

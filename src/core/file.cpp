@@ -140,14 +140,18 @@ bool is_temporary_name(std::string_view name) {
   return name.ends_with(kTemporarySuffix);
 }
 
-Result<int> remove_abandoned_files(const fs::path& folder) {
+Result<int> remove_abandoned_files(const fs::path& folder, const KeepFile& keep) {
   std::error_code error;
   int removed = 0;
   for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
     if (!is_temporary_name(entry->path().filename().string())) continue;
     const Descriptor fd(::open(entry->path().c_str(), O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
     if (fd.get() < 0 || !regular_size(fd.get(), entry->path()) || !lock_exclusively(fd.get(), LOCK_NB)) continue;
-    if (::unlink(entry->path().c_str()) == 0) ++removed;
+    if (const fs::path kept = keep ? keep(entry->path()) : fs::path(); !kept.empty()) {
+      ::rename(entry->path().c_str(), kept.c_str());
+    } else if (::unlink(entry->path().c_str()) == 0) {
+      ++removed;
+    }
   }
   if (error) return fail(ErrorKind::kIo, "{}: cannot list: {}", folder.string(), error.message());
   return removed;
@@ -177,8 +181,9 @@ Result<std::unique_ptr<AtomicFile>> AtomicFile::create(const fs::path& path, std
 }
 
 AtomicFile::~AtomicFile() {
+  if (!temporary_.empty() && (left_.empty() || ::rename(temporary_.c_str(), left_.c_str()) != 0))
+    ::unlink(temporary_.c_str());
   if (fd_ >= 0) ::close(fd_);
-  if (!temporary_.empty()) ::unlink(temporary_.c_str());
 }
 
 Status AtomicFile::write_at(std::uint64_t offset, ByteView data) {

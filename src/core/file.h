@@ -42,7 +42,9 @@ Result<bool> write_new_private_file(const std::filesystem::path& path, ByteView 
 
 // Removes what killed processes left in `folder`: temporary files of write_file_atomically, AtomicFile and
 // write_new_private_file that no living process (on this machine, in any container) still writes. How many there were.
-Result<int> remove_abandoned_files(const std::filesystem::path& folder);
+// `keep` may say under which path one is to be kept instead; an empty path: not at all.
+using KeepFile = std::function<std::filesystem::path(const std::filesystem::path& temporary)>;
+Result<int> remove_abandoned_files(const std::filesystem::path& folder, const KeepFile& keep = {});
 // Whether a name is that of a temporary file of this kind.
 bool is_temporary_name(std::string_view name);
 
@@ -60,6 +62,8 @@ class AtomicFile {
 
   Status write_at(std::uint64_t offset, ByteView data);
   Result<Bytes> read_at(std::uint64_t offset, std::size_t n) const;
+  // Without commit(), the file shall be kept under this path after all, replacing what is there.
+  void leave_as(std::filesystem::path path) { left_ = std::move(path); }
   Status truncate(std::uint64_t size_bytes);  // where less was written than create() reserved
   Status commit();                            // once, after the last write_at
   // The same, but never replaces: false, and nothing written, if `path` exists already.
@@ -70,6 +74,7 @@ class AtomicFile {
   int fd_;
   std::filesystem::path temporary_;
   std::filesystem::path path_;
+  std::filesystem::path left_;
 };
 
 }  // namespace celslm

@@ -22,11 +22,28 @@ void mark_used(const fs::path& path) {
   ::utimensat(AT_FDCWD, path.c_str(), stamps, 0);
 }
 
+fs::path part_of(const fs::path& pack) {
+  return pack.string() + std::string(kPartSuffix);
+}
+
+// "<pack id>.kvpack.<pid>.<n>.tmp" is what there is of "<pack id>.kvpack".
+fs::path part_of_temporary(const fs::path& temporary) {
+  const std::string name = temporary.filename().string();
+  const std::size_t end = name.find(kPackSuffix);
+  return end == std::string::npos ? fs::path() : part_of(temporary.parent_path() / name.substr(0, end + kPackSuffix.size()));
+}
+
 }  // namespace
 
 ByteView StoredPack::block(int index) const {
   const BlockEntry& entry = header.blocks[static_cast<std::size_t>(index)];
   return file->bytes().subspan(region_offset + entry.offset, entry.bytes);
+}
+
+ByteView PackPart::block(const BlockEntry& entry) const {
+  const ByteView bytes = file->bytes();
+  const std::uint64_t first = region_offset + entry.offset;
+  return first + entry.bytes <= bytes.size() ? bytes.subspan(first, entry.bytes) : ByteView();
 }
 
 Result<StoredPack> open_pack_file(const fs::path& path, const PublicKey& signer) {
@@ -47,18 +64,20 @@ Result<StoredPack> open_pack_file(const fs::path& path, const PublicKey& signer)
   return StoredPack{std::move(*header), std::move(file), *length};
 }
 
-PackStore::PackStore(fs::path folder, std::uint64_t budget_bytes, Log log)
-    : folder_(std::move(folder)), budget_bytes_(budget_bytes), log_(std::move(log)) {}
+PackStore::PackStore(fs::path folder, std::uint64_t budget_bytes, Log log, bool keep_parts)
+    : folder_(std::move(folder)), budget_bytes_(budget_bytes), log_(std::move(log)), keep_parts_(keep_parts) {}
 
 fs::path PackStore::path_of(const Hash256& pack_id) const {
   return folder_ / (pack_id.hex() + std::string(kPackSuffix));
 }
 
-Result<std::unique_ptr<PackStore>> PackStore::open(const fs::path& folder, std::uint64_t budget_bytes, Log log) {
+Result<std::unique_ptr<PackStore>> PackStore::open(const fs::path& folder, std::uint64_t budget_bytes, Log log,
+                                                   bool keep_parts) {
   CELSLM_CHECK_OK(claim_folder(folder));
-  CELSLM_TRY(const int removed, remove_abandoned_files(folder));
+  const KeepFile keep = [](const fs::path& temporary) { return part_of_temporary(temporary); };
+  CELSLM_TRY(const int removed, remove_abandoned_files(folder, keep_parts ? keep : KeepFile()));
   if (removed > 0) log->info("{}: removed {} unfinished packs of processes that have ended", folder.string(), removed);
-  return std::unique_ptr<PackStore>(new PackStore(folder, budget_bytes, std::move(log)));
+  return std::unique_ptr<PackStore>(new PackStore(folder, budget_bytes, std::move(log), keep_parts));
 }
 
 Result<StoredPack> PackStore::find(const Hash256& pack_id, const PublicKey& signer) {
@@ -73,6 +92,11 @@ Result<StoredPack> PackStore::find(const Hash256& pack_id, const PublicKey& sign
     move_aside(path, pack.error());
   }
   return pack;
+}
+
+Result<PackPart> PackStore::part(const PackIdentity& identity) const {
+  CELSLM_TRY(auto file, MappedFile::open(part_of(path_of(identity.id()))));
+  return PackPart{std::move(file), header_bytes(identity)};
 }
 
 void PackStore::discard(const Hash256& pack_id, const Error& why) {
@@ -132,7 +156,8 @@ Result<std::unique_ptr<PackStore::Writer>> PackStore::create(const PackIdentity&
   CELSLM_CHECK_OK(make_room(total));
   // Reserved while the lock is held, so that the next one to make room sees these bytes.
   CELSLM_TRY(auto file, AtomicFile::create(path_of(identity.id()), total));
-  return make_pack_writer(identity, std::move(file));
+  if (!keep_parts_) return make_pack_writer(identity, std::move(file));
+  return make_pack_writer(identity, std::move(file), part_of(path_of(identity.id())));
 }
 
 }  // namespace celslm

@@ -2,9 +2,10 @@
 // point.
 //
 //   celslm-packs                     marks the folder as ours; its lock serialises eviction across processes
-//   <pack id>.kvpack                 a whole pack (docs/kv-pack-format.md); its modification stamp says when it was last
-//   used <pack id>.kvpack.bad             one that was found damaged, kept for a look until its room is needed <pack
-//   id>.kvpack.<pid>.<n>.tmp   one being written; locked by its writer, so that only a dead writer's is removed
+//   <pack id>.kvpack                 a whole pack (docs/kv-pack-format.md); its modification stamp says when it was used
+//   <pack id>.kvpack.bad             one that was found damaged, kept for a look until its room is needed
+//   <pack id>.kvpack.part            what there is of one that was never finished, in stores that keep these
+//   <pack id>.kvpack.<pid>.<n>.tmp   one being written; locked by its writer, so that a dead writer's can be told
 #pragma once
 
 #include <cstdint>
@@ -30,6 +31,15 @@ struct StoredPack {
   ByteView block(int index) const;  // 0 <= index < header.blocks.size()
 };
 
+// What was written of a pack that was never finished. Nothing says which blocks are there: one is if its bytes are what its
+// entry says.
+struct PackPart {
+  std::shared_ptr<const MappedFile> file;
+  std::uint64_t region_offset = 0;
+
+  ByteView block(const BlockEntry& entry) const;  // empty where the file is too short
+};
+
 // A mapped pack file outside any store. kNotFound, kIo; kInvalid, kMismatch with the file's name.
 Result<StoredPack> open_pack_file(const std::filesystem::path& path, const PublicKey& signer);
 
@@ -38,11 +48,16 @@ class PackStore {
  public:
   // Makes the folder if needed and removes temporary files of dead processes. kIo for a folder that cannot be written,
   // kInvalid for one that holds something else (a non-empty folder without our marker file is never touched).
-  static Result<std::unique_ptr<PackStore>> open(const std::filesystem::path& folder, std::uint64_t budget_bytes, Log log);
+  // keep_parts: what was written of a pack is kept when its writer ends, or dies, before it is whole.
+  static Result<std::unique_ptr<PackStore>> open(const std::filesystem::path& folder, std::uint64_t budget_bytes, Log log,
+                                                 bool keep_parts = false);
 
   // kNotFound; kInvalid / kMismatch for a damaged or foreign file, which is then moved aside (name.bad) and reported.
   // Marks the pack as used now (LRU across processes: the file's modification stamp).
   Result<StoredPack> find(const Hash256& pack_id, const PublicKey& signer);
+
+  // kNotFound.
+  Result<PackPart> part(const PackIdentity& identity) const;
 
   // Moves a pack aside whose header was fine but one of whose blocks was not. `why` goes to the log.
   void discard(const Hash256& pack_id, const Error& why);
@@ -73,7 +88,7 @@ class PackStore {
   std::uint64_t budget_bytes() const { return budget_bytes_; }
 
  private:
-  PackStore(std::filesystem::path folder, std::uint64_t budget_bytes, Log log);
+  PackStore(std::filesystem::path folder, std::uint64_t budget_bytes, Log log, bool keep_parts);
   std::filesystem::path path_of(const Hash256& pack_id) const;
   Status make_room(std::uint64_t bytes);  // needs mutex_ and the folder's lock
   void move_aside(const std::filesystem::path& path, const Error& why);
@@ -81,6 +96,7 @@ class PackStore {
   const std::filesystem::path folder_;
   const std::uint64_t budget_bytes_;
   const Log log_;
+  const bool keep_parts_;
   mutable std::mutex mutex_;  // serialises eviction within the process; the folder's lock does across processes
 };
 

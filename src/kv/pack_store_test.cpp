@@ -444,6 +444,78 @@ TEST_F(CrashTest, UnfinishedPacksOfLivingWritersAreLeftAlone) {
   EXPECT_TRUE(find(*store, stored));
 }
 
+// Stores that keep what was never finished
+
+class PartsTest : public CrashTest {
+ protected:
+  std::unique_ptr<PackStore> open_keeping(std::uint64_t budget = kPlenty) const {
+    return PackStore::open(folder(), budget, null_log(), true).value();
+  }
+  // Block 1 of `stored`, and nothing else, is in the part.
+  static void expect_second_block(const PackStore& store, const BuiltPack& stored) {
+    const auto part = store.part(stored.identity);
+    ASSERT_TRUE(part) << part.error().message;
+    EXPECT_TRUE(std::ranges::equal(part->block(stored.entries[1]), stored.blocks[1]));
+    EXPECT_FALSE(check_block(stored.entries[0], part->block(stored.entries[0])));
+  }
+  static Status put_second(PackStore::Writer& writer, const BuiltPack& stored) {
+    return writer.put(1, stored.entries[1], stored.blocks[1]);
+  }
+};
+
+TEST_F(PartsTest, AWriterThatGivesUpLeavesItsBlocks) {
+  const auto store = open_keeping();
+  const BuiltPack stored = pack(1);
+  ASSERT_TRUE(put_second(*begin(*store, stored).value(), stored));
+  expect_second_block(*store, stored);
+  EXPECT_FALSE(find(*store, stored));
+  EXPECT_TRUE(store->list().empty());
+}
+
+TEST_F(PartsTest, SoDoesAKilledProcess) {
+  const BuiltPack stored = pack(1);
+  killed_after([&](PackStore& store) { put_second(*begin(store, stored)->release(), stored).value(); });
+  expect_second_block(*open_keeping(), stored);
+  EXPECT_TRUE(unfinished().empty());
+}
+
+TEST_F(PartsTest, AWriterWithoutABlockLeavesAnEarlierPartAlone) {
+  const auto store = open_keeping();
+  const BuiltPack stored = pack(1);
+  ASSERT_TRUE(put_second(*begin(*store, stored).value(), stored));
+  begin(*store, stored).value().reset();
+  expect_second_block(*store, stored);
+}
+
+TEST_F(PartsTest, AreGoneOnceThePackIsWhole) {
+  const auto store = open_keeping();
+  const BuiltPack stored = pack(1);
+  ASSERT_TRUE(put_second(*begin(*store, stored).value(), stored));
+  ASSERT_TRUE(store_pack(*store, stored));
+  EXPECT_EQ(store->part(stored.identity).error().kind, ErrorKind::kNotFound);
+  EXPECT_TRUE(find(*store, stored));
+}
+
+TEST_F(PartsTest, GiveWayBeforeWholePacks) {
+  const BuiltPack whole = pack(1), begun = pack(2);
+  const std::uint64_t size = whole.header.size() + whole.entries.back().offset + whole.entries.back().bytes;
+  const auto store = open_keeping(2 * size + size / 2);
+  ASSERT_TRUE(store_pack(*store, whole));
+  ASSERT_TRUE(put_second(*begin(*store, begun).value(), begun));
+  ASSERT_TRUE(store_pack(*store, pack(3)));
+  EXPECT_TRUE(find(*store, whole));
+  EXPECT_FALSE(store->part(begun.identity));
+}
+
+TEST_F(PartsTest, AFileThatIsTooShortHoldsNoBlock) {
+  const auto store = open_keeping();
+  const BuiltPack stored = pack(1);
+  std::ofstream(file_of(stored).string() + ".part") << "short";
+  const auto part = store->part(stored.identity);
+  ASSERT_TRUE(part);
+  EXPECT_TRUE(part->block(stored.entries[0]).empty());
+}
+
 // Folders that are not as they should be
 
 class HostileFolderTest : public PackStoreTest {

@@ -9,10 +9,11 @@ namespace {
 
 class PackWriter final : public PackStore::Writer {
  public:
-  PackWriter(PackIdentity identity, std::unique_ptr<AtomicFile> file)
+  PackWriter(PackIdentity identity, std::unique_ptr<AtomicFile> file, std::filesystem::path part)
       : identity_(std::move(identity)),
         header_bytes_(header_bytes(identity_)),
         file_(std::move(file)),
+        part_(std::move(part)),
         entries_(static_cast<std::size_t>(identity_.n_blocks())),
         put_(entries_.size()) {}
 
@@ -22,6 +23,7 @@ class PackWriter final : public PackStore::Writer {
       return wrap(std::move(status).error(), std::format("block {}", index));
     CELSLM_CHECK_OK(file_->write_at(header_bytes_ + entry.offset, bytes));
     const std::scoped_lock lock(mutex_);
+    if (!part_.empty()) file_->leave_as(part_);
     entries_[static_cast<std::size_t>(index)] = entry;
     put_[static_cast<std::size_t>(index)] = true;
     return {};
@@ -44,7 +46,10 @@ class PackWriter final : public PackStore::Writer {
     CELSLM_CHECK_OK(check_header(header));
     CELSLM_CHECK_OK(file_->write_at(0, header));
     CELSLM_CHECK_OK(file_->truncate(header_bytes_ + entries_.back().offset + entries_.back().bytes));
-    return file_->commit();
+    CELSLM_CHECK_OK(file_->commit());
+    std::error_code gone;
+    if (!part_.empty()) std::filesystem::remove(part_, gone);
+    return {};
   }
 
  private:
@@ -71,6 +76,7 @@ class PackWriter final : public PackStore::Writer {
   const PackIdentity identity_;
   const std::uint64_t header_bytes_;
   const std::unique_ptr<AtomicFile> file_;
+  const std::filesystem::path part_;
   mutable std::mutex mutex_;         // guards what follows
   std::vector<BlockEntry> entries_;  // [n_blocks]
   std::vector<bool> put_;            // [n_blocks]
@@ -78,8 +84,9 @@ class PackWriter final : public PackStore::Writer {
 
 }  // namespace
 
-std::unique_ptr<PackStore::Writer> make_pack_writer(PackIdentity identity, std::unique_ptr<AtomicFile> file) {
-  return std::make_unique<PackWriter>(std::move(identity), std::move(file));
+std::unique_ptr<PackStore::Writer> make_pack_writer(PackIdentity identity, std::unique_ptr<AtomicFile> file,
+                                                    std::filesystem::path part) {
+  return std::make_unique<PackWriter>(std::move(identity), std::move(file), std::move(part));
 }
 
 }  // namespace celslm

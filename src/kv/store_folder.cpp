@@ -58,10 +58,6 @@ Status write_marker(const fs::path& folder) {
   return {};
 }
 
-bool is_bad(const fs::path& path) {
-  return path.extension() == kBadSuffix;
-}
-
 }  // namespace
 
 Status claim_folder(const fs::path& folder) {
@@ -94,8 +90,10 @@ std::vector<FolderFile> list_folder(const fs::path& folder) {
     FolderFile file{.path = path};
     if (is_temporary_name(name)) {
       file.kind = FolderFile::Kind::kUnfinished;
-    } else if (is_bad(path)) {
+    } else if (path.extension() == kBadSuffix) {
       file.kind = FolderFile::Kind::kBad;
+    } else if (path.extension() == kPartSuffix) {
+      file.kind = FolderFile::Kind::kPart;
     } else if (!name.ends_with(kPackSuffix)) {
       continue;
     }
@@ -106,7 +104,7 @@ std::vector<FolderFile> list_folder(const fs::path& folder) {
     if (!gone) out.push_back(std::move(file));
   }
   std::ranges::sort(out, {},
-                    [](const FolderFile& f) { return std::tuple(f.kind != FolderFile::Kind::kBad, f.used, f.path); });
+                    [](const FolderFile& f) { return std::tuple(f.kind >= FolderFile::Kind::kPack, f.used, f.path); });
   return out;
 }
 

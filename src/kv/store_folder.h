@@ -15,6 +15,7 @@ namespace celslm {
 
 inline constexpr std::string_view kPackSuffix = ".kvpack";
 inline constexpr std::string_view kBadSuffix = ".bad";
+inline constexpr std::string_view kPartSuffix = ".part";
 
 // Makes the folder and its marker; fine if another process does so at the same time. Errors as PackStore::open.
 Status claim_folder(const std::filesystem::path& folder);
@@ -33,15 +34,18 @@ class FolderLock {
 };
 
 struct FolderFile {
-  enum class Kind { kBad, kPack, kUnfinished };
+  enum class Kind { kBad, kPart, kPack, kUnfinished };
   Kind kind = Kind::kPack;
   std::filesystem::path path;
   std::uint64_t bytes = 0;
   std::filesystem::file_time_type used;
 };
-// In the order in which files should go: damaged packs, then packs by last use. Other files are left out.
+// In the order in which files should go: damaged packs and parts of packs, then packs, each by last use. Other files are
+// left out.
 std::vector<FolderFile> list_folder(const std::filesystem::path& folder);
 
-std::unique_ptr<PackStore::Writer> make_pack_writer(PackIdentity identity, std::unique_ptr<AtomicFile> file);
+// part: where it is left if it does not become whole, once there is a block in it; may be empty.
+std::unique_ptr<PackStore::Writer> make_pack_writer(PackIdentity identity, std::unique_ptr<AtomicFile> file,
+                                                    std::filesystem::path part = {});
 
 }  // namespace celslm

@@ -75,6 +75,8 @@ class LoadPlan {
   void first_byte(FlightId flight, TimePoint now);
   // The next block of a flight is whole and good. True: it is the caller's to write, who then says held() or released().
   bool claim(FlightId flight, TimePoint now);
+  // The same for a block that came without a flight.
+  bool claim_block(int block);
   void held(int block);
   void released(int block);
   void ended(FlightId flight, FlightEnd how, TimePoint now);

@@ -24,7 +24,8 @@
 
 namespace celslm {
 
-inline constexpr Duration kSourceRest = std::chrono::seconds(5);  // a source that failed is left alone this long
+inline constexpr Duration kSourceRest = std::chrono::seconds(5);     // a source that failed is left alone this long
+inline constexpr Duration kBlockDeadline = std::chrono::seconds(3);  // a flight that has not moved for so long is broken off
 
 struct LoadParts {
   std::shared_ptr<const Model> model;
@@ -42,6 +43,8 @@ class ContextLoad final : public ComputeWork {
 
   // Before run() or, from its `more`, within it.
   void add_source(std::unique_ptr<BlockSource> source);
+  // What an earlier load left of this pack on disk: used as soon as a source says what its blocks should be. Before run().
+  void set_leftover(PackPart part) { leftover_ = std::move(part); }
   // Why a source is not among them, for the user.
   void note(const std::string& why);
 
@@ -79,6 +82,8 @@ class ContextLoad final : public ComputeWork {
   void work(Supplier& supplier, std::stop_token stop);
   void fly(Supplier& supplier, const Run& run, std::stop_token stop);
   FlightEnd end_of(Supplier& supplier, const Status& checked, const Status& read, bool overdue);  // with mutex_ held
+  void take_leftovers(int first, std::span<const BlockEntry> entries);
+  Status use_block(int index, const BlockEntry& entry, ByteView bytes, Source source);
   bool take_block(Supplier& supplier, const Run& run, int index, ByteView bytes, Status& checked);
   void block_held(int index, Source source);        // with mutex_ held; publish() follows
   void publish(std::unique_lock<std::mutex> lock);  // releases it
@@ -96,6 +101,7 @@ class ContextLoad final : public ComputeWork {
   ResidentContext& context_;
   const PackIdentity identity_;
   const TimePoint began_;
+  std::optional<PackPart> leftover_;  // constant once run() has begun
 
   mutable std::mutex mutex_;
   std::condition_variable_any changed_;

@@ -69,6 +69,9 @@ void ContextLoader::load(std::shared_ptr<ResidentContext> context, const CodecCh
   if (stored) {
     load->add_source(std::make_unique<DiskSource>(*std::move(stored)));
   } else {
+    if (parts_.store) {
+      if (auto part = parts_.store->part(identity)) load->set_leftover(*std::move(part));
+    }
     add_network(*load, *context, identity);
   }
   context->set_compute_work(load);

@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <fstream>
 #include <thread>
 
 #include "serve/edge_test_support.h"
@@ -413,6 +414,27 @@ TEST_F(EdgeServiceTest, KeepsTheLayersThatArrivedBeforeTheCloudDied) {
   const json answer = ask(*e, text);
   EXPECT_EQ(sources(answer).front(), "proxy cloud");
   EXPECT_EQ(sources(answer).back(), "native compute");
+  EXPECT_EQ(said(answer), said(local_answer(text)));
+}
+
+// As a process leaves it that is killed before its last block: the header is not there yet.
+TEST_F(EdgeServiceTest, GoesOnFromWhatAnUnfinishedLoadLeftOnDisk) {
+  const std::string text = long_text();
+  put(text);
+  fetch_and_keep(text, "left");
+  const auto pack = store_->list().front();
+  {
+    std::fstream file(pack.path, std::ios::in | std::ios::out | std::ios::binary);
+    file.write(std::string(64, '\0').data(), 64);
+    file.seekp(-1, std::ios::end);
+    file.put('!');  // and one block that is not what it should be
+  }
+  std::filesystem::rename(pack.path, pack.path.string() + ".77.0.tmp");
+  const json answer = ask(*edge({}, {}, "left"), text);
+  const auto layers = answer["x_celslm"]["layers"];
+  EXPECT_EQ(layers[0]["source"], "disk");
+  EXPECT_EQ(layers[kLayers - 1]["blocks"]["cloud"], 1);
+  EXPECT_LT(answer["x_celslm"]["bytes"], pack.bytes / 4);
   EXPECT_EQ(said(answer), said(local_answer(text)));
 }
 

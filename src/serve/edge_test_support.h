@@ -69,7 +69,7 @@ class EdgeFixture : public testing::Test {
       parts.neighbours.push_back(std::make_shared<CloudClient>(std::make_unique<LocalClient>(*neighbour, neighbour_fault_),
                                                                parts.cloud, null_log()));
     }
-    parts.store = store_ = *PackStore::open(folder / "packs", 1U << 30, null_log());
+    parts.store = store_ = *PackStore::open(folder / "packs", 1U << 30, null_log(), true);
     options.refresh = std::chrono::hours(1);  // tests refresh by hand
     options.prefer = prefer_;
     auto out = EdgeService::create(std::move(parts), options);
