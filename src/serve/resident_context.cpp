@@ -133,6 +133,7 @@ bool ContextTable::replace(const std::shared_ptr<ResidentContext>& known, const 
 std::vector<std::shared_ptr<ResidentContext>> ContextTable::all() const {
   const std::scoped_lock lock(mutex_);
   std::vector<std::shared_ptr<ResidentContext>> out;
+  out.reserve(slots_.size());
   for (const auto& [handle, slot] : slots_) out.push_back(slot.context);
   return out;
 }
