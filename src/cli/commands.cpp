@@ -8,10 +8,7 @@ namespace celslm {
 namespace {
 
 constexpr std::array kCommands{
-    add_cloud,
-    add_edge,
-    add_context,
-    add_pack,
+    add_cloud, add_edge, add_context, add_pack, add_align,
 };
 
 constexpr const char* kDescription =

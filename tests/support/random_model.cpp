@@ -3,6 +3,7 @@
 #include <ggml-cpp.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <cmath>
@@ -202,6 +203,46 @@ class Writer {
 void write_random_model(const fs::path& path, const RandomModel& model) {
   const Vocabulary vocabulary = make_vocabulary(model);
   Writer(model, vocabulary).run(path);
+}
+
+namespace {
+
+// Stretches of the tensor's `dimension`, one a KV head, put in another order.
+void permute_stretches(ggml_tensor* t, int dimension, const std::vector<int>& order) {
+  const auto n = static_cast<std::int64_t>(order.size());
+  const std::int64_t outer = dimension == 0 ? t->ne[1] : 1;
+  const std::size_t stretch = static_cast<std::size_t>(dimension == 0 ? t->ne[0] : t->ne[0] * t->ne[1]) / order.size();
+  auto* data = static_cast<float*>(t->data);
+  for (std::int64_t row = 0; row < outer; ++row) {
+    float* first = data + row * t->ne[0];
+    const std::vector<float> old(first, first + n * static_cast<std::int64_t>(stretch));
+    for (std::size_t i = 0; i < order.size(); ++i) {
+      std::copy_n(old.begin() + static_cast<std::ptrdiff_t>(static_cast<std::size_t>(order[i]) * stretch), stretch,
+                  first + i * stretch);
+    }
+  }
+}
+
+}  // namespace
+
+void write_permuted_model(const fs::path& from, const fs::path& to, const std::vector<int>& order) {
+  ggml_context* tensors = nullptr;
+  const gguf_context_ptr gguf(gguf_init_from_file(from.c_str(), {.no_alloc = false, .ctx = &tensors}));
+  const ggml_context_ptr owner(tensors);
+  if (!gguf) throw std::runtime_error("cannot read " + from.string());
+  const gguf_context_ptr out(gguf_init_empty());
+  gguf_set_kv(out.get(), gguf.get());
+  for (ggml_tensor* t = ggml_get_first_tensor(tensors); t != nullptr; t = ggml_get_next_tensor(tensors, t)) {
+    const std::string_view name = t->name;
+    if (gguf_find_tensor(gguf.get(), t->name) < 0) continue;  // the blob that all data lie in
+    const bool bias = name.ends_with(".bias");
+    if (name.contains("attn_output.")) permute_stretches(t, 0, order);
+    for (const char* part : {"attn_q.", "attn_k.", "attn_v."}) {
+      if (name.contains(part)) permute_stretches(t, bias ? 0 : 1, order);
+    }
+    gguf_add_tensor(out.get(), t);
+  }
+  if (!gguf_write_to_file(out.get(), to.c_str(), false)) throw std::runtime_error("cannot write " + to.string());
 }
 
 TemporaryFolder::TemporaryFolder() {

@@ -52,6 +52,10 @@ struct RandomModel {
 // fillers, then the control words.
 void write_random_model(const std::filesystem::path& path, const RandomModel& model);
 
+// The same model with its KV heads, and the query heads that belong to them, in another order: new head i is old head
+// order[i]. It says the same; its K and V are permuted. Of a model of type f32.
+void write_permuted_model(const std::filesystem::path& from, const std::filesystem::path& to, const std::vector<int>& order);
+
 // A folder of its own for one test, removed with the object.
 class TemporaryFolder {
  public:

@@ -29,11 +29,11 @@ def bootstrap(values, statistic, rounds=1000):
     return drawn[int(0.025 * rounds)], drawn[int(0.975 * rounds)]
 
 
-def test_world(number, chains=None, order=None, split="test"):
-    """Held-out worlds: every third with remarks, every fourth in mixed order."""
+def test_world(number, chains=None, order=None, split="test", held_out=True):
+    """Worlds as they are judged: every third with remarks, every fourth in mixed order."""
     rng = worlds.rng_for(split, number)
     order = order or ("mixed" if number % 4 == 3 else "downward")
-    return worlds.make(rng, chains or CHAINS[number % 3], order, remarks=0.15 if number % 3 == 2 else 0.0, want_held_out=True), rng
+    return worlds.make(rng, chains or CHAINS[number % 3], order, remarks=0.15 if number % 3 == 2 else 0.0, want_held_out=held_out), rng
 
 
 def askings(count, steps_each, split="test", **kw):

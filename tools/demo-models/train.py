@@ -7,6 +7,7 @@
   export [MODEL...]    write the GGUF files to models/
   check [MODEL...]     run the same questions through llama.cpp and compare
   samples              write the example worlds and texts to models/
+  split NAME FOLDER    write worlds and texts of a split of their own, e.g. to fit and judge layer maps on
 """
 import argparse
 import json
@@ -95,6 +96,13 @@ def command_samples(_):
     samples.write(MODELS)
 
 
+def command_split(options):
+    import samples
+    if options.name in ("train", "watch"):
+        sys.exit(f"the split '{options.name}' is the training's own")
+    samples.write_split(options.folder, options.name, options.documents, options.questions, options.held_out)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -122,6 +130,13 @@ def main():
     p.add_argument("--json", metavar="FILE")
     p.set_defaults(run=command_check)
     commands.add_parser("samples").set_defaults(run=command_samples)
+    p = commands.add_parser("split")
+    p.add_argument("name", help="part of every seed: texts of different splits share none")
+    p.add_argument("folder", help="where worlds.json and text.txt go")
+    p.add_argument("--documents", type=int, default=60, help="bulletins, and as many texts")
+    p.add_argument("--questions", type=int, default=4, help="of each number of steps, per bulletin")
+    p.add_argument("--held-out", action="store_true", help="only what could never have entered the models' training")
+    p.set_defaults(run=command_split)
     options = parser.parse_args()
     if options.command in ("train", "eval", "check"):
         use_jemalloc()

@@ -1,0 +1,26 @@
+// celslm align: fits maps from one model's KV to another's, and judges them.
+#include <CLI/CLI.hpp>
+
+#include "cli/align_commands.h"
+#include "cli/commands.h"
+
+namespace celslm {
+namespace {
+
+constexpr const char* kExamples = R"(Examples:
+  celslm align fit --from large.gguf --to small.gguf --text calibration.txt --text bulletins.json -o large-to-small.map
+      runs both models over the texts and fits a map from the large one's KV to the small one's
+  celslm align fit --from large.gguf --to small.gguf --text calibration.txt -o small.map --rank 64 --precision q8
+      the same as two thin factors a matrix, in 8 bits: smaller and cheaper to apply
+)";
+
+}  // namespace
+
+void add_align(CLI::App& app, Environment& env) {
+  CLI::App* align = app.add_subcommand("align", "Fit and judge maps from one model's KV to another's (docs/alignment.md)");
+  align->require_subcommand(1);
+  align->footer(kExamples);
+  add_align_fit(*align, env);
+}
+
+}  // namespace celslm

@@ -1,0 +1,12 @@
+// The subcommands of celslm align, a file each.
+#pragma once
+
+#include <CLI/App.hpp>
+
+#include "cli/environment.h"
+
+namespace celslm {
+
+void add_align_fit(CLI::App& align, Environment& env);
+
+}  // namespace celslm
