@@ -3,24 +3,21 @@
 //
 //   build/bench/bench/celslm_bench_codec_quality --model M.gguf --text T.txt --worlds W.json
 #include <CLI/CLI.hpp>
-#include <cmath>
 #include <cstdio>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
 
+#include "align/speaker.h"
 #include "bench/kv_treatments.h"
 #include "bench/support.h"
-#include "model/prefill.h"
 #include "model/text.h"
 
 namespace celslm {
 namespace {
 
 using Json = nlohmann::json;
-
-constexpr int kGreedyTokens = 64;
 
 struct Options {
   std::string model;
@@ -46,93 +43,12 @@ struct Case {
   std::vector<Probe> probes;
 };
 
-// [n][n_vocab]
-using Logits = std::vector<float>;
-
-int best(std::span<const float> logits) {
-  return static_cast<int>(std::ranges::max_element(logits) - logits.begin());
-}
-
-// D(exact || treated) of one position, in nats.
-double divergence(std::span<const float> exact, std::span<const float> treated) {
-  const auto log_sum = [](std::span<const float> logits) {
-    const double largest = std::ranges::max(logits);
-    double sum = 0.0;
-    for (const float l : logits) sum += std::exp(l - largest);
-    return largest + std::log(sum);
-  };
-  const double of_exact = log_sum(exact);
-  const double of_treated = log_sum(treated);
-  double out = 0.0;
-  for (std::size_t i = 0; i < exact.size(); ++i) {
-    const double p = exact[i] - of_exact;
-    out += std::exp(p) * (p - (treated[i] - of_treated));
-  }
-  return out;
-}
-
-class Speaker {
- public:
-  explicit Speaker(Engine& engine) : engine_(engine) {}
-
-  // Logits at every position of `tokens` behind the context.
-  Result<Logits> follow(const std::shared_ptr<const KvSegment>& context, std::span<const Token> tokens) {
-    CELSLM_TRY(auto own, own_segment(context->length(), tokens.size()));
-    const SequenceChunk chunk{.context = context, .own = std::move(own), .n_tokens = static_cast<int>(tokens.size())};
-    CELSLM_TRY(Hidden hidden, engine_.embed(tokens));
-    CELSLM_CHECK_OK(engine_.run_layers(0, engine_.model().config().n_layers, {&chunk, 1}, hidden));
-    std::vector<int> rows(tokens.size());
-    for (std::size_t i = 0; i < rows.size(); ++i) rows[i] = static_cast<int>(i);
-    CELSLM_TRY(const auto logits, engine_.logits(hidden, rows));
-    return Logits(logits.begin(), logits.end());
-  }
-
-  // The likeliest tokens, one after the other, up to the one that ends the answer.
-  Result<std::vector<Token>> answer(const std::shared_ptr<const KvSegment>& context, std::span<const Token> prompt) {
-    CELSLM_TRY(const auto own, own_segment(context->length(), prompt.size() + kGreedyTokens));
-    std::vector<Token> out;
-    std::vector<Token> next(prompt.begin(), prompt.end());
-    while (out.size() < kGreedyTokens) {
-      const SequenceChunk chunk{
-          .context = context, .own = own, .own_length = own->length(), .n_tokens = static_cast<int>(next.size())};
-      CELSLM_TRY(const auto logits, engine_.forward(next, {&chunk, 1}));
-      next = {best(logits)};
-      out.push_back(next[0]);
-      if (engine_.model().text().ends_generation(next[0])) break;
-    }
-    return out;
-  }
-
- private:
-  Result<std::shared_ptr<KvSegment>> own_segment(int first_position, std::size_t tokens) {
-    return KvSegment::create(engine_.model().config(), KvType::kF16, first_position, static_cast<int>(tokens));
-  }
-
-  Engine& engine_;
-};
-
 // What the exact KV led to.
 struct Reference {
   std::vector<Token> followed;  // prompt and what followed it
-  Logits logits;                // of `followed`
+  std::vector<float> logits;    // of `followed`
   std::vector<Token> answer;
 };
-
-Result<ExactKv> compute(Engine& engine, std::span<const Token> tokens) {
-  ExactKv out{.n_tokens = static_cast<int>(tokens.size())};
-  out.k.resize(static_cast<std::size_t>(engine.model().config().n_layers));
-  out.v.resize(out.k.size());
-  CELSLM_TRY(auto segment, KvSegment::create(engine.model().config(), KvType::kF16, 0, out.n_tokens));
-  out.segment = segment;
-  CELSLM_TRY(auto prefill, ContextPrefill::start(engine, tokens, segment));
-  const auto tap = [&](int layer, int /*first_row*/, std::span<const float> k, std::span<const float> v) {
-    const auto index = static_cast<std::size_t>(layer);
-    out.k[index].insert(out.k[index].end(), k.begin(), k.end());
-    out.v[index].insert(out.v[index].end(), v.begin(), v.end());
-  };
-  while (!prefill.finished()) CELSLM_CHECK_OK(prefill.advance(tap));
-  return out;
-}
 
 Result<Reference> refer(Speaker& speaker, const ExactKv& exact, const Probe& probe) {
   Reference out;
@@ -146,7 +62,7 @@ Result<Reference> refer(Speaker& speaker, const ExactKv& exact, const Probe& pro
 
 Result<Json> judge(Speaker& speaker, const Model& model, const TreatedKv& treated, const Probe& probe,
                    const Reference& reference) {
-  CELSLM_TRY(const Logits logits, speaker.follow(treated.segment, reference.followed));
+  CELSLM_TRY(const auto logits, speaker.follow(treated.segment, reference.followed));
   const auto n_vocab = static_cast<std::size_t>(model.config().n_vocab);
   double divergences = 0.0;
   int alike = 0;
@@ -174,7 +90,7 @@ void print(const Json& line) {
 }
 
 Status measure(Engine& engine, const Case& item, const std::vector<Treatment>& treatments, int number) {
-  CELSLM_TRY(const ExactKv exact, compute(engine, item.context));
+  CELSLM_TRY(const ExactKv exact, compute_kv(engine, item.context));
   Speaker speaker(engine);
   std::vector<Reference> references;
   for (const Probe& probe : item.probes) {
@@ -182,7 +98,7 @@ Status measure(Engine& engine, const Case& item, const std::vector<Treatment>& t
     references.push_back(std::move(reference));
   }
   double values = 0.0;
-  for (const auto& plane : exact.k) values += 2.0 * static_cast<double>(plane.size());
+  for (const auto& plane : exact.planes.k) values += 2.0 * static_cast<double>(plane.size());
   for (const Treatment& treatment : treatments) {
     CELSLM_TRY(const TreatedKv treated, treatment.apply(engine.model(), exact));
     Json size{

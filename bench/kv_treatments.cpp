@@ -38,22 +38,22 @@ struct Plane {
 template <typename F>
 Result<TreatedKv> treat_planes(const Model& model, const ExactKv& exact, const F& change) {
   const ModelConfig& config = model.config();
-  CELSLM_TRY(auto segment, KvSegment::create(config, KvType::kF16, 0, exact.n_tokens));
+  CELSLM_TRY(auto segment, KvSegment::create(config, KvType::kF16, 0, exact.planes.n_tokens));
   TreatedKv out{.segment = std::move(segment)};
-  for (int layer = 0; layer < static_cast<int>(exact.k.size()); ++layer) {
+  for (int layer = 0; layer < static_cast<int>(exact.planes.k.size()); ++layer) {
     for (const BlockKind kind : {BlockKind::kKey, BlockKind::kValue}) {
       const bool key = kind == BlockKind::kKey;
-      const auto& values = (key ? exact.k : exact.v)[static_cast<std::size_t>(layer)];
-      const Plane plane{kind, layer, exact.n_tokens, config.n_kv_heads, config.head_dim, values};
+      const auto& values = (key ? exact.planes.k : exact.planes.v)[static_cast<std::size_t>(layer)];
+      const Plane plane{kind, layer, exact.planes.n_tokens, config.n_kv_heads, config.head_dim, values};
       std::vector<float> changed(values.size());
       CELSLM_CHECK_OK(change(plane, std::span<float>(changed), out));
       const std::span<const float> none;
-      CELSLM_CHECK_OK(Engine::import_rows(model, *out.segment, layer, 0, exact.n_tokens,
+      CELSLM_CHECK_OK(Engine::import_rows(model, *out.segment, layer, 0, exact.planes.n_tokens,
                                           key ? std::span<const float>(changed) : none,
                                           key ? none : std::span<const float>(changed)));
     }
   }
-  out.segment->set_length(exact.n_tokens);
+  out.segment->set_length(exact.planes.n_tokens);
   return out;
 }
 
@@ -86,7 +86,7 @@ Treatment with_codec(const Codec& codec) {
 // K after RoPE and V, as they lie in a segment: rows of head_dim values through one of ggml's quantized types.
 Result<TreatedKv> through_ggml(ggml_type type, const Model& model, const ExactKv& exact) {
   const ModelConfig& config = model.config();
-  CELSLM_TRY(auto segment, KvSegment::create(config, KvType::kF16, 0, exact.n_tokens));
+  CELSLM_TRY(auto segment, KvSegment::create(config, KvType::kF16, 0, exact.planes.n_tokens));
   TreatedKv out{.segment = std::move(segment)};
   const ggml_type_traits& traits = *ggml_get_type_traits(type);
   if (config.head_dim % traits.blck_size != 0) return fail(ErrorKind::kInvalid, "{} does not fit", traits.type_name);
@@ -94,7 +94,7 @@ Result<TreatedKv> through_ggml(ggml_type type, const Model& model, const ExactKv
   std::vector<float> row(width);
   Bytes packed(ggml_row_size(type, config.head_dim));
   const auto copy = [&](const void* from, void* to) {
-    const std::size_t rows = static_cast<std::size_t>(config.n_kv_heads) * static_cast<std::size_t>(exact.n_tokens);
+    const std::size_t rows = static_cast<std::size_t>(config.n_kv_heads) * static_cast<std::size_t>(exact.planes.n_tokens);
     for (std::size_t i = 0; i < rows; ++i) {
       ggml_fp16_to_fp32_row(static_cast<const ggml_fp16_t*>(from) + i * width, row.data(), config.head_dim);
       traits.from_float_ref(row.data(), packed.data(), config.head_dim);
@@ -107,7 +107,7 @@ Result<TreatedKv> through_ggml(ggml_type type, const Model& model, const ExactKv
     copy(exact.segment->view(layer).k, out.segment->k_data(layer));
     copy(exact.segment->view(layer).v, out.segment->v_data(layer));
   }
-  out.segment->set_length(exact.n_tokens);
+  out.segment->set_length(exact.planes.n_tokens);
   return out;
 }
 

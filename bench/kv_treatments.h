@@ -7,18 +7,11 @@
 #include <string>
 #include <vector>
 
+#include "align/exact_kv.h"
 #include "core/result.h"
 #include "model/engine.h"
 
 namespace celslm {
-
-// A context's KV as a prefill shows it.
-struct ExactKv {
-  std::vector<std::vector<float>> k;         // by layer, [n_tokens][kv_width], before RoPE, rounded to f16
-  std::vector<std::vector<float>> v;         // the same shape
-  std::shared_ptr<const KvSegment> segment;  // f16
-  int n_tokens = 0;
-};
 
 struct TreatedKv {
   std::shared_ptr<KvSegment> segment;

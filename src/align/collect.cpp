@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <array>
 
-#include "align/exact_kv.h"
 #include "align/positions.h"
 #include "core/file.h"
 
@@ -113,6 +112,20 @@ KvGrams empty_grams(const ModelConfig& source, const ModelConfig& target, std::s
   return {.k = empty, .v = empty};
 }
 
+void add_rows(const KvPlanes& source, const KvPlanes& target, std::span<const int> source_layers, std::span<const int> pairs,
+              KvGrams& sums) {
+  const auto n = static_cast<int>(pairs.size());
+  const std::vector<int> rows = first_numbers(n);
+  const std::vector<int> target_layers = first_numbers(static_cast<int>(target.k.size()));
+  const auto side_by_side = [](const auto& planes, std::span<const int> layers, std::span<const int> at, int n_tokens) {
+    return gather(planes, layers, planes.front().size() / static_cast<std::size_t>(n_tokens), at);
+  };
+  sums.k.add(side_by_side(source.k, source_layers, pairs, source.n_tokens),
+             side_by_side(target.k, target_layers, rows, target.n_tokens), n);
+  sums.v.add(side_by_side(source.v, source_layers, pairs, source.n_tokens),
+             side_by_side(target.v, target_layers, rows, target.n_tokens), n);
+}
+
 Result<int> add_document(Engine& source, Engine& target, const Document& document, std::span<const int> source_layers,
                          int max_tokens, KvGrams& sums) {
   const Model& from = source.model();
@@ -123,16 +136,8 @@ Result<int> add_document(Engine& source, Engine& target, const Document& documen
   CELSLM_TRY(const auto pairs, pair_positions(from.text(), source_tokens, to.text(), target_tokens));
   CELSLM_TRY(const ExactKv x, compute_kv(source, source_tokens));
   CELSLM_TRY(const ExactKv y, compute_kv(target, target_tokens));
-  const auto n = static_cast<int>(pairs.size());
-  const std::vector<int> rows = first_numbers(n);
-  const std::vector<int> target_layers = first_numbers(to.config().n_layers);
-  const auto source_width = static_cast<std::size_t>(from.config().kv_width());
-  const auto target_width = static_cast<std::size_t>(to.config().kv_width());
-  sums.k.add(gather(x.planes.k, source_layers, source_width, pairs), gather(y.planes.k, target_layers, target_width, rows),
-             n);
-  sums.v.add(gather(x.planes.v, source_layers, source_width, pairs), gather(y.planes.v, target_layers, target_width, rows),
-             n);
-  return n;
+  add_rows(x.planes, y.planes, source_layers, pairs, sums);
+  return static_cast<int>(pairs.size());
 }
 
 bool is_held_out(const Document& document) {

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "align/documents.h"
+#include "align/exact_kv.h"
 #include "align/gram.h"
 #include "model/engine.h"
 
@@ -19,7 +20,12 @@ struct KvGrams {
 // Both empty. source_layers: those whose K and V are the columns of x.
 KvGrams empty_grams(const ModelConfig& source, const ModelConfig& target, std::size_t n_source_layers);
 
-// Adds one document's rows. Memory: both models' KV of the document. The number of paired positions.
+// Adds the rows of a document that both models have read; pairs as pair_positions gives them.
+void add_rows(const KvPlanes& source, const KvPlanes& target, std::span<const int> source_layers, std::span<const int> pairs,
+              KvGrams& sums);
+
+// Runs both models over a document and adds its rows. Memory: both models' KV of the document. The number of paired
+// positions.
 Result<int> add_document(Engine& source, Engine& target, const Document& document, std::span<const int> source_layers,
                          int max_tokens, KvGrams& sums);
 

@@ -39,6 +39,7 @@ std::vector<Document> split_text(std::string_view text) {
 Question parse_question(const Json& json) {
   return {.text = json.at("question").get<std::string>(),
           .answer = json.at("answer").get<std::string>(),
+          .reply = json.value("reply", ""),
           .steps = json.value("steps", 0)};
 }
 

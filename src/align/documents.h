@@ -15,6 +15,7 @@ namespace celslm {
 struct Question {
   std::string text;
   std::string answer;  // a right reply contains it
+  std::string reply;   // the whole right reply; empty: any that contains the answer
   int steps = 0;       // facts that the answer needs; 0: not said
 };
 
@@ -26,7 +27,7 @@ struct Document {
   Hash256 hash;  // of the text without the white space around it
 };
 
-// A file that ends in .json holds {"worlds": [{"context", "questions": [{"question", "answer", "steps"}]}]} as in
+// A file that ends in .json holds {"worlds": [{"context", "questions": [{"question", "answer", "reply", "steps"}]}]} as in
 // models/worlds: each context is a document. Any other is plain text: stretches between empty lines are documents.
 // kNotFound, kIo; kInvalid, with the file's name, for one that holds no document.
 Result<std::vector<Document>> read_documents(const std::filesystem::path& path);

@@ -1,8 +1,9 @@
-// A context's KV as rows of numbers: what a model computes, and a segment made of what something else computed.
+// A context's KV as rows of numbers.
 #pragma once
 
 #include <memory>
 #include <span>
+#include <stop_token>
 #include <vector>
 
 #include "core/result.h"
@@ -23,10 +24,7 @@ struct ExactKv {
   std::shared_ptr<const KvSegment> segment;  // f16
 };
 
-// Errors of the engine.
-Result<ExactKv> compute_kv(Engine& engine, std::span<const Token> tokens);
-
-// An f16 segment of these planes. kInvalid for planes that are not of the model's shape.
-Result<std::shared_ptr<KvSegment>> make_segment(const Model& model, const KvPlanes& planes);
+// Errors of the engine; kCancelled soon after `stop` is requested.
+Result<ExactKv> compute_kv(Engine& engine, std::span<const Token> tokens, const std::stop_token& stop = {});
 
 }  // namespace celslm

@@ -145,6 +145,10 @@ Result<Bytes> encode_map(const KvMap& map);
 // kInvalid naming the field; kMismatch for contents that do not have the hash at the end.
 Result<KvMap> parse_map(ByteView bytes);
 
+// Puts the networks of a file as tools/align-train writes it into `map`, in place of those it had; the map is then not
+// judged. kInvalid naming what does not fit.
+Status fuse(ByteView networks, KvMap& map);
+
 // The file's name before every error.
 Result<KvMap> read_map(const std::filesystem::path& path);
 // Gives what read_map would.

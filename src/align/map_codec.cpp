@@ -11,6 +11,7 @@ namespace celslm {
 namespace {
 
 constexpr std::string_view kMagic = "CELSLMAP";
+constexpr std::string_view kNetworksMagic = "CELSLNET";
 constexpr std::uint16_t kVersion = 1;
 constexpr std::uint32_t kSameHead = 1;
 constexpr std::uint32_t kHasNet = 2;
@@ -308,6 +309,24 @@ Result<KvMap> parse_map(ByteView bytes) {
   if (map_hash(contents) != out.id) return fail(ErrorKind::kMismatch, "its contents do not have the hash that it says");
   CELSLM_CHECK_OK(check_map(out));
   return out;
+}
+
+Status fuse(ByteView networks, KvMap& map) {
+  ByteReader in(networks);
+  if (as_text(in.bytes(kNetworksMagic.size())) != kNetworksMagic) return fail(ErrorKind::kInvalid, "is no file of networks");
+  if (in.u16() != kVersion || in.u16() != 0) return fail(ErrorKind::kInvalid, "is of a version that is not known here");
+  for (LayerMap& layer : map.layers) {
+    for (PlaneMap* plane : {&layer.k, &layer.v}) {
+      const std::uint32_t present = in.u32();
+      if (!in.ok() || present > 1) return fail(ErrorKind::kInvalid, "says {} where 0 or 1 is due", present);
+      plane->net.reset();
+      if (present == 0) continue;
+      CELSLM_TRY(plane->net, read_net(in, MapPrecision::kF32, map.source, map.target));
+    }
+  }
+  if (in.remaining() != 0) return fail(ErrorKind::kInvalid, "goes on for {} bytes after its end", in.remaining());
+  map.gate = {};
+  return check_map(map);
 }
 
 Result<KvMap> read_map(const std::filesystem::path& path) {

@@ -95,6 +95,22 @@ TEST(MapTest, HostileCountsAreRefusedBeforeAnythingIsAllocated) {
   EXPECT_THAT(parse_map(sealed(longer)).error().message, HasSubstr("after its end"));
 }
 
+TEST(MapTest, TakesTrainedNetworksAndIsThenToBeJudgedAnew) {
+  KvMap map = small_map();
+  const ResidualNet net = *map.layers[0].v.net;
+  ByteWriter out;
+  out.bytes(as_bytes("CELSLNET"));
+  out.u32(1);  // version 1, and 16 bits of 0
+  out.u32(1);
+  ASSERT_TRUE(write_net(net, MapPrecision::kF32, out).has_value());
+  out.u32(0);
+  ASSERT_TRUE(fuse(out.data(), map).has_value());
+  EXPECT_EQ(map.layers[0].k.net->out, net.out);
+  EXPECT_FALSE(map.layers[0].v.net.has_value());
+  EXPECT_EQ(map.gate.state, GateState::kNotJudged);
+  EXPECT_THAT(fuse(ByteView(out.data()).first(40), map).error().message, HasSubstr("ends inside"));
+}
+
 TEST(MapTest, AFileNamesItselfInItsErrors) {
   const TemporaryFolder folder;
   ASSERT_TRUE(write_file_atomically(folder / "x.map", as_bytes("no map at all, but long enough for the hash")).has_value());

@@ -8,5 +8,7 @@
 namespace celslm {
 
 void add_align_fit(CLI::App& align, Environment& env);
+void add_align_fuse(CLI::App& align, Environment& env);
+void add_align_report(CLI::App& align, Environment& env);
 
 }  // namespace celslm

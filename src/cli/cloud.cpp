@@ -6,6 +6,7 @@
 #include "cli/model_loading.h"
 #include "cli/serving.h"
 #include "serve/cloud_service.h"
+#include "serve/mapped_producer.h"
 #include "serve/model_producer.h"
 
 namespace celslm {
@@ -28,6 +29,7 @@ constexpr const char* kExamples = R"(Examples:
 
 struct CloudCommand {
   std::vector<std::string> models;
+  std::vector<std::string> maps;
   ListenOptions listen;
   std::string data;
   std::uint64_t pack_budget = 20ULL << 30;
@@ -36,12 +38,36 @@ struct CloudCommand {
   std::string log_level = "info";
 };
 
+Result<std::shared_ptr<const Model>> model_of(const MapModel& wanted, const char* side,
+                                              const std::vector<std::shared_ptr<const Model>>& models) {
+  for (const auto& model : models) {
+    if (model->fingerprint().id() == wanted.id) return model;
+  }
+  return fail(ErrorKind::kMismatch, "the map's {} is model {}, which no --model here is", side, wanted.id.hex());
+}
+
+Result<std::shared_ptr<KvProducer>> load_map(const std::string& path,
+                                             const std::vector<std::shared_ptr<const Model>>& models, int threads) {
+  CELSLM_TRY(KvMap map, read_map(path));
+  CELSLM_TRY(auto source, model_of(map.source, "source", models));
+  CELSLM_TRY(auto target, model_of(map.target, "target", models));
+  CELSLM_TRY(auto producer, MappedProducer::create(std::move(source), std::move(target), std::move(map),
+                                                   {.engine = {.n_threads = threads}}));
+  return std::shared_ptr<KvProducer>(std::move(producer));
+}
+
 Result<std::vector<std::shared_ptr<KvProducer>>> load_models(Environment& env, const CloudCommand& command) {
   std::vector<std::shared_ptr<KvProducer>> out;
+  std::vector<std::shared_ptr<const Model>> models;
   for (const std::string& path : command.models) {
-    CELSLM_TRY(auto model, load_model(env, path));
-    CELSLM_TRY(auto producer, ModelProducer::create(std::move(model), {.n_threads = command.threads}));
+    CELSLM_TRY(models.emplace_back(), load_model(env, path));
+    CELSLM_TRY(auto producer, ModelProducer::create(models.back(), {.n_threads = command.threads}));
     out.push_back(std::move(producer));
+  }
+  for (const std::string& path : command.maps) {
+    auto producer = load_map(path, models, command.threads);
+    if (!producer) return wrap(std::move(producer).error(), path);
+    out.push_back(*std::move(producer));
   }
   return out;
 }
@@ -81,6 +107,13 @@ void add_cloud(CLI::App& app, Environment& env) {
   CLI::App* cloud = app.add_subcommand("cloud", "Host models: register contexts, compute their KV once, serve it to edges");
   cloud->add_option("--model,-m", command->models, "GGUF to host; may be given several times")
       ->required()
+      ->expected(1)
+      ->take_all();
+  cloud
+      ->add_option(
+          "--map", command->maps,
+          "Layer map that passed its gate: edges of its small model may read contexts through its large one, both of "
+          "which must be among the --model; may be given several times")
       ->expected(1)
       ->take_all();
   add_listen_options(*cloud, command->listen, kDefaultPort);

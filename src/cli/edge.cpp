@@ -45,6 +45,7 @@ struct EdgeCommand {
   double least_agreement = 0.99;
   int prefetch = 0;
   bool refine = false;
+  std::string guidance = "none";
   std::string context_kv = "f16";
   int threads = 0;
   int connections = 4;
@@ -123,6 +124,7 @@ Result<EdgeOptions> edge_options(const EdgeCommand& command) {
                   .n_connections = command.connections,
                   .max_prefetched = command.prefetch,
                   .refine = command.refine,
+                  .mapped = command.guidance == "mapped",
                   .prefer = command.prefer,
                   .max_compute_percent = command.max_compute,
                   .max_bytes_per_hour = command.max_bytes_per_hour,
@@ -230,6 +232,11 @@ void add_cloud_options(CLI::App& edge, EdgeCommand& command) {
   edge.add_flag("--refine", command.refine, "Once idle, fetch exact KV in place of what came by an approximate codec");
   edge.add_option("--prefetch", command.prefetch, "Load up to this many registered contexts before anyone asks, while idle")
       ->check(CLI::Range(0, 100'000))
+      ->capture_default_str();
+  edge.add_option("--guidance", command.guidance,
+                  "mapped: read contexts through the cloud's larger model, where it has a map that passed its gate; none: "
+                  "as this model reads them by itself (mapped KV is another answer, so it is asked for)")
+      ->check(CLI::IsMember({"none", "mapped"}))
       ->capture_default_str();
   edge.add_option("--connections", command.connections, "Connections per pack")
       ->check(CLI::Range(1, 64))

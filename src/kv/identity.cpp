@@ -23,6 +23,11 @@ Status check_provenance(const PackIdentity& identity) {
                 static_cast<int>(identity.provenance));
   }
   const bool mapped = identity.provenance == Provenance::kMapped || identity.provenance == Provenance::kFused;
+  if (identity.split < 0 ||
+      identity.split > (mapped ? std::min<int>(kMaxPackSplit, static_cast<int>(identity.model.n_layers) - 1) : 0)) {
+    return fail(ErrorKind::kInvalid, "split is {}, but provenance is {} and n_layers {}", identity.split,
+                to_string(identity.provenance), identity.model.n_layers);
+  }
   if (mapped == (identity.map != Hash256{})) return {};
   return fail(ErrorKind::kInvalid, "map is {}, but provenance is {}", mapped ? "zero" : "set",
               to_string(identity.provenance));
@@ -85,6 +90,7 @@ std::string PackIdentity::difference(const PackIdentity& other) const {
   if (context != other.context) return differing("context", context.hex(), other.context.hex());
   if (provenance != other.provenance) return differing("provenance", to_string(provenance), to_string(other.provenance));
   if (map != other.map) return differing("map", map.hex(), other.map.hex());
+  if (split != other.split) return differing("split", std::to_string(split), std::to_string(other.split));
   if (codec != other.codec) return differing("codec", codec_name(codec), codec_name(other.codec));
   return {};
 }

@@ -30,6 +30,7 @@ const FieldCase kFields[] = {
     {"tokens[2] (14 here, 15 there)", [](PackIdentity& i) { i.tokens[2] = 15; }},
     {"context (", [](PackIdentity& i) { i.context = hash_of("x"); }},
     {"provenance (proxy here, native there)", [](PackIdentity& i) { i.provenance = Provenance::kNative; }},
+    {"split (0 here, 1 there)", [](PackIdentity& i) { i.split = 1; }},
     {"map (", [](PackIdentity& i) { i.map = hash_of("x"); }},
     {"codec (f16 here, q8 there)", [](PackIdentity& i) { i.codec = CodecId::kQ8; }},
 };

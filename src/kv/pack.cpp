@@ -116,7 +116,6 @@ Result<Prefix> read_prefix(ByteView bytes, Kind expected) {
 }
 
 struct IdentityCounts {
-  std::uint8_t reserved = 0;
   std::uint32_t block_tokens = 0;
   std::uint32_t n_tokens = 0;
 };
@@ -129,7 +128,7 @@ IdentityCounts read_fixed_fields(ByteReader& in, PackIdentity& out) {
   out.map = read_hash(in);
   out.codec = static_cast<CodecId>(in.u16());
   out.provenance = static_cast<Provenance>(in.u8());
-  counts.reserved = in.u8();
+  out.split = in.u8();
   out.model.n_layers = in.u32();
   out.model.n_kv_heads = in.u32();
   out.model.head_dim = in.u32();
@@ -142,7 +141,6 @@ Result<PackIdentity> read_identity(ByteView bytes) {
   ByteReader in(bytes);
   PackIdentity out;
   const IdentityCounts counts = read_fixed_fields(in, out);
-  if (counts.reserved != 0) return fail(ErrorKind::kInvalid, "reserved is {}, not 0", counts.reserved);
   if (counts.n_tokens < 1 || counts.n_tokens > kMaxPackTokens) {
     return fail(ErrorKind::kInvalid, "n_tokens is {}, not between 1 and {}", counts.n_tokens, kMaxPackTokens);
   }
@@ -212,7 +210,7 @@ void write_identity(const PackIdentity& identity, ByteWriter& out) {
   out.bytes(view(identity.map.bytes));
   out.u16(static_cast<std::uint16_t>(identity.codec));
   out.u8(static_cast<std::uint8_t>(identity.provenance));
-  out.u8(0);
+  out.u8(static_cast<std::uint8_t>(identity.split));
   out.u32(identity.model.n_layers);
   out.u32(identity.model.n_kv_heads);
   out.u32(identity.model.head_dim);

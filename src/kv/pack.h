@@ -19,6 +19,7 @@ namespace celslm {
 // Limits on what a header may say, checked before anything is allocated.
 inline constexpr std::uint32_t kMaxPackTokens = 1U << 20;      // a token count that would make us allocate gigabytes
 inline constexpr std::uint32_t kMaxPackLayers = 512;           // the same, per layer
+inline constexpr int kMaxPackSplit = 255;                      // what the identity's byte holds
 inline constexpr std::uint32_t kMaxPackKvWidth = 1U << 16;     // n_kv_heads * head_dim: the same, per block
 inline constexpr std::uint32_t kMaxArchitectureBytes = 64;     // megabytes of text in logs and error messages
 inline constexpr std::uint32_t kMaxRopeBytes = 1024;           // the same
@@ -35,7 +36,8 @@ struct PackIdentity {
   std::vector<Token> tokens;
   ModelFingerprint model;
   Provenance provenance = Provenance::kProxy;
-  Hash256 map;  // of the layer map; zero where none was used
+  Hash256 map;    // of the layer map; zero where none was used
+  int split = 0;  // first layer that was mapped, up to kMaxPackSplit; those below are exact. 0 where there is no map
   CodecId codec = CodecId::kF16;
 
   int n_tokens() const { return static_cast<int>(tokens.size()); }

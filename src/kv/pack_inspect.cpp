@@ -34,7 +34,7 @@ std::string describe_identity(const PackIdentity& identity) {
   out += line("weights", model.weights.hex());
   out += line("tokenizer", model.tokenizer.hex());
   out += line("provenance", to_string(identity.provenance));
-  if (identity.map != Hash256{}) out += line("map", identity.map.hex());
+  if (identity.map != Hash256{}) out += line("map", std::format("{}, from layer {} on", identity.map.hex(), identity.split));
   out += line("codec", codec ? std::string((*codec)->name()) : "unknown");
   return out;
 }

@@ -22,7 +22,7 @@ constexpr std::size_t kSigner = 56;
 constexpr std::size_t kIdentity = 88;
 constexpr std::size_t kCodec = kIdentity + 128;
 constexpr std::size_t kProvenance = kIdentity + 130;
-constexpr std::size_t kReserved = kIdentity + 131;
+constexpr std::size_t kSplit = kIdentity + 131;
 constexpr std::size_t kLayers = kIdentity + 132;
 constexpr std::size_t kHeads = kIdentity + 136;
 constexpr std::size_t kHeadDim = kIdentity + 140;
@@ -256,8 +256,8 @@ TEST_F(PackTest, RefusesAnotherBlockLength) {
   EXPECT_THAT(refusal(kBlockTokensField, 128U), HasSubstr("block_tokens"));
 }
 
-TEST_F(PackTest, RefusesReservedBitsInUse) {
-  EXPECT_THAT(refusal<std::uint8_t>(kReserved, 1), HasSubstr("reserved"));
+TEST_F(PackTest, RefusesASplitWhereTheProvenanceHasNoMap) {
+  EXPECT_THAT(refusal<std::uint8_t>(kSplit, 1), HasSubstr("split is 1, but provenance is proxy"));
 }
 
 TEST_F(PackTest, RefusesAMapWhereTheProvenanceHasNone) {
@@ -272,7 +272,10 @@ TEST_F(PackTest, AcceptsMappedKvWithItsMap) {
   PackIdentity identity = small_identity();
   identity.provenance = Provenance::kFused;
   identity.map = hash_of("map");
+  identity.split = 2;
   EXPECT_TRUE(parse(build_pack(identity, key_).header));
+  identity.split = 3;  // of three layers: nothing would be mapped
+  EXPECT_FALSE(check_identity(identity).has_value());
 }
 
 TEST_F(PackTest, RefusesAContextIdThatIsNotThatOfTheTokens) {

@@ -148,6 +148,19 @@ Status Engine::run_layers(int first, int last, std::span<const SequenceChunk> ba
   return tap ? impl_->run_tapped(first, last, batch, hidden, tap) : impl_->run_layers(first, last, batch, hidden);
 }
 
+Result<std::vector<float>> Engine::attention_output(int layer, std::span<const SequenceChunk> batch, const Hidden& hidden) {
+  if (impl_->kernels != KernelPath::kFused)
+    return fail(ErrorKind::kInvalid, "plain kernels do not show what attention puts out");
+  std::vector<float> out(static_cast<std::size_t>(hidden.n_tokens) * static_cast<std::size_t>(impl_->config().n_heads) *
+                         static_cast<std::size_t>(impl_->config().head_dim));
+  Hidden left = hidden;
+  impl_->pass.tap_attention(out);
+  const Status status = run_layers(layer, layer + 1, batch, left);
+  impl_->pass.tap_attention({});
+  if (!status) return std::unexpected(status.error());
+  return out;
+}
+
 Result<std::span<const float>> Engine::logits(const Hidden& hidden, std::span<const int> rows) {
   CELSLM_CHECK_OK(impl_->check_hidden(hidden));
   if (rows.empty() || rows.size() > kMaxBatchTokens) {

@@ -65,6 +65,11 @@ class Engine {
   // layers have run. kInvalid for layers, shapes, types or capacities that do not fit (named).
   Status run_layers(int first, int last, std::span<const SequenceChunk> batch, Hidden& hidden, const KvTap& tap = {});
 
+  // What attention puts out in one layer for the batch, before the output projection: [n_tokens][n_heads * head_dim].
+  // `hidden` enters the layer and is left alone; the new rows of each chunk's `own` are written. For measurements; with
+  // KernelPath::kFused only (kInvalid). Other errors as run_layers.
+  Result<std::vector<float>> attention_output(int layer, std::span<const SequenceChunk> batch, const Hidden& hidden);
+
   // Logits of the given rows, [rows.size()][n_vocab], in the engine's memory: valid until its next call. (Megabytes for many
   // users: a vector of their own would be zeroed and paged in at every step.)
   Result<std::span<const float>> logits(const Hidden& hidden, std::span<const int> rows);

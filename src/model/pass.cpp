@@ -138,15 +138,19 @@ void Pass::store_head(int layer, int row, int head, const float* k, const float*
 }
 
 void Pass::attend(int layer, const float* q, float* out, int ith, int nth) {
-  const AttentionArgs args{.q = q,
-                           .out = out,
-                           .n_rows = n_tokens(),
-                           .n_heads = config_.n_heads,
-                           .n_kv_heads = config_.n_kv_heads,
-                           .head_dim = config_.head_dim,
-                           .scale = config_.attention_scale,
-                           .groups = groups_[static_cast<std::size_t>(layer - first_layer_)]};
-  attention(args, ith, nth, scratch_[static_cast<std::size_t>(ith)].attention);
+  AttentionArgs args{.q = q,
+                     .out = out,
+                     .n_rows = n_tokens(),
+                     .n_heads = config_.n_heads,
+                     .n_kv_heads = config_.n_kv_heads,
+                     .head_dim = config_.head_dim,
+                     .scale = config_.attention_scale,
+                     .groups = groups_[static_cast<std::size_t>(layer - first_layer_)]};
+  AttentionScratch& scratch = scratch_[static_cast<std::size_t>(ith)].attention;
+  attention(args, ith, nth, scratch);
+  if (tap_attention_.empty()) return;
+  args.out = tap_attention_.data();  // once more: which rows are this thread's is the kernel's own affair
+  attention(args, ith, nth, scratch);
 }
 
 }  // namespace celslm

@@ -38,6 +38,9 @@ class Pass {
     tap_v_ = v;
   }
 
+  // Where attend() also leaves what it puts out, [n_tokens][n_heads][head_dim]; empty: nowhere.
+  void tap_attention(std::span<float> out) { tap_attention_ = out; }
+
   std::span<const SequenceChunk> batch() const { return batch_; }
   int n_tokens() const { return static_cast<int>(rows_.size()); }
   const ModelConfig& config() const { return config_; }
@@ -65,6 +68,7 @@ class Pass {
   RopeTable angles_;
   std::span<float> tap_k_;
   std::span<float> tap_v_;
+  std::span<float> tap_attention_;
   std::vector<ThreadScratch> scratch_;
 };
 

@@ -147,7 +147,8 @@ Result<ContextInfo> CloudClient::put_context(std::string_view text, std::string_
 
 Result<CloudClient::OpenedPack> CloudClient::open(const PackName& pack, std::stop_token stop) {
   CELSLM_TRY(const PublicKey signer, key());
-  CELSLM_TRY(HttpAnswer answer, get(pack_path(pack.handle, pack.model, pack.codec, "header"), kMaxHeaderBytes, stop));
+  CELSLM_TRY(HttpAnswer answer,
+             get(pack_path(pack.handle, pack.model, pack.codec, "header", pack.map), kMaxHeaderBytes, stop));
   if (answer.status == 202) {
     CELSLM_TRY(PackIdentity identity, parse_preamble(answer.body, signer));
     return OpenedPack{.identity = std::move(identity)};
@@ -176,7 +177,7 @@ Status CloudClient::entries(const PackName& pack, const PackIdentity& identity, 
     }
     return false;
   };
-  const std::string path = pack_path(pack.handle, pack.model, pack.codec, std::format("entries?from={}", from));
+  const std::string path = pack_path(pack.handle, pack.model, pack.codec, std::format("entries?from={}", from), pack.map);
   const auto answer = http_->call({.path = path,
                                    .timeout = 0ms,
                                    .stall_timeout = kLayerTimeout,
@@ -192,7 +193,7 @@ Status CloudClient::entries(const PackName& pack, const PackIdentity& identity, 
 
 Status CloudClient::blocks(const PackName& pack, ByteRange range, const std::function<bool(ByteView)>& on_bytes,
                            std::stop_token stop) {
-  const std::string path = pack_path(pack.handle, pack.model, pack.codec, "blocks");
+  const std::string path = pack_path(pack.handle, pack.model, pack.codec, "blocks", pack.map);
   std::uint64_t left = range.end - range.first;
   CELSLM_TRY(const HttpAnswer answer, http_->call({.path = path,
                                                    .range = range,

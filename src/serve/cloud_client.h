@@ -23,6 +23,7 @@ struct PackName {
   ContextHandle handle;
   Hash256 model;
   std::string codec;
+  std::optional<HostedMap> map;  // KV that was mapped
 };
 
 // Nothing here ever sends anything that a user wrote: calls carry handles, model ids and byte ranges, and texts only in

@@ -44,9 +44,10 @@ Status check_models(const std::vector<std::shared_ptr<KvProducer>>& models) {
   if (models.empty()) return fail(ErrorKind::kInvalid, "a cloud needs at least one model");
   if (models.size() > kMaxHostedModels)
     return fail(ErrorKind::kInvalid, "a cloud hosts at most {} models", kMaxHostedModels);
-  std::set<Hash256> ids;
+  std::set<std::pair<Hash256, Hash256>> ids;
   for (const auto& model : models) {
-    if (!ids.insert(model->model().fingerprint.id()).second) {
+    const HostedModel& hosted = model->model();
+    if (!ids.emplace(hosted.fingerprint.id(), hosted.map ? hosted.map->id : Hash256{}).second) {
       return fail(ErrorKind::kInvalid, "the model {} is named twice", model->model().name);
     }
   }
@@ -149,6 +150,7 @@ Result<json> CloudService::models_for(std::string_view text) {
   json models = json::array();
   std::string refusals;
   for (const auto& model : catalog_.models()) {
+    if (model->model().map) continue;  // the same tokens as the model by itself
     const auto tokens = catalog_.tokenize(text, *model);
     if (!tokens) {
       refusals += (refusals.empty() ? "" : "; ") + tokens.error().message;
@@ -230,7 +232,11 @@ CloudService::Answer<PackIdentity> CloudService::wanted(const HttpRequest& reque
   const auto model_id = Hash256::from_hex(model_name);
   if (!model_id)
     return refuse(error_response(404, "unknown_model", std::format("'{}' is no model id: 64 hex digits are", model_name)));
-  const auto model = catalog_.find_model(*model_id);
+  const std::string map_name = request.parameter("map");
+  const Result<Hash256> map_id = map_name.empty() ? Hash256{} : Hash256::from_hex(map_name);
+  if (!map_id)
+    return refuse(error_response(404, "unknown_map", std::format("'{}' is no map id: 64 hex digits are", map_name)));
+  const auto model = catalog_.find_model(*model_id, *map_id);
   if (!model) return refuse(error_response(404, "unknown_model", model.error().message));
   const auto codec = offered_codec(request.parameter("codec"));
   if (!codec) return refuse(error_response(404, "unknown_codec", codec.error().message));

@@ -36,11 +36,23 @@ ContextLoader::~ContextLoader() {
   jobs_.clear();
 }
 
+void ContextLoader::offer_map(std::optional<HostedMap> map) {
+  const std::scoped_lock lock(mutex_);
+  map_ = map;
+}
+
+PackIdentity ContextLoader::identity_of(const ResidentContext& context, CodecId codec) const {
+  PackIdentity out = pack_identity(*parts_.model, context, codec);
+  const std::scoped_lock lock(mutex_);
+  if (options_.mapped && map_) set_map(out, *map_);
+  return out;
+}
+
 // What is on disk costs nothing, so the best of it; otherwise what the ladder says of the link to the cloud.
 CodecChoice ContextLoader::choose(const ResidentContext& context) const {
   const Model& model = *parts_.model;
   for (const CodecRung& rung : options_.codecs.rungs()) {
-    if (on_disk(pack_identity(model, context, rung.codec->id()))) return {rung.codec, "this pack is on disk"};
+    if (on_disk(identity_of(context, rung.codec->id()))) return {rung.codec, "this pack is on disk"};
   }
   const ModelConfig& config = model.config();
   const int n_tokens = static_cast<int>(context.tokens.size());
@@ -60,8 +72,10 @@ void ContextLoader::load(std::shared_ptr<ResidentContext> context) {
 
 void ContextLoader::load(std::shared_ptr<ResidentContext> context, const CodecChoice& choice, std::function<void()> ended) {
   context->set_codec(std::string(choice.codec->name()), choice.reason);
-  const PackIdentity identity = pack_identity(*parts_.model, *context, choice.codec->id());
-  const PlanOptions options{.prefer = options_.prefer, .max_compute_layers = options_.max_compute_layers};
+  const PackIdentity identity = identity_of(*context, choice.codec->id());
+  PlanOptions options{.prefer = options_.prefer, .max_compute_layers = options_.max_compute_layers};
+  // From the split on the model's own KV is what mapped KV is to be used instead of: computed only where no source gives it.
+  if (identity.map != Hash256{}) options.max_compute_layers = std::min(options.max_compute_layers, identity.split);
   auto load = std::make_shared<ContextLoad>(parts_, *context, identity, options);
   // Known before anyone asks whether to compute.
   auto stored = on_disk(identity);
@@ -108,7 +122,9 @@ std::optional<StoredPack> ContextLoader::on_disk(const PackIdentity& identity) c
 void ContextLoader::add_network(ContextLoad& load, const ResidentContext& context, const PackIdentity& identity) {
   if (!cloud_) return load.note("no cloud is configured (--cloud URL)");
   const std::string codec(find_codec(identity.codec).value()->name());
-  const PackName name{.handle = context.handle, .model = identity.model.id(), .codec = codec};
+  PackName name{.handle = context.handle, .model = identity.model.id(), .codec = codec};
+  if (identity.map != Hash256{}) name.map = HostedMap{.id = identity.map, .split = identity.split};
+  if (options_.mapped && !name.map) load.note("the cloud has no map for this model: its own KV is used (--guidance mapped)");
   const std::uint64_t max_bytes = bytes_left();
   const auto add = [&](const std::shared_ptr<CloudClient>& client, bool is_neighbour) {
     if (parts_.memory->rests(client->url(), parts_.clock->now()))
@@ -118,7 +134,9 @@ void ContextLoader::add_network(ContextLoad& load, const ResidentContext& contex
     load.add_source(std::make_unique<RemoteSource>(client, name, identity, remote));
   };
   if (max_bytes == 0) return load.note("this hour's bytes are used up (--max-bytes-per-hour)");
-  for (const auto& neighbour : neighbours_) add(neighbour, true);
+  if (!name.map) {  // neighbours keep exact packs only
+    for (const auto& neighbour : neighbours_) add(neighbour, true);
+  }
   add(cloud_, false);
 }
 

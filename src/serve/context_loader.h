@@ -29,6 +29,7 @@ struct LoaderOptions {
   Prefer prefer = Prefer::kLatency;
   int max_compute_layers = 1 << 20;               // see PlanOptions
   std::uint64_t max_bytes_per_hour = UINT64_MAX;  // over the network, for all contexts together
+  bool mapped = false;                            // ask for KV made from a larger model's, where the cloud has a map
   double compute_s_per_work = 0;                  // this box's speed, see measure_layer_speed(); 0: unknown
 };
 
@@ -49,6 +50,8 @@ class ContextLoader {
   // The same with this codec. `ended` is called when no source gives any more, whether the context is complete or not, but
   // not when the loader is destroyed before that.
   void load(std::shared_ptr<ResidentContext> context, const CodecChoice& choice, std::function<void()> ended);
+  // What the cloud offers for this model, from now on; used where options.mapped says so.
+  void offer_map(std::optional<HostedMap> map);
   // Whether anything is being loaded.
   bool busy() const;
 
@@ -57,6 +60,8 @@ class ContextLoader {
     std::atomic<bool> done{false};
     std::jthread thread;
   };
+  // Of the pack to ask for now.
+  PackIdentity identity_of(const ResidentContext& context, CodecId codec) const;
   CodecChoice choose(const ResidentContext& context) const;
   std::optional<StoredPack> on_disk(const PackIdentity& identity) const;
   void add_network(ContextLoad& load, const ResidentContext& context, const PackIdentity& identity);
@@ -68,7 +73,8 @@ class ContextLoader {
   const std::vector<std::shared_ptr<CloudClient>> neighbours_;
   const LoaderOptions options_;
   mutable std::mutex mutex_;
-  std::list<Job> jobs_;  // protected by mutex_; finished ones are joined at the next load()
+  std::list<Job> jobs_;           // protected by mutex_; finished ones are joined at the next load()
+  std::optional<HostedMap> map_;  // protected by mutex_
   std::mutex hour_mutex_;
   TimePoint hour_began_{};        // protected by hour_mutex_
   std::uint64_t hour_bytes_ = 0;  // protected by hour_mutex_

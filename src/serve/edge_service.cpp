@@ -98,6 +98,7 @@ Result<std::unique_ptr<EdgeService>> EdgeService::create(EdgeParts parts, const 
                              .prefer = options.prefer,
                              .max_compute_layers = p.model->config().n_layers * options.max_compute_percent / 100,
                              .max_bytes_per_hour = options.max_bytes_per_hour,
+                             .mapped = options.mapped,
                              .compute_s_per_work = compute_s_per_work};
   edge->loader_ = std::make_unique<ContextLoader>(p.model, p.cloud, p.neighbours, p.store, *p.clock, loader, p.log);
   if (p.cloud) {
@@ -164,6 +165,9 @@ Status EdgeService::refresh_contexts() {
   if (!parts_.cloud) return fail(ErrorKind::kUnavailable, "no cloud is configured (--cloud URL)");
   auto contexts = parts_.cloud->contexts();
   if (contexts) (void)parts_.cloud->key();  // now rather than in the first request's time
+  if (contexts && options_.mapped) {
+    if (const Status asked = refresh_map(); !asked) parts_.log->debug("maps not refreshed: {}", asked.error().message);
+  }
   const std::scoped_lock lock(mutex_);
   if (!contexts) {
     // What was registered stays known: a dead link must not make a context private.
@@ -174,6 +178,14 @@ Status EdgeService::refresh_contexts() {
   registered_.clear();
   for (ContextInfo& info : *contexts) registered_.emplace(info.handle, std::move(info));
   register_own_contexts();
+  return {};
+}
+
+Status EdgeService::refresh_map() {
+  CELSLM_TRY(const auto models, parts_.cloud->models());
+  const auto it = std::ranges::find_if(
+      models, [&](const HostedModel& hosted) { return hosted.map && hosted.fingerprint == parts_.model->fingerprint(); });
+  loader_->offer_map(it == models.end() ? std::nullopt : it->map);
   return {};
 }
 

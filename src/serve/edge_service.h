@@ -36,6 +36,8 @@ struct EdgeOptions {
   int max_prefetched = 0;
   // ... and exact KV in place of what came by an approximate codec.
   bool refine = false;
+  // Contexts as a larger model read them, through the cloud's layer map, rather than as this edge's model would by itself.
+  bool mapped = false;
   Prefer prefer = Prefer::kLatency;
   int max_compute_percent = 100;                  // of a context's layers, while a source could give them
   std::uint64_t max_bytes_per_hour = UINT64_MAX;  // over the network
@@ -72,6 +74,7 @@ class EdgeService {
   HttpResponse metrics();
   // Reads the cloud's list of contexts now.
   Status refresh_contexts();
+  Status refresh_map();  // what the cloud offers for this edge's model
   // Begins to load something, if nobody asks for anything. One thread at a time.
   void use_idle_time();
 

@@ -33,13 +33,16 @@ std::size_t size_of(const Result<PackCatalog::Tokenized>& tokens) {
 PackCatalog::PackCatalog(const ContextRegistry& registry, std::vector<std::shared_ptr<KvProducer>> models)
     : registry_(registry), models_(std::move(models)) {}
 
-Result<KvProducer*> PackCatalog::find_model(const Hash256& id) const {
+Result<KvProducer*> PackCatalog::find_model(const Hash256& id, const Hash256& map) const {
   std::string names;
   for (const auto& model : models_) {
     const HostedModel& hosted = model->model();
-    if (hosted.fingerprint.id() == id) return model.get();
-    names += std::format("{}{} ({})", names.empty() ? "" : ", ", hosted.name, hosted.fingerprint.id().hex());
+    if (hosted.fingerprint.id() == id && (hosted.map ? hosted.map->id : Hash256{}) == map) return model.get();
+    names += std::format("{}{} ({}{})", names.empty() ? "" : ", ", hosted.name, hosted.fingerprint.id().hex(),
+                         hosted.map ? ", map " + hosted.map->id.hex() : "");
   }
+  if (map != Hash256{})
+    return fail(ErrorKind::kNotFound, "no map {} of model {} is applied here, but {}", map.hex(), id.hex(), names);
   return fail(ErrorKind::kNotFound, "no model {} is hosted here, but {}; /v1/models shows their fingerprints", id.hex(),
               names);
 }
@@ -63,12 +66,10 @@ Result<PackIdentity> PackCatalog::identity(const ContextHandle& handle, KvProduc
     tokens = tokenize(context.text, model);
   }
   if (!*tokens) return std::unexpected(tokens->error());
-  return PackIdentity{.context = (**tokens)->context_id,
-                      .tokens = (**tokens)->tokens,
-                      .model = model.model().fingerprint,
-                      .provenance = Provenance::kProxy,
-                      .map = {},
-                      .codec = codec};
+  PackIdentity out{
+      .context = (**tokens)->context_id, .tokens = (**tokens)->tokens, .model = model.model().fingerprint, .codec = codec};
+  if (model.model().map) set_map(out, *model.model().map);
+  return out;
 }
 
 std::optional<Result<PackCatalog::Tokenized>> PackCatalog::kept(const Key& key) {

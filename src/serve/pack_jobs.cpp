@@ -31,15 +31,19 @@ PackJobs::~PackJobs() {
   stop();
 }
 
-PackJobs::Worker* PackJobs::worker_of(const Hash256& model) {
-  const auto it =
-      std::ranges::find_if(workers_, [&](const auto& w) { return w->producer->model().fingerprint.id() == model; });
+PackJobs::Worker* PackJobs::worker_of(const PackIdentity& identity) {
+  const auto it = std::ranges::find_if(workers_, [&](const auto& w) {
+    const HostedModel& hosted = w->producer->model();
+    return hosted.fingerprint == identity.model && (hosted.map ? hosted.map->id : Hash256{}) == identity.map;
+  });
   return it == workers_.end() ? nullptr : it->get();
 }
 
 Result<PackAccess> PackJobs::request(const PackIdentity& identity) {
-  Worker* worker = worker_of(identity.model.id());
-  if (worker == nullptr) return fail(ErrorKind::kNotFound, "no model {} is hosted here", identity.model.id().hex());
+  Worker* worker = worker_of(identity);
+  if (worker == nullptr)
+    return fail(ErrorKind::kNotFound, "no model {} with map {} is hosted here", identity.model.id().hex(),
+                identity.map.hex());
   const Hash256 pack_id = identity.id();
   int waiting = 0;
   std::shared_ptr<PackJob> job;

@@ -68,7 +68,7 @@ class PackJobs {
     StoredPack pack;
   };
 
-  Worker* worker_of(const Hash256& model);
+  Worker* worker_of(const PackIdentity& identity);
   Result<std::shared_ptr<PackJob>> begin(Worker& worker, const PackIdentity& identity, const Hash256& pack_id);
   void work(Worker& worker, std::stop_token stop);
   void compute(Worker& worker, const std::shared_ptr<PackJob>& job, std::stop_token stop);

@@ -93,14 +93,33 @@ class ShapeGuard final : public nlohmann::json_sax<json> {
   int depth_ = 0;
 };
 
+Result<HostedMap> hosted_map_from(const json& object) {
+  if (!object.is_object() || !object.contains("fused") || !object["fused"].is_boolean()) {
+    return fail(ErrorKind::kInvalid, "a map must be an object with 'id', 'split' and 'fused'");
+  }
+  HostedMap out{.fused = object["fused"].get<bool>()};
+  CELSLM_TRY(out.id, hash_field(object, "id"));
+  CELSLM_TRY(const auto split, number_field(object, "split", static_cast<std::uint64_t>(kMaxPackSplit)));
+  out.split = static_cast<int>(split);
+  return out;
+}
+
 }  // namespace
 
 ContextHandle context_handle(std::string_view text) {
   return hash_of(text);
 }
 
-std::string pack_path(const ContextHandle& handle, const Hash256& model, std::string_view codec, std::string_view part) {
-  return std::format("/v1/packs/{}/{}/{}/{}", handle.hex(), model.hex(), codec, part);
+void set_map(PackIdentity& identity, const HostedMap& map) {
+  identity.provenance = map.fused ? Provenance::kFused : Provenance::kMapped;
+  identity.map = map.id;
+  identity.split = map.split;
+}
+
+std::string pack_path(const ContextHandle& handle, const Hash256& model, std::string_view codec, std::string_view part,
+                      const std::optional<HostedMap>& map) {
+  const std::string path = std::format("/v1/packs/{}/{}/{}/{}", handle.hex(), model.hex(), codec, part);
+  return map ? std::format("{}{}map={}", path, part.contains('?') ? '&' : '?', map->id.hex()) : path;
 }
 
 json to_json(const ContextInfo& info) {
@@ -109,17 +128,19 @@ json to_json(const ContextInfo& info) {
 
 json to_json(const HostedModel& model) {
   const ModelFingerprint& f = model.fingerprint;
-  return {{"id", f.id().hex()},
-          {"name", model.name},
-          {"n_ctx", model.n_ctx},
-          {"fingerprint",
-           {{"architecture", f.architecture},
-            {"n_layers", f.n_layers},
-            {"n_kv_heads", f.n_kv_heads},
-            {"head_dim", f.head_dim},
-            {"rope", f.rope},
-            {"weights", f.weights.hex()},
-            {"tokenizer", f.tokenizer.hex()}}}};
+  json out{{"id", f.id().hex()},
+           {"name", model.name},
+           {"n_ctx", model.n_ctx},
+           {"fingerprint",
+            {{"architecture", f.architecture},
+             {"n_layers", f.n_layers},
+             {"n_kv_heads", f.n_kv_heads},
+             {"head_dim", f.head_dim},
+             {"rope", f.rope},
+             {"weights", f.weights.hex()},
+             {"tokenizer", f.tokenizer.hex()}}}};
+  if (model.map) out["map"] = {{"id", model.map->id.hex()}, {"split", model.map->split}, {"fused", model.map->fused}};
+  return out;
 }
 
 Result<ContextInfo> context_info_from(const json& object) {
@@ -151,6 +172,9 @@ Result<HostedModel> hosted_model_from(const json& object) {
   CELSLM_TRY(out.fingerprint.rope, text_field(f, "rope", kMaxName));
   CELSLM_TRY(out.fingerprint.weights, hash_field(f, "weights"));
   CELSLM_TRY(out.fingerprint.tokenizer, hash_field(f, "tokenizer"));
+  if (object.contains("map")) {
+    CELSLM_TRY(out.map, hosted_map_from(object["map"]));
+  }
   return out;
 }
 

@@ -3,13 +3,14 @@
 
 #include <cstdint>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "core/hash.h"
 #include "core/result.h"
-#include "kv/codec.h"
+#include "kv/pack.h"
 #include "model/config.h"
 #include "net/http_server.h"
 
@@ -29,14 +30,28 @@ struct ContextInfo {
   std::uint64_t bytes = 0;
 };
 
+// A layer map that a cloud applies: KV of a larger model in a small one's shape.
+struct HostedMap {
+  Hash256 id;
+  int split = 0;       // the first layer it makes; those below are exact
+  bool fused = false;  // with a learned correction
+  bool operator==(const HostedMap&) const = default;
+};
+
+// A model whose packs a cloud has; once more for each map by which it has them.
 struct HostedModel {
   std::string name;
   int n_ctx = 0;
   ModelFingerprint fingerprint;
+  std::optional<HostedMap> map;
 };
 
-// "/v1/packs/<handle>/<model id>/<codec>/<part>"
-std::string pack_path(const ContextHandle& handle, const Hash256& model, std::string_view codec, std::string_view part);
+// Makes an identity that of KV made by this map.
+void set_map(PackIdentity& identity, const HostedMap& map);
+
+// "/v1/packs/<handle>/<model id>/<codec>/<part>"; with "map=<id>" among its parameters where KV is asked for that was mapped
+std::string pack_path(const ContextHandle& handle, const Hash256& model, std::string_view codec, std::string_view part,
+                      const std::optional<HostedMap>& map = {});
 
 nlohmann::json to_json(const ContextInfo& info);
 nlohmann::json to_json(const HostedModel& model);
