@@ -33,8 +33,7 @@ import worlds  # noqa: E402
 
 ASKED = (1, 2, 3)
 WARM_UP, COOL_DOWN = 30, 0.4
-IMITATE = 0.3   # share of the steps, at the start, in which mapped KV only learns to be like the small model's own
-NEARNESS = 0.1  # what that still counts for afterwards
+NEARNESS = 0.1  # what being near to the small model's own KV counts for while answers are practised
 
 
 def bulletin(rng, chains, each, order):
@@ -137,7 +136,7 @@ def train(options):
             for group in o.param_groups:
                 group["lr"] = rate * rate_at(step, options.steps)
         samples = practice(step, options.batch, options.steps)
-        answering = step >= IMITATE * options.steps
+        answering = step >= options.imitate * options.steps
         model.split = options.split + step % (model.small[0].shape.layers - options.split)  # every split is to work
         total = 0.0
         for sample in samples:
@@ -149,7 +148,7 @@ def train(options):
             o.step()
             o.zero_grad()
         fit.blend(mean_model, model, step)
-        mean = total if mean is None or step == int(IMITATE * options.steps) else 0.95 * mean + 0.05 * total
+        mean = total if mean is None or step == int(options.imitate * options.steps) else 0.95 * mean + 0.05 * total
         cpu = spent + time.process_time() - started
         if step % 20 == 19:
             print(f"step {step + 1}/{options.steps} loss {mean:.3f} {cpu:.0f} s", file=sys.stderr, flush=True)
@@ -185,6 +184,8 @@ def main():
     parser.add_argument("--split", type=int, default=0, help="first layer of the small model that is mapped")
     parser.add_argument("--hidden", type=int, default=384, help="hidden values of each network; 0: the ridge map alone")
     parser.add_argument("--steps", type=int, default=1500)
+    parser.add_argument("--imitate", type=float, default=0.3,
+                        help="share of the steps, at the start, in which mapped KV only learns to be like the small model's own")
     parser.add_argument("--slice", type=int, help="stop after so many steps; --resume goes on")
     parser.add_argument("--batch", type=int, default=6)
     parser.add_argument("--rate", type=float, default=0.02)
