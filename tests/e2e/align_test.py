@@ -18,18 +18,23 @@ SMALL, LARGE = models.demo_model("small"), models.demo_model("large")
 WORLDS, TEXT = ROOT / "models" / "worlds", ROOT / "models" / "text" / "heldout-long.txt"
 
 
+PATIENCE_S = 600  # for fits and reports: seconds on a machine of one's own, minutes on one that does something else, too
+
+
 class MapTest(ProgramTest):
     @classmethod
     def setUpClass(cls):
         cls.maps = cls.enterClassContext(tempfile.TemporaryDirectory())
         cls.good = cls.fit("good.map", SMALL, "--lambda", "1e-6", "--precision", "f32")
         cls.judged = run("align", "report", cls.good, "--from", SMALL, "--to", SMALL, "--questions", WORLDS / "large.json",
-                         "--json", pathlib.Path(cls.maps) / "report.json", "--svg", pathlib.Path(cls.maps) / "cka.svg", "--write-gate")
+                         "--json", pathlib.Path(cls.maps) / "report.json", "--svg", pathlib.Path(cls.maps) / "cka.svg", "--write-gate",
+                         "-t", 1, timeout_s=PATIENCE_S)
 
     @classmethod
     def fit(cls, name, source, *options):
         out = pathlib.Path(cls.maps) / name
-        fitted = run("align", "fit", "--from", source, "--to", SMALL, "--text", TEXT, "--text", WORLDS / "small.json", "-o", out, *options)
+        fitted = run("align", "fit", "--from", source, "--to", SMALL, "--text", TEXT, "--text", WORLDS / "small.json", "-o", out, "-t", 1, *options,
+                     timeout_s=PATIENCE_S)
         if fitted.returncode != 0:
             raise AssertionError(fitted.stderr)
         return out
@@ -85,7 +90,8 @@ class MapTest(ProgramTest):
         bad = self.fit("bad.map", LARGE)
         serve = ["cloud", "--model", SMALL, "--model", LARGE, "--port", 0, "--data", self.folder / "bad", "--map", bad]
         self.assertRefused(run(*serve), "not judged")
-        judged = run("align", "report", bad, "--from", LARGE, "--to", SMALL, "--questions", WORLDS / "large.json", "--write-gate")
+        judged = run("align", "report", bad, "--from", LARGE, "--to", SMALL, "--questions", WORLDS / "large.json", "--write-gate",
+                     "-t", 1, timeout_s=PATIENCE_S)
         self.assertEqual(judged.returncode, 0, judged.stderr)
         self.assertIn("gate: refused", judged.stdout)
         self.assertRefused(run(*serve), "refused", "right")
