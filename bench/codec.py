@@ -43,6 +43,7 @@ def arguments():
     parser.add_argument("--model", type=pathlib.Path, action="append", help="GGUF (default: the demo family)")
     parser.add_argument("--text", type=pathlib.Path, help="plain text that the models have not seen (default: the demo family's)")
     parser.add_argument("--worlds", type=pathlib.Path, action="append", help="bulletins with questions (default: the demo family's)")
+    parser.add_argument("--only", type=lambda t: t.split(","), default=[], metavar="CODEC,...", help="leave out all others")
     parser.add_argument("--context", type=int, default=960, help="tokens of a window of the text")
     parser.add_argument("--windows", type=int, default=16, help="of the text")
     parser.add_argument("--shape", default="qwen2.5-0.5b", help="for speed: a shape that tools/random_gguf.py knows; 'none': leave it out")
@@ -61,6 +62,8 @@ def observe(model, options):
     argv = [PROGRAM, "--model", model, "--context", options.context, "--windows", options.windows, "--text", options.text or TEXT]
     for path in options.worlds or ([] if options.model else WORLDS):
         argv += ["--worlds", path]
+    for codec in options.only:
+        argv += ["--codec", codec]
     return run(argv)
 
 

@@ -154,6 +154,19 @@ class AnswersTest(ProgramTest):
         self.assertEqual(answer["choices"], expected["choices"])
 
 
+    def test_chooses_a_codec_that_was_measured_on_its_model(self):
+        cloud = self.cloud()
+        edge = self.fetching_edge("--cloud", cloud.url, "--codec-quality", ROOT / "models" / "codec-quality.json", "--refine")
+        self.put(cloud, edge)
+        extension = self.ask(edge)["x_celslm"]
+        self.assertNotEqual(extension["codec"], "f16", extension["codec_reason"])
+        self.assertIn("not measured yet", extension["codec_reason"])
+
+        def refined():
+            return self.ask(edge)["x_celslm"]["codec"] == "f16"
+        wait_until(refined, "exact KV in place of the coarse one", timeout_s=60, poll_s=1)
+
+
 class WrongInputTest(ProgramTest):
     def test_not_a_gguf(self):
         path = self.folder / "notes.gguf"
@@ -167,6 +180,11 @@ class WrongInputTest(ProgramTest):
 
     def test_a_missing_model(self):
         self.assertRefused(run("edge", "--model", "/nowhere.gguf", "--data", self.folder), "/nowhere.gguf")
+
+    def test_measurements_of_another_model(self):
+        path = self.folder / "quality.json"
+        path.write_text(json.dumps({"codecs": [{"name": "t4", "model_id": "0" * 64}]}), encoding="utf-8")
+        self.assertRefused(run("edge", "--model", MODEL, "--port", 0, "--data", self.folder, "--codec-quality", path), "quality.json", "no codec on this model")
 
     def test_a_port_in_use(self):
         with socket.socket() as taken:
