@@ -4,20 +4,22 @@
 //   build/bench/bench/celslm_bench_codec_quality --model M.gguf --text T.txt --worlds W.json
 #include <CLI/CLI.hpp>
 #include <cstdio>
-#include <fstream>
 #include <nlohmann/json.hpp>
-#include <sstream>
 #include <string>
 
+#include "align/documents.h"
 #include "align/speaker.h"
 #include "bench/kv_treatments.h"
 #include "bench/support.h"
+#include "core/file.h"
 #include "model/text.h"
 
 namespace celslm {
 namespace {
 
 using Json = nlohmann::json;
+
+constexpr std::uint64_t kMaxTextBytes = 1ULL << 30;
 
 struct Options {
   std::string model;
@@ -114,18 +116,10 @@ Status measure(Engine& engine, const Case& item, const std::vector<Treatment>& t
   return {};
 }
 
-Result<std::string> read_text(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  if (!file) return fail(ErrorKind::kNotFound, "{}: cannot read", path);
-  std::ostringstream out;
-  out << file.rdbuf();
-  return out.str();
-}
-
 // Windows of the text, evenly spread; each is followed with the text's own next tokens.
 Status add_text(const Model& model, const Options& options, const std::string& path, std::vector<Case>& cases) {
-  CELSLM_TRY(const std::string text, read_text(path));
-  const std::vector<Token> tokens = model.text().tokenize(text, model.text().adds_bos(), false);
+  CELSLM_TRY(const Bytes text, read_file(path, kMaxTextBytes));
+  const std::vector<Token> tokens = model.text().tokenize(as_text(text), model.text().adds_bos(), false);
   const auto context = static_cast<std::size_t>(options.context_tokens);
   const std::size_t window = context + 1 + kGreedyTokens;
   if (tokens.size() < window) return fail(ErrorKind::kInvalid, "{} has {} tokens, not {}", path, tokens.size(), window);
@@ -145,17 +139,14 @@ Status add_text(const Model& model, const Options& options, const std::string& p
 }
 
 Status add_worlds(const Model& model, const std::string& path, std::vector<Case>& cases) {
-  CELSLM_TRY(const std::string text, read_text(path));
-  const Json parsed = Json::parse(text, nullptr, false);
-  if (!parsed.contains("worlds")) return fail(ErrorKind::kInvalid, "{} is no file of questions", path);
-  for (const Json& world : parsed["worlds"]) {
-    const ChatMessage system{"system", world["context"]};
-    CELSLM_TRY(auto context, model.text().context(system.content));
+  CELSLM_TRY(const auto documents, read_documents(std::filesystem::path(path)));
+  for (const Document& document : documents) {
+    if (!document.is_context) return fail(ErrorKind::kInvalid, "{} is no file of questions", path);
+    CELSLM_TRY(auto context, model.text().context(document.text));
     Case item{"questions", std::move(context), {}};
-    for (const Json& question : world["questions"]) {
-      CELSLM_TRY(auto all, model.text().chat(std::vector<ChatMessage>{system, {"user", question["question"]}}));
-      all.erase(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(item.context.size()));
-      item.probes.push_back({std::move(all), {}, question["answer"]});
+    for (const Question& question : document.questions) {
+      CELSLM_TRY(auto prompt, tokens_of(model.text(), document, question));
+      item.probes.push_back({std::move(prompt), {}, question.answer});
     }
     cases.push_back(std::move(item));
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 
+#include "align/numbers.h"
 #include "align/positions.h"
 #include "core/file.h"
 
@@ -23,12 +24,6 @@ std::vector<float> gather(const std::vector<std::vector<float>>& planes, std::sp
       out.insert(out.end(), begin, begin + static_cast<std::ptrdiff_t>(width));
     }
   }
-  return out;
-}
-
-std::vector<int> first_numbers(int n) {
-  std::vector<int> out(static_cast<std::size_t>(n));
-  for (int i = 0; i < n; ++i) out[static_cast<std::size_t>(i)] = i;
   return out;
 }
 

@@ -10,7 +10,6 @@ namespace celslm {
 namespace {
 
 using testing::HasSubstr;
-using testing_support::all_layers;
 using testing_support::fit_between;
 using testing_support::RandomModel;
 using testing_support::Side;
@@ -99,8 +98,9 @@ TEST_F(FitTest, GivesTheSameMapAfterAnInterruption) {
   Side large(random_model("l.gguf", {.n_layers = 3}));
   Side small(random_model("s.gguf", {.seed = 2}));
   const auto documents = some_documents(20);
-  CollectOptions options{
-      .source_layers = all_layers(*large.model), .checkpoint = folder_ / "partial", .checkpoint_every = 7};
+  CollectOptions options{.source_layers = first_numbers(large.model->config().n_layers),
+                         .checkpoint = folder_ / "partial",
+                         .checkpoint_every = 7};
   const Collected whole = collect(*large.engine, *small.engine, documents, {.source_layers = options.source_layers}).value();
   struct Stop {};
   options.progress = [](int done, int, std::uint64_t) {
@@ -121,7 +121,9 @@ TEST_F(FitTest, GivesTheSameMapAfterAnInterruption) {
 
 TEST_F(FitTest, StartsAnewWhereTheCheckpointIsOfOtherTexts) {
   Side side(random_model("a.gguf", {}));
-  CollectOptions options{.source_layers = all_layers(*side.model), .checkpoint = folder_ / "partial", .checkpoint_every = 5};
+  CollectOptions options{.source_layers = first_numbers(side.model->config().n_layers),
+                         .checkpoint = folder_ / "partial",
+                         .checkpoint_every = 5};
   ASSERT_TRUE(collect(*side.engine, *side.engine, some_documents(20), options).has_value());
   int first = 0;
   options.progress = [&](int done, int, std::uint64_t) { first = first == 0 ? done : first; };
@@ -131,7 +133,8 @@ TEST_F(FitTest, StartsAnewWhereTheCheckpointIsOfOtherTexts) {
 
 TEST_F(FitTest, RefusesTextsThatLeaveNothingToHoldOut) {
   Side side(random_model("a.gguf", {}));
-  const auto sums = collect(*side.engine, *side.engine, some_documents(1), {.source_layers = all_layers(*side.model)});
+  const auto sums = collect(*side.engine, *side.engine, some_documents(1),
+                            {.source_layers = first_numbers(side.model->config().n_layers)});
   ASSERT_FALSE(sums.has_value());
   EXPECT_THAT(sums.error().message, HasSubstr("both sides need some"));
 }

@@ -1,9 +1,9 @@
 #include "align/judge.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "align/apply.h"
+#include "align/numbers.h"
 #include "align/positions.h"
 
 namespace celslm {
@@ -70,8 +70,7 @@ Judge::Judge(Engine& source, Engine& target, const KvMap& map, JudgeOptions opti
       large_(source),
       small_(target),
       sums_(empty_grams(source.model().config(), target.model().config(), static_cast<std::size_t>(map.source.n_layers))),
-      source_layers_(static_cast<std::size_t>(map.source.n_layers)) {
-  std::iota(source_layers_.begin(), source_layers_.end(), 0);
+      source_layers_(first_numbers(map.source.n_layers)) {
   for (VariantFit& fit : fits_) {
     fit.k.resize(map.layers.size());
     fit.v.resize(map.layers.size());

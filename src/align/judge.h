@@ -93,7 +93,7 @@ class Judge {
   Speaker small_;
   std::array<VariantFit, kKvVariants.size()> fits_;
   KvGrams sums_;
-  std::vector<int> source_layers_;
+  const std::vector<int> source_layers_;  // all
 };
 
 }  // namespace celslm

@@ -189,4 +189,11 @@ MapCost map_cost(const KvMap& map, int first_layer) {
   return out;
 }
 
+std::string describe(const KvMap& map) {
+  const MapCost cost = map_cost(map, 0);
+  return std::format("{:.2f} MB of {}, {:.2f} million multiplications a token to apply; {}",
+                     static_cast<double>(cost.bytes) / 1e6, to_string(map.precision),
+                     static_cast<double>(cost.products) / 1e6, describe(map.gate));
+}
+
 }  // namespace celslm

@@ -139,6 +139,7 @@ struct MapCost {
   std::uint64_t products = 0;
 };
 MapCost map_cost(const KvMap& map, int first_layer);
+std::string describe(const KvMap& map);  // one line: its size, what applying it costs, its gate
 
 // check_map() holds. The result of parse_map() on these bytes is what was stored: rounded where `precision` rounds.
 Result<Bytes> encode_map(const KvMap& map);

@@ -2,7 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
-#include <numeric>
+
+#include "align/numbers.h"
 
 namespace celslm {
 namespace {
@@ -25,9 +26,7 @@ Result<std::vector<float>> Speaker::follow(const std::shared_ptr<const KvSegment
   const SequenceChunk chunk{.context = context, .own = std::move(own), .n_tokens = static_cast<int>(tokens.size())};
   CELSLM_TRY(Hidden hidden, engine_.embed(tokens));
   CELSLM_CHECK_OK(engine_.run_layers(0, engine_.model().config().n_layers, {&chunk, 1}, hidden));
-  std::vector<int> rows(tokens.size());
-  std::iota(rows.begin(), rows.end(), 0);
-  CELSLM_TRY(const auto logits, engine_.logits(hidden, rows));
+  CELSLM_TRY(const auto logits, engine_.logits(hidden, first_numbers(static_cast<int>(tokens.size()))));
   return std::vector<float>(logits.begin(), logits.end());
 }
 

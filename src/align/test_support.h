@@ -4,10 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <format>
-#include <numeric>
 
 #include "align/collect.h"
 #include "align/fit.h"
+#include "align/numbers.h"
 #include "tests/support/random_model.h"
 
 namespace celslm::testing_support {
@@ -37,14 +37,8 @@ inline std::vector<Document> some_documents(int n, std::uint64_t seed = 1) {
   return out;
 }
 
-inline std::vector<int> all_layers(const Model& model) {
-  std::vector<int> out(static_cast<std::size_t>(model.config().n_layers));
-  std::iota(out.begin(), out.end(), 0);
-  return out;
-}
-
 inline Result<KvMap> fit_between(Side& from, Side& to, std::span<const Document> documents, const FitOptions& options) {
-  const std::vector<int> layers = all_layers(*from.model);
+  const std::vector<int> layers = first_numbers(from.model->config().n_layers);
   CELSLM_TRY(const Collected sums, collect(*from.engine, *to.engine, documents, {.source_layers = layers}));
   return fit_map(from.model->fingerprint(), to.model->fingerprint(), sums, layers, documents, options);
 }

@@ -1,9 +1,9 @@
 // celslm align fit
 #include <CLI/CLI.hpp>
-#include <numeric>
 #include <ostream>
 
 #include "align/fit.h"
+#include "align/numbers.h"
 #include "cli/align_commands.h"
 #include "cli/model_loading.h"
 #include "cli/progress.h"
@@ -24,12 +24,6 @@ struct FitCommand {
   int threads = 0;
 };
 
-std::vector<int> all_layers(const Model& model) {
-  std::vector<int> out(static_cast<std::size_t>(model.config().n_layers));
-  std::iota(out.begin(), out.end(), 0);
-  return out;
-}
-
 Status check_source_layers(const std::vector<int>& layers, const Model& source) {
   for (const int layer : layers) {
     if (layer < 0 || layer >= source.config().n_layers) {
@@ -46,7 +40,7 @@ std::string layer_list(const std::vector<int>& layers) {
   return out;
 }
 
-void describe(const KvMap& map, std::ostream& out) {
+void show(const KvMap& map, std::ostream& out) {
   const auto plane = [](const PlaneMap& p) {
     return std::format("R2 {:.4f} from {} ({})", p.held_out_r2, layer_list(p.sources),
                        p.same_head ? "same head" : "all heads");
@@ -54,10 +48,7 @@ void describe(const KvMap& map, std::ostream& out) {
   for (std::size_t i = 0; i < map.layers.size(); ++i) {
     out << std::format("layer {:3}: K {}, V {}\n", i, plane(map.layers[i].k), plane(map.layers[i].v));
   }
-  const MapCost cost = map_cost(map, 0);
-  out << std::format("map {}: {:.2f} MB of {}, {:.2f} million multiplications a token to apply; {}\n",
-                     map.id.hex().substr(0, 12), static_cast<double>(cost.bytes) / 1e6, to_string(map.precision),
-                     static_cast<double>(cost.products) / 1e6, describe(map.gate));
+  out << std::format("map {}: {}\n", map.id.hex().substr(0, 12), describe(map));
 }
 
 Status fit(Environment& env, const FitCommand& command) {
@@ -65,7 +56,7 @@ Status fit(Environment& env, const FitCommand& command) {
   CELSLM_TRY(const auto documents, read_documents(command.texts));
   CELSLM_TRY(const auto source, load_model(env, command.from));
   CELSLM_TRY(const auto target, load_model(env, command.to));
-  const auto layers = command.source_layers.empty() ? all_layers(*source) : command.source_layers;
+  const auto layers = command.source_layers.empty() ? first_numbers(source->config().n_layers) : command.source_layers;
   CELSLM_CHECK_OK(check_source_layers(layers, *source));
   CELSLM_TRY(const auto from, Engine::create(source, {.n_threads = command.threads}));
   CELSLM_TRY(const auto to, Engine::create(target, {.n_threads = command.threads}));
@@ -94,7 +85,7 @@ Status fit(Environment& env, const FitCommand& command) {
   std::filesystem::remove(checkpoint, ignored);
   env.err << std::format("read {:.0f} + {:.0f} tokens in {:.1f} s, solved in {:.1f} s\n", sums.fit.k.rows(),
                          sums.held_out.k.rows(), seconds(read - start), seconds(env.clock.now() - read));
-  describe(map, env.out);
+  show(map, env.out);
   return {};
 }
 

@@ -20,10 +20,7 @@ Status fuse_file(Environment& env, const FuseCommand& command) {
   CELSLM_TRY(const auto file, MappedFile::open(command.networks));
   if (const Status fused = fuse(file->bytes(), map); !fused) return wrap(fused.error(), command.networks);
   CELSLM_TRY(const KvMap written, write_map(command.out, map));
-  const MapCost cost = map_cost(written, 0);
-  env.out << std::format("{}: map {}, {:.2f} MB of {}, {:.2f} million multiplications a token to apply; {}\n", command.out,
-                         written.id.hex().substr(0, 12), static_cast<double>(cost.bytes) / 1e6, to_string(written.precision),
-                         static_cast<double>(cost.products) / 1e6, describe(written.gate));
+  env.out << std::format("{}: map {}, {}\n", command.out, written.id.hex().substr(0, 12), describe(written));
   return {};
 }
 

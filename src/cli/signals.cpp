@@ -7,9 +7,11 @@
 
 #include <array>
 #include <cerrno>
+#include <condition_variable>
 #include <csignal>
 #include <cstdint>
 #include <cstdlib>
+#include <mutex>
 
 namespace celslm {
 namespace {
@@ -65,32 +67,23 @@ void SignalWatch::watch() {
 }
 
 void SignalWatch::take(int signal) {
-  bool first = false;
-  {
-    const std::lock_guard lock(mutex_);
-    first = armed_ && !stopped_;
-  }
-  if (!first) die_of(signal);
+  if (!armed_ || stop_.stop_requested()) die_of(signal);
   request_stop();
 }
 
 void SignalWatch::arm() {
-  const std::lock_guard lock(mutex_);
   armed_ = true;
 }
 
 void SignalWatch::request_stop() {
-  {
-    const std::lock_guard lock(mutex_);
-    stopped_ = true;
-  }
-  changed_.notify_all();
   stop_.request_stop();
 }
 
 void SignalWatch::wait() {
-  std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] { return stopped_; });
+  std::mutex mutex;
+  std::condition_variable_any stopped;
+  std::unique_lock lock(mutex);
+  stopped.wait(lock, stop(), [] { return false; });
 }
 
 }  // namespace celslm

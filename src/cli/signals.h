@@ -1,8 +1,7 @@
 // SIGINT and SIGTERM as a request to stop.
 #pragma once
 
-#include <condition_variable>
-#include <mutex>
+#include <atomic>
 #include <stop_token>
 #include <thread>
 
@@ -24,7 +23,7 @@ class SignalWatch {
   // From now on a signal asks to stop instead of ending the process.
   void arm();
   std::stop_token stop() const { return stop_.get_token(); }
-  // Until a signal has come.
+  // Until a stop was asked for.
   void wait();
   // As if a signal had come; for tests and for programs that end by themselves.
   void request_stop();
@@ -36,10 +35,7 @@ class SignalWatch {
   int signal_fd_ = -1;
   int end_fd_ = -1;  // wakes the thread for good
   std::stop_source stop_;
-  std::mutex mutex_;
-  std::condition_variable changed_;
-  bool armed_ = false;    // guarded by mutex_
-  bool stopped_ = false;  // guarded by mutex_
+  std::atomic<bool> armed_ = false;
   std::thread thread_;
 };
 

@@ -242,8 +242,8 @@ void LoadPlan::unit_computed(double part, TimePoint began, TimePoint now) {
   const TimePoint from = unit_ended_ == TimePoint{} ? began : unit_ended_;
   unit_ended_ = now;
   // The first touches its memory for the first time and starts threads: no measure of the rest, where another is known.
-  if (first_unit_done_ || options_.layer_s <= 0) layer_s_.add(seconds(now - from) / part);
-  first_unit_done_ = true;
+  const bool first = computing_ == 0 && computed_part_ == 0;
+  if (!first || options_.layer_s <= 0) layer_s_.add(seconds(now - from) / part);
   computed_part_ = std::min(1.0, computed_part_ + part);
 }
 

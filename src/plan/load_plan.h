@@ -138,7 +138,6 @@ class LoadPlan {
   Ewma layer_s_;
   TimePoint asked_{};       // when compute last asked
   TimePoint unit_ended_{};  // of the last unit, if another was wanted at once
-  bool first_unit_done_ = false;
 };
 
 }  // namespace celslm

@@ -49,39 +49,47 @@ PackIdentity ContextLoader::identity_of(const ResidentContext& context, CodecId 
 }
 
 // What is on disk costs nothing, so the best of it; otherwise what the ladder says of the link to the cloud.
-CodecChoice ContextLoader::choose(const ResidentContext& context) const {
-  const Model& model = *parts_.model;
+ContextLoader::Wish ContextLoader::choose(const ResidentContext& context) const {
   for (const CodecRung& rung : options_.codecs.rungs()) {
-    if (on_disk(identity_of(context, rung.codec->id()))) return {rung.codec, "this pack is on disk"};
+    PackIdentity identity = identity_of(context, rung.codec->id());
+    if (auto stored = on_disk(identity))
+      return {{rung.codec, "this pack is on disk"}, std::move(identity), std::move(stored)};
   }
-  const ModelConfig& config = model.config();
+  const ModelConfig& config = parts_.model->config();
   const int n_tokens = static_cast<int>(context.tokens.size());
   const std::uint64_t row = 2ULL * static_cast<std::uint64_t>(config.kv_width());
-  return options_.codecs.choose(
+  CodecChoice choice = options_.codecs.choose(
       {.n_layers = config.n_layers,
        .values = row * static_cast<std::uint64_t>(n_tokens) * static_cast<std::uint64_t>(config.n_layers),
        .link = cloud_ ? parts_.memory->link(cloud_->url()) : LinkEstimate(),
        .layer_s = parts_.memory->compute_s_per_work() * layer_work(n_tokens),
        .max_compute_layers = options_.prefer == Prefer::kEnergy ? 0 : options_.max_compute_layers});
+  PackIdentity identity = identity_of(context, choice.codec->id());
+  return {std::move(choice), std::move(identity), std::nullopt};
 }
 
 void ContextLoader::load(std::shared_ptr<ResidentContext> context) {
-  const CodecChoice choice = choose(*context);
-  load(std::move(context), choice, {});
+  Wish wish = choose(*context);
+  begin(std::move(context), std::move(wish), {});
 }
 
 void ContextLoader::load(std::shared_ptr<ResidentContext> context, const CodecChoice& choice, std::function<void()> ended) {
-  context->set_codec(std::string(choice.codec->name()), choice.reason);
-  const PackIdentity identity = identity_of(*context, choice.codec->id());
+  PackIdentity identity = identity_of(*context, choice.codec->id());
+  auto stored = on_disk(identity);
+  begin(std::move(context), {choice, std::move(identity), std::move(stored)}, std::move(ended));
+}
+
+void ContextLoader::begin(std::shared_ptr<ResidentContext> context, Wish wish, std::function<void()> ended) {
+  context->set_codec(std::string(wish.choice.codec->name()), wish.choice.reason);
+  const PackIdentity& identity = wish.identity;
   PlanOptions options{.prefer = options_.prefer, .max_compute_layers = options_.max_compute_layers};
   // From the split on the model's own KV is what mapped KV is to be used instead of: computed only where no source gives it.
   if (identity.map != Hash256{}) options.max_compute_layers = std::min(options.max_compute_layers, identity.split);
   auto load = std::make_shared<ContextLoad>(parts_, *context, identity, options);
   // Known before anyone asks whether to compute.
-  auto stored = on_disk(identity);
-  const bool is_on_disk = stored.has_value();
-  if (stored) {
-    load->add_source(std::make_unique<DiskSource>(*std::move(stored)));
+  const bool is_on_disk = wish.stored.has_value();
+  if (wish.stored) {
+    load->add_source(std::make_unique<DiskSource>(*std::move(wish.stored)));
   } else {
     if (parts_.store) {
       if (auto part = parts_.store->part(identity)) load->set_leftover(*std::move(part));

@@ -62,7 +62,14 @@ class ContextLoader {
   };
   // Of the pack to ask for now.
   PackIdentity identity_of(const ResidentContext& context, CodecId codec) const;
-  CodecChoice choose(const ResidentContext& context) const;
+  // What is to be loaded, and its pack if it is on disk.
+  struct Wish {
+    CodecChoice choice;
+    PackIdentity identity;
+    std::optional<StoredPack> stored;
+  };
+  Wish choose(const ResidentContext& context) const;
+  void begin(std::shared_ptr<ResidentContext> context, Wish wish, std::function<void()> ended);
   std::optional<StoredPack> on_disk(const PackIdentity& identity) const;
   void add_network(ContextLoad& load, const ResidentContext& context, const PackIdentity& identity);
   std::uint64_t bytes_left();

@@ -81,9 +81,12 @@ Result<std::unique_ptr<EdgeService>> EdgeService::create(EdgeParts parts, const 
   // A type that this model cannot have is better known now than at the first request.
   CELSLM_CHECK_OK(KvSegment::create(p.model->config(), edge->context_type_, 0, 1));
   edge->register_own_contexts();
-  CELSLM_TRY(const double compute_s_per_work, measure_layer_speed(*engine, *p.clock));
-  p.log->info("a layer of 1,000 tokens of context takes {:.0f} ms to compute here",
-              compute_s_per_work * layer_work(1000) * 1e3);
+  double compute_s_per_work = 0;
+  if (p.cloud) {  // without one there is nothing to weigh computing against
+    CELSLM_TRY(compute_s_per_work, measure_layer_speed(*engine, *p.clock));
+    p.log->info("a layer of 1,000 tokens of context takes {:.0f} ms to compute here",
+                compute_s_per_work * layer_work(1000) * 1e3);
+  }
   edge->loop_ = std::make_unique<BatchLoop>(std::move(engine), *p.clock, options.batch, p.log);
   if (p.store && p.cloud) {
     const auto identify = [raw = edge.get()](const ContextHandle& handle, CodecId wanted) -> std::optional<PackIdentity> {

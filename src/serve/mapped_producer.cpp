@@ -1,10 +1,10 @@
 #include "serve/mapped_producer.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "align/apply.h"
 #include "align/kv_variant.h"
+#include "align/numbers.h"
 #include "model/kv_rows.h"
 #include "model/prefill.h"
 
@@ -13,12 +13,6 @@ namespace {
 
 constexpr std::size_t kCheckedContext = 64;  // tokens of a context that are read twice to check the map on it,
 constexpr std::size_t kProbes = 8;           // and those after them that look back at it
-
-std::vector<int> one_to_one(std::size_t n) {
-  std::vector<int> out(n);
-  std::iota(out.begin(), out.end(), 0);
-  return out;
-}
 
 std::unexpected<Error> stopped() {
   return fail(ErrorKind::kCancelled, "the computation was stopped");
@@ -70,7 +64,7 @@ Status MappedProducer::check_beginning(std::span<const Token> tokens) {
   const auto context = tokens.first(kCheckedContext);
   CELSLM_TRY(const ExactKv native, compute_kv(*small_, context));
   CELSLM_TRY(const ExactKv large, compute_kv(*large_, context));
-  const KvPlanes mapped = make_variant(KvVariant::kMapped, map_, map_, large.planes, one_to_one(kCheckedContext));
+  const KvPlanes mapped = make_variant(KvVariant::kMapped, map_, map_, large.planes, first_numbers(kCheckedContext));
   CELSLM_TRY(const auto segment, make_segment(*target_, native.planes, mapped, map_.gate.split));
   const std::vector<std::shared_ptr<const KvSegment>> segments{native.segment, segment};
   CELSLM_TRY(const auto outputs, Speaker(*small_).attention_outputs(segments, tokens.subspan(kCheckedContext, kProbes)));
@@ -105,7 +99,7 @@ Status MappedProducer::produce_native(std::span<const Token> tokens, KvType type
 Status MappedProducer::produce_mapped(std::span<const Token> tokens, KvType type, std::stop_token stop,
                                       const OnRows& on_rows) {
   CELSLM_TRY(const ExactKv source, compute_kv(*large_, tokens, stop));
-  const std::vector<int> pairs = one_to_one(tokens.size());
+  const std::vector<int> pairs = first_numbers(static_cast<int>(tokens.size()));
   for (int layer = map_.gate.split; layer < map_.target.n_layers; ++layer) {
     if (stop.stop_requested()) return stopped();
     std::vector<float> k = map_plane(map_, layer, BlockKind::kKey, source.planes, pairs);

@@ -33,6 +33,7 @@ import worlds  # noqa: E402
 
 ASKED = (1, 2, 3)
 WARM_UP, COOL_DOWN = 30, 0.4
+GROWN = 0.2  # share of the steps after which worlds have their full size: before answers are practised
 NEARNESS = 0.1  # what being near to the small model's own KV counts for while answers are practised
 
 
@@ -64,7 +65,7 @@ def text(rng, tokens):
 
 def practice(step, batch, steps):
     rng = worlds.rng_for("align-train", step)
-    largest = 5 + int(15 * min(1.0, step / (0.4 * steps)))
+    largest = 5 + int(15 * min(1.0, step / (GROWN * steps)))
     out = []
     for _ in range(batch):
         sample = text(rng, 256) if rng.random() < 0.1 else None
