@@ -12,7 +12,7 @@ and of each the same request again, with the context in memory: what the user's 
 
 --json keys: machine, model, runs,
   cases: [{context_tokens, sources, link_mbit, rtt_ms, ttft_ms, bound_ms, local_ms, download_ms, peer_cold_ms, peer_restore_ms, layers}]
-  faults: {runs, failed, wrong, ttft_p99_over_local}
+  faults: {runs, failed, wrong, ttft_p99_over_local, local_ms, usual_ms, worst_by_fault}: from the moment of the fault, of a local prefill
   peer_cold_ms: llama-server prefills; peer_restore_ms: its saved slot file over the same (cloud's) link, restored, then asked.
 """
 import argparse

@@ -5,10 +5,13 @@ arrivals (open loop: nobody waits for anybody) and questions go first to ours, t
 a question of its own about the shared context and takes `--answer` tokens. A server whose 95th percentile of time to first token has passed
 `--give-up` seconds is not asked for more.
 
-llama-server runs with `-np SLOTS -kvu -fa on --cache-reuse 256 --cache-ram 4096`, its ways to share a prompt between users.
+llama-server runs with `-np SLOTS -fa on --cache-reuse 256 --cache-ram 4096` and whatever --peer-arguments says. It keeps a context once per slot:
+asked by a second user while the first is being answered it prefills the context again, for as long as a slot is left that never held it. So the
+context is computed in one slot, saved, and restored into all the others before anything is measured: each arrival finds it.
 
 --json keys: machine, model, rates: [{context_tokens, requests_per_s, ours: {ttft_p50_ms, ttft_p95_ms, tpot_p50_ms, tokens_per_s, failed}, peer: {…}}],
   carried: [{context_tokens, ours_requests_per_s, peer_requests_per_s, ratio}]
+  memory: [{context_tokens, ours: {one_user_mb, most_mb}, peer: {…}}]: resident, model included, after the first request and at most
   ttft: request to first token; tpot: mean time per token after the first, per request; carried: where the 95th percentile of ttft passes
   2 s, between the measured rates by straight lines; a server that never passes it counts with the highest rate.
 """
@@ -46,6 +49,8 @@ def arguments():
     parser.add_argument("--give-up", type=float, default=4.0, metavar="SECONDS")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--peer-slots", type=int, default=16)
+    parser.add_argument("--peer-arguments", type=str.split, default=["-no-kvu", "-fa", "off"], metavar="'ARGS'",
+                        help="of llama-server, instead of -no-kvu -fa off")
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args()
 
@@ -102,10 +107,19 @@ def start_ours(programs, model, context_file, n_tokens, options):
 
 def start_peer(programs, model, n_tokens, options):
     cells = options.peer_slots * (n_tokens + options.answer + 64)
-    server, url = start_llama_server(model, options.threads, cells, options.peer_slots, programs.folder, "-kvu", "--cache-reuse", 256,
-                                     "--cache-ram", 4096)
+    server, url = start_llama_server(model, options.threads, cells, options.peer_slots, programs.folder, "--cache-reuse", 256, "--cache-ram", 4096,
+                                     "--slot-save-path", f"{programs.folder}/", *options.peer_arguments)
     programs.callback(server.stop)
     return server, url
+
+
+def warm_peer(url, context, options):
+    """Every slot holds the context."""
+    messages = [{"role": "system", "content": context}, {"role": "user", "content": "the first question"}]
+    api.chat(url, messages, max_tokens=1, id_slot=0)
+    api.request("POST", f"{url}/slots/0?action=save", {"filename": "context.slot"})
+    for slot in range(1, options.peer_slots):
+        api.request("POST", f"{url}/slots/{slot}?action=restore", {"filename": "context.slot"})
 
 
 def measure(programs, model, n_tokens, options):
@@ -115,8 +129,11 @@ def measure(programs, model, n_tokens, options):
     edge, ours = start_ours(programs, model, context_file, n_tokens, options)
     peer_program, peer = start_peer(programs, model, n_tokens, options)
     with Progress(f"{n_tokens} tokens: both servers read the context"):
+        warm_peer(peer, context, options)
         for url in (ours, peer):
             Load(url, context, options).ask("first")
+    servers = {"ours": edge, "peer": peer_program}
+    memory = {"context_tokens": n_tokens, **{name: {"one_user_mb": round(server.memory_mb())} for name, server in servers.items()}}
     rates, given_up = [], set()
     for rate in options.rates:
         entry = {"context_tokens": n_tokens, "requests_per_s": rate}
@@ -130,9 +147,10 @@ def measure(programs, model, n_tokens, options):
         rates.append(entry)
         if len(given_up) == 2:
             break
-    edge.stop()
-    peer_program.stop()
-    return rates
+    for name, server in servers.items():
+        memory[name]["most_mb"] = round(server.peak_memory_mb())
+        server.stop()
+    return rates, memory
 
 
 def carried(rates, name):
@@ -167,11 +185,12 @@ def main():
     options = arguments()
     options.tokens = [int(n) for n in options.tokens]
     model = models.random_model(SHAPE, QUANTIZATION)
-    result = {"machine": machine(), "model": f"{SHAPE} {QUANTIZATION}, random weights", "rates": [], "carried": []}
+    result = {"machine": machine(), "model": f"{SHAPE} {QUANTIZATION}, random weights", "rates": [], "carried": [], "memory": []}
     for n_tokens in options.tokens:
         with Programs() as programs:
-            rates = measure(programs, model, n_tokens, options)
+            rates, memory = measure(programs, model, n_tokens, options)
         result["rates"] += rates
+        result["memory"].append(memory)
         ours, peer = carried(rates, "ours"), carried(rates, "peer")
         result["carried"].append({"context_tokens": n_tokens, "ours_requests_per_s": round(ours, 3), "peer_requests_per_s": round(peer, 3),
                                   "ratio": round(ours / peer, 2)})
@@ -185,6 +204,9 @@ def main():
     for c in result["carried"]:
         print(f"\nTTFT p95 passes {LIMIT_S:g} s with {c['context_tokens']} tokens: ours at {c['ours_requests_per_s']:g} requests/s, "
               f"llama-server at {c['peer_requests_per_s']:g}: {c['ratio']:g}x")
+    for m in result["memory"]:
+        print(f"\nMemory with {m['context_tokens']} tokens, after one request and at most: " +
+              ", ".join(f"{name} {m[key]['one_user_mb']} and {m[key]['most_mb']} MB" for key, name in (("ours", "ours"), ("peer", "llama-server"))))
     if options.json:
         options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     if options.plot:

@@ -9,7 +9,9 @@ from . import api
 from .progress import Progress
 
 KINDS = ("paused", "killed", "slowed", "garbled", "cut")
-REST_S = 5.5  # longer than an edge leaves a source that failed alone
+REST_S = 5.5  # longer than an edge leaves a source that failed alone;
+EDGES = 4  # while one rests the next ones meet their faults
+FORGETFUL = ("--context-budget", "1", "--pack-budget", "1MB", "--no-reuse")
 
 
 class Link:
@@ -27,22 +29,52 @@ class Link:
             pipe.write(text + "\n")
 
 
-def strike(kind, link, cloud):
-    if kind == "paused":
-        cloud.process.send_signal(signal.SIGSTOP)
-    elif kind in ("killed", "cut"):  # to an edge a killed cloud is a link whose connections are reset and refused
-        link.order("cut")
-    elif kind == "slowed":
-        link.order("rate 0.001")
-    else:
-        link.order("garble 1000000000")
+class Source:
+    """A cloud or a neighbour behind a link of one edge's own."""
+
+    def __init__(self, lab, kind, program, mbit, name):
+        self.kind, self.program, self.link = kind, program, Link(lab, program.url, mbit, name)
+
+    def strike(self, fault):
+        if fault == "paused":
+            self.program.process.send_signal(signal.SIGSTOP)
+        elif fault in ("killed", "cut"):  # to an edge a killed program is a link whose connections are reset and refused
+            self.link.order("cut")
+        elif fault == "slowed":
+            self.link.order("rate 0.001")
+        else:
+            self.link.order("garble 1000000000")
+
+    def heal(self):
+        self.program.process.send_signal(signal.SIGCONT)
+        self.link.order(f"rate {self.link.mbit}")
+        self.link.order("garble 0")
+        self.link.order("resume")
 
 
-def heal(link, cloud):
-    cloud.process.send_signal(signal.SIGCONT)
-    link.order(f"rate {link.mbit}")
-    link.order("garble 0")
-    link.order("resume")
+class Box:
+    """An edge that keeps nothing, so that every request loads anew, and its sources."""
+
+    def __init__(self, lab, mbit, number):
+        programs = [("cloud", lab.cloud)] + [("peer", neighbour) for neighbour in lab.neighbours]
+        self.sources = [Source(lab, kind, program, mbit, f"fault-relay-{number}-{i}") for i, (kind, program) in enumerate(programs)]
+        self.edge = lab.edge("edge", *FORGETFUL, *(part for s in self.sources for part in (f"--{s.kind}", s.link.url)))
+        self.ready_at = 0.0
+
+    def rest(self):
+        time.sleep(max(0.0, self.ready_at - time.monotonic()))
+
+    def meet(self, lab, source, fault, moment_ms):
+        """A load with a fault so long after its request: how long it took, and the answer."""
+        answer(self.edge, lab.contexts["warm"])
+        timer = threading.Timer(moment_ms / 1000, source.strike, (fault,))
+        timer.start()
+        try:
+            return answer(self.edge, lab.contexts["long"])
+        finally:
+            timer.join()
+            source.heal()
+            self.ready_at = time.monotonic() + REST_S
 
 
 def answer(edge, context):
@@ -60,36 +92,37 @@ def load_anew(edge, lab):
     return answer(edge, lab.contexts["long"])
 
 
-def run_faults(lab, runs, mbit):
-    """An edge that keeps nothing, so that every request loads anew; each request meets one fault."""
-    link = Link(lab, lab.cloud.url, mbit, "fault-relay")
-    forgetful = ("--context-budget", "1", "--pack-budget", "1MB", "--no-reuse")
-    local = lab.edge("local", "--context", lab.paths["warm"], "--context", lab.paths["long"], *forgetful)
-    load_anew(local, lab)
-    measured = [load_anew(local, lab) for _ in range(3)]
-    local_ms, expected = statistics.median(ms for ms, _ in measured), measured[0][1]
-    local.stop()
-    edge = lab.edge("edge", "--cloud", link.url, *forgetful)
+def measure_local(lab):
+    """What a local prefill takes and says."""
+    edge = lab.edge("local", "--context", lab.paths["warm"], "--context", lab.paths["long"], *FORGETFUL)
     load_anew(edge, lab)
-    usual_ms = load_anew(edge, lab)[0]
+    measured = [load_anew(edge, lab) for _ in range(3)]
+    edge.stop()
+    return statistics.median(ms for ms, _ in measured), measured[0][1]
+
+
+def run_faults(lab, runs, mbit):
+    """Each request meets one fault of one of its sources, at a random moment of what its load usually takes."""
+    local_ms, expected = measure_local(lab)
+    boxes = [Box(lab, mbit, number) for number in range(EDGES)]
+    for box in boxes:
+        load_anew(box.edge, lab)
+    usual_ms = load_anew(boxes[0].edge, lab)[0]
     chance, failed, wrong, over = random.Random(1), 0, 0, []
     with Progress(f"{runs} faults; local prefill takes {local_ms:.0f} ms, an untroubled load {usual_ms:.0f} ms") as progress:
         for run in range(runs):
-            kind, moment_ms = KINDS[run % len(KINDS)], chance.uniform(0, usual_ms)
-            answer(edge, lab.contexts["warm"])
-            timer = threading.Timer(moment_ms / 1000, strike, (kind, link, lab.cloud))
-            timer.start()
+            box, fault, moment_ms = boxes[run % EDGES], KINDS[run % len(KINDS)], chance.uniform(0, usual_ms)
+            source = chance.choice(box.sources)
+            box.rest()
             try:
-                ms, text = answer(edge, lab.contexts["long"])
+                ms, text = box.meet(lab, source, fault, moment_ms)
                 wrong += text != expected
-                over.append((max(0.0, ms - moment_ms) / local_ms, kind))
+                over.append((max(0.0, ms - moment_ms) / local_ms, f"{source.kind} {fault}"))
             except (OSError, api.ApiError):
                 failed += 1
-            timer.join()
-            heal(link, lab.cloud)
-            progress.update(f"{run + 1} of {runs}: {failed} failed, {wrong} wrong, worst {max(over)[0]:.2f} ({max(over)[1]})")
-            time.sleep(REST_S)
+            worst = max(over, default=(0.0, "none"))
+            progress.update(f"{run + 1} of {runs}: {failed} failed, {wrong} wrong, worst {worst[0]:.2f} ({worst[1]})")
     over.sort()
-    by_kind = {kind: max((ratio for ratio, k in over if k == kind), default=None) for kind in KINDS}
+    by_fault = {name: max(ratio for ratio, n in over if n == name) for name in sorted({n for _, n in over})}
     return {"runs": runs, "failed": failed, "wrong": wrong, "ttft_p99_over_local": over[min(len(over) - 1, int(len(over) * 0.99))][0],
-            "local_ms": local_ms, "usual_ms": usual_ms, "worst_by_kind": by_kind}
+            "local_ms": local_ms, "usual_ms": usual_ms, "worst_by_fault": by_fault}

@@ -53,9 +53,13 @@ class Program:
     def log_tail(self, lines=15):
         return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
 
-    def peak_memory_mb(self):
+    def memory_mb(self, line="VmRSS"):
+        """Resident; the most it ever was: line="VmHWM"."""
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
+        return int(re.search(line + r":\s+(\d+)", status)[1]) / 1024
+
+    def peak_memory_mb(self):
+        return self.memory_mb("VmHWM")
 
     def stop(self, grace_s=10):
         """Asks the program to end; returns its exit code."""

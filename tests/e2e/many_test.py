@@ -66,10 +66,6 @@ class ManyRequestsTest(unittest.TestCase):
     def metrics(self):
         return api.request("GET", f"{self.edge.url}/metrics")
 
-    def resident_mb(self):
-        status = pathlib.Path(f"/proc/{self.edge.process.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024
-
     def context_tokens(self, world):
         messages = [{"role": "system", "content": world["context"]}, {"role": "user", "content": world["questions"][0]["question"]}]
         return api.chat(self.edge.url, messages, max_tokens=1)["x_celslm"]["context_tokens"]
@@ -110,9 +106,9 @@ class ManyRequestsTest(unittest.TestCase):
 
         asked = [cases[i % len(cases)] for i in range(REQUESTS)]
         self.assertEqual(self.run_many(asked[:WARM_UP], expected), [])
-        before = self.resident_mb()
+        before = self.edge.memory_mb()
         self.assertEqual(self.run_many(asked[WARM_UP:], expected), [])
-        self.assertLess(self.resident_mb() - before, GROWTH_MB)
+        self.assertLess(self.edge.memory_mb() - before, GROWTH_MB)
 
         # A client has its last word a moment before the batch loop has counted it.
         wait_until(lambda: "celslm_edge_running_requests 0" in self.metrics(), "the batch to be empty", timeout_s=20)
