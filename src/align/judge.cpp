@@ -43,11 +43,17 @@ struct Judge::Context {
   std::vector<std::pair<Way, std::shared_ptr<const KvSegment>>> variants;
 };
 
-// What the target's own KV led to.
+// What a model said behind some KV.
+struct Judge::Said {
+  std::vector<float> logits;  // of the words that all ways follow
+  std::vector<Token> answer;
+};
+
+// What the others are held against.
 struct Judge::Reference {
   std::vector<Token> followed;  // prompt and what followed it
-  std::vector<float> logits;    // of `followed`
-  std::vector<Token> answer;
+  Said native;                  // behind the target's own KV
+  std::optional<Said> large;    // the source model; nothing where its tokens are others
 };
 
 std::string to_string(const Way& way) {
@@ -147,30 +153,40 @@ Status Judge::compare(const Context& context, const Probe& probe) {
   return {};
 }
 
-Result<Judge::Reference> Judge::refer(const Context& context, const Probe& probe) {
-  Reference out{.followed = probe.prompt};
-  CELSLM_TRY(out.answer, small_.answer(context.native, probe.prompt));
-  out.followed.insert(out.followed.end(), probe.followed.begin(), probe.followed.end());
-  CELSLM_TRY(out.logits, small_.follow(context.native, out.followed));
+Result<Judge::Said> Judge::say(Speaker& speaker, const std::shared_ptr<const KvSegment>& segment, const Probe& probe,
+                               std::span<const Token> followed) {
+  Said out;
+  CELSLM_TRY(out.answer, speaker.answer(segment, probe.prompt));
+  CELSLM_TRY(out.logits, speaker.follow(segment, followed));
   return out;
 }
 
-Result<Observation> Judge::observe(Speaker& speaker, const std::shared_ptr<const KvSegment>& segment, const Probe& probe,
-                                   const Reference& reference) const {
-  CELSLM_TRY(const auto logits, speaker.follow(segment, reference.followed));
-  CELSLM_TRY(const auto answer, speaker.answer(segment, probe.prompt));
-  Observation out{.question = probe.question != nullptr};
-  const std::size_t n_vocab = reference.logits.size() / reference.followed.size();
-  for (std::size_t i = probe.prompt.size() - 1; i + 1 < reference.followed.size(); ++i, ++out.positions) {
-    const auto now = std::span(logits).subspan(i * n_vocab, n_vocab);
-    out.kl += divergence(std::span(reference.logits).subspan(i * n_vocab, n_vocab), now);
-    out.surprise += surprise(now, reference.followed[i + 1]);
+Result<Judge::Reference> Judge::refer(const Context& context, const Probe& probe) {
+  Reference out{.followed = probe.prompt};
+  out.followed.insert(out.followed.end(), probe.followed.begin(), probe.followed.end());
+  CELSLM_TRY(out.native, say(small_, context.native, probe, out.followed));
+  if (same_tokens()) {
+    CELSLM_TRY(out.large, say(large_, context.large, probe, out.followed));
   }
-  out.greedy = static_cast<int>(std::ranges::mismatch(answer, reference.answer).in1 - answer.begin());
-  out.greedy_of = static_cast<int>(reference.answer.size());
+  return out;
+}
+
+Observation Judge::observe(const Said& said, const Probe& probe, const Reference& reference) const {
+  Observation out{.question = probe.question != nullptr};
+  if (reference.large) out.kl_large = 0.0;
+  const std::size_t n_vocab = reference.native.logits.size() / reference.followed.size();
+  for (std::size_t i = probe.prompt.size() - 1; i + 1 < reference.followed.size(); ++i, ++out.positions) {
+    const auto at = [&](const Said& of) { return std::span(of.logits).subspan(i * n_vocab, n_vocab); };
+    out.kl += divergence(at(reference.native), at(said));
+    if (reference.large) *out.kl_large += divergence(at(*reference.large), at(said));
+    out.surprise += surprise(at(said), reference.followed[i + 1]);
+  }
+  const std::vector<Token>& native = reference.native.answer;
+  out.greedy = static_cast<int>(std::ranges::mismatch(said.answer, native).in1 - said.answer.begin());
+  out.greedy_of = static_cast<int>(native.size());
   if (probe.question != nullptr) {
     out.steps = probe.question->steps;
-    out.right = is_right(*probe.question, target_.model().text().detokenize(answer));
+    out.right = is_right(*probe.question, target_.model().text().detokenize(said.answer));
   }
   return out;
 }
@@ -189,16 +205,18 @@ Result<std::vector<Observation>> Judge::judge(int number, const Document& docume
   CELSLM_CHECK_OK(compare(context, probes.front()));
   for (const Probe& probe : probes) {
     CELSLM_TRY(const Reference reference, refer(context, probe));
-    const auto add = [&](const Way& way, Speaker& speaker, const std::shared_ptr<const KvSegment>& segment) -> Status {
-      CELSLM_TRY(Observation seen, observe(speaker, segment, probe, reference));
+    const auto add = [&](const Way& way, const Said& said) {
+      Observation seen = observe(said, probe, reference);
       seen.document = number;
       seen.way = way;
       out.push_back(seen);
-      return {};
     };
-    CELSLM_CHECK_OK(add({Way::Kind::kNative}, small_, context.native));
-    if (same_tokens()) CELSLM_CHECK_OK(add({Way::Kind::kLarge}, large_, context.large));
-    for (const auto& [way, segment] : context.variants) CELSLM_CHECK_OK(add(way, small_, segment));
+    add({Way::Kind::kNative}, reference.native);
+    if (reference.large) add({Way::Kind::kLarge}, *reference.large);
+    for (const auto& [way, segment] : context.variants) {
+      CELSLM_TRY(const Said said, say(small_, segment, probe, reference.followed));
+      add(way, said);
+    }
   }
   return out;
 }

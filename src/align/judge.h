@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -32,6 +33,7 @@ struct Observation {
   int steps = 0;          // of the question
   int positions = 0;      // of the text that was followed: the right reply, or the document's own next 64 tokens
   double kl = 0.0;        // summed over positions: D(native || this), nats
+  std::optional<double> kl_large;  // the same: D(large model || this); nothing where their tokens differ
   double surprise = 0.0;  // summed over positions: -log p of the token that came, nats
   int greedy = 0;      // tokens of the model's own answer that are those of the native answer, up to the first that is not
   int greedy_of = 0;   // tokens of the native answer
@@ -74,14 +76,16 @@ class Judge {
  private:
   struct Probe;
   struct Context;
+  struct Said;
   struct Reference;
 
   Result<std::vector<Probe>> probes_of(const Text& text, const Document& document, std::vector<Token>& context) const;
   Result<Context> read(std::vector<Token> source_tokens, std::vector<Token> target_tokens);
   Status compare(const Context& context, const Probe& probe);
   Result<Reference> refer(const Context& context, const Probe& probe);
-  Result<Observation> observe(Speaker& speaker, const std::shared_ptr<const KvSegment>& segment, const Probe& probe,
-                              const Reference& reference) const;
+  static Result<Said> say(Speaker& speaker, const std::shared_ptr<const KvSegment>& segment, const Probe& probe,
+                          std::span<const Token> followed);
+  Observation observe(const Said& said, const Probe& probe, const Reference& reference) const;
   bool same_tokens() const { return map_.source.tokenizer == map_.target.tokenizer; }
 
   Engine& source_;

@@ -58,6 +58,9 @@ TEST_F(JudgeTest, AMapOfAModelToItselfLosesNothingAndTheControlsLoseMuch) {
   const Report report = summarise(map_, judge, this->judge(judge));
   ASSERT_FALSE(report.texts.empty());
   for (const WayFigures& f : report.texts) {
+    EXPECT_NEAR(f.kl_large->value, f.kl->value, 1e-9) << to_string(f.way) << ": the large model is the small one";
+  }
+  for (const WayFigures& f : report.texts) {
     const bool whole = f.way.split == 0;
     if (f.way.kind != Way::Kind::kVariant || f.way.variant == KvVariant::kRawCopy) {
       EXPECT_LT(f.kl->value, 1e-9) << to_string(f.way) << ": of equal shapes and depths the copy is the original";
@@ -73,6 +76,19 @@ TEST_F(JudgeTest, AMapOfAModelToItselfLosesNothingAndTheControlsLoseMuch) {
   EXPECT_LT(judge.fit(KvVariant::kRandom).v[1].r2(), 0.5);
   EXPECT_NEAR(report.cka_k[1][1], 1.0, 1e-6);
   EXPECT_LT(report.cka_k[1][0], 0.99);
+}
+
+TEST_F(JudgeTest, FullPrecisionKvBringsAQuantizedModelNearerToTheFullOne) {
+  write_random_model(folder_ / "quantized.gguf", {.n_layers = 2, .type = GGML_TYPE_Q4_0});
+  Side quantized(folder_ / "quantized.gguf");
+  const KvMap map = fit_between(*from_, quantized, some_documents(20), {}).value();
+  Judge judge(*from_->engine, *quantized.engine, map, {.splits = {0}});
+  const Report report = summarise(map, judge, this->judge(judge));
+  std::map<std::string, double> nats;
+  for (const WayFigures& f : report.texts) nats[to_string(f.way)] = f.kl_large->value;
+  EXPECT_EQ(nats["large model"], 0.0);
+  EXPECT_GT(nats["native"], 0.0);
+  EXPECT_LT(nats["raw copy from layer 0"], nats["native"]);
 }
 
 TEST_F(JudgeTest, TheGateTakesTheMapThatLosesNothing) {

@@ -30,6 +30,7 @@ std::optional<Interval> bootstrap(std::span<const Share> documents);
 struct WayFigures {
   Way way;
   std::optional<Interval> kl;          // D(native || this), nats a token
+  std::optional<Interval> kl_large;    // D(large model || this), the same; nothing where tokens differ
   std::optional<Interval> perplexity;  // of the words that came
   std::optional<Interval> greedy;      // share of the native answer's tokens that this way says, too, up to the first other
   std::optional<Interval> right;       // share of questions

@@ -15,9 +15,10 @@ std::string cell(const std::optional<Interval>& i) {
 }
 
 std::string text_table(const std::vector<WayFigures>& figures) {
-  std::string out = "| KV | divergence from native, nats | perplexity | greedy as native |\n|---|---|---|---|\n";
+  std::string out = "| KV | divergence from native, nats | from the large model | perplexity | greedy as native |\n|---|---|---|---|---|\n";
   for (const WayFigures& f : figures) {
-    out += std::format("| {} | {} | {} | {} |\n", to_string(f.way), cell(f.kl), cell(f.perplexity), cell(f.greedy));
+    out += std::format("| {} | {} | {} | {} | {} |\n", to_string(f.way), cell(f.kl), cell(f.kl_large), cell(f.perplexity),
+                       cell(f.greedy));
   }
   return out;
 }
@@ -59,6 +60,7 @@ Json json_of(const std::vector<WayFigures>& figures) {
   for (const WayFigures& f : figures) {
     Json one{{"kv", to_string(f.way)},
              {"kl", json_of(f.kl)},
+             {"kl_large", json_of(f.kl_large)},
              {"perplexity", json_of(f.perplexity)},
              {"greedy", json_of(f.greedy)}};
     if (f.way.kind == Way::Kind::kVariant) one["split"] = f.way.split;

@@ -87,6 +87,7 @@ def loss_of(model, sample, answering):
     return (each * weights[1:][wanted]).sum() / weights.sum() + NEARNESS * distance
 
 
+@torch.autocast("cpu", torch.bfloat16)
 def quick_look(model, count=8, each=4):
     """Share of whole answers right by steps, in worlds of a split of their own."""
     out = {}
