@@ -1,4 +1,5 @@
 """Faults at random moments of a load, for bench/load.py."""
+import contextlib
 import random
 import signal
 import statistics
@@ -94,16 +95,13 @@ def answer(edge, context):
 
 def load_anew(edge, lab, before=lambda: None):
     """The long context, after the short one has taken its place. `before` is called right before it is asked for."""
-    for attempt in range(20):
-        try:
-            time.sleep(0.2 * attempt)  # whoever read it last, or keeps it, lets go of it
+    while True:
+        with contextlib.suppress(StillInMemory):
             answer(edge, lab.contexts["warm"])
-            time.sleep(0.2)
+        time.sleep(0.3)  # whoever reads it, or keeps it, lets go of it
+        with contextlib.suppress(StillInMemory):
             before()
             return answer(edge, lab.contexts["long"])
-        except StillInMemory:
-            pass
-    raise StillInMemory
 
 
 def measure_local(lab):

@@ -103,15 +103,16 @@ ResidentContext::Report ResidentContext::report() const {
 Result<std::shared_ptr<ResidentContext>> ContextTable::acquire(
     const ContextHandle& handle, const std::function<Result<std::shared_ptr<ResidentContext>>()>& create, bool* created) {
   const std::scoped_lock lock(mutex_);
-  *created = false;
-  if (const auto it = slots_.find(handle); it != slots_.end()) {
-    it->second.used = ++counter_;
-    return it->second.context;
+  std::shared_ptr<ResidentContext> context;
+  const auto it = slots_.find(handle);
+  *created = it == slots_.end();
+  if (*created) {
+    CELSLM_TRY(context, create());
+  } else {
+    context = it->second.context;
   }
-  CELSLM_TRY(auto context, create());
-  *created = true;
   slots_[handle] = {.context = context, .used = ++counter_};
-  evict();
+  evict();  // also of one that was found: what was in use when the budget was exceeded may be so no more
   return context;
 }
 

@@ -96,6 +96,16 @@ TEST_F(ContextTableTest, KeepsContextsInUseEvenOverItsBudget) {
   EXPECT_EQ(acquire(table, "a"), a);
 }
 
+TEST_F(ContextTableTest, KeepsToItsBudgetAgainOnceAContextIsNoLongerInUse) {
+  ContextTable table(one_);
+  auto a = acquire(table, "a");
+  auto b = acquire(table, "b");
+  a.reset();
+  acquire(table, "b");
+  EXPECT_EQ(table.size(), 1U);
+  EXPECT_EQ(table.find(context_handle("a")), nullptr);
+}
+
 TEST_F(ContextTableTest, PassesOnWhyAContextCannotBeMade) {
   ContextTable table(one_);
   const auto refused = table.acquire(

@@ -124,6 +124,10 @@ def train(options):
             torch.optim.AdamW(rest, lr=options.rate * 0.1, betas=(0.9, 0.95), weight_decay=0.0)]
     rates = [options.rate, options.rate * 0.1]
     checkpoint, first, spent, mean = options.out + ".pt", 0, 0.0, None
+    if options.start:
+        trained = torch.load(options.start + ".pt", weights_only=False)["mean"]
+        model.load_state_dict(trained)
+        mean_model.load_state_dict(trained)
     if options.resume and os.path.exists(checkpoint):
         state = torch.load(checkpoint, weights_only=False)
         model.load_state_dict(state["weights"])
@@ -188,6 +192,7 @@ def main():
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--imitate", type=float, default=0.3,
                         help="share of the steps, at the start, in which mapped KV only learns to be like the small model's own")
+    parser.add_argument("--start", help="begin from what another run (its --out) arrived at")
     parser.add_argument("--slice", type=int, help="stop after so many steps; --resume goes on")
     parser.add_argument("--batch", type=int, default=6)
     parser.add_argument("--rate", type=float, default=0.02)
