@@ -250,7 +250,7 @@ def draw_timeline(programs, options):
     for i, layer in enumerate(extension["layers"]):
         passed = max(passed, layer["ms"])
         steps.append((passed, i))
-    chart.line("user's tokens may pass", steps, dashed=True, marks=False)
+    chart.line("user's tokens", steps, dashed=True, marks=False)
     plot.write(options.timeline, [chart])
 
 

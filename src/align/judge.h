@@ -29,12 +29,12 @@ std::string to_string(const Way& way);  // "native", "mapped from layer 1 on"
 struct Observation {
   int document = 0;
   Way way;
-  bool question = false;  // else plain text that goes on
-  int steps = 0;          // of the question
-  int positions = 0;      // of the text that was followed: the right reply, or the document's own next 64 tokens
-  double kl = 0.0;        // summed over positions: D(native || this), nats
+  bool question = false;           // else plain text that goes on
+  int steps = 0;                   // of the question
+  int positions = 0;               // of the text that was followed: the right reply, or the document's own next 64 tokens
+  double kl = 0.0;                 // summed over positions: D(native || this), nats
   std::optional<double> kl_large;  // the same: D(large model || this); nothing where their tokens differ
-  double surprise = 0.0;  // summed over positions: -log p of the token that came, nats
+  double surprise = 0.0;           // summed over positions: -log p of the token that came, nats
   int greedy = 0;      // tokens of the model's own answer that are those of the native answer, up to the first that is not
   int greedy_of = 0;   // tokens of the native answer
   bool right = false;  // of a question

@@ -35,8 +35,8 @@ WayFigures figures_of(const Way& way, std::span<const Observation* const> seen) 
   WayFigures out{.way = way};
   const auto share = [](double part, double whole) { return std::optional(Share{part, whole}); };
   out.kl = interval_of(seen, [&](const Observation& o) { return share(o.kl, o.positions); });
-  out.kl_large = interval_of(
-      seen, [&](const Observation& o) { return o.kl_large ? share(*o.kl_large, o.positions) : std::nullopt; });
+  out.kl_large =
+      interval_of(seen, [&](const Observation& o) { return o.kl_large ? share(*o.kl_large, o.positions) : std::nullopt; });
   out.perplexity = interval_of(seen, [&](const Observation& o) { return share(o.surprise, o.positions); });
   if (out.perplexity)
     out.perplexity =

@@ -15,7 +15,9 @@ std::string cell(const std::optional<Interval>& i) {
 }
 
 std::string text_table(const std::vector<WayFigures>& figures) {
-  std::string out = "| KV | divergence from native, nats | from the large model | perplexity | greedy as native |\n|---|---|---|---|---|\n";
+  std::string out =
+      "| KV | divergence from native, nats | from the large model | perplexity | greedy as native "
+      "|\n|---|---|---|---|---|\n";
   for (const WayFigures& f : figures) {
     out += std::format("| {} | {} | {} | {} | {} |\n", to_string(f.way), cell(f.kl), cell(f.kl_large), cell(f.perplexity),
                        cell(f.greedy));
