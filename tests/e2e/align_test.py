@@ -12,7 +12,7 @@ sys.path.insert(0, str(ROOT / "tests" / "e2e"))
 from lab import models
 from lab.programs import wait_until
 from lab import api
-from programs_test import ProgramTest, QUESTION, run
+from programs_test import ProgramTest, QUESTION, WORLD, run
 
 SMALL, LARGE = models.demo_model("small"), models.demo_model("large")
 WORLDS, TEXT = ROOT / "models" / "worlds", ROOT / "models" / "text" / "heldout-long.txt"
@@ -101,6 +101,18 @@ class MapTest(ProgramTest):
 
     def test_a_map_of_other_models_is_refused(self):
         self.assertRefused(run("align", "report", self.good, "--from", LARGE, "--to", SMALL, "--questions", WORLDS / "large.json"), "the map's source is model")
+
+
+class ShippedMapTest(ProgramTest):
+    def test_the_small_model_answers_through_the_large_ones_kv(self):
+        cloud = self.cloud("--model", LARGE, "--map", ROOT / "models" / "celslm-demo-large-to-small.map")
+        edge = self.edge("--cloud", cloud.url, "--guidance", "mapped")
+        self.put(cloud, edge)
+        questions = [q for q in WORLD["questions"] if q["steps"] == 1]
+        answers = [self.ask(edge, q["question"]) for q in questions]
+        self.assertEqual({layer["provenance"] for layer in answers[0]["x_celslm"]["layers"]}, {"fused"})
+        right = sum(q["answer"] in a["choices"][0]["message"]["content"] for q, a in zip(questions, answers))
+        self.assertGreaterEqual(right, len(questions) - 1, "its gate let the map pass")
 
 
 if __name__ == "__main__":
