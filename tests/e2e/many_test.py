@@ -2,7 +2,7 @@
 """Many short requests from 64 connections: none lost, none mixed up, memory flat at the end.
 
 CELSLM_MANY=10000 sets how many (the default is what a test run has time for), CELSLM_BINARY which build; with ThreadSanitizer's,
-CELSLM_THREADS=1: it does not know OpenMP's barriers."""
+CELSLM_THREADS=1 (it does not know OpenMP's barriers) and CELSLM_GROWTH_MB=1000 (it keeps a history of memory)."""
 import contextlib
 import http.client
 import json
@@ -23,7 +23,7 @@ from lab.programs import Programs, celslm, wait_until
 REQUESTS = int(os.environ.get("CELSLM_MANY", "1000"))
 CONNECTIONS = 64
 WARM_UP = 200  # requests after which the programs' pools have their size
-GROWTH_MB = 16
+GROWTH_MB = float(os.environ.get("CELSLM_GROWTH_MB", "16"))
 
 
 class Connection:
@@ -58,7 +58,7 @@ class ManyRequestsTest(unittest.TestCase):
             path = programs.folder / f"context-{number}.txt"
             path.write_text(world["context"], encoding="utf-8")
             arguments += ["--context", path]
-        self.edge = programs.start([celslm(), "edge", "--model", models.demo_model("small"), "--port", 0, "--data", programs.folder / "edge",
+        self.edge = programs.start([os.environ.get("CELSLM_BINARY") or celslm(), "edge", "--model", models.demo_model("small"), "--port", 0, "--data", programs.folder / "edge",
                                     "--log-level", "warn",
                                     "--threads", os.environ.get("CELSLM_THREADS", "0"), *arguments], "edge")
         self.edge.wait_listening()
