@@ -5,7 +5,7 @@ arrivals (open loop: nobody waits for anybody) and questions go first to ours, t
 a question of its own about the shared context and takes `--answer` tokens. A server whose 95th percentile of time to first token has passed
 `--give-up` seconds is not asked for more.
 
-llama-server runs with `-np SLOTS -fa on --cache-reuse 256 --cache-ram 4096` and whatever --peer-arguments says. It keeps a context once per slot:
+llama-server runs with `-np SLOTS --cache-reuse 256 --cache-ram 4096` and --peer-arguments (`-no-kvu -fa off`: its best here). It keeps a context once per slot:
 asked by a second user while the first is being answered it prefills the context again, for as long as a slot is left that never held it. So the
 context is computed in one slot, saved, and restored into all the others before anything is measured: each arrival finds it.
 

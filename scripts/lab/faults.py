@@ -62,23 +62,20 @@ class Box:
         self.edge = lab.edge("edge", *FORGETFUL, *(part for s in self.sources for part in (f"--{s.kind}", s.link.url)))
         self.ready_at = 0.0
 
-    def rest(self):
-        time.sleep(max(0.0, self.ready_at - time.monotonic()))
-
     def meet(self, lab, source, fault, moment_ms):
         """A load with a fault so long after its request: how long it took, and the answer."""
-        timers = []
-
-        def strike_later():
-            timers.append(threading.Timer(moment_ms / 1000, source.strike, (fault,)))
-            timers[-1].start()
-        try:
-            return load_anew(self.edge, lab, strike_later)
-        finally:
-            for timer in timers:
+        while True:
+            time.sleep(max(0.0, self.ready_at - time.monotonic()))
+            displace(self.edge, lab)
+            timer = threading.Timer(moment_ms / 1000, source.strike, (fault,))
+            timer.start()
+            try:
+                with contextlib.suppress(StillInMemory):
+                    return answer(self.edge, lab.contexts["long"])
+            finally:
                 timer.join()
-            source.heal()
-            self.ready_at = time.monotonic() + REST_S
+                source.heal()
+                self.ready_at = time.monotonic() + REST_S
 
 
 class StillInMemory(Exception):
@@ -93,14 +90,17 @@ def answer(edge, context):
     return streamed.first_event_s * 1000, streamed.text
 
 
-def load_anew(edge, lab, before=lambda: None):
-    """The long context, after the short one has taken its place. `before` is called right before it is asked for."""
+def displace(edge, lab):
+    """The short context takes the long one's place."""
+    with contextlib.suppress(StillInMemory):
+        answer(edge, lab.contexts["warm"])
+    time.sleep(0.3)  # whoever reads it, or keeps it, lets go of it
+
+
+def load_anew(edge, lab):
     while True:
+        displace(edge, lab)
         with contextlib.suppress(StillInMemory):
-            answer(edge, lab.contexts["warm"])
-        time.sleep(0.3)  # whoever reads it, or keeps it, lets go of it
-        with contextlib.suppress(StillInMemory):
-            before()
             return answer(edge, lab.contexts["long"])
 
 
@@ -125,7 +125,6 @@ def run_faults(lab, runs, mbit):
         for run in range(runs):
             box, fault, moment_ms = boxes[run % EDGES], KINDS[run % len(KINDS)], chance.uniform(0, usual_ms)
             source = chance.choice(box.sources)
-            box.rest()
             try:
                 ms, text = box.meet(lab, source, fault, moment_ms)
                 wrong += text != expected

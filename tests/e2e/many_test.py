@@ -58,7 +58,8 @@ class ManyRequestsTest(unittest.TestCase):
             path = programs.folder / f"context-{number}.txt"
             path.write_text(world["context"], encoding="utf-8")
             arguments += ["--context", path]
-        self.edge = programs.start([os.environ.get("CELSLM_BINARY") or celslm(), "edge", "--model", models.demo_model("small"), "--port", 0, "--data", programs.folder / "edge",
+        binary = os.environ.get("CELSLM_BINARY") or celslm()
+        self.edge = programs.start([binary, "edge", "--model", models.demo_model("small"), "--port", 0, "--data", programs.folder / "edge",
                                     "--log-level", "warn",
                                     "--threads", os.environ.get("CELSLM_THREADS", "0"), *arguments], "edge")
         self.edge.wait_listening()
