@@ -13,7 +13,8 @@ and of each the same request again, with the context in memory: what the user's 
 --json keys: machine, model, runs,
   cases: [{context_tokens, sources, link_mbit, rtt_ms, ttft_ms, bound_ms, local_ms, download_ms, peer_cold_ms, peer_restore_ms, layers}]
   faults: {runs, failed, wrong, ttft_p99_over_local, local_ms, usual_ms, worst_by_fault}: from the moment of the fault, of a local prefill
-  peer_cold_ms: llama-server prefills; peer_restore_ms: its saved slot file over the same (cloud's) link, restored, then asked.
+  peer_cold_ms: llama-server prefills; peer_restore_ms: its saved slot file over the same (cloud's) link, restored, then asked
+  something else than was asked when it was saved.
 """
 import argparse
 import functools
@@ -132,7 +133,8 @@ class LlamaServer:
     def measure_cold(self):
         server = self.start()
         try:
-            self.cold_ms = first_token_ms(self.url, self.lab.contexts["long"])[0]
+            # Another question than the one asked after restoring: that one's tokens are not to be in the saved slot.
+            self.cold_ms = first_token_ms(self.url, self.lab.contexts["long"], "Do it.")[0]
             api.request("POST", f"{self.url}/slots/0?action=save", {"filename": self.slot})
         finally:
             server.stop()

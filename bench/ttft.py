@@ -38,8 +38,8 @@ def arguments():
     return parser.parse_args()
 
 
-def first_token_ms(url, context):
-    messages = [{"role": "system", "content": context}, {"role": "user", "content": "Go on."}]
+def first_token_ms(url, context, question="Go on."):
+    messages = [{"role": "system", "content": context}, {"role": "user", "content": question}]
     # Random weights may begin with bytes that are no text yet; log-probabilities make every token visible.
     streamed = api.stream_chat(url, messages, temperature=0, max_tokens=2, logprobs=True)
     return streamed.first_event_s * 1000, streamed

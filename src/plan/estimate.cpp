@@ -5,11 +5,13 @@
 namespace celslm {
 namespace {
 
-using namespace std::chrono_literals;
-
 constexpr double kWeight = 0.25;  // of a new value
-// Long enough for bursts to even out, short enough that a link that breaks down is seen to within a request.
-constexpr Duration kWindow = 20ms;
+// A rate is told by so many bytes over at least so long, or by whatever came within the longest time: long enough for
+// bursts to even out, short enough that a link that breaks down is seen to within a request.
+constexpr std::uint64_t kWindowBytes = 64U << 10;
+constexpr double kShortestWindow = 0.02;
+constexpr double kLongestWindow = 0.25;
+constexpr double kRoughWindow = 0.01;
 
 }  // namespace
 
@@ -21,28 +23,32 @@ void Ewma::add(double value) {
   if (n_ > 1) spread_ += weight * (std::abs(off) - spread_);
 }
 
-void RateMeter::open(TimePoint now) {
-  if (open_) return;
-  open_ = true;
+void RateMeter::pass(TimePoint now) {
+  if (answers_ > 0) busy_s_ += seconds(now - since_);
   since_ = now;
-  bytes_ = 0;
 }
 
-std::optional<double> RateMeter::add(std::uint64_t bytes, TimePoint now, bool wanted) {
+void RateMeter::begin(std::uint64_t bytes, TimePoint now) {
+  pass(now);
+  if (answers_++ > 0) bytes_ += bytes;  // else they were on their way before anything was measured
+}
+
+void RateMeter::end(TimePoint now) {
+  pass(now);
+  --answers_;
+}
+
+void RateMeter::add(std::uint64_t bytes, TimePoint now) {
+  pass(now);
   bytes_ += bytes;
-  return open_ && (wanted || now - since_ >= kWindow) ? sample(now) : std::nullopt;
 }
 
-std::optional<double> RateMeter::close(TimePoint now) {
-  if (!open_) return std::nullopt;
-  open_ = false;
-  return bytes_ > 0 ? sample(now) : std::nullopt;
-}
-
-std::optional<double> RateMeter::sample(TimePoint now) {
-  const double took = std::max(seconds(now - since_), 1e-6);
-  const double rate = static_cast<double>(bytes_) / took;
-  since_ = now;
+std::optional<double> RateMeter::sample(bool roughly) {
+  const bool enough = (bytes_ >= kWindowBytes && busy_s_ >= kShortestWindow) || busy_s_ >= kLongestWindow;
+  const bool some = answers_ == 0 ? busy_s_ > 0 : busy_s_ >= kRoughWindow;
+  if (bytes_ == 0 || !(enough || (roughly && some))) return std::nullopt;
+  const double rate = static_cast<double>(bytes_) / busy_s_;
+  busy_s_ = 0;
   bytes_ = 0;
   return rate;
 }

@@ -34,15 +34,19 @@ struct LinkEstimate {
 // and neither does the wait for the first byte.
 class RateMeter {
  public:
-  void open(TimePoint now);  // a first byte; no effect while open
-  // Bytes that have come. A sample when enough time has passed to tell a rate by, or at once if that is `wanted`.
-  std::optional<double> add(std::uint64_t bytes, TimePoint now, bool wanted = false);
-  std::optional<double> close(TimePoint now);  // nothing is under way any more
+  // An answer begins with these bytes, or ends. Several may be under way.
+  void begin(std::uint64_t bytes, TimePoint now);
+  void end(TimePoint now);
+  // More bytes of any answer.
+  void add(std::uint64_t bytes, TimePoint now);
+  // A sample, if enough was seen since the last one to tell a rate by; `roughly` is content with less.
+  std::optional<double> sample(bool roughly);
 
  private:
-  std::optional<double> sample(TimePoint now);
-  bool open_ = false;
+  void pass(TimePoint now);
+  int answers_ = 0;
   TimePoint since_{};
+  double busy_s_ = 0;
   std::uint64_t bytes_ = 0;
 };
 

@@ -16,7 +16,16 @@ std::uint64_t LoadPlan::budget(const SourceState& source) const {
   std::uint64_t missing = 0;
   for (const std::uint64_t bytes : missing_bytes_) missing += bytes;
   int lanes = 0;
-  for (const SourceState& s : sources_) lanes += s.alive() ? std::min(2, s.traits.max_flights) : 0;
+  int sources = 0;
+  for (const SourceState& s : sources_) {
+    lanes += s.alive() ? std::min(2, s.traits.max_flights) : 0;
+    sources += s.alive() ? 1 : 0;
+  }
+  // With the header: all that can come before the next request would be answered, but for what the others may bring.
+  if (source.is_presumed()) {
+    const std::uint64_t part = missing / static_cast<std::uint64_t>(std::max(1, sources));
+    return std::max(source.request_bytes(), std::min(source.bytes_per_wait(), part));
+  }
   // The nearer the end, the smaller: nobody should sit on much while others have nothing to do. But not so small that most
   // of the time goes by in waiting.
   const std::uint64_t share = missing / (2 * static_cast<std::uint64_t>(std::max(1, lanes)));
@@ -139,6 +148,15 @@ std::optional<Run> LoadPlan::choose_hedge(SourceId id, const Forecast& plan, Tim
     bytes += shape_.block_bytes[static_cast<std::size_t>(--first)];
   }
   return Run{.first = first, .count = last - first + 1};
+}
+
+std::optional<Run> LoadPlan::first(SourceId id, TimePoint now) {
+  SourceState& source = sources_[static_cast<std::size_t>(id)];
+  source.presume(true);
+  const auto run = next(id, now);
+  source.presume(false);
+  if (run) flights_.at(run->flight).opening = true;
+  return run;
 }
 
 std::optional<Run> LoadPlan::next(SourceId id, TimePoint now) {

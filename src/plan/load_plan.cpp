@@ -70,9 +70,9 @@ bool LoadPlan::is_wanted(FlightId id) const {
   return false;
 }
 
-void LoadPlan::first_byte(FlightId id, TimePoint now) {
+void LoadPlan::arrived(FlightId id, std::uint64_t bytes, TimePoint now) {
   Flight& flight = flights_.at(id);
-  sources_[static_cast<std::size_t>(flight.source)].first_byte(flight, now);
+  sources_[static_cast<std::size_t>(flight.source)].arrived(flight, bytes, now);
 }
 
 bool LoadPlan::claim(FlightId id, TimePoint now) {
@@ -143,6 +143,20 @@ bool LoadPlan::is_stuck(SourceId source, TimePoint now) const {
   return any;
 }
 
+// What is missing, less the parts that have come already of blocks under way.
+std::vector<std::uint64_t> LoadPlan::bytes_to_come() const {
+  std::vector<std::uint64_t> out = missing_bytes_;
+  for (const auto& [id, flight] : flights_) {
+    if (flight.next >= flight.end() || flight.part == 0) continue;
+    const auto block = static_cast<std::size_t>(flight.next);
+    if (blocks_[block].state != State::kMissing) continue;
+    const std::uint64_t part = std::min<std::uint64_t>(flight.part, shape_.block_bytes[block] - 1);
+    std::uint64_t& layer = out[static_cast<std::size_t>(shape_.layer_of(flight.next))];
+    layer -= std::min(layer, part);
+  }
+  return out;
+}
+
 // Seconds until each missing block that is under way is here; 0 for the others.
 std::vector<double> LoadPlan::arrivals_s(TimePoint now) const {
   std::vector<double> out(blocks_.size());
@@ -150,13 +164,14 @@ std::vector<double> LoadPlan::arrivals_s(TimePoint now) const {
     const SourceState& source = sources_[static_cast<std::size_t>(flight.source)];
     const bool late = is_late(flight, now);
     const double since = seconds(now - flight.moved);
-    double due = flight.answered ? 0 : source.estimate().latency_s.mean();
+    double due = flight.answered ? 0 : source.estimate().latency_s.mean() - since;
     for (int block = flight.next; block < flight.end(); ++block) {
       const auto i = static_cast<std::size_t>(block);
-      due += source.transfer_s(shape_.block_bytes[i]);
+      const std::uint64_t here = block == flight.next ? flight.part : 0;
+      due += source.transfer_s(shape_.block_bytes[i] - std::min<std::uint64_t>(here, shape_.block_bytes[i]));
       if (blocks_[i].state != State::kMissing) continue;
       // What should have been here by now takes a while longer, in proportion to how long it took so far.
-      const double arrival = late ? kNever : std::max({1e-9, due - since, since * kOverdue});
+      const double arrival = late ? kNever : std::max({1e-9, due, since * kOverdue});
       out[i] = out[i] > 0 ? std::min(out[i], arrival) : arrival;
     }
   }
@@ -198,7 +213,8 @@ int LoadPlan::compute_limit(TimePoint now) const {
 }
 
 Forecast LoadPlan::look_ahead(TimePoint now) const {
-  LoadState state{.missing_bytes = missing_bytes_,
+  const std::vector<std::uint64_t> missing = bytes_to_come();
+  LoadState state{.missing_bytes = missing,
                   .computing = computing_,
                   .computed_part = computed_part_,
                   .compute_limit = compute_limit(now),

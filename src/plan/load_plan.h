@@ -66,13 +66,15 @@ class LoadPlan {
   bool any_source_alive() const;
   void set_deadline(TimePoint deadline);  // the earliest one given counts
 
+  // What a source that has not offered anything yet should be asked for together with the pack's header.
+  std::optional<Run> first(SourceId source, TimePoint now);
   // What to ask of `source` now; nullopt: nothing until something changes. Ask again at the latest when `patience()` is
   // over.
   std::optional<Run> next(SourceId source, TimePoint now);
   static constexpr Duration patience() { return std::chrono::milliseconds(20); }
   // Whether a flight still has something that is missing; if not, it may be cut off.
   bool is_wanted(FlightId flight) const;
-  void first_byte(FlightId flight, TimePoint now);
+  void arrived(FlightId flight, std::uint64_t bytes, TimePoint now);  // more of its bytes, of whichever block
   // The next block of a flight is whole and good. True: it is the caller's to write, who then says held() or released().
   bool claim(FlightId flight, TimePoint now);
   // The same for a block that came without a flight.
@@ -110,6 +112,7 @@ class LoadPlan {
   bool may_fetch(const SourceState& source, TimePoint now) const;
   bool is_late(const Flight& flight, TimePoint now) const;
   bool is_stuck(SourceId source, TimePoint now) const;  // all of its flights are late
+  std::vector<std::uint64_t> bytes_to_come() const;     // [n_layers]
   std::vector<double> arrivals_s(TimePoint now) const;
   double wait_s(SourceId source, TimePoint now) const;
   double own_arrival_s(const SourceState& source, std::uint64_t bytes) const;

@@ -275,5 +275,54 @@ TEST(LoadPlanTest, StaysWithinTheBytesThatASourceMayBeAskedFor) {
   EXPECT_LE(blocks, 12);  // the last request may reach over
 }
 
+TEST(LoadPlanTest, AsksForBlocksBeforeASourceHasOfferedAny) {
+  LoadPlan plan(shape(), {}, {});
+  LinkEstimate link;
+  link.rate_bytes_per_s.add(20.0 * kBlock);
+  link.latency_s.add(0.5);
+  const SourceId one = plan.add_source({.max_flights = 4, .estimate = link}, {});
+  const SourceId other = plan.add_source({.max_flights = 4, .estimate = link}, {});
+  EXPECT_FALSE(plan.next(one, {}));
+  const auto first = plan.first(one, {});
+  const auto second = plan.first(other, {});
+  ASSERT_TRUE(first && second);
+  EXPECT_GE(first->count, 10) << "what comes while the next request waits";
+  EXPECT_TRUE(first->first + first->count <= second->first || second->first + second->count <= first->first);
+  EXPECT_FALSE(plan.next(one, {})) << "nothing is known to be there yet";
+  plan.ended(first->flight, FlightEnd::kDone, {});
+  EXPECT_TRUE(plan.alive(one));
+}
+
+TEST(RateMeterTest, TellsTheRateOfBlocksThatComeSideBySide) {
+  // Four answers share a link of 1 MB/s; their blocks are whole at nearly the same moment, over and over.
+  RateMeter meter;
+  TimePoint now{};
+  for (int i = 0; i < 4; ++i) meter.begin(1000, now);
+  std::vector<double> samples;
+  for (int i = 0; i < 1000; ++i) {
+    now += std::chrono::milliseconds(1);
+    meter.add(1000, now);
+    if (const auto sample = meter.sample(false)) samples.push_back(*sample);
+  }
+  EXPECT_GE(samples.size(), 10U);
+  EXPECT_THAT(samples, Each(testing::DoubleNear(1e6, 1e5)));
+}
+
+TEST(RateMeterTest, CountsNoTimeInWhichNothingIsBeingAnswered) {
+  RateMeter meter;
+  TimePoint now{};
+  for (int i = 0; i < 4; ++i) {
+    meter.begin(1, now);
+    now += std::chrono::milliseconds(10);
+    meter.add(20000, now);
+    meter.end(now);
+    now += std::chrono::seconds(1);
+  }
+  const auto sample = meter.sample(false);
+  ASSERT_TRUE(sample);
+  EXPECT_NEAR(*sample, 2e6, 1e3);
+  EXPECT_FALSE(meter.sample(true)) << "told once";
+}
+
 }  // namespace
 }  // namespace celslm

@@ -81,25 +81,36 @@ void SourceState::flight_began(std::uint64_t bytes) {
   asked_bytes_ += bytes;
 }
 
-void SourceState::first_byte(Flight& flight, TimePoint now) {
-  if (flight.answered) return;
-  flight.answered = true;
-  estimate_.latency_s.add(seconds(now - flight.began));
-  meter_.open(now);
+void SourceState::arrived(Flight& flight, std::uint64_t bytes, TimePoint now) {
+  flight.part += bytes;
+  if (flight.answered) {
+    meter_.add(bytes, now);
+  } else {
+    flight.answered = true;
+    flight.moved = now;
+    if (!flight.opening) estimate_.latency_s.add(seconds(now - flight.began));
+    meter_.begin(bytes, now);
+  }
+  take_sample();
+}
+
+void SourceState::take_sample() {
+  Ewma& rate = estimate_.rate_bytes_per_s;
+  if (const auto sample = meter_.sample(!rate.known())) rate.add(*sample);  // a rough idea early, a good one later
 }
 
 void SourceState::block_came(Flight& flight, std::uint64_t bytes, TimePoint now) {
   flight.moved = now;
+  flight.part -= std::min(flight.part, bytes);
   ++flight.next;
   failures_ = 0;
-  const bool first = !estimate_.rate_bytes_per_s.known();  // a rough idea at once is better than a good one later
-  if (const auto rate = meter_.add(bytes, now, first)) estimate_.rate_bytes_per_s.add(*rate);
 }
 
 void SourceState::flight_ended(const Flight& flight, bool failed, bool fatal, TimePoint now) {
   --active_;
-  if (active_ == 0) {
-    if (const auto rate = meter_.close(now)) estimate_.rate_bytes_per_s.add(*rate);
+  if (flight.answered) {
+    meter_.end(now);
+    take_sample();
   }
   if (failed && (failures_ == 0 || flight.began >= failed_at_)) {
     ++failures_;

@@ -25,10 +25,12 @@ struct Flight {
   int source = 0;
   int first = 0;
   int count = 0;
-  int next = 0;           // the block that comes next
-  bool answered = false;  // its first byte has come
+  int next = 0;            // the block that comes next
+  std::uint64_t part = 0;  // bytes of it that have come
+  bool answered = false;   // its first byte has come
+  bool opening = false;    // it asks for the pack's header, too: how long that takes says nothing about other requests
   TimePoint began{};
-  TimePoint moved{};  // the last time a block was whole, or the beginning
+  TimePoint moved{};  // the last time a block was whole; before that, when the first byte came, or the beginning
 
   int end() const { return first + count; }
 };
@@ -44,7 +46,10 @@ class SourceState {
   void drop() { alive_ = false; }
 
   void offer(int first, int count);
-  bool has(int block) const { return offered_[static_cast<std::size_t>(block)]; }
+  bool has(int block) const { return presumed_ || offered_[static_cast<std::size_t>(block)]; }
+  // While it is `presumed`, it is taken to have every block, offered or not.
+  void presume(bool presumed) { presumed_ = presumed; }
+  bool is_presumed() const { return presumed_; }
   bool has_all() const { return n_offered_ == offered_.size(); }
   // Or has not been able to say so yet: one that was good before is believed to have all for a moment.
   bool seems_to_have_all(TimePoint now) const;
@@ -64,14 +69,17 @@ class SourceState {
   bool is_late(const Flight& flight, std::uint64_t bytes, TimePoint now) const;
 
   void flight_began(std::uint64_t bytes);
-  void first_byte(Flight& flight, TimePoint now);
+  void arrived(Flight& flight, std::uint64_t bytes, TimePoint now);
   void block_came(Flight& flight, std::uint64_t bytes, TimePoint now);
   // A second failure in a row ends the source, `fatal` ends it at once. Flights that broke together count once.
   void flight_ended(const Flight& flight, bool failed, bool fatal, TimePoint now);
   std::uint64_t asked_bytes() const { return asked_bytes_; }
 
  private:
+  void take_sample();
+
   bool alive_ = true;
+  bool presumed_ = false;
   std::vector<bool> offered_;
   std::size_t n_offered_ = 0;
   const TimePoint added_;

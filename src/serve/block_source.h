@@ -27,15 +27,24 @@ class BlockSource {
 
   // Entries of blocks that can be read from now on, in any order, each once; their signatures have been checked.
   using Announce = std::function<void(int first, std::span<const BlockEntry> entries)>;
-  // Finds the pack and announces its blocks, as they come where it is still being computed. Ends without error only after
-  // the last one.
-  virtual Status open(const Announce& announce, std::stop_token stop) = 0;
-
   struct Reader {
-    std::function<void()> first_byte;
+    std::function<void(std::size_t bytes)> arrived;  // more bytes are here, of whichever block
     // The next block's bytes, whole but not checked; false ends the reading with kCancelled.
     std::function<bool(ByteView bytes)> block;
   };
+
+  // Blocks [first, first + count) to be read together with the header, so that they cost no round trip of their own.
+  struct Opening {
+    int first = 0;
+    int count = 0;
+    Reader reader;
+    std::function<void(const Status&)> ended;  // called once, as soon as nothing more of them will come
+    std::stop_token stop;                      // ends this reading and nothing else
+  };
+  // Finds the pack and announces its blocks, as they come where it is still being computed. Ends without error only after
+  // the last one. Of `opening`, which may be null, it reads what it can, once these blocks are announced.
+  virtual Status open(const Announce& announce, const Opening* opening, std::stop_token stop) = 0;
+
   // Reads adjacent blocks, in order. kUnavailable: may do next time. kCancelled. Others: what it said makes no sense.
   virtual Status read(std::span<const BlockEntry> entries, const Reader& reader, std::stop_token stop) = 0;
 

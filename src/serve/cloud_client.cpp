@@ -158,6 +158,71 @@ Result<CloudClient::OpenedPack> CloudClient::open(const PackName& pack, std::sto
       .identity = std::move(header.identity), .blocks = std::move(header.blocks), .header = std::move(answer.body)};
 }
 
+// Cuts an answer into a pack's header and what follows it. What is not a header is kept as a whole.
+class HeaderSplitter {
+ public:
+  HeaderSplitter(const PublicKey& signer, const CloudClient::BlockReading& reading) : signer_(signer), reading_(reading) {}
+
+  bool add(ByteView piece) {
+    while (!opened_ && !piece.empty()) {
+      const std::uint64_t wanted = needed();
+      const ByteView part = piece.first(std::min<std::uint64_t>(piece.size(), wanted - held_.size()));
+      held_.insert(held_.end(), part.begin(), part.end());
+      piece = piece.subspan(part.size());
+      if (held_.size() == wanted && is_header() && wanted == needed() && !open()) return false;
+    }
+    return piece.empty() || reading_.on_bytes(piece);
+  }
+  const Bytes& held() const { return held_; }
+  bool opened() const { return opened_; }
+  const std::optional<Error>& error() const { return error_; }
+
+ private:
+  bool is_header() const { return held_.size() >= kHeaderPrefixBytes && peek_header_bytes(held_).has_value(); }
+  std::uint64_t needed() const {
+    if (held_.size() < kHeaderPrefixBytes) return kHeaderPrefixBytes;
+    const auto bytes = peek_header_bytes(held_);
+    return bytes ? std::min(*bytes, kMaxHeaderBytes) : kMaxHeaderBytes;
+  }
+  bool open() {
+    auto header = parse_header(held_, signer_);
+    if (!header) {
+      error_ = std::move(header).error();
+      return false;
+    }
+    opened_ = true;
+    return reading_.on_open(
+        {.identity = std::move(header->identity), .blocks = std::move(header->blocks), .header = std::move(held_)});
+  }
+
+  const PublicKey& signer_;
+  const CloudClient::BlockReading& reading_;
+  Bytes held_;
+  bool opened_ = false;
+  std::optional<Error> error_;
+};
+
+Result<std::optional<PackIdentity>> CloudClient::open_reading(const PackName& pack, const BlockReading& reading,
+                                                              std::stop_token stop) {
+  CELSLM_TRY(const PublicKey signer, key());
+  const std::string part = std::format("header?blocks={}-{}", reading.first, reading.first + reading.count - 1);
+  const std::string path = pack_path(pack.handle, pack.model, pack.codec, part, pack.map);
+  HeaderSplitter splitter(signer, reading);
+  const auto answer = http_->call({.path = path,
+                                   .max_body_bytes = kMaxHeaderBytes + reading.max_bytes,
+                                   .timeout = 0ms,
+                                   .stall_timeout = kBlockStallTimeout,
+                                   .sink = [&](ByteView piece) { return splitter.add(piece); },
+                                   .stop = stop});
+  if (splitter.error()) return wrap(*splitter.error(), url() + path);
+  if (!answer) return std::unexpected(answer.error());
+  if (answer->status != 200 && answer->status != 202) return unexpected_status(*answer, url(), path);
+  if (splitter.opened()) return std::nullopt;
+  if (answer->status == 200) return fail(ErrorKind::kInvalid, "{}{}: no header in the answer", url(), path);
+  CELSLM_TRY(PackIdentity identity, parse_preamble(splitter.held(), signer));
+  return identity;
+}
+
 Status CloudClient::entries(const PackName& pack, const PackIdentity& identity, int from,
                             const std::function<bool(const SignedEntry&)>& on_entry, std::stop_token stop) {
   CELSLM_TRY(const PublicKey signer, key());

@@ -57,6 +57,18 @@ class CloudClient {
   };
   Result<OpenedPack> open(const PackName& pack, std::stop_token stop);
 
+  // The same, and behind the header of a finished pack the bytes of its blocks [first, first + count), in pieces as they
+  // arrive: on_open first, then on_bytes; either returning false ends it with kCancelled. An error after on_open is one of
+  // reading blocks. The identity of a pack that is being computed is returned.
+  struct BlockReading {
+    int first = 0;
+    int count = 0;
+    std::uint64_t max_bytes = 0;  // that these blocks may have
+    std::function<bool(OpenedPack)> on_open;
+    std::function<bool(ByteView)> on_bytes;
+  };
+  Result<std::optional<PackIdentity>> open_reading(const PackName& pack, const BlockReading& reading, std::stop_token stop);
+
   // Calls on_entry for each signed entry from number `from` on, in order, as they are announced; checks every signature.
   // Ends without error only after the last entry; on_entry returning false ends it with kCancelled.
   Status entries(const PackName& pack, const PackIdentity& identity, int from,

@@ -259,9 +259,7 @@ HttpResponse CloudService::get_header(const HttpRequest& request) {
   if (!identity) return identity.error();
   const auto access = jobs_.request(*identity);
   if (!access) return pack_refused(access.error());
-  HttpResponse out = header_response(*access);
-  metrics_.sent("header", out.body.size());
-  return out;
+  return header_response(*access, request.parameter("blocks"), meter("header"));
 }
 
 HttpResponse CloudService::get_entries(const HttpRequest& request) {

@@ -271,6 +271,29 @@ TEST_F(CloudServiceTest, ServesAPackFromTheFirstLayerWhileItComputesTheLast) {
   EXPECT_EQ(small_->produced, 1);
 }
 
+TEST_F(CloudServiceTest, SendsBlocksWithTheHeaderOfAWholePack) {
+  start();
+  const ContextHandle handle = put(text_of_tokens(700));
+  EXPECT_EQ(get(path(handle, "header?blocks=0-1")).status, 202);
+  const PackHeader header = computed(handle);
+  const Bytes file = get(path(handle, "pack")).body;
+  const std::size_t region = file.size() - header.block_region_bytes();
+  const BlockEntry& first = header.blocks[3];
+  const BlockEntry& last = header.blocks[6];
+  Bytes wanted(file.begin(), file.begin() + static_cast<std::ptrdiff_t>(region));
+  wanted.insert(wanted.end(), file.begin() + static_cast<std::ptrdiff_t>(region + first.offset),
+                file.begin() + static_cast<std::ptrdiff_t>(region + last.offset + last.bytes));
+  const HttpAnswer answer = get(path(handle, "header?blocks=3-6"));
+  EXPECT_EQ(answer.status, 200);
+  EXPECT_EQ(answer.body, wanted);
+  for (const std::string& bad : {std::string("3"), std::string("-3"), std::string("3-"), std::string("6-3"),
+                                 std::string("x"), std::to_string(header.blocks.size()) + "-", std::string("0-1,4-5")}) {
+    const HttpAnswer refused = get(path(handle, "header?blocks=" + bad));
+    EXPECT_EQ(refused.status, 400) << bad;
+    EXPECT_EQ(code_of(refused), "invalid_request") << bad;
+  }
+}
+
 TEST_F(CloudServiceTest, RefusesRangesThatWereNotAnnounced) {
   start();
   small_->hold();

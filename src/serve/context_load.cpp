@@ -105,72 +105,97 @@ void ContextLoad::start_threads(std::vector<std::jthread>& threads) {
 }
 
 void ContextLoad::open(Supplier& supplier, std::stop_token stop) {
-  const auto announce = [&](int first, std::span<const BlockEntry> entries) {
-    {
-      const std::scoped_lock lock(keep_mutex_);
-      keeper_.announce(first, entries);
-    }
-    take_leftovers(first, entries);
-    {
-      const std::scoped_lock lock(mutex_);
-      std::ranges::copy(entries, supplier.entries.begin() + first);
-      plan_.offer(supplier.id, first, static_cast<int>(entries.size()));
-    }
-    changed_.notify_all();
-  };
-  const Status opened = supplier.source->open(announce, stop);
+  std::optional<Reading> reading;
   {
     const std::scoped_lock lock(mutex_);
-    supplier.opened = opened.has_value();
-    if (!opened && !plan_.complete()) {
-      supplier.error = opened.error();
-      add_note(opened.error().message);
-    }
-    if (!opened) plan_.drop(supplier.id);
+    if (const auto run = plan_.first(supplier.id, now())) reading = begin_reading(*run);
   }
-  if (!opened && opened.error().kind == ErrorKind::kUnavailable)
+  std::optional<BlockSource::Opening> opening;
+  if (reading) {
+    opening = {.first = reading->run.first,
+               .count = reading->run.count,
+               .reader = reader(supplier, *reading),
+               .ended = [&](const Status& read) { end_reading(supplier, *reading, read, stop); },
+               .stop = reading->cut.get_token()};
+  }
+  const auto offers = [&](int first, std::span<const BlockEntry> entries) { announce(supplier, first, entries); };
+  opened(supplier, supplier.source->open(offers, opening ? &*opening : nullptr, stop));
+}
+
+void ContextLoad::announce(Supplier& supplier, int first, std::span<const BlockEntry> entries) {
+  {
+    const std::scoped_lock lock(keep_mutex_);
+    keeper_.announce(first, entries);
+  }
+  take_leftovers(first, entries);
+  {
+    const std::scoped_lock lock(mutex_);
+    std::ranges::copy(entries, supplier.entries.begin() + first);
+    plan_.offer(supplier.id, first, static_cast<int>(entries.size()));
+  }
+  changed_.notify_all();
+}
+
+void ContextLoad::opened(Supplier& supplier, const Status& status) {
+  {
+    const std::scoped_lock lock(mutex_);
+    supplier.opened = status.has_value();
+    if (!status && !plan_.complete()) {
+      supplier.error = status.error();
+      add_note(status.error().message);
+    }
+    if (!status) plan_.drop(supplier.id);
+  }
+  if (!status && status.error().kind == ErrorKind::kUnavailable)
     parts_.memory->rest(supplier.source->name(), now() + kSourceRest);
   changed_.notify_all();
 }
 
 void ContextLoad::work(Supplier& supplier, std::stop_token stop) {
   while (!stop.stop_requested()) {
-    std::optional<Run> run;
+    std::optional<Reading> reading;
     {
       std::unique_lock lock(mutex_);
       if (plan_.complete() || !plan_.alive(supplier.id)) return;
-      run = plan_.next(supplier.id, now());
-      if (run) cuts_.try_emplace(run->flight);
-      if (!run) changed_.wait_for(lock, stop, kTick, [] { return false; });
+      if (const auto run = plan_.next(supplier.id, now())) reading = begin_reading(*run);
+      if (!reading) changed_.wait_for(lock, stop, kTick, [] { return false; });
     }
-    if (run) fly(supplier, *run, stop);
+    if (reading) fly(supplier, *reading, stop);
   }
 }
 
-void ContextLoad::fly(Supplier& supplier, const Run& run, std::stop_token stop) {
+void ContextLoad::fly(Supplier& supplier, Reading& reading, std::stop_token stop) {
   std::vector<BlockEntry> entries;
-  std::stop_source cut;
   {
     const std::scoped_lock lock(mutex_);
-    cut = cuts_.at(run.flight).stop;
-    entries.assign(supplier.entries.begin() + run.first, supplier.entries.begin() + run.first + run.count);
+    const auto first = supplier.entries.begin() + reading.run.first;
+    entries.assign(first, first + reading.run.count);
   }
-  const std::stop_callback forward(stop, [&] { cut.request_stop(); });
-  int next = run.first;
-  Status checked;
-  const BlockSource::Reader reader{
-      .first_byte =
-          [&] {
-            const std::scoped_lock lock(mutex_);
-            plan_.first_byte(run.flight, now());
-          },
-      .block = [&](ByteView bytes) { return take_block(supplier, run, next++, bytes, checked); }};
-  const Status read = supplier.source->read(entries, reader, cut.get_token());
+  const std::stop_callback forward(stop, [&] { reading.cut.request_stop(); });
+  const Status read = supplier.source->read(entries, reader(supplier, reading), reading.cut.get_token());
+  end_reading(supplier, reading, read, stop);
+}
+
+ContextLoad::Reading ContextLoad::begin_reading(const Run& run) {
+  return {.run = run, .next = run.first, .checked = {}, .cut = cuts_[run.flight].stop};
+}
+
+BlockSource::Reader ContextLoad::reader(Supplier& supplier, Reading& reading) {
+  return {.arrived =
+              [this, &reading](std::size_t bytes) {
+                const std::scoped_lock lock(mutex_);
+                plan_.arrived(reading.run.flight, bytes, now());
+              },
+          .block = [this, &supplier, &reading](ByteView bytes) { return take_block(supplier, reading, bytes); }};
+}
+
+void ContextLoad::end_reading(Supplier& supplier, const Reading& reading, const Status& read, std::stop_token stop) {
   {
     const std::scoped_lock lock(mutex_);
-    const bool overdue = cuts_.at(run.flight).overdue;
-    cuts_.erase(run.flight);
-    plan_.ended(run.flight, stop.stop_requested() ? FlightEnd::kDone : end_of(supplier, checked, read, overdue), now());
+    const bool overdue = cuts_.at(reading.run.flight).overdue;
+    cuts_.erase(reading.run.flight);
+    plan_.ended(reading.run.flight, stop.stop_requested() ? FlightEnd::kDone : end_of(supplier, reading, read, overdue),
+                now());
     if (!plan_.alive(supplier.id) && supplier.error && !plan_.complete()) {
       add_note(supplier.error->message);
       if (is_network(supplier.source->kind()) && supplier.error->kind == ErrorKind::kUnavailable)
@@ -180,11 +205,11 @@ void ContextLoad::fly(Supplier& supplier, const Run& run, std::stop_token stop) 
   changed_.notify_all();
 }
 
-FlightEnd ContextLoad::end_of(Supplier& supplier, const Status& checked, const Status& read, bool overdue) {
-  if (!checked) {
-    supplier.error = checked.error();
+FlightEnd ContextLoad::end_of(Supplier& supplier, const Reading& reading, const Status& read, bool overdue) {
+  if (!reading.checked) {
+    supplier.error = reading.checked.error();
     if (supplier.source->kind() != Source::kDisk) return FlightEnd::kFailed;
-    parts_.store->discard(identity_.id(), checked.error());
+    parts_.store->discard(identity_.id(), reading.checked.error());
     return FlightEnd::kRefused;
   }
   if (overdue) {
@@ -228,15 +253,17 @@ Status ContextLoad::use_block(int index, const BlockEntry& entry, ByteView bytes
   return {};
 }
 
-bool ContextLoad::take_block(Supplier& supplier, const Run& run, int index, ByteView bytes, Status& checked) {
+bool ContextLoad::take_block(Supplier& supplier, Reading& reading, ByteView bytes) {
+  const int index = reading.next++;
+  const Run& run = reading.run;
   const Source kind = supplier.source->kind();
   const BlockEntry entry = [&] {
     const std::scoped_lock lock(mutex_);
     return supplier.entries[static_cast<std::size_t>(index)];
   }();
-  checked = check_block(entry, bytes);
+  reading.checked = check_block(entry, bytes);
   if (is_network(kind)) context_.add_bytes(bytes.size());
-  if (!checked) return false;
+  if (!reading.checked) return false;
   bool mine = false;
   {
     const std::scoped_lock lock(mutex_);
@@ -245,8 +272,8 @@ bool ContextLoad::take_block(Supplier& supplier, const Run& run, int index, Byte
     report_.hedged_bytes += mine ? 0 : bytes.size();
   }
   if (mine) {
-    checked = use_block(index, entry, bytes, kind);
-    if (!checked) return false;
+    reading.checked = use_block(index, entry, bytes, kind);
+    if (!reading.checked) return false;
   }
   if (kind != Source::kDisk) {
     const std::scoped_lock lock(keep_mutex_);

@@ -78,13 +78,25 @@ class ContextLoad final : public ComputeWork {
   };
 
   void start_threads(std::vector<std::jthread>& threads);
+  // A request for blocks, while it is under way. `checked`: what was wrong with a block that came.
+  struct Reading {
+    Run run;
+    int next = 0;
+    Status checked;
+    std::stop_source cut;
+  };
   void open(Supplier& supplier, std::stop_token stop);
+  void announce(Supplier& supplier, int first, std::span<const BlockEntry> entries);
+  void opened(Supplier& supplier, const Status& status);
   void work(Supplier& supplier, std::stop_token stop);
-  void fly(Supplier& supplier, const Run& run, std::stop_token stop);
-  FlightEnd end_of(Supplier& supplier, const Status& checked, const Status& read, bool overdue);  // with mutex_ held
+  void fly(Supplier& supplier, Reading& reading, std::stop_token stop);
+  Reading begin_reading(const Run& run);  // with mutex_ held
+  BlockSource::Reader reader(Supplier& supplier, Reading& reading);
+  void end_reading(Supplier& supplier, const Reading& reading, const Status& read, std::stop_token stop);
+  FlightEnd end_of(Supplier& supplier, const Reading& reading, const Status& read, bool overdue);  // with mutex_ held
   void take_leftovers(int first, std::span<const BlockEntry> entries);
   Status use_block(int index, const BlockEntry& entry, ByteView bytes, Source source);
-  bool take_block(Supplier& supplier, const Run& run, int index, ByteView bytes, Status& checked);
+  bool take_block(Supplier& supplier, Reading& reading, ByteView bytes);
   void block_held(int index, Source source);        // with mutex_ held; publish() follows
   void publish(std::unique_lock<std::mutex> lock);  // releases it
   LayerOrigin origin_of(int layer) const;           // with mutex_ held

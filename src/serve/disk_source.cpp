@@ -10,14 +10,15 @@ SourceTraits DiskSource::traits() const {
   return out;
 }
 
-Status DiskSource::open(const Announce& announce, std::stop_token /*stop*/) {
+Status DiskSource::open(const Announce& announce, const Opening* opening, std::stop_token /*stop*/) {
   announce(0, pack_.header.blocks);
+  if (opening) opening->ended({});  // there is nothing to be gained here
   return {};
 }
 
 Status DiskSource::read(std::span<const BlockEntry> entries, const Reader& reader, std::stop_token stop) {
-  reader.first_byte();
   for (const BlockEntry& entry : entries) {
+    reader.arrived(entry.bytes);
     const bool go_on =
         !stop.stop_requested() && reader.block(pack_.file->bytes().subspan(pack_.region_offset + entry.offset, entry.bytes));
     if (!go_on) return fail(ErrorKind::kCancelled, "reading was stopped");

@@ -525,6 +525,43 @@ TEST_F(EdgeServiceTest, ANeighbourThatHasNothingComputesNothingForOthers) {
       404);
 }
 
+TEST_F(EdgeServiceTest, ReadsItsFirstBlocksWithTheHeader) {
+  const std::string text = long_text();
+  put(text);
+  fetch_and_keep(text, "other");
+  auto opening = std::make_shared<std::atomic<std::size_t>>(0);
+  const auto e = edge(only_packs(
+      [=](const HttpCall& call, const auto& go_on) -> Result<HttpAnswer> {
+        if (call.path.ends_with("/blocks")) return fail(ErrorKind::kUnavailable, "only headers today");
+        auto answer = go_on();
+        if (answer) *opening += answer->body.size();
+        return answer;
+      },
+      ""));
+  const json answer = ask(*e, text);
+  const auto bytes = answer["x_celslm"]["bytes"].get<std::size_t>();
+  EXPECT_GT(bytes, 0U);
+  EXPECT_GT(*opening, bytes);
+  EXPECT_EQ(said(answer), said(local_answer(text)));
+}
+
+TEST_F(EdgeServiceTest, DoesNotBelieveBlocksThatComeWithTheHeaderEither) {
+  const std::string text = long_text();
+  put(text);
+  fetch_and_keep(text, "other");
+  for (const bool cut : {false, true}) {
+    const auto e = edge(only_packs(
+        [=](const HttpCall&, const auto& go_on) -> Result<HttpAnswer> {
+          auto answer = go_on();
+          if (answer && cut) answer->body.resize(answer->body.size() - 100);
+          if (answer && !cut) answer->body.back() ^= std::byte{1};
+          return answer;
+        },
+        "/header?blocks"));
+    EXPECT_EQ(said(ask(*e, text)), said(local_answer(text)));
+  }
+}
+
 TEST_F(EdgeServiceTest, RecoversFromASingleBrokenConnection) {
   const std::string text = long_text();
   put(text);

@@ -44,7 +44,7 @@ Result<StoredPack> PackSharing::find(const HttpRequest& request) {
 HttpResponse PackSharing::get_header(const HttpRequest& request) {
   const auto pack = find(request);
   if (!pack) return unknown_pack(pack.error());
-  return header_response(*pack);
+  return header_response(*pack, request.parameter("blocks"), [this](std::size_t bytes) { sent_bytes_ += bytes; });
 }
 
 HttpResponse PackSharing::get_blocks(const HttpRequest& request) {

@@ -28,6 +28,20 @@ HttpResponse range_refused(std::uint64_t available, std::string_view why) {
   return out;
 }
 
+std::function<bool(const BodySink&)> stream_of(const StoredPack& pack, std::vector<ByteView> parts, OnSent on_sent) {
+  return [pack, parts = std::move(parts), on_sent = std::move(on_sent)](const BodySink& sink) {
+    for (ByteView rest : parts) {
+      while (!rest.empty()) {
+        const ByteView piece = rest.first(std::min(rest.size(), kPieceBytes));
+        if (!sink(as_text(piece))) return false;
+        on_sent(piece.size());
+        rest = rest.subspan(piece.size());
+      }
+    }
+    return true;
+  };
+}
+
 // Part of a mapped file, which `pack` keeps alive.
 HttpResponse view_response(const StoredPack& pack, ByteView whole, std::string_view range_header, OnSent on_sent) {
   const auto range = parse_range(range_header, whole.size());
@@ -39,20 +53,23 @@ HttpResponse view_response(const StoredPack& pack, ByteView whole, std::string_v
     whole = whole.subspan((*range)->first, (*range)->end - (*range)->first);
   }
   out.content_length = whole.size();
-  out.stream = [pack, whole, on_sent = std::move(on_sent)](const BodySink& sink) {
-    for (ByteView rest = whole; !rest.empty();) {
-      const ByteView piece = rest.first(std::min(rest.size(), kPieceBytes));
-      if (!sink(as_text(piece))) return false;
-      on_sent(piece.size());
-      rest = rest.subspan(piece.size());
-    }
-    return true;
-  };
+  out.stream = stream_of(pack, {whole}, std::move(on_sent));
   return out;
 }
 
 ByteView block_region(const StoredPack& pack) {
   return pack.file->bytes().subspan(pack.region_offset);
+}
+
+// Of blocks "FIRST-LAST".
+Result<ByteView> bytes_of_blocks(const StoredPack& pack, std::string_view blocks) {
+  const auto count = static_cast<std::uint64_t>(pack.header.blocks.size());
+  const auto range = parse_range("bytes=" + std::string(blocks), count);
+  if (!range || !blocks.contains('-') || blocks.starts_with('-') || blocks.ends_with('-'))
+    return fail(ErrorKind::kInvalid, "'blocks' must be FIRST-LAST, of the pack's {} blocks", count);
+  const BlockEntry& first = pack.header.blocks[(*range)->first];
+  const BlockEntry& last = pack.header.blocks[(*range)->end - 1];
+  return block_region(pack).subspan(first.offset, last.offset + last.bytes - first.offset);
 }
 
 HttpResponse job_blocks(const std::shared_ptr<PackJob>& job, std::string_view range_header, OnSent on_sent) {
@@ -120,16 +137,26 @@ bool send_stored_entries(const StoredPack& pack, int from, const SigningKey& key
 
 }  // namespace
 
-HttpResponse header_response(const PackAccess& access) {
+HttpResponse header_response(const PackAccess& access, std::string_view blocks, OnSent on_sent) {
   HttpResponse out{.content_type = kPackContentType};
-  if (const auto* stored = std::get_if<StoredPack>(&access)) {
-    out.headers["x-celslm-state"] = "complete";
-    out.body = as_text(stored->file->bytes().first(stored->region_offset));
-  } else {
+  const auto* stored = std::get_if<StoredPack>(&access);
+  if (stored == nullptr) {
     out.status = 202;
     out.headers["x-celslm-state"] = "computing";
     out.body = as_text(std::get<std::shared_ptr<PackJob>>(access)->preamble);
+    on_sent(out.body.size());
+    return out;
   }
+  std::vector<ByteView> parts{stored->file->bytes().first(stored->region_offset)};
+  if (!blocks.empty()) {
+    const auto named = bytes_of_blocks(*stored, blocks);
+    if (!named) return error_response(400, "invalid_request", named.error().message);
+    parts.push_back(*named);
+  }
+  out.headers["x-celslm-state"] = "complete";
+  out.content_length = 0;
+  for (const ByteView part : parts) *out.content_length += part.size();
+  out.stream = stream_of(*stored, std::move(parts), std::move(on_sent));
   return out;
 }
 

@@ -13,11 +13,12 @@ namespace celslm {
 
 inline constexpr const char* kPackContentType = "application/octet-stream";
 
-// The header of a whole pack; of a job: 202 and what is known before the first block.
-HttpResponse header_response(const PackAccess& access);
-
 // Told how many bytes went out, from the streaming thread.
 using OnSent = std::function<void(std::size_t bytes)>;
+
+// The header of a whole pack, with blocks "FIRST-LAST" behind it if they are named; 400 if there are no such blocks. Of a
+// job: 202 and what is known before the first block.
+HttpResponse header_response(const PackAccess& access, std::string_view blocks, OnSent on_sent);
 
 // Signed entries from number `from` on. Of a job: as they are announced; the body ends well only once the pack is whole and
 // kept, so that whoever asks for the header next gets it, and breaks if the computation fails.

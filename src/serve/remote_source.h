@@ -23,12 +23,16 @@ class RemoteSource final : public BlockSource {
   std::string name() const override { return client_->url(); }
   SourceTraits traits() const override;
   // kMismatch: another pack than the one expected. kNotFound, for a cloud, says in which field its models differ from ours.
-  Status open(const Announce& announce, std::stop_token stop) override;
+  Status open(const Announce& announce, const Opening* opening, std::stop_token stop) override;
   Status read(std::span<const BlockEntry> entries, const Reader& reader, std::stop_token stop) override;
   Result<Bytes> header(std::stop_token stop) override;
 
  private:
-  Status open_pack(const Announce& announce, std::stop_token stop);
+  Status open_pack(const Announce& announce, const Opening* opening, std::stop_token stop);
+  Result<std::optional<PackIdentity>> open_reading(const Announce& announce, const Opening& opening, std::stop_token stop);
+  Result<std::optional<PackIdentity>> open_plainly(const Announce& announce, std::stop_token stop);
+  Status take_header(CloudClient::OpenedPack opened, const Announce& announce);
+  Status check(const PackIdentity& offered) const;
   Error explain(Error error) const;
 
   const std::shared_ptr<CloudClient> client_;

@@ -41,7 +41,7 @@ struct SimulationResult {
   bool operator==(const SimulationResult&) const = default;
 };
 
-// Each source sends one block at a time, its requests in turn, each from its latency after its beginning on.
+// Each source sends pieces of its requests in turn, of each from its latency after its beginning on.
 class Simulation {
  public:
   explicit Simulation(const SimulatedLoad& load) : load_(load), plan_(load.shape, options(load), at(0)) {
@@ -70,15 +70,18 @@ class Simulation {
   }
 
  private:
+  static constexpr std::uint64_t kPiece = 16U << 10;
   struct Lane {  // a request under way
     Run run;
     double ready_s = 0;  // its first byte may leave
     int sent = 0;
+    std::uint64_t part = 0;  // of the next block
   };
   struct Pipe {
     std::vector<Lane> lanes;
     std::size_t turn = 0;
-    std::optional<double> block_done_s;
+    std::optional<double> piece_done_s;
+    std::uint64_t piece = 0;
     double offered_layers = 0;
   };
 
@@ -116,13 +119,13 @@ class Simulation {
     for (std::size_t k = pipe.lanes.size(); k-- > 0;) {
       if (!plan_.is_wanted(pipe.lanes[k].run.flight)) end(pipe.lanes[k].run.flight, FlightEnd::kDone);
     }
-    if (pipe.block_done_s && now_ >= *pipe.block_done_s && !pipe.lanes.empty()) deliver(i);
+    if (pipe.piece_done_s && now_ >= *pipe.piece_done_s && !pipe.lanes.empty()) deliver(i);
     while (const auto run = plan_.next(static_cast<SourceId>(i), at(now_))) {
       pipe.lanes.push_back({*run, now_ + load_.sources[i].latency_s});
       if (dead(i)) end(run->flight, FlightEnd::kFailed);
     }
-    if (!pipe.block_done_s && !stalled(i)) begin_block(i);
-    if (pipe.block_done_s && !stalled(i)) return std::max(*pipe.block_done_s, now_);
+    if (!pipe.piece_done_s && !stalled(i)) begin_piece(i);
+    if (pipe.piece_done_s && !stalled(i)) return std::max(*pipe.piece_done_s, now_);
     double next = 1e9;
     for (const Lane& lane : pipe.lanes) {
       if (lane.ready_s > now_) next = std::min(next, lane.ready_s);
@@ -140,24 +143,28 @@ class Simulation {
     }
   }
 
-  void begin_block(std::size_t i) {
+  void begin_piece(std::size_t i) {
     Pipe& pipe = lanes_[i];
     for (std::size_t k = 0; k < pipe.lanes.size(); ++k) {
       const std::size_t turn = (pipe.turn + k) % pipe.lanes.size();
       Lane& lane = pipe.lanes[turn];
       if (lane.ready_s > now_) continue;
-      plan_.first_byte(lane.run.flight, at(now_));
       pipe.turn = turn;
-      pipe.block_done_s = now_ + load_.shape.block_bytes[static_cast<std::size_t>(lane.run.first + lane.sent)] / rate(i);
+      pipe.piece = std::min<std::uint64_t>(kPiece, block_bytes(lane) - lane.part);
+      pipe.piece_done_s = now_ + static_cast<double>(pipe.piece) / rate(i);
       return;
     }
   }
 
   void deliver(std::size_t i) {
     Pipe& pipe = lanes_[i];
-    pipe.block_done_s.reset();
+    pipe.piece_done_s.reset();
     pipe.turn %= pipe.lanes.size();
-    Lane& lane = pipe.lanes[pipe.turn];
+    Lane& lane = pipe.lanes[pipe.turn++];
+    plan_.arrived(lane.run.flight, pipe.piece, at(now_));
+    lane.part += pipe.piece;
+    if (lane.part < block_bytes(lane)) return;
+    lane.part = 0;
     const int block = lane.run.first + lane.sent;
     out_.bytes[i] += load_.shape.block_bytes[static_cast<std::size_t>(block)];
     // Spread evenly and without chance, so that a run can be repeated.
@@ -165,8 +172,11 @@ class Simulation {
       return end(lane.run.flight, FlightEnd::kFailed);
     }
     if (plan_.claim(lane.run.flight, at(now_))) write(block);
-    ++pipe.turn;
     if (++lane.sent == lane.run.count) end(lane.run.flight, FlightEnd::kDone);
+  }
+
+  std::uint64_t block_bytes(const Lane& lane) const {
+    return load_.shape.block_bytes[static_cast<std::size_t>(lane.run.first + lane.sent)];
   }
 
   double compute() {
@@ -195,7 +205,7 @@ class Simulation {
       const auto it = std::ranges::find(pipe.lanes, flight, [](const Lane& lane) { return lane.run.flight; });
       if (it == pipe.lanes.end()) continue;
       const auto index = static_cast<std::size_t>(it - pipe.lanes.begin());
-      if (index == pipe.turn) pipe.block_done_s.reset();  // the block on the wire is cut off with its request
+      if (index == pipe.turn) pipe.piece_done_s.reset();  // the piece on the wire is cut off with its request
       if (index < pipe.turn) --pipe.turn;
       pipe.lanes.erase(it);
     }
