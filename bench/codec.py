@@ -4,7 +4,9 @@ Exact KV of contexts (windows of held-out text, bulletins with questions) goes t
 words and answers by itself, greedily, with exact KV and with what came out. llama.cpp's types are applied by ggml's own functions to
 the same KV, K after RoPE, as -ctk and -ctv do: so all are judged by one engine on the same words (through llama-perplexity, kernels
 and tokens would differ too). q4 and q4z (after KIVI: K by channel, V by token; q4z with an ideal entropy coder), c4 and c3 (steps as
-t4's and t3's without directions, ideal coder) are what lost; they have no speed. Speed: random weights in a real shape, CPU time of one thread.
+t4's and t3's without directions, ideal coder) are what lost; they have no speed. So are t4, t3 and t2 with one thing changed: d (tokens as
+differences from the one before, where that is shorter), p (directions calibrated on the other contexts of this run, not sent) and b (steps
+by how much each layer's K and V matter, measured on the other contexts). Speed: random weights in a real shape, CPU time of one thread.
 
 --json keys: machine, context_tokens, codecs: [{name, model, model_id, bits_per_value, encode_mb_s, decode_mb_s, kl, top1, greedy64, accuracy, ...}]
   model_id         what an edge knows the model by: `celslm edge --codec-quality FILE` reads these lines

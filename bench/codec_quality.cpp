@@ -3,6 +3,8 @@
 //
 //   build/bench/bench/celslm_bench_codec_quality --model M.gguf --text T.txt --worlds W.json
 #include <CLI/CLI.hpp>
+#include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -91,25 +93,80 @@ void print(const Json& line) {
   std::fflush(stdout);
 }
 
-Status measure(Engine& engine, const Case& item, const std::vector<Treatment>& treatments, int number) {
-  CELSLM_TRY(const ExactKv exact, compute_kv(engine, item.context));
-  Speaker speaker(engine);
+// A case with everything that judging its treatments needs.
+struct Prepared {
+  const Case* item = nullptr;
+  ExactKv exact;
   std::vector<Reference> references;
-  for (const Probe& probe : item.probes) {
-    CELSLM_TRY(Reference reference, refer(speaker, exact, probe));
-    references.push_back(std::move(reference));
+  std::vector<double> harm;  // [n_layers][K, V]: divergence where only this plane is coarse
+};
+
+Result<double> mean_divergence(Speaker& speaker, const Model& model, const TreatedKv& treated, const Prepared& prepared) {
+  double sum = 0.0;
+  double positions = 0.0;
+  for (std::size_t i = 0; i < prepared.references.size(); ++i) {
+    CELSLM_TRY(const Json seen, judge(speaker, model, treated, prepared.item->probes[i], prepared.references[i]));
+    sum += seen["kl"].get<double>() * seen["positions"].get<double>();
+    positions += seen["positions"].get<double>();
   }
+  return positions > 0.0 ? sum / positions : 0.0;
+}
+
+Result<Prepared> prepare(Engine& engine, const Case& item, bool with_harm) {
+  CELSLM_TRY(auto exact, compute_kv(engine, item.context));
+  Prepared out{.item = &item, .exact = std::move(exact)};
+  Speaker speaker(engine);
+  for (const Probe& probe : item.probes) {
+    CELSLM_TRY(Reference reference, refer(speaker, out.exact, probe));
+    out.references.push_back(std::move(reference));
+  }
+  for (int layer = 0; with_harm && layer < engine.model().config().n_layers; ++layer) {
+    for (const BlockKind kind : {BlockKind::kKey, BlockKind::kValue}) {
+      CELSLM_TRY(const TreatedKv coarse, coarsen_plane(engine.model(), out.exact, layer, kind));
+      CELSLM_TRY(const double harm, mean_divergence(speaker, engine.model(), coarse, out));
+      out.harm.push_back(harm);
+    }
+  }
+  return out;
+}
+
+// Harm grows with the square of a step, and bits fall with its logarithm: for the same bits there is least harm in all where
+// each plane does as much, steps being as one over the root of what a plane does at the same step.
+std::vector<double> step_factors(const std::vector<Prepared>& all, std::size_t except) {
+  constexpr double kFarthest = 4.0;
+  const std::size_t n = all[except].harm.size();
+  std::vector<double> out(n, 1.0);
+  double mean_log = 0.0;
+  for (std::size_t plane = 0; plane < n; ++plane) {
+    double harm = 1e-9;
+    for (std::size_t i = 0; i < all.size(); ++i) harm += i == except ? 0.0 : all[i].harm[plane];
+    out[plane] = 1.0 / std::sqrt(harm);
+    mean_log += std::log(out[plane]) / static_cast<double>(n);
+  }
+  for (double& factor : out) factor = std::clamp(factor / std::exp(mean_log), 1.0 / kFarthest, kFarthest);
+  return out;
+}
+
+// What is calibrated is calibrated on all cases but the one that is judged.
+Status measure(Engine& engine, const std::vector<Prepared>& all, std::size_t number,
+               const std::vector<Treatment>& treatments) {
+  const Prepared& prepared = all[number];
+  Subject subject{.exact = prepared.exact, .step_factors = step_factors(all, number)};
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    if (i != number) subject.others.push_back(&all[i].exact);
+  }
+  Speaker speaker(engine);
   double values = 0.0;
-  for (const auto& plane : exact.planes.k) values += 2.0 * static_cast<double>(plane.size());
+  for (const auto& plane : prepared.exact.planes.k) values += 2.0 * static_cast<double>(plane.size());
+  const std::string& source = prepared.item->source;
   for (const Treatment& treatment : treatments) {
-    CELSLM_TRY(const TreatedKv treated, treatment.apply(engine.model(), exact));
-    Json size{
-        {"case", number}, {"source", item.source}, {"codec", treatment.name}, {"values", values}, {"bits", treated.bits}};
+    CELSLM_TRY(const TreatedKv treated, treatment.apply(engine.model(), subject));
+    Json size{{"case", number}, {"source", source}, {"codec", treatment.name}, {"values", values}, {"bits", treated.bits}};
     if (treatment.ours) size.update({{"encode_s", treated.encode_s}, {"decode_s", treated.decode_s}});
     print(size);
-    for (std::size_t i = 0; i < item.probes.size(); ++i) {
-      CELSLM_TRY(Json seen, judge(speaker, engine.model(), treated, item.probes[i], references[i]));
-      seen.update({{"case", number}, {"source", item.source}, {"codec", treatment.name}});
+    for (std::size_t i = 0; i < prepared.references.size(); ++i) {
+      CELSLM_TRY(Json seen, judge(speaker, engine.model(), treated, prepared.item->probes[i], prepared.references[i]));
+      seen.update({{"case", number}, {"source", source}, {"codec", treatment.name}});
       print(seen);
     }
   }
@@ -158,7 +215,9 @@ Status run(const Options& options) {
   CELSLM_TRY(const auto engine, Engine::create(model, {.n_threads = options.threads}));
   std::vector<Treatment> treatments = all_treatments();
   std::erase_if(treatments, [&](const Treatment& treatment) {
-    return (options.speed_only && !treatment.ours) ||
+    return (treatment.calibrated &&
+            options.texts.size() * static_cast<std::size_t>(options.windows) + options.worlds.size() < 2) ||
+           (options.speed_only && !treatment.ours) ||
            (!options.only.empty() && !std::ranges::contains(options.only, treatment.name));
   });
   std::vector<Case> cases;
@@ -168,8 +227,13 @@ Status run(const Options& options) {
     for (Case& item : cases) item.probes.clear();
   }
   std::printf("%s\n", Json{{"model_id", model->fingerprint().id().hex()}}.dump().c_str());
-  int number = 0;
-  for (const Case& item : cases) CELSLM_CHECK_OK(measure(*engine, item, treatments, number++));
+  const bool calibrated = std::ranges::any_of(treatments, &Treatment::calibrated);
+  std::vector<Prepared> all;
+  for (const Case& item : cases) {
+    CELSLM_TRY(Prepared prepared, prepare(*engine, item, calibrated));
+    all.push_back(std::move(prepared));
+  }
+  for (std::size_t i = 0; i < all.size(); ++i) CELSLM_CHECK_OK(measure(*engine, all, i, treatments));
   return {};
 }
 

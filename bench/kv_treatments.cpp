@@ -8,6 +8,7 @@
 #include <cstring>
 #include <map>
 
+#include "bench/transform_variants.h"
 #include "kv/codec.h"
 
 namespace celslm {
@@ -22,18 +23,6 @@ double cpu_seconds() {
   return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 
-// One layer's K or V.
-struct Plane {
-  BlockKind kind = BlockKind::kKey;
-  int layer = 0;
-  int n_tokens = 0;
-  int n_kv_heads = 0;
-  int head_dim = 0;
-  std::span<const float> values;  // [n_tokens][n_kv_heads][head_dim]
-
-  std::size_t width() const { return static_cast<std::size_t>(n_kv_heads) * static_cast<std::size_t>(head_dim); }
-};
-
 // Puts what `change` makes of each plane into a fresh segment. change(plane, out, treated) fills out and the figures.
 template <typename F>
 Result<TreatedKv> treat_planes(const Model& model, const ExactKv& exact, const F& change) {
@@ -43,9 +32,8 @@ Result<TreatedKv> treat_planes(const Model& model, const ExactKv& exact, const F
   for (int layer = 0; layer < static_cast<int>(exact.planes.k.size()); ++layer) {
     for (const BlockKind kind : {BlockKind::kKey, BlockKind::kValue}) {
       const bool key = kind == BlockKind::kKey;
-      const auto& values = (key ? exact.planes.k : exact.planes.v)[static_cast<std::size_t>(layer)];
-      const Plane plane{kind, layer, exact.planes.n_tokens, config.n_kv_heads, config.head_dim, values};
-      std::vector<float> changed(values.size());
+      const Plane plane = plane_of(config, exact, layer, kind);
+      std::vector<float> changed(plane.values.size());
       CELSLM_CHECK_OK(change(plane, std::span<float>(changed), out));
       const std::span<const float> none;
       CELSLM_CHECK_OK(Engine::import_rows(model, *out.segment, layer, 0, exact.planes.n_tokens,
@@ -76,10 +64,11 @@ Status through_codec(const Codec& codec, const Plane& plane, std::span<float> ou
 }
 
 Treatment with_codec(const Codec& codec) {
-  return {std::string(codec.name()), true, [&codec](const Model& model, const ExactKv& exact) {
-            return treat_planes(model, exact, [&codec](const Plane& plane, std::span<float> out, TreatedKv& treated) {
-              return through_codec(codec, plane, out, treated);
-            });
+  return {std::string(codec.name()), true, false, [&codec](const Model& model, const Subject& subject) {
+            return treat_planes(model, subject.exact,
+                                [&codec](const Plane& plane, std::span<float> out, TreatedKv& treated) {
+                                  return through_codec(codec, plane, out, treated);
+                                });
           }};
 }
 
@@ -197,24 +186,36 @@ Status uniform_steps(const Plane& plane, double relative_step, std::span<float> 
 }
 
 Treatment with_kivi4(std::string name, bool entropy_coded) {
-  return {std::move(name), false, [entropy_coded](const Model& model, const ExactKv& exact) {
-            return treat_planes(model, exact, [&](const Plane& plane, std::span<float> out, TreatedKv& treated) {
+  return {std::move(name), false, false, [entropy_coded](const Model& model, const Subject& subject) {
+            return treat_planes(model, subject.exact, [&](const Plane& plane, std::span<float> out, TreatedKv& treated) {
               return kivi4(plane, model.config().n_layers, entropy_coded, out, treated);
             });
           }};
 }
 
 Treatment with_uniform_steps(std::string name, double relative_step) {
-  return {std::move(name), false, [relative_step](const Model& model, const ExactKv& exact) {
-            return treat_planes(model, exact, [&](const Plane& plane, std::span<float> out, TreatedKv& treated) {
+  return {std::move(name), false, false, [relative_step](const Model& model, const Subject& subject) {
+            return treat_planes(model, subject.exact, [&](const Plane& plane, std::span<float> out, TreatedKv& treated) {
               return uniform_steps(plane, relative_step, out, treated);
             });
           }};
 }
 
+Treatment with_transform(std::string name, TransformVariant variant) {
+  return {std::move(name), false, true, [variant](const Model& model, const Subject& subject) {
+            return treat_planes(model, subject.exact, [&](const Plane& plane, std::span<float> out, TreatedKv& treated) {
+              std::vector<Plane> others;
+              for (const ExactKv* other : subject.others)
+                others.push_back(plane_of(model.config(), *other, plane.layer, plane.kind));
+              const auto number = static_cast<std::size_t>(2 * plane.layer + (plane.kind == BlockKind::kKey ? 0 : 1));
+              return through_transform(variant, plane, others, subject.step_factors[number], out, treated.bits);
+            });
+          }};
+}
+
 Treatment with_ggml(std::string name, ggml_type type) {
-  return {std::move(name), false,
-          [type](const Model& model, const ExactKv& exact) { return through_ggml(type, model, exact); }};
+  return {std::move(name), false, false,
+          [type](const Model& model, const Subject& subject) { return through_ggml(type, model, subject.exact); }};
 }
 
 }  // namespace
@@ -228,7 +229,21 @@ std::vector<Treatment> all_treatments() {
   out.push_back(with_kivi4("q4z", true));
   out.push_back(with_uniform_steps("c4", 0.125));
   out.push_back(with_uniform_steps("c3", 0.25));
+  for (const auto& [digit, step] : {std::pair("4", 0.125), std::pair("3", 0.25), std::pair("2", 0.5)}) {
+    out.push_back(with_transform(std::string("d") + digit, {.step = step, .deltas = true}));
+    out.push_back(with_transform(std::string("p") + digit, {.step = step, .calibrated_basis = true}));
+    out.push_back(with_transform(std::string("b") + digit, {.step = step, .by_sensitivity = true}));
+  }
   return out;
+}
+
+Result<TreatedKv> coarsen_plane(const Model& model, const ExactKv& exact, int layer, BlockKind kind) {
+  return treat_planes(model, exact, [&](const Plane& plane, std::span<float> out, TreatedKv& treated) -> Status {
+    if (plane.layer == layer && plane.kind == kind)
+      return through_transform({.step = 0.5}, plane, {}, 1.0, out, treated.bits);
+    std::ranges::copy(plane.values, out.begin());
+    return {};
+  });
 }
 
 }  // namespace celslm

@@ -9,6 +9,7 @@
 
 #include "align/exact_kv.h"
 #include "core/result.h"
+#include "kv/codec.h"
 #include "model/engine.h"
 
 namespace celslm {
@@ -20,13 +21,25 @@ struct TreatedKv {
   double decode_s = 0.0;  // into f32 rows
 };
 
+// What a treatment may know beside the context's KV.
+struct Subject {
+  const ExactKv& exact;
+  std::vector<const ExactKv*> others;  // of other contexts, to calibrate on
+  std::vector<double> step_factors;    // [n_layers][K, V]: by which steps may differ from plane to plane; mean logarithm 0
+};
+
 struct Treatment {
   std::string name;
-  bool ours = false;  // a codec of packs; its times mean something
-  std::function<Result<TreatedKv>(const Model&, const ExactKv&)> apply;
+  bool ours = false;        // a codec of packs; its times mean something
+  bool calibrated = false;  // needs `others` and `step_factors`
+  std::function<Result<TreatedKv>(const Model&, const Subject&)> apply;
 };
 
 // Codecs of packs; q8_0 and q4_0 as llama.cpp's -ctk and -ctv hold KV; and what lost (docs/compression.md).
 std::vector<Treatment> all_treatments();
+
+// A context's KV with one plane coded in steps as t2's and all others exact: what the model makes of it says how much that
+// plane's steps matter.
+Result<TreatedKv> coarsen_plane(const Model& model, const ExactKv& exact, int layer, BlockKind kind);
 
 }  // namespace celslm

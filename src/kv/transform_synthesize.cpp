@@ -59,7 +59,12 @@ HWY_INLINE V tile(D df, const Head& head, const std::int32_t* coefficients, std:
   const hn::RebindToSigned<D> d32;
   const hn::Repartition<std::int16_t, D> d16;
   const auto add = [&](auto sum, auto direction, std::int32_t coefficient) HWY_ATTR {
-    return hn::Add(sum, hn::WidenMulPairwiseAdd(d32, direction, hn::BitCast(d16, hn::Set(d32, coefficient))));
+    const auto both = hn::BitCast(d16, hn::Set(d32, coefficient));
+#if HWY_TARGET <= HWY_AVX3_DL  // one instruction there; it saturates, but no sum leaves 32 bits
+    return hn::SatWidenMulPairwiseAccumulate(d32, direction, both, sum);
+#else
+    return hn::Add(sum, hn::WidenMulPairwiseAdd(d32, direction, both));
+#endif
   };
   const auto start = hn::LoadU(d32, head.offset + k);
   auto s0 = start, s1 = start, s2 = start, s3 = start, s4 = start, s5 = start, s6 = start, s7 = start;
