@@ -177,16 +177,15 @@ def source_arguments(lab, n_sources, mbit, rtt_ms):
     return out
 
 
-def measure_case(lab, llama, local, n_sources, mbit, rtt_ms):
+def measure_case(lab, llama, n_sources, mbit, rtt_ms):
     sources = source_arguments(lab, n_sources, mbit, rtt_ms)
-    ours, download, resident = [], [], []
+    ours, download, local, resident = [], [], [], []
     for _ in range(lab.options.runs):
         ms, extension, resident_ms = lab.measure(*sources)
         ours.append(ms)
         resident.append(resident_ms)
         download.append(lab.measure(*sources, "--prefer", "energy")[0])
-        if len(local) < lab.options.runs:
-            local.append(lab.measure("--context", lab.paths["warm"], "--context", lab.paths["long"])[0])
+        local.append(lab.measure("--context", lab.paths["warm"], "--context", lab.paths["long"])[0])
     case = {"context_tokens": extension["context_tokens"], "sources": n_sources, "link_mbit": mbit, "rtt_ms": rtt_ms,
             "ttft_ms": statistics.median(ours), "local_ms": statistics.median(local), "download_ms": statistics.median(download),
             "resident_ms": statistics.median(resident), "layers": count_layers(extension), "load": extension["load"],
@@ -198,7 +197,7 @@ def measure_case(lab, llama, local, n_sources, mbit, rtt_ms):
 
 
 def measure_length(programs, options, n_tokens):
-    lab, cases, local = Lab(programs, options, n_tokens), [], []
+    lab, cases = Lab(programs, options, n_tokens), []
     llama = None if options.no_peer else LlamaServer(lab)
     if llama:
         llama.measure_cold()
@@ -206,7 +205,7 @@ def measure_length(programs, options, n_tokens):
         for rtt_ms in options.rtts:
             for n_sources in options.sources:
                 with Progress(f"{n_tokens} tokens, {n_sources} sources of {mbit:g} Mbit/s, {rtt_ms:g} ms"):
-                    cases.append(measure_case(lab, llama, local, n_sources, mbit, rtt_ms))
+                    cases.append(measure_case(lab, llama, n_sources, mbit, rtt_ms))
     lab.cloud.stop()
     for neighbour in lab.neighbours:
         neighbour.stop()

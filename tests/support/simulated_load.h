@@ -70,7 +70,7 @@ class Simulation {
   }
 
  private:
-  static constexpr std::uint64_t kPiece = 16U << 10;
+  static constexpr std::uint64_t kPiece = 32U << 10;
   struct Lane {  // a request under way
     Run run;
     double ready_s = 0;  // its first byte may leave
