@@ -54,6 +54,19 @@ class Correction(nn.Module):
         y = self.out(F.silu(self.hidden((x - self.mean) / self.deviation)))
         return (y.unflatten(-1, (self.heads, -1)) * self.gate[:, None]).flatten(-2)
 
+    @classmethod
+    def joined(cls, first, second):
+        """One network that gives what the two give together."""
+        inputs, outputs = first.hidden.in_features, first.out.out_features
+        out = cls(inputs, first.hidden.out_features + second.hidden.out_features, first.heads, outputs // first.heads)
+        parts = [(part.hidden.weight / part.deviation, part.gate.repeat_interleave(outputs // part.heads)) for part in (first, second)]
+        with torch.no_grad():
+            out.hidden.weight.copy_(torch.cat([weight for weight, _ in parts]))
+            out.hidden.bias.copy_(torch.cat([p.hidden.bias - weight @ p.mean for p, (weight, _) in zip((first, second), parts)]))
+            out.out.weight.copy_(torch.cat([gate[:, None] * p.out.weight for p, (_, gate) in zip((first, second), parts)], 1))
+            out.out.bias.copy_(sum(gate * p.out.bias for p, (_, gate) in zip((first, second), parts)))
+        return out
+
     def arrays(self, inputs):
         weight = self.hidden.weight / self.deviation
         return {"inputs": inputs, "hidden": weight.t().detach().numpy(),
@@ -73,7 +86,17 @@ class Fused(nn.Module):
             for kind, plane in zip("kv", map_.planes[layer]):
                 self.ridge[layer, kind] = (plane.sources, torch.tensor(plane.matrix), torch.tensor(plane.bias))
                 if hidden:
-                    self.corrections[f"{layer}{kind}"] = Correction(large.shape.layers * 2 * map_.source.width, hidden, s.heads, s.head_size)
+                    self.corrections[f"{layer}{kind}"] = self.correction(hidden)
+
+    def correction(self, hidden):
+        s = self.small[0].shape
+        return Correction(self.large[0].shape.layers * 2 * self.map.source.width, hidden, s.heads, s.head_size)
+
+    def load(self, state):
+        """Weights of networks of any size."""
+        for name in self.corrections:
+            self.corrections[name] = self.correction(state[f"corrections.{name}.hidden.weight"].shape[0])
+        self.load_state_dict(state)
 
     @torch.no_grad()
     def source(self, ids):
@@ -98,10 +121,10 @@ class Fused(nn.Module):
         return y + self.corrections[name](everything) if name in self.corrections else y
 
     @torch.no_grad()
-    def measure(self, contexts):
+    def measure(self, contexts, corrections):
         """Means and deviations of the networks' input."""
         rows = torch.cat([self.everything(*self.source(ids)) for ids in contexts])
-        for c in self.corrections.values():
+        for c in corrections:
             c.mean.copy_(rows.mean(0))
             c.deviation.copy_(rows.std(0) + 1e-3)
 
@@ -120,9 +143,8 @@ class Fused(nn.Module):
 
     def distance(self, ids):
         """How far mapped KV of a context is from the small model's own: squared error over variance, mean over planes."""
-        shared = self.shared(ids)
-        keys, values = self.source(ids[:, :shared])
-        everything, own, total = self.everything(keys, values), self.native(ids[:, :shared]), 0.0
+        keys, values = self.source(ids)
+        everything, own, total = self.everything(keys, values), self.native(ids), 0.0
         for layer, kind in self.ridge:
             real = own["kv".index(kind)][layer]
             total = total + (self.mapped(keys, values, layer, kind, everything).float() - real).square().mean() / real.var()

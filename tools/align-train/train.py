@@ -1,15 +1,18 @@
 #!/usr/bin/env python3
 """Trains the correction of a layer map for the demo family: networks that are added to a ridge map so that the small model, reading
-a context through the large model's KV, answers better. Both models are frozen; what is minimised is the small model's own
-loss on answers. `celslm align fuse` puts the result into the map.
+a context through the large model's KV, answers as well as with its own, or better. Both models are frozen. First mapped KV is
+brought near to the small model's own (`near`), then its last layer is taught to answer (`answers`, see answers.py). `celslm align
+fuse` puts the result into the map.
 
-  ./dev train-map train --map RIDGE.map --out build/align/nets   # a checkpoint every 100 s; --resume goes on
-  ./dev train-map eval --map RIDGE.map --out build/align/nets
+  ./dev train-map near --map RIDGE.map --out build/align/near          # a checkpoint every 100 s; --resume goes on
+  ./dev train-map answers --map RIDGE.map --start build/align/near --out build/align/answers
+  ./dev train-map eval --map RIDGE.map --out build/align/answers
 """
 import argparse
 import copy
 import json
 import os
+import random
 import sys
 import time
 
@@ -21,8 +24,8 @@ if __name__ == "__main__":
     family.use_jemalloc()
 
 import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402
 
+import answers  # noqa: E402
 import data  # noqa: E402
 import evaluate  # noqa: E402
 import fit  # noqa: E402
@@ -32,59 +35,38 @@ import tokenizer  # noqa: E402
 import worlds  # noqa: E402
 
 ASKED = (1, 2, 3)
-WARM_UP, COOL_DOWN = 30, 0.4
-GROWN = 0.2  # share of the steps after which worlds have their full size: before answers are practised
-NEARNESS = 0.1  # what being near to the small model's own KV counts for while answers are practised
+WARM_UP, COOL_DOWN = 0.05, 0.4  # shares of the steps
+GROWN = 0.2    # share of the steps of `near` after which worlds have their full size
+LARGEST = {"near": 20, "answers": 24}  # chains of a world
+QUIET = 0.5    # what a change to the KV of plain text costs while answers are taught
+DEFAULTS = {"near": {"steps": 1000, "batch": 6, "rate": 0.012}, "answers": {"steps": 1600, "batch": 8, "rate": 0.001}}
 
 
-def bulletin(rng, chains, each, order):
-    """A world and questions about it, each in a chat of its own behind the one context. -> ids, positions, mask, weights"""
-    world = worlds.make(rng, chains, order, rng.choice([0.0, 0.0, 0.15]))
-    questions = [q for steps in ASKED for q in rng.sample(world.questions([steps]), each)]
-    ids, positions, mask, answers = evaluate.pack(world, questions)
-    weights = torch.zeros(ids.shape[1])
-    for begin, length in answers:
-        weights[begin:begin + length] = data.PHRASE
-        weights[begin + length - 4:begin + length - 1] = data.ANSWER  # "on ship Aurora": what was asked for, and the name
-    return ids, positions, mask.bfloat16(), weights
+def world_of(rng, largest):
+    return worlds.make(rng, rng.randint(4, largest), rng.choice(["downward", "downward", "mixed"]), rng.choice([0.0, 0.0, 0.15]))
+
+
+def context_of(world):
+    return torch.tensor(tokenizer.encode_pieces([*worlds.chat(world.pieces(), [])])[0])[None]
 
 
 def text(rng, tokens):
-    """A document as one turn of a chat that goes on with it: what a context of plain text is."""
+    """The first part of a document as a context."""
     words = data.language(rng, tokens).ids
-    cut = rng.randrange(tokens // 3, 2 * tokens // 3)
-    turn = tokenizer.word(fused.TURN)[0]
-    if turn in words:
+    if tokenizer.word(fused.TURN)[0] in words:
         return None
-    mark = [tokenizer.word(worlds.SYSTEM), tokenizer.word(worlds.END), tokenizer.word(worlds.USER)]
-    ids = mark[0] + words[:cut] + mark[1] + mark[2] + words[cut:]
-    weights = torch.zeros(len(ids))
-    weights[len(ids) - len(words[cut:]) + 1:] = data.PHRASE
-    return torch.tensor(ids)[None], None, None, weights
+    return torch.tensor(tokenizer.word(worlds.SYSTEM) + words[:rng.randrange(tokens // 3, tokens)])[None]
 
 
-def practice(step, batch, steps):
+def contexts(step, batch, steps):
+    """What one step of `near` reads: [1, T] each."""
     rng = worlds.rng_for("align-train", step)
-    largest = 5 + int(15 * min(1.0, step / (GROWN * steps)))
+    largest = 5 + int((LARGEST["near"] - 5) * min(1.0, step / (GROWN * steps)))
     out = []
     for _ in range(batch):
         sample = text(rng, 256) if rng.random() < 0.1 else None
-        out.append(sample or bulletin(rng, rng.randint(4, largest), 4, rng.choice(["downward", "downward", "mixed"])))
+        out.append(context_of(world_of(rng, largest)) if sample is None else sample)
     return out
-
-
-def loss_of(model, sample, answering):
-    """The small model's loss on answers, and how far the KV is from its own; at first only the latter. From a ridge map, behind which
-    names cannot be told apart, the loss on answers alone stayed where it was for 400 steps."""
-    ids, positions, mask, weights = sample
-    with torch.autocast("cpu", torch.bfloat16):
-        distance = model.distance(ids)
-        if not answering:
-            return distance
-        logits = model(ids, positions, mask)
-    wanted = weights[1:] > 0
-    each = F.cross_entropy(logits[0, :-1][wanted].float(), ids[0, 1:][wanted], reduction="none")
-    return (each * weights[1:][wanted]).sum() / weights.sum() + NEARNESS * distance
 
 
 @torch.autocast("cpu", torch.bfloat16)
@@ -104,7 +86,7 @@ def make(options):
 
 
 def rate_at(step, steps):
-    return min(1.0, (step + 1) / WARM_UP, max(0.02, (steps - step) / (COOL_DOWN * steps)))
+    return min(1.0, (step + 1) / (WARM_UP * steps), (steps - step) / (COOL_DOWN * steps))
 
 
 def save(path, **state):
@@ -112,59 +94,116 @@ def save(path, **state):
     os.replace(path + ".new", path)
 
 
-def train(options):
-    torch.manual_seed(options.seed)
-    model = make(options)
-    rng = worlds.rng_for("align-train", "measure")
-    model.measure([bulletin(rng, 12, 1, "downward")[0] for _ in range(8)])
-    mean_model = copy.deepcopy(model)
-    matrices = [p for p in model.parameters() if p.dim() == 2]
-    rest = [p for p in model.parameters() if p.dim() != 2]
-    opts = [torch.optim.Muon(matrices, lr=options.rate, momentum=0.95, weight_decay=0.0),
-            torch.optim.AdamW(rest, lr=options.rate * 0.1, betas=(0.9, 0.95), weight_decay=0.0)]
-    rates = [options.rate, options.rate * 0.1]
+def run(options, model, mean_model, optimisers, loss_of, look):
+    """Steps of training, with a running mean of the weights, progress, looks at how it does, and checkpoints."""
+    rates = [o.param_groups[0]["lr"] for o in optimisers]
     checkpoint, first, spent, mean = options.out + ".pt", 0, 0.0, None
-    if options.start:
-        trained = torch.load(options.start + ".pt", weights_only=False)["mean"]
-        model.load_state_dict(trained)
-        mean_model.load_state_dict(trained)
     if options.resume and os.path.exists(checkpoint):
         state = torch.load(checkpoint, weights_only=False)
         model.load_state_dict(state["weights"])
-        mean_model.load_state_dict(state["mean"])
-        for o, s in zip(opts, state["optimisers"]):
+        mean_model.load_state_dict(state["trained"])
+        for o, s in zip(optimisers, state["optimisers"]):
             o.load_state_dict(s)
         first, spent, mean = state["step"], state["cpu_seconds"], state["loss"]
     started, saved = time.process_time(), time.time()
     until = min(options.steps, first + (options.slice or options.steps))
     for step in range(first, until):
-        for o, rate in zip(opts, rates):
+        for o, rate in zip(optimisers, rates):
             for group in o.param_groups:
                 group["lr"] = rate * rate_at(step, options.steps)
-        samples = practice(step, options.batch, options.steps)
-        answering = step >= options.imitate * options.steps
-        model.split = options.split + step % (model.small[0].shape.layers - options.split)  # every split is to work
-        total = 0.0
-        for sample in samples:
-            loss = loss_of(model, sample, answering) / len(samples)
-            loss.backward()
-            total += loss.item()
+        loss = loss_of(step)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for o in opts:
+        for o in optimisers:
             o.step()
             o.zero_grad()
         fit.blend(mean_model, model, step)
-        mean = total if mean is None or step == int(options.imitate * options.steps) else 0.95 * mean + 0.05 * total
+        mean = loss if mean is None else 0.95 * mean + 0.05 * loss
         cpu = spent + time.process_time() - started
         if step % 20 == 19:
             print(f"step {step + 1}/{options.steps} loss {mean:.3f} {cpu:.0f} s", file=sys.stderr, flush=True)
         if step % 200 == 199 or step + 1 == options.steps:
-            print(json.dumps({"step": step + 1, "loss": round(mean, 4), "cpu_seconds": round(cpu), **quick_look(mean_model)}), flush=True)
+            print(json.dumps({"step": step + 1, "loss": round(mean, 4), "cpu_seconds": round(cpu), **look()}), flush=True)
         if time.time() - saved > 100 or step + 1 == until:
             saved = time.time()
-            save(checkpoint, mean=mean_model.state_dict(), weights=model.state_dict(), step=step + 1, cpu_seconds=cpu, loss=mean,
-                 optimisers=[o.state_dict() for o in opts])
+            save(checkpoint, trained=mean_model.state_dict(), weights=model.state_dict(), step=step + 1, cpu_seconds=cpu, loss=mean,
+                 optimisers=[o.state_dict() for o in optimisers])
+
+
+def train_near(options):
+    """Muon for the matrices; the splits take turns, so that one map serves all of them."""
+    model = make(options)
+    rng = worlds.rng_for("align-train", "measure")
+    model.measure([context_of(worlds.make(rng, 12)) for _ in range(8)], model.corrections.values())
+    mean_model = copy.deepcopy(model)
+    matrices = [p for p in model.parameters() if p.dim() == 2]
+    rest = [p for p in model.parameters() if p.dim() != 2]
+    optimisers = [torch.optim.Muon(matrices, lr=options.rate, momentum=0.95, weight_decay=0.0),
+                  torch.optim.AdamW(rest, lr=options.rate * 0.1, betas=(0.9, 0.95), weight_decay=0.0)]
+
+    def step_loss(step):
+        model.split = options.split + step % (model.small[0].shape.layers - options.split)
+        total = 0.0
+        for ids in contexts(step, options.batch, options.steps):
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = model.distance(ids) / options.batch
+            loss.backward()
+            total += loss.item()
+        return total
+
+    run(options, model, mean_model, optimisers, step_loss, lambda: quick_look(mean_model))
     write(options, mean_model)
+
+
+def train_answers(options):
+    model = make(options)
+    model.load(torch.load(options.start + ".pt", weights_only=False)["trained"])
+    model.requires_grad_(False)
+    small, last = model.small[0], model.small[0].shape.layers - 1
+    rng = worlds.rng_for("align-train", f"answers/{options.seed}")
+    lookups, quiet = [], []
+    for number in range(options.worlds):
+        world = world_of(rng, LARGEST["answers"])
+        questions = [q for steps in ASKED for q in rng.sample(world.questions([steps]), 4)]
+        lookups.append(answers.prepare(model, world, questions))
+        ids = text(rng, 256) if number % 8 == 0 else None
+        if ids is not None:
+            with torch.autocast("cpu", torch.bfloat16):
+                quiet.append(model.everything(*model.source(ids)).half())
+        if number % 100 == 99:
+            print(f"prepared {number + 1} of {options.worlds} bulletins", file=sys.stderr, flush=True)
+    watched = [answers.prepare(model, world, questions) for world, questions in evaluate.askings(16, 6, split="align-watch")]
+
+    nets = torch.nn.ModuleList(model.correction(options.hidden) for _ in "kv")
+    rng = worlds.rng_for("align-train", "measure")
+    model.measure([context_of(worlds.make(rng, 12)) for _ in range(8)], nets)
+    mean_nets = copy.deepcopy(nets)
+    size = torch.cat([x.base for x in lookups[:16]]).var()
+
+    def change(networks, everything):
+        with torch.autocast("cpu", torch.bfloat16):
+            return torch.cat([net(everything.float()) for net in networks], -1).float()
+
+    def step_loss(step):
+        draw = random.Random(f"{options.seed}/{step}")
+        total = 0.0
+        for sample in draw.sample(lookups, options.batch):
+            loss = answers.loss_of(small, sample, sample.base + change(nets, sample.everything), options.looking)
+            loss = (loss + QUIET * change(nets, draw.choice(quiet)).square().mean() / size) / options.batch
+            loss.backward()
+            total += loss.item()
+        return total
+
+    def look():
+        with torch.no_grad():
+            seen = [r for x in watched for r in answers.right(small, x, x.base + change(mean_nets, x.everything))]
+        return {"right": [round(sum(r for s, r in seen if s == n) / sum(s == n for s, _ in seen), 3) for n in ASKED]}
+
+    optimiser = torch.optim.AdamW(nets.parameters(), lr=options.rate, betas=(0.9, 0.98), weight_decay=0.05)
+    run(options, nets, mean_nets, [optimiser], step_loss, look)
+    for kind, net in zip("kv", mean_nets):
+        model.corrections[f"{last}{kind}"] = fused.Correction.joined(model.corrections[f"{last}{kind}"], net)
+    save(options.out + ".pt", trained=model.state_dict())
+    write(options, model)
 
 
 def write(options, model):
@@ -177,32 +216,37 @@ def judge(options):
     """What the small model alone, the large one, the ridge map and the trained correction answer."""
     model = make(options)
     if options.hidden:
-        model.load_state_dict(torch.load(options.out + ".pt", weights_only=False)["mean"])
+        model.load(torch.load(options.out + ".pt", weights_only=False)["trained"])
     for name, m in (("small", model.small[0]), ("large", model.large[0]), ("mapped", model)):
         print(name, json.dumps(quick_look(m, options.worlds, 7)), flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("command", choices=["train", "eval"])
+    parser.add_argument("command", choices=["near", "answers", "eval"])
     parser.add_argument("--map", required=True, help="the ridge map that the correction is added to")
     parser.add_argument("--out", required=True, help="file of networks; its checkpoint lies beside it")
+    parser.add_argument("--start", help="answers: what `near` arrived at (its --out)")
     parser.add_argument("--split", type=int, default=0, help="first layer of the small model that is mapped")
-    parser.add_argument("--hidden", type=int, default=384, help="hidden values of each network; 0: the ridge map alone")
-    parser.add_argument("--steps", type=int, default=1500)
-    parser.add_argument("--imitate", type=float, default=0.3,
-                        help="share of the steps, at the start, in which mapped KV only learns to be like the small model's own")
-    parser.add_argument("--start", help="begin from what another run (its --out) arrived at")
+    parser.add_argument("--hidden", type=int, default=384, help="hidden values of each network; eval: 0 is the ridge map alone")
+    parser.add_argument("--steps", type=int, help="near: 1,000; answers: 1,600")
+    parser.add_argument("--batch", type=int, help="contexts a step; near: 6, answers: 8")
+    parser.add_argument("--rate", type=float, help="near: 0.012, Muon's; answers: 0.001")
+    parser.add_argument("--looking", type=float, default=0.1, help="answers: what looking at the first fact of a chain counts for")
+    parser.add_argument("--worlds", type=int, help="bulletins to practise on (answers: 3,200) or to judge by (eval: 24)")
     parser.add_argument("--slice", type=int, help="stop after so many steps; --resume goes on")
-    parser.add_argument("--batch", type=int, default=6)
-    parser.add_argument("--rate", type=float, default=0.02)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--worlds", type=int, default=24)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--resume", action="store_true")
     options = parser.parse_args()
+    if options.command == "answers" and not options.start:
+        parser.error("answers are taught on top of what `near` arrived at: --start build/align/near")
+    for name, value in {**DEFAULTS.get(options.command, {}), "worlds": 24 if options.command == "eval" else 3200}.items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
     torch.set_num_threads(options.threads)
-    train(options) if options.command == "train" else judge(options)
+    torch.manual_seed(options.seed)
+    {"near": train_near, "answers": train_answers, "eval": judge}[options.command](options)
 
 
 if __name__ == "__main__":
