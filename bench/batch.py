@@ -14,10 +14,10 @@ import statistics
 import subprocess
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "scripts"))
-from lab import models
-from lab.programs import ROOT
-from lab.progress import Progress, machine, table
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from bench.lab import models
+from bench.lab.programs import ROOT
+from bench.lab.progress import Progress, machine, table
 
 PROGRAM = ROOT / "build" / "bench" / "bench" / "celslm_bench_batch"
 DEFAULT_CASES = "1x2048,8x2048,16x2048,32x2048,64x2048,1x8192,16x8192,32x8192"

@@ -26,11 +26,11 @@ import random
 import subprocess
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "scripts"))
-from lab import models
-from lab.plot import Chart, write
-from lab.programs import ROOT
-from lab.progress import Progress, machine, table
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from bench.lab import models
+from bench.lab.plot import Chart, write
+from bench.lab.programs import ROOT
+from bench.lab.progress import Progress, machine, table
 
 PROGRAM = ROOT / "build" / "bench" / "bench" / "celslm_bench_codec_quality"
 TEXT = ROOT / "models" / "text" / "heldout-long.txt"

@@ -13,10 +13,10 @@ import statistics
 import subprocess
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "scripts"))
-from lab import models
-from lab.programs import ROOT
-from lab.progress import Progress, machine, table
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from bench.lab import models
+from bench.lab.programs import ROOT
+from bench.lab.progress import Progress, machine, table
 
 PROGRAM = ROOT / "build" / "bench" / "bench" / "celslm_bench_engine"
 PREFILL, DECODE = 512, 64

@@ -28,12 +28,12 @@ import threading
 import time
 import urllib.request
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "scripts"))
-from lab import api, models, plot
-from lab.faults import run_faults
-from lab.peer import start_llama_server
-from lab.programs import ROOT, Programs, celslm, wait_until
-from lab.progress import Progress, machine, table
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from bench.lab import api, models, plot
+from bench.lab.faults import run_faults
+from bench.lab.peer import start_llama_server
+from bench.lab.programs import ROOT, Programs, celslm, wait_until
+from bench.lab.progress import Progress, machine, table
 from ttft import PRESET, QUANTIZATION, SHAPE, complete, first_token_ms, numbers
 
 WARM_TOKENS = 512

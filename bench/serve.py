@@ -24,11 +24,11 @@ import sys
 import threading
 import time
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "scripts"))
-from lab import api, models, plot
-from lab.peer import start_llama_server
-from lab.programs import Programs, celslm
-from lab.progress import Progress, machine, table
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from bench.lab import api, models, plot
+from bench.lab.peer import start_llama_server
+from bench.lab.programs import Programs, celslm
+from bench.lab.progress import Progress, machine, table
 
 SHAPE, QUANTIZATION = "qwen2.5-0.5b", "Q4_0"
 LIMIT_S = 2.0  # of the 95th percentile of time to first token

@@ -13,11 +13,11 @@ import statistics
 import subprocess
 import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "scripts"))
-from lab import api, models, network
-from lab.peer import start_llama_server
-from lab.programs import Programs, celslm, wait_until
-from lab.progress import Progress, machine, table
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+from bench.lab import api, models, network
+from bench.lab.peer import start_llama_server
+from bench.lab.programs import Programs, celslm, wait_until
+from bench.lab.progress import Progress, machine, table
 
 SHAPE, QUANTIZATION = "qwen2.5-0.5b", "Q4_0"
 PRESET = "bench"

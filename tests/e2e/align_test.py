@@ -7,11 +7,11 @@ import tempfile
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
+sys.path.insert(0, str(ROOT))
 sys.path.insert(0, str(ROOT / "tests" / "e2e"))
-from lab import models
-from lab.programs import wait_until
-from lab import api
+from bench.lab import models
+from bench.lab.programs import wait_until
+from bench.lab import api
 from programs_test import ProgramTest, QUESTION, WORLD, run
 
 SMALL, LARGE = models.demo_model("small"), models.demo_model("large")

@@ -16,9 +16,9 @@ import unittest
 import urllib.parse
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
-from lab import api, models
-from lab.programs import Programs, celslm, wait_until
+sys.path.insert(0, str(ROOT))
+from bench.lab import api, models
+from bench.lab.programs import Programs, celslm, wait_until
 
 REQUESTS = int(os.environ.get("CELSLM_MANY", "1000"))
 CONNECTIONS = 64

@@ -11,9 +11,9 @@ import threading
 import unittest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
-from lab import api, models
-from lab.programs import Programs, celslm, wait_until
+sys.path.insert(0, str(ROOT))
+from bench.lab import api, models
+from bench.lab.programs import Programs, celslm, wait_until
 
 MODEL = models.demo_model("small")
 WORLD = models.demo_worlds()[0]
