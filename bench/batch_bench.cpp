@@ -11,7 +11,7 @@
 #include <vector>
 
 #include "bench/support.h"
-#include "model/engine.h"
+#include "model/engine/engine.h"
 
 namespace celslm {
 namespace {

@@ -9,7 +9,7 @@
 #include <vector>
 
 #include "core/hash.h"
-#include "kv/codec.h"
+#include "kv/codec/codec.h"
 
 namespace celslm {
 namespace {

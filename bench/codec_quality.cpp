@@ -9,12 +9,12 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "align/documents.h"
-#include "align/speaker.h"
+#include "align/map/speaker.h"
+#include "align/texts/documents.h"
 #include "bench/kv_treatments.h"
 #include "bench/support.h"
 #include "core/file.h"
-#include "model/text.h"
+#include "model/text/text.h"
 
 namespace celslm {
 namespace {

@@ -9,7 +9,7 @@
 #include <string>
 
 #include "bench/support.h"
-#include "model/engine.h"
+#include "model/engine/engine.h"
 
 namespace celslm {
 namespace {

@@ -9,7 +9,7 @@
 #include <map>
 
 #include "bench/transform_variants.h"
-#include "kv/codec.h"
+#include "kv/codec/codec.h"
 
 namespace celslm {
 namespace {

@@ -7,10 +7,10 @@
 #include <string>
 #include <vector>
 
-#include "align/exact_kv.h"
+#include "align/map/exact_kv.h"
 #include "core/result.h"
-#include "kv/codec.h"
-#include "model/engine.h"
+#include "kv/codec/codec.h"
+#include "model/engine/engine.h"
 
 namespace celslm {
 

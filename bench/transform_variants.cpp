@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "kv/symbols.h"
-#include "kv/transform.h"
+#include "kv/codec/symbols.h"
+#include "kv/codec/transform.h"
 
 namespace celslm {
 namespace {

@@ -3,8 +3,8 @@
 
 #include <span>
 
-#include "align/exact_kv.h"
-#include "kv/codec.h"
+#include "align/map/exact_kv.h"
+#include "kv/codec/codec.h"
 
 namespace celslm {
 

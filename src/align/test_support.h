@@ -5,9 +5,9 @@
 
 #include <format>
 
-#include "align/collect.h"
-#include "align/fit.h"
-#include "align/numbers.h"
+#include "align/fit/collect.h"
+#include "align/fit/fit.h"
+#include "align/map/numbers.h"
 #include "tests/support/random_model.h"
 
 namespace celslm::testing_support {

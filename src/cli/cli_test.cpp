@@ -13,10 +13,10 @@
 
 #include "cli/commands.h"
 #include "cli/listen_options.h"
-#include "kv/pack.h"
-#include "model/model.h"
+#include "kv/pack/pack.h"
+#include "model/engine/model.h"
 #include "net/http_client.h"
-#include "serve/protocol.h"
+#include "serve/wire/protocol.h"
 #include "tests/support/random_model.h"
 
 namespace celslm {

@@ -3,11 +3,11 @@
 
 #include "cli/commands.h"
 #include "cli/listen_options.h"
-#include "cli/model_loading.h"
 #include "cli/serving.h"
-#include "serve/cloud_service.h"
-#include "serve/mapped_producer.h"
-#include "serve/model_producer.h"
+#include "cli/terminal/model_loading.h"
+#include "serve/cloud/cloud_service.h"
+#include "serve/cloud/mapped_producer.h"
+#include "serve/cloud/model_producer.h"
 
 namespace celslm {
 namespace {

@@ -4,6 +4,8 @@
 #include <array>
 #include <ostream>
 
+#include "cli/align/align.h"
+
 namespace celslm {
 namespace {
 

@@ -3,7 +3,7 @@
 
 #include <CLI/App.hpp>
 
-#include "cli/environment.h"
+#include "cli/terminal/environment.h"
 
 namespace celslm {
 
@@ -12,7 +12,6 @@ void add_cloud(CLI::App& app, Environment& env);
 void add_edge(CLI::App& app, Environment& env);
 void add_context(CLI::App& app, Environment& env);
 void add_pack(CLI::App& app, Environment& env);
-void add_align(CLI::App& app, Environment& env);
 
 // Parses the command line and does what it says; gives the exit code.
 int run_command_line(int argc, const char* const* argv, Environment& env);

@@ -7,10 +7,10 @@
 #include "cli/commands.h"
 #include "cli/listen_options.h"
 #include "core/file.h"
+#include "core/utf8.h"
 #include "net/http_client.h"
-#include "serve/context_registry.h"
-#include "serve/protocol.h"
-#include "serve/utf8.h"
+#include "serve/cloud/context_registry.h"
+#include "serve/wire/protocol.h"
 
 namespace celslm {
 namespace {

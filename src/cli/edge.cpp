@@ -5,11 +5,11 @@
 
 #include "cli/commands.h"
 #include "cli/listen_options.h"
-#include "cli/model_loading.h"
 #include "cli/serving.h"
+#include "cli/terminal/model_loading.h"
 #include "core/file.h"
 #include "net/http_client.h"
-#include "serve/edge_service.h"
+#include "serve/edge/edge_service.h"
 
 namespace celslm {
 namespace {

@@ -3,6 +3,7 @@
 #include <CLI/CLI.hpp>
 
 #include "core/file.h"
+#include "net/address.h"
 
 namespace celslm {
 namespace {

@@ -4,9 +4,9 @@
 #include <ostream>
 
 #include "cli/commands.h"
-#include "kv/pack_inspect.h"
-#include "kv/pack_store.h"
-#include "kv/pack_tools.h"
+#include "kv/pack/pack_inspect.h"
+#include "kv/store/pack_store.h"
+#include "kv/store/pack_tools.h"
 
 namespace celslm {
 namespace {

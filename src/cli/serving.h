@@ -4,8 +4,8 @@
 #include <chrono>
 #include <functional>
 
-#include "cli/environment.h"
 #include "cli/listen_options.h"
+#include "cli/terminal/environment.h"
 #include "core/log.h"
 #include "core/result.h"
 #include "net/http_server.h"

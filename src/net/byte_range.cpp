@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <charconv>
 
-#include "net/http_server.h"
+#include "net/http_types.h"
 
 namespace celslm {
 namespace {

@@ -12,7 +12,7 @@
 
 #include "core/bytes.h"
 #include "core/result.h"
-#include "net/http_server.h"
+#include "net/http_types.h"
 
 namespace celslm {
 

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-#include "net/http_server.h"
+#include "net/http_types.h"
 
 namespace celslm {
 

@@ -15,8 +15,6 @@
 #include <cstring>
 #include <memory>
 
-#include "net/http_server.h"
-
 namespace celslm {
 namespace {
 
@@ -135,16 +133,6 @@ void Wakeup::notify() const {
 void Wakeup::drain() const {
   std::uint64_t count = 0;
   [[maybe_unused]] const auto n = ::read(fd_.get(), &count, sizeof count);
-}
-
-bool is_loopback(std::string_view host) {
-  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
-  if (host == "localhost") return true;
-  const std::string text(host);
-  if (in_addr v4{}; ::inet_pton(AF_INET, text.c_str(), &v4) == 1) return (ntohl(v4.s_addr) >> 24) == 127;
-  in6_addr v6{};
-  if (::inet_pton(AF_INET6, text.c_str(), &v6) != 1) return false;
-  return IN6_IS_ADDR_LOOPBACK(&v6) || (IN6_IS_ADDR_V4MAPPED(&v6) && v6.s6_addr[12] == 127);
 }
 
 }  // namespace celslm

@@ -4,7 +4,7 @@
 #include <cstdlib>
 #include <string_view>
 
-#include "net/http_server.h"
+#include "net/http_types.h"
 #include "net/router.h"
 
 namespace {

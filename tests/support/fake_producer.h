@@ -7,7 +7,7 @@
 #include <mutex>
 #include <optional>
 
-#include "serve/kv_producer.h"
+#include "serve/cloud/kv_producer.h"
 
 namespace celslm::testing_support {
 

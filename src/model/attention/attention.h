@@ -15,7 +15,7 @@
 #include <span>
 #include <vector>
 
-#include "model/kv_segment.h"
+#include "model/kv/kv_segment.h"
 
 namespace celslm {
 

@@ -11,7 +11,7 @@
 
 #include "hwy/base.h"
 #include "model/attention/attention.h"
-#include "model/kv_rows.h"
+#include "model/kv/kv_rows.h"
 
 namespace celslm::attention_test {
 

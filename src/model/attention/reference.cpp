@@ -6,7 +6,7 @@
 
 #include "hwy/base.h"
 #include "model/attention/attention.h"
-#include "model/q8/q8_0.h"
+#include "model/numeric/q8_0.h"
 
 namespace celslm {
 namespace {

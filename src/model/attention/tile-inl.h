@@ -14,7 +14,7 @@
 
 #include "hwy/highway.h"
 #include "model/attention/tiling.h"
-#include "model/q8/q8_0.h"
+#include "model/numeric/q8_0.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace celslm::attention_detail::HWY_NAMESPACE {

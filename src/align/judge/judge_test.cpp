@@ -1,0 +1,111 @@
+#include "align/judge/judge.h"
+
+#include <gmock/gmock.h>
+
+#include <nlohmann/json.hpp>
+
+#include "align/judge/report.h"
+#include "align/test_support.h"
+
+namespace celslm {
+namespace {
+
+using testing::HasSubstr;
+using testing_support::fit_between;
+using testing_support::Side;
+using testing_support::some_documents;
+using testing_support::TemporaryFolder;
+using testing_support::write_random_model;
+
+TEST(BootstrapTest, TheIntervalHoldsTheMeanAndShrinksToItWhereAllDocumentsAgree) {
+  const std::vector<Share> mixed{{1, 2}, {2, 2}, {0, 2}, {1, 2}, {2, 2}};
+  const Interval i = bootstrap(mixed).value();
+  EXPECT_DOUBLE_EQ(i.value, 0.6);
+  EXPECT_LT(i.low, 0.6);
+  EXPECT_GT(i.high, 0.6);
+  const Interval same = bootstrap(std::vector<Share>(4, {3, 4})).value();
+  EXPECT_DOUBLE_EQ(same.low, 0.75);
+  EXPECT_DOUBLE_EQ(same.high, 0.75);
+  EXPECT_FALSE(bootstrap({}).has_value());
+}
+
+class JudgeTest : public testing::Test {
+ protected:
+  JudgeTest() {
+    write_random_model(folder_ / "a.gguf", {.n_layers = 2});
+    from_ = std::make_unique<Side>(folder_ / "a.gguf");
+    to_ = std::make_unique<Side>(folder_ / "a.gguf");
+    map_ =
+        fit_between(*from_, *to_, some_documents(60), {.select = {.lambda = 1e-9}, .precision = MapPrecision::kF32}).value();
+  }
+  std::vector<Observation> judge(Judge& judge) {
+    std::vector<Observation> seen;
+    for (int number = 0; const Document& document : some_documents(3, 99)) {
+      const auto some = judge.judge(number++, document).value();
+      seen.insert(seen.end(), some.begin(), some.end());
+    }
+    return seen;
+  }
+
+  TemporaryFolder folder_;
+  std::unique_ptr<Side> from_;
+  std::unique_ptr<Side> to_;
+  KvMap map_;
+};
+
+TEST_F(JudgeTest, AMapOfAModelToItselfLosesNothingAndTheControlsLoseMuch) {
+  Judge judge(*from_->engine, *to_->engine, map_, {.splits = {0, 1}});
+  const Report report = summarise(map_, judge, this->judge(judge));
+  ASSERT_FALSE(report.texts.empty());
+  for (const WayFigures& f : report.texts) {
+    EXPECT_NEAR(f.kl_large->value, f.kl->value, 1e-9) << to_string(f.way) << ": the large model is the small one";
+  }
+  for (const WayFigures& f : report.texts) {
+    const bool whole = f.way.split == 0;
+    if (f.way.kind != Way::Kind::kVariant || f.way.variant == KvVariant::kRawCopy) {
+      EXPECT_LT(f.kl->value, 1e-9) << to_string(f.way) << ": of equal shapes and depths the copy is the original";
+    } else if (f.way.variant == KvVariant::kMapped) {
+      EXPECT_LT(f.kl->value, 1e-4) << to_string(f.way);
+    } else if (whole) {
+      EXPECT_GT(f.kl->value, 1e-3) << to_string(f.way);
+    }
+  }
+  const VariantFit& mapped = judge.fit(KvVariant::kMapped);
+  EXPECT_GT(mapped.k[1].r2(), 0.9999);
+  EXPECT_GT(mapped.cosine[1] / mapped.rows, 0.9999);
+  EXPECT_LT(judge.fit(KvVariant::kRandom).v[1].r2(), 0.5);
+  EXPECT_NEAR(report.cka_k[1][1], 1.0, 1e-6);
+  EXPECT_LT(report.cka_k[1][0], 0.99);
+}
+
+TEST_F(JudgeTest, FullPrecisionKvBringsAQuantizedModelNearerToTheFullOne) {
+  write_random_model(folder_ / "quantized.gguf", {.n_layers = 2, .type = GGML_TYPE_Q4_0});
+  Side quantized(folder_ / "quantized.gguf");
+  const KvMap map = fit_between(*from_, quantized, some_documents(20), {}).value();
+  Judge judge(*from_->engine, *quantized.engine, map, {.splits = {0}});
+  const Report report = summarise(map, judge, this->judge(judge));
+  std::map<std::string, double> nats;
+  for (const WayFigures& f : report.texts) nats[to_string(f.way)] = f.kl_large->value;
+  EXPECT_EQ(nats["large model"], 0.0);
+  EXPECT_GT(nats["native"], 0.0);
+  EXPECT_LT(nats["raw copy from layer 0"], nats["native"]);
+}
+
+TEST_F(JudgeTest, TheGateTakesTheMapThatLosesNothing) {
+  Judge judge(*from_->engine, *to_->engine, map_, {.splits = {0, 1}});
+  const Gate gate = judge_splits(split_figures(this->judge(judge)), {});
+  EXPECT_EQ(gate.state, GateState::kPassed);
+  EXPECT_EQ(gate.split, 0);
+  EXPECT_EQ(gate.splits.size(), 2U);
+}
+
+TEST_F(JudgeTest, AReportSaysAllOfItAsTextJsonAndPicture) {
+  Judge judge(*from_->engine, *to_->engine, map_, {.splits = {1}});
+  const Report report = summarise(map_, judge, this->judge(judge));
+  EXPECT_THAT(to_text(report), HasSubstr("mapped from layer 1"));
+  EXPECT_EQ(to_json(report)["layers"].size(), 2U);
+  EXPECT_THAT(heat_map_svg(report), HasSubstr("linear CKA of V"));
+}
+
+}  // namespace
+}  // namespace celslm

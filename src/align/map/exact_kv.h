@@ -1,0 +1,30 @@
+// A context's KV as rows of numbers.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <stop_token>
+#include <vector>
+
+#include "core/result.h"
+#include "model/engine/engine.h"
+
+namespace celslm {
+
+// K before RoPE and V of every layer.
+struct KvPlanes {
+  std::vector<std::vector<float>> k;  // by layer, [n_tokens][kv_width]
+  std::vector<std::vector<float>> v;  // the same shape
+  int n_tokens = 0;
+};
+
+// A context's KV as a prefill shows it: planes rounded to the segment's type.
+struct ExactKv {
+  KvPlanes planes;
+  std::shared_ptr<const KvSegment> segment;  // f16
+};
+
+// Errors of the engine; kCancelled soon after `stop` is requested.
+Result<ExactKv> compute_kv(Engine& engine, std::span<const Token> tokens, const std::stop_token& stop = {});
+
+}  // namespace celslm

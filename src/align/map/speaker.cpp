@@ -1,0 +1,101 @@
+#include "align/map/speaker.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "align/map/numbers.h"
+
+namespace celslm {
+namespace {
+
+double log_sum(std::span<const float> logits) {
+  const double largest = std::ranges::max(logits);
+  double sum = 0.0;
+  for (const float l : logits) sum += std::exp(l - largest);
+  return largest + std::log(sum);
+}
+
+}  // namespace
+
+Result<std::shared_ptr<KvSegment>> Speaker::own_segment(int first_position, std::size_t tokens) {
+  return KvSegment::create(engine_.model().config(), KvType::kF16, first_position, static_cast<int>(tokens));
+}
+
+Result<std::vector<float>> Speaker::follow(const std::shared_ptr<const KvSegment>& context, std::span<const Token> tokens) {
+  CELSLM_TRY(auto own, own_segment(context->length(), tokens.size()));
+  const SequenceChunk chunk{.context = context, .own = std::move(own), .n_tokens = static_cast<int>(tokens.size())};
+  CELSLM_TRY(Hidden hidden, engine_.embed(tokens));
+  CELSLM_CHECK_OK(engine_.run_layers(0, engine_.model().config().n_layers, {&chunk, 1}, hidden));
+  CELSLM_TRY(const auto logits, engine_.logits(hidden, first_numbers(static_cast<int>(tokens.size()))));
+  return std::vector<float>(logits.begin(), logits.end());
+}
+
+Result<std::vector<Token>> Speaker::answer(const std::shared_ptr<const KvSegment>& context, std::span<const Token> prompt,
+                                           int limit) {
+  CELSLM_TRY(const auto own, own_segment(context->length(), prompt.size() + static_cast<std::size_t>(limit)));
+  std::vector<Token> out;
+  std::vector<Token> next(prompt.begin(), prompt.end());
+  while (out.size() < static_cast<std::size_t>(limit)) {
+    const SequenceChunk chunk{
+        .context = context, .own = own, .own_length = own->length(), .n_tokens = static_cast<int>(next.size())};
+    CELSLM_TRY(const auto logits, engine_.forward(next, {&chunk, 1}));
+    next = {best(logits)};
+    out.push_back(next[0]);
+    if (engine_.model().text().ends_generation(next[0])) break;
+  }
+  return out;
+}
+
+Result<std::vector<std::vector<std::vector<float>>>> Speaker::attention_outputs(
+    std::span<const std::shared_ptr<const KvSegment>> contexts, std::span<const Token> tokens) {
+  CELSLM_TRY(const auto own, own_segment(contexts.front()->length(), tokens.size()));
+  CELSLM_TRY(Hidden hidden, engine_.embed(tokens));
+  const auto chunk = [&](const auto& context) {
+    return SequenceChunk{.context = context, .own = own, .n_tokens = static_cast<int>(tokens.size())};
+  };
+  std::vector<std::vector<std::vector<float>>> out;
+  for (int layer = 0; layer < engine_.model().config().n_layers; ++layer) {
+    std::vector<std::vector<float>>& outputs = out.emplace_back();
+    for (const auto& context : contexts) {
+      const SequenceChunk one = chunk(context);
+      CELSLM_TRY(auto output, engine_.attention_output(layer, {&one, 1}, hidden));
+      outputs.push_back(std::move(output));
+    }
+    const SequenceChunk first = chunk(contexts.front());
+    CELSLM_CHECK_OK(engine_.run_layers(layer, layer + 1, {&first, 1}, hidden));
+  }
+  return out;
+}
+
+Token best(std::span<const float> logits) {
+  return static_cast<Token>(std::ranges::max_element(logits) - logits.begin());
+}
+
+double divergence(std::span<const float> exact, std::span<const float> other) {
+  const double of_exact = log_sum(exact);
+  const double of_other = log_sum(other);
+  double out = 0.0;
+  for (std::size_t i = 0; i < exact.size(); ++i) {
+    const double p = exact[i] - of_exact;
+    out += std::exp(p) * (p - (other[i] - of_other));
+  }
+  return out;
+}
+
+double surprise(std::span<const float> logits, Token token) {
+  return log_sum(logits) - logits[static_cast<std::size_t>(token)];
+}
+
+double cosine(std::span<const float> a, std::span<const float> b) {
+  double ab = 0.0;
+  double aa = 0.0;
+  double bb = 0.0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    ab += static_cast<double>(a[i]) * b[i];
+    aa += static_cast<double>(a[i]) * a[i];
+    bb += static_cast<double>(b[i]) * b[i];
+  }
+  return aa > 0.0 && bb > 0.0 ? ab / std::sqrt(aa * bb) : 0.0;
+}
+
+}  // namespace celslm

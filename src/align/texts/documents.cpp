@@ -1,0 +1,104 @@
+#include "align/texts/documents.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+#include <unordered_set>
+
+#include "core/file.h"
+
+namespace celslm {
+namespace {
+
+using Json = nlohmann::json;
+
+constexpr std::uint64_t kMaxTextBytes = 1ULL << 30;  // a device file that never ends
+constexpr const char* kWhiteSpace = " \t\r\n";
+
+std::string trimmed(std::string_view text) {
+  const std::size_t first = text.find_first_not_of(kWhiteSpace);
+  if (first == std::string_view::npos) return {};
+  return std::string(text.substr(first, text.find_last_not_of(kWhiteSpace) - first + 1));
+}
+
+Document make_document(std::string text, bool is_context) {
+  Document out{.text = std::move(text), .is_context = is_context};
+  out.hash = hash_of(trimmed(out.text));
+  return out;
+}
+
+std::vector<Document> split_text(std::string_view text) {
+  std::vector<Document> out;
+  while (!text.empty()) {
+    const std::size_t end = std::min(text.find("\n\n"), text.size());
+    if (std::string part = trimmed(text.substr(0, end)); !part.empty()) out.push_back(make_document(std::move(part), false));
+    text.remove_prefix(std::min(end + 2, text.size()));
+  }
+  return out;
+}
+
+Question parse_question(const Json& json) {
+  return {.text = json.at("question").get<std::string>(),
+          .answer = json.at("answer").get<std::string>(),
+          .reply = json.value("reply", ""),
+          .steps = json.value("steps", 0)};
+}
+
+Result<std::vector<Document>> parse_worlds(std::string_view text) {
+  try {
+    std::vector<Document> out;
+    for (const Json& world : Json::parse(text).at("worlds")) {
+      Document document = make_document(world.at("context").get<std::string>(), true);
+      for (const Json& question : world.value("questions", Json::array())) {
+        document.questions.push_back(parse_question(question));
+      }
+      out.push_back(std::move(document));
+    }
+    return out;
+  } catch (const Json::exception& e) {
+    return fail(ErrorKind::kInvalid, "not {{\"worlds\": [{{\"context\", \"questions\"}}]}}: {}", e.what());
+  }
+}
+
+}  // namespace
+
+Result<std::vector<Document>> read_documents(const std::filesystem::path& path) {
+  CELSLM_TRY(const Bytes bytes, read_file(path, kMaxTextBytes));
+  auto documents = path.extension() == ".json" ? parse_worlds(as_text(bytes)) : split_text(as_text(bytes));
+  if (!documents) return wrap(std::move(documents).error(), path.string());
+  if (documents->empty()) return fail(ErrorKind::kInvalid, "{}: holds no text", path.string());
+  return documents;
+}
+
+Result<std::vector<Document>> read_documents(const std::vector<std::string>& paths) {
+  std::vector<Document> out;
+  std::unordered_set<Hash256> seen;
+  for (const std::string& path : paths) {
+    CELSLM_TRY(std::vector<Document> documents, read_documents(std::filesystem::path(path)));
+    for (Document& document : documents) {
+      if (seen.insert(document.hash).second) out.push_back(std::move(document));
+    }
+  }
+  return out;
+}
+
+Result<std::vector<Token>> tokens_of(const Text& text, const Document& document, int limit) {
+  std::vector<Token> out;
+  if (document.is_context) {
+    CELSLM_TRY(out, text.context(document.text));
+  } else {
+    out = text.tokenize(document.text, text.adds_bos(), false);
+  }
+  if (out.size() > static_cast<std::size_t>(limit)) out.resize(static_cast<std::size_t>(limit));
+  return out;
+}
+
+Result<std::vector<Token>> tokens_of(const Text& text, const Document& document, const Question& question) {
+  if (!document.is_context) return fail(ErrorKind::kInvalid, "a question needs a context, and this is plain text");
+  CELSLM_TRY(const auto context, text.context(document.text));
+  const std::vector<ChatMessage> messages{{"system", document.text}, {"user", question.text}};
+  CELSLM_TRY(auto all, text.chat(messages));
+  all.erase(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(context.size()));
+  return all;
+}
+
+}  // namespace celslm

@@ -1,0 +1,33 @@
+#include "cli/terminal/environment.h"
+
+#include <ostream>
+
+namespace celslm {
+namespace {
+
+void print_error(Environment& env, const std::string& message) {
+  env.err << "celslm: " << message << std::endl;
+}
+
+}  // namespace
+
+int failed(Environment& env, const Error& error) {
+  print_error(env, error.message);
+  return kExitFailed;
+}
+
+int misused(Environment& env, const std::string& message) {
+  print_error(env, message);
+  return kExitUsage;
+}
+
+Result<std::filesystem::path> default_data_folder(const Environment& env) {
+  // A relative XDG_DATA_HOME is to be ignored, says the XDG specification.
+  if (const auto xdg = env.variable("XDG_DATA_HOME"); xdg && xdg->starts_with('/'))
+    return std::filesystem::path(*xdg) / "celslm";
+  if (const auto home = env.variable("HOME"); home && !home->empty())
+    return std::filesystem::path(*home) / ".local/share/celslm";
+  return fail(ErrorKind::kNotFound, "neither XDG_DATA_HOME nor HOME is set: say with --data where to keep data");
+}
+
+}  // namespace celslm

@@ -1,0 +1,22 @@
+#include "cli/terminal/model_loading.h"
+
+#include <ostream>
+
+#include "cli/terminal/progress.h"
+
+namespace celslm {
+Result<std::shared_ptr<const Model>> load_model(Environment& env, const std::filesystem::path& path) {
+  Progress progress(env.err, "loading " + path.filename().string());
+  const TimePoint start = env.clock.now();
+  auto model = Model::load(path, {.progress = [&](float part) { progress.show(part); }});
+  progress.end();
+  if (!model) return model;
+  const ModelConfig& config = (*model)->config();
+  env.err << std::format("loaded {}: {} with {} layers, {:.1f} MB, in {:.1f} s", path.filename().string(), config.name,
+                         config.n_layers, static_cast<double>((*model)->weight_bytes()) / 1e6,
+                         seconds(env.clock.now() - start))
+          << std::endl;
+  return model;
+}
+
+}  // namespace celslm

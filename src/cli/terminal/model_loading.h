@@ -1,0 +1,16 @@
+// Loading models while a person watches.
+#pragma once
+
+#include <filesystem>
+#include <memory>
+
+#include "cli/terminal/environment.h"
+#include "core/result.h"
+#include "model/engine/model.h"
+
+namespace celslm {
+
+// Loads and shows how far it is on env.err: a line that changes on a terminal, a few lines elsewhere.
+Result<std::shared_ptr<const Model>> load_model(Environment& env, const std::filesystem::path& path);
+
+}  // namespace celslm

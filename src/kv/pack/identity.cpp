@@ -1,0 +1,166 @@
+// What a pack is of: its numbering, its name, and how two identities differ.
+#include <algorithm>
+
+#include "kv/pack/pack.h"
+#include "kv/pack/pack_layout.h"
+
+namespace celslm {
+namespace {
+
+Status check_number(const char* field, std::uint64_t value, std::uint64_t limit) {
+  if (value >= 1 && value <= limit) return {};
+  return fail(ErrorKind::kInvalid, "{} is {}, not between 1 and {}", field, value, limit);
+}
+
+Status check_text(const char* field, const std::string& text, std::size_t limit) {
+  if (text.size() <= limit) return {};
+  return fail(ErrorKind::kInvalid, "{} has {} bytes, more than {}", field, text.size(), limit);
+}
+
+Status check_provenance(const PackIdentity& identity) {
+  if (identity.provenance > Provenance::kFused) {
+    return fail(ErrorKind::kInvalid, "provenance is {}, which this version does not know",
+                static_cast<int>(identity.provenance));
+  }
+  const bool mapped = identity.provenance == Provenance::kMapped || identity.provenance == Provenance::kFused;
+  if (identity.split < 0 ||
+      identity.split > (mapped ? std::min<int>(kMaxPackSplit, static_cast<int>(identity.model.n_layers) - 1) : 0)) {
+    return fail(ErrorKind::kInvalid, "split is {}, but provenance is {} and n_layers {}", identity.split,
+                to_string(identity.provenance), identity.model.n_layers);
+  }
+  if (mapped == (identity.map != Hash256{})) return {};
+  return fail(ErrorKind::kInvalid, "map is {}, but provenance is {}", mapped ? "zero" : "set",
+              to_string(identity.provenance));
+}
+
+std::string differing(const char* field, std::string_view here, std::string_view there) {
+  return std::format("{} ({} here, {} there)", field, here, there);
+}
+
+std::string codec_name(CodecId id) {
+  const auto codec = find_codec(id);
+  return codec ? std::string((*codec)->name()) : std::format("number {}", static_cast<int>(id));
+}
+
+std::string token_difference(const std::vector<Token>& here, const std::vector<Token>& there) {
+  if (here.size() != there.size()) return std::format("n_tokens ({} here, {} there)", here.size(), there.size());
+  const auto [a, b] = std::ranges::mismatch(here, there);
+  if (a == here.end()) return {};
+  return std::format("tokens[{}] ({} here, {} there)", a - here.begin(), *a, *b);
+}
+
+}  // namespace
+
+const char* to_string(Provenance provenance) {
+  switch (provenance) {
+    case Provenance::kNative: return "native";
+    case Provenance::kProxy: return "proxy";
+    case Provenance::kMapped: return "mapped";
+    case Provenance::kFused: return "fused";
+  }
+  return "unknown";
+}
+
+Hash256 context_id(const Hash256& tokenizer, std::span<const Token> tokens) {
+  return Hasher().update(std::as_bytes(std::span(tokenizer.bytes))).update(std::as_bytes(tokens)).finish();
+}
+
+int PackIdentity::block_tokens() const {
+  const auto known = find_codec(codec);
+  return known ? (*known)->block_tokens() : kBlockTokens;
+}
+
+BlockShape PackIdentity::shape(BlockKind kind, int chunk) const {
+  return {.kind = kind,
+          .n_tokens = std::min(block_tokens(), n_tokens() - chunk * block_tokens()),
+          .n_kv_heads = static_cast<int>(model.n_kv_heads),
+          .head_dim = static_cast<int>(model.head_dim)};
+}
+
+Hash256 PackIdentity::id() const {
+  ByteWriter out;
+  write_identity(*this, out);
+  return pack_id_of(out.data());
+}
+
+// Models first: two nodes with different models differ in everything else too, and that is what a person can act on.
+std::string PackIdentity::difference(const PackIdentity& other) const {
+  if (model != other.model) return "model." + model.difference(other.model);
+  if (std::string tokens_differ = token_difference(tokens, other.tokens); !tokens_differ.empty()) return tokens_differ;
+  if (context != other.context) return differing("context", context.hex(), other.context.hex());
+  if (provenance != other.provenance) return differing("provenance", to_string(provenance), to_string(other.provenance));
+  if (map != other.map) return differing("map", map.hex(), other.map.hex());
+  if (split != other.split) return differing("split", std::to_string(split), std::to_string(other.split));
+  if (codec != other.codec) return differing("codec", codec_name(codec), codec_name(other.codec));
+  return {};
+}
+
+Status check_identity(const PackIdentity& identity) {
+  const ModelFingerprint& model = identity.model;
+  CELSLM_CHECK_OK(check_number("n_tokens", identity.tokens.size(), kMaxPackTokens));
+  CELSLM_CHECK_OK(check_number("n_layers", model.n_layers, kMaxPackLayers));
+  CELSLM_CHECK_OK(check_number("n_kv_heads", model.n_kv_heads, kMaxPackKvWidth));
+  CELSLM_CHECK_OK(check_number("head_dim", model.head_dim, kMaxPackKvWidth));
+  CELSLM_CHECK_OK(check_number("n_kv_heads * head_dim", std::uint64_t{model.n_kv_heads} * model.head_dim, kMaxPackKvWidth));
+  CELSLM_CHECK_OK(check_text("architecture", model.architecture, kMaxArchitectureBytes));
+  CELSLM_CHECK_OK(check_text("rope", model.rope, kMaxRopeBytes));
+  if (const auto codec = find_codec(identity.codec); !codec) return wrap(codec.error(), "codec");
+  CELSLM_CHECK_OK(check_provenance(identity));
+  if (std::ranges::any_of(identity.tokens, [](Token token) { return token < 0; })) {
+    return fail(ErrorKind::kInvalid, "tokens holds a negative id");
+  }
+  if (identity.context != context_id(model.tokenizer, identity.tokens)) {
+    return fail(ErrorKind::kInvalid, "context is {}, which is not that of the tokens and tokenizer", identity.context.hex());
+  }
+  return check_number("header_bytes", header_bytes(identity), kMaxHeaderBytes);
+}
+
+int block_index(const PackIdentity& identity, const BlockRef& ref) {
+  return (ref.layer * 2 + static_cast<int>(ref.kind)) * identity.n_chunks() + ref.chunk;
+}
+
+BlockRef block_ref(const PackIdentity& identity, int index) {
+  const int chunks = identity.n_chunks();
+  return {.layer = index / chunks / 2, .kind = static_cast<BlockKind>(index / chunks % 2), .chunk = index % chunks};
+}
+
+ByteBounds block_bytes(const PackIdentity& identity, int index) {
+  const BlockRef ref = block_ref(identity, index);
+  const auto codec = find_codec(identity.codec);
+  return codec ? (*codec)->encoded_bytes(identity.shape(ref.kind, ref.chunk)) : ByteBounds{};
+}
+
+// All chunks but the last of a (layer, K|V) are full, and K and V have one shape.
+ByteBounds block_offset(const PackIdentity& identity, int index) {
+  const int chunks = identity.n_chunks();
+  const ByteBounds full = block_bytes(identity, 0);
+  const ByteBounds last = block_bytes(identity, chunks - 1);
+  const auto planes = static_cast<std::uint64_t>(index / chunks);
+  const auto before = static_cast<std::uint64_t>(index % chunks);
+  const auto sum = [&](std::uint64_t of_full, std::uint64_t of_last) {
+    return planes * (of_full * static_cast<std::uint64_t>(chunks - 1) + of_last) + of_full * before;
+  };
+  return {sum(full.least, last.least), sum(full.most, last.most)};
+}
+
+ByteBounds block_region_bytes(const PackIdentity& identity) {
+  return block_offset(identity, identity.n_blocks());
+}
+
+Status check_place(const PackIdentity& identity, int index, const BlockEntry& entry) {
+  const auto check = [index](std::string_view what, std::uint64_t value, const ByteBounds& allowed) -> Status {
+    if (allowed.contain(value)) return {};
+    if (allowed.least == allowed.most)
+      return fail(ErrorKind::kInvalid, "block {}: {} is {}, not {}", index, what, value, allowed.most);
+    return fail(ErrorKind::kInvalid, "block {}: {} is {}, not between {} and {}", index, what, value, allowed.least,
+                allowed.most);
+  };
+  CELSLM_CHECK_OK(check("bytes", entry.bytes, block_bytes(identity, index)));
+  return check("offset", entry.offset, block_offset(identity, index));
+}
+
+BlockEntry make_entry(std::uint64_t offset, ByteView bytes) {
+  return {.offset = offset, .bytes = static_cast<std::uint32_t>(bytes.size()), .hash = hash_of(bytes)};
+}
+
+}  // namespace celslm

@@ -1,0 +1,348 @@
+#include "kv/pack/pack.h"
+
+#include <algorithm>
+
+#include "kv/pack/pack_layout.h"
+
+namespace celslm {
+namespace {
+
+constexpr std::string_view kMagic = "CELSLMKV";
+constexpr std::uint16_t kVersion = 1;
+
+enum class Kind : std::uint16_t { kHeader = 1, kPreamble = 2 };
+
+// What is signed begins with what it is, so that no signature can be shown for another kind of thing.
+constexpr std::string_view kPackIdDomain = "celslm.pack.id.";
+constexpr std::string_view kHeaderDomain = "celslm.pack.header.";
+constexpr std::string_view kPreambleDomain = "celslm.pack.preamble.";
+constexpr std::string_view kEntryDomain = "celslm.pack.entry.";
+
+std::string_view domain(Kind kind) {
+  return kind == Kind::kHeader ? kHeaderDomain : kPreambleDomain;
+}
+
+template <std::size_t N>
+ByteView view(const std::array<std::uint8_t, N>& array) {
+  return std::as_bytes(std::span(array));
+}
+
+Bytes signed_message(Kind kind, ByteView content) {
+  ByteWriter out;
+  out.bytes(as_bytes(domain(kind)));
+  out.bytes(view(hash_of(content).bytes));
+  return out.take();
+}
+
+template <std::size_t N>
+std::array<std::uint8_t, N> read_array(ByteReader& in) {
+  std::array<std::uint8_t, N> out{};
+  if (const ByteView raw = in.bytes(N); !raw.empty()) std::memcpy(out.data(), raw.data(), N);
+  return out;
+}
+
+Hash256 read_hash(ByteReader& in) {
+  return {read_array<32>(in)};
+}
+
+void write_entry(const BlockEntry& entry, ByteWriter& out) {
+  out.u64(entry.offset);
+  out.u32(entry.bytes);
+  out.bytes(view(entry.hash.bytes));
+}
+
+BlockEntry read_entry(ByteReader& in) {
+  BlockEntry entry;
+  entry.offset = in.u64();
+  entry.bytes = in.u32();
+  entry.hash = read_hash(in);
+  return entry;
+}
+
+std::uint64_t table_bytes(const PackIdentity& identity) {
+  return static_cast<std::uint64_t>(identity.n_blocks()) * kTableEntryBytes;
+}
+
+// Prefix, pack id, signer, identity: what header and preamble begin with. total_bytes: up to the end of the signature.
+void write_opening(Kind kind, const PackIdentity& identity, std::uint64_t total_bytes, const PublicKey& signer,
+                   ByteWriter& out) {
+  ByteWriter encoded;
+  write_identity(identity, encoded);
+  out.bytes(as_bytes(kMagic));
+  out.u16(kVersion);
+  out.u16(static_cast<std::uint16_t>(kind));
+  out.u32(static_cast<std::uint32_t>(encoded.data().size()));
+  out.u64(total_bytes);
+  out.bytes(view(pack_id_of(encoded.data()).bytes));
+  out.bytes(view(signer.bytes));
+  out.bytes(encoded.data());
+}
+
+Bytes finish(Kind kind, ByteWriter out, const SigningKey& key) {
+  out.bytes(view(key.sign(signed_message(kind, out.data()))));
+  return out.take();
+}
+
+struct Prefix {
+  std::uint32_t identity_bytes = 0;
+  std::uint64_t total_bytes = 0;
+};
+
+Result<Prefix> read_prefix(ByteView bytes, Kind expected) {
+  ByteReader in(bytes);
+  const ByteView magic = in.bytes(kMagic.size());
+  const std::uint16_t version = in.u16();
+  const std::uint16_t kind = in.u16();
+  const Prefix prefix{.identity_bytes = in.u32(), .total_bytes = in.u64()};
+  if (!in.ok()) return fail(ErrorKind::kInvalid, "{} bytes are too few for a KV pack", bytes.size());
+  if (as_text(magic) != kMagic) return fail(ErrorKind::kInvalid, "not a KV pack: magic differs");
+  if (version != kVersion) {
+    return fail(ErrorKind::kInvalid, "version is {}; this program reads version {}: update the older side", version,
+                kVersion);
+  }
+  if (kind != static_cast<std::uint16_t>(expected)) {
+    return fail(ErrorKind::kInvalid, "kind is {}, not {}", kind, static_cast<int>(expected));
+  }
+  if (prefix.total_bytes > kMaxHeaderBytes) {
+    return fail(ErrorKind::kInvalid, "header_bytes is {}, more than {}", prefix.total_bytes, kMaxHeaderBytes);
+  }
+  if (prefix.total_bytes < kIdentityOffset + kIdentityFixedBytes + sizeof(Signature)) {
+    return fail(ErrorKind::kInvalid, "header_bytes is {}, too few", prefix.total_bytes);
+  }
+  if (prefix.identity_bytes > prefix.total_bytes - kIdentityOffset - sizeof(Signature)) {
+    return fail(ErrorKind::kInvalid, "identity_bytes is {}, more than the header has", prefix.identity_bytes);
+  }
+  return prefix;
+}
+
+struct IdentityCounts {
+  std::uint32_t block_tokens = 0;
+  std::uint32_t n_tokens = 0;
+};
+
+IdentityCounts read_fixed_fields(ByteReader& in, PackIdentity& out) {
+  IdentityCounts counts;
+  out.context = read_hash(in);
+  out.model.tokenizer = read_hash(in);
+  out.model.weights = read_hash(in);
+  out.map = read_hash(in);
+  out.codec = static_cast<CodecId>(in.u16());
+  out.provenance = static_cast<Provenance>(in.u8());
+  out.split = in.u8();
+  out.model.n_layers = in.u32();
+  out.model.n_kv_heads = in.u32();
+  out.model.head_dim = in.u32();
+  counts.block_tokens = in.u32();
+  counts.n_tokens = in.u32();
+  return counts;
+}
+
+Result<PackIdentity> read_identity(ByteView bytes) {
+  ByteReader in(bytes);
+  PackIdentity out;
+  const IdentityCounts counts = read_fixed_fields(in, out);
+  if (counts.n_tokens < 1 || counts.n_tokens > kMaxPackTokens) {
+    return fail(ErrorKind::kInvalid, "n_tokens is {}, not between 1 and {}", counts.n_tokens, kMaxPackTokens);
+  }
+  out.model.architecture = in.text(kMaxArchitectureBytes);
+  if (!in.ok()) return fail(ErrorKind::kInvalid, "architecture is too long");
+  out.model.rope = in.text(kMaxRopeBytes);
+  if (!in.ok()) return fail(ErrorKind::kInvalid, "rope is too long");
+  if (in.remaining() != counts.n_tokens * sizeof(Token)) {
+    return fail(ErrorKind::kInvalid, "tokens has {} bytes where n_tokens is {}", in.remaining(), counts.n_tokens);
+  }
+  out.tokens.resize(counts.n_tokens);
+  const ByteView raw = in.bytes(in.remaining());
+  std::memcpy(out.tokens.data(), raw.data(), raw.size());
+  CELSLM_CHECK_OK(check_identity(out));
+  if (counts.block_tokens != static_cast<std::uint32_t>(out.block_tokens())) {
+    return fail(ErrorKind::kInvalid, "block_tokens is {}, not {}", counts.block_tokens, out.block_tokens());
+  }
+  return out;
+}
+
+struct Opening {
+  PackIdentity identity;
+  PublicKey signer;
+};
+
+// Leaves `in` behind the identity. `bytes` must be the whole record.
+Result<Opening> read_opening(ByteView bytes, Kind kind, ByteReader& in) {
+  CELSLM_TRY(const Prefix prefix, read_prefix(bytes, kind));
+  if (bytes.size() != prefix.total_bytes) {
+    return fail(ErrorKind::kInvalid, "header_bytes is {}, but there are {}", prefix.total_bytes, bytes.size());
+  }
+  in.bytes(kHeaderPrefixBytes);
+  const Hash256 pack_id = read_hash(in);
+  const PublicKey signer{read_array<32>(in)};
+  const ByteView encoded = in.bytes(prefix.identity_bytes);
+  CELSLM_TRY(PackIdentity identity, read_identity(encoded));
+  if (pack_id != pack_id_of(encoded)) {
+    return fail(ErrorKind::kInvalid, "pack id is {}, which is not that of the identity", pack_id.hex());
+  }
+  return Opening{std::move(identity), signer};
+}
+
+Status check_signature(ByteView bytes, Kind kind, const PublicKey& claimed, const Signature& signature,
+                       const PublicKey& signer) {
+  if (claimed != signer) {
+    return fail(ErrorKind::kMismatch, "signed by {}, but the trusted key is {}", claimed.hex(), signer.hex());
+  }
+  if (verify(signer, signed_message(kind, bytes.first(bytes.size() - signature.size())), signature)) return {};
+  return fail(ErrorKind::kMismatch, "signature is not that of {}", signer.hex());
+}
+
+Bytes entry_message(const Hash256& pack_id, std::uint32_t index, const BlockEntry& entry) {
+  ByteWriter out;
+  out.bytes(as_bytes(kEntryDomain));
+  out.bytes(view(pack_id.bytes));
+  out.u32(index);
+  write_entry(entry, out);
+  return out.take();
+}
+
+}  // namespace
+
+void write_identity(const PackIdentity& identity, ByteWriter& out) {
+  out.bytes(view(identity.context.bytes));
+  out.bytes(view(identity.model.tokenizer.bytes));
+  out.bytes(view(identity.model.weights.bytes));
+  out.bytes(view(identity.map.bytes));
+  out.u16(static_cast<std::uint16_t>(identity.codec));
+  out.u8(static_cast<std::uint8_t>(identity.provenance));
+  out.u8(static_cast<std::uint8_t>(identity.split));
+  out.u32(identity.model.n_layers);
+  out.u32(identity.model.n_kv_heads);
+  out.u32(identity.model.head_dim);
+  out.u32(static_cast<std::uint32_t>(identity.block_tokens()));
+  out.u32(static_cast<std::uint32_t>(identity.tokens.size()));
+  out.text(identity.model.architecture);
+  out.text(identity.model.rope);
+  out.bytes(std::as_bytes(std::span(identity.tokens)));
+}
+
+std::size_t identity_bytes(const PackIdentity& identity) {
+  return kIdentityFixedBytes + 4 + identity.model.architecture.size() + 4 + identity.model.rope.size() +
+         identity.tokens.size() * sizeof(Token);
+}
+
+Hash256 pack_id_of(ByteView identity) {
+  return Hasher().update_field(kPackIdDomain).update(identity).finish();
+}
+
+std::uint64_t header_bytes(const PackIdentity& identity) {
+  return kIdentityOffset + identity_bytes(identity) + table_bytes(identity) + sizeof(Signature);
+}
+
+Bytes encode_header(const PackIdentity& identity, std::span<const BlockEntry> blocks, const SigningKey& key) {
+  ByteWriter out;
+  write_opening(Kind::kHeader, identity, header_bytes(identity), key.public_key(), out);
+  for (const BlockEntry& entry : blocks) write_entry(entry, out);
+  return finish(Kind::kHeader, std::move(out), key);
+}
+
+Result<std::uint64_t> peek_header_bytes(ByteView prefix) {
+  CELSLM_TRY(const Prefix read, read_prefix(prefix, Kind::kHeader));
+  return read.total_bytes;
+}
+
+Result<PackHeader> parse_header_unverified(ByteView bytes) {
+  ByteReader in(bytes);
+  CELSLM_TRY(Opening opening, read_opening(bytes, Kind::kHeader, in));
+  const PackIdentity& identity = opening.identity;
+  if (in.remaining() != table_bytes(identity) + sizeof(Signature)) {
+    return fail(ErrorKind::kInvalid, "header_bytes is {}, but the identity asks for {}", bytes.size(),
+                header_bytes(identity));
+  }
+  std::vector<BlockEntry> blocks;
+  blocks.reserve(static_cast<std::size_t>(identity.n_blocks()));
+  std::uint64_t end = 0;
+  for (int i = 0; i < identity.n_blocks(); ++i) {
+    blocks.push_back(read_entry(in));
+    const BlockEntry& entry = blocks.back();
+    CELSLM_CHECK_OK(check_place(identity, i, entry));
+    if (entry.offset != end) return fail(ErrorKind::kInvalid, "block {}: offset is {}, not {}", i, entry.offset, end);
+    end += entry.bytes;
+  }
+  return PackHeader{std::move(opening.identity), std::move(blocks), opening.signer, read_array<64>(in)};
+}
+
+Result<PackHeader> parse_header(ByteView bytes, const PublicKey& signer) {
+  CELSLM_TRY(PackHeader header, parse_header_unverified(bytes));
+  CELSLM_CHECK_OK(check_signature(bytes, Kind::kHeader, header.signer, header.signature, signer));
+  return header;
+}
+
+SignedEntry sign_entry(const Hash256& pack_id, std::uint32_t index, const BlockEntry& entry, const SigningKey& key) {
+  return {.index = index, .entry = entry, .signature = key.sign(entry_message(pack_id, index, entry))};
+}
+
+Bytes encode_entry(const SignedEntry& entry) {
+  ByteWriter out;
+  out.u32(entry.index);
+  write_entry(entry.entry, out);
+  out.bytes(view(entry.signature));
+  return out.take();
+}
+
+Result<SignedEntry> parse_entry(ByteView bytes, const PackIdentity& identity, const PublicKey& signer) {
+  return parse_entry(bytes, identity, identity.id(), signer);
+}
+
+Result<SignedEntry> parse_entry(ByteView bytes, const PackIdentity& identity, const Hash256& pack_id,
+                                const PublicKey& signer) {
+  if (bytes.size() != kSignedEntryBytes) {
+    return fail(ErrorKind::kInvalid, "a signed entry has {} bytes, not {}", kSignedEntryBytes, bytes.size());
+  }
+  ByteReader in(bytes);
+  SignedEntry out;
+  out.index = in.u32();
+  out.entry = read_entry(in);
+  out.signature = read_array<64>(in);
+  if (out.index >= static_cast<std::uint32_t>(identity.n_blocks())) {
+    return fail(ErrorKind::kInvalid, "index is {}, but the pack has {} blocks", out.index, identity.n_blocks());
+  }
+  CELSLM_CHECK_OK(check_place(identity, static_cast<int>(out.index), out.entry));
+  if (!verify(signer, entry_message(pack_id, out.index, out.entry), out.signature)) {
+    return fail(ErrorKind::kMismatch, "entry {} is not signed by {} for pack {}", out.index, signer.hex(), pack_id.hex());
+  }
+  return out;
+}
+
+Bytes encode_preamble(const PackIdentity& identity, const SigningKey& key) {
+  ByteWriter out;
+  const std::uint64_t total = kIdentityOffset + identity_bytes(identity) + sizeof(Signature);
+  write_opening(Kind::kPreamble, identity, total, key.public_key(), out);
+  return finish(Kind::kPreamble, std::move(out), key);
+}
+
+Result<PackIdentity> parse_preamble(ByteView bytes, const PublicKey& signer) {
+  ByteReader in(bytes);
+  CELSLM_TRY(Opening opening, read_opening(bytes, Kind::kPreamble, in));
+  if (in.remaining() != sizeof(Signature)) {
+    return fail(ErrorKind::kInvalid, "a preamble has {} bytes left after its identity", in.remaining());
+  }
+  const Signature signature = read_array<64>(in);
+  CELSLM_CHECK_OK(check_signature(bytes, Kind::kPreamble, opening.signer, signature, signer));
+  return std::move(opening.identity);
+}
+
+Status check_block(const BlockEntry& entry, ByteView bytes) {
+  if (bytes.size() != entry.bytes) return fail(ErrorKind::kInvalid, "block has {} bytes, not {}", bytes.size(), entry.bytes);
+  if (hash_of(bytes) == entry.hash) return {};
+  return fail(ErrorKind::kMismatch, "block's bytes are not those that were signed (hash differs)");
+}
+
+Status decode_block(const PackIdentity& identity, const BlockRef& ref, const BlockEntry& entry, ByteView bytes,
+                    std::span<float> values) {
+  const auto name = [&ref] {
+    return std::format("layer {} {} chunk {}", ref.layer, ref.kind == BlockKind::kKey ? 'K' : 'V', ref.chunk);
+  };
+  if (auto status = check_block(entry, bytes); !status) return wrap(std::move(status).error(), name());
+  CELSLM_TRY(const Codec* const codec, find_codec(identity.codec));
+  auto status = codec->decode(identity.shape(ref.kind, ref.chunk), bytes, values);
+  if (!status) return wrap(std::move(status).error(), name());
+  return {};
+}
+
+}  // namespace celslm

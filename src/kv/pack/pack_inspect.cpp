@@ -1,0 +1,103 @@
+#include "kv/pack/pack_inspect.h"
+
+#include <algorithm>
+#include <format>
+#include <vector>
+
+#include "core/file.h"
+#include "kv/pack/pack.h"
+
+namespace celslm {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string line(std::string_view name, const std::string& value) {
+  return std::format("{:<14}{}\n", name, value);
+}
+
+// Text from a file that anyone may have made: no control characters reach the terminal.
+std::string printable(std::string_view text) {
+  std::string out(text);
+  std::ranges::replace_if(out, [](char c) { return c < ' ' || c > '~'; }, '?');
+  return out;
+}
+
+std::string describe_identity(const PackIdentity& identity) {
+  const ModelFingerprint& model = identity.model;
+  const auto codec = find_codec(identity.codec);
+  std::string out = line("pack id", identity.id().hex());
+  out += line("context", std::format("{}, {} tokens", identity.context.hex(), identity.n_tokens()));
+  out += line("model", std::format("{}, {} layers, {} KV heads of {}", printable(model.architecture), model.n_layers,
+                                   model.n_kv_heads, model.head_dim));
+  out += line("rope", printable(model.rope));
+  out += line("weights", model.weights.hex());
+  out += line("tokenizer", model.tokenizer.hex());
+  out += line("provenance", to_string(identity.provenance));
+  if (identity.map != Hash256{}) out += line("map", std::format("{}, from layer {} on", identity.map.hex(), identity.split));
+  out += line("codec", codec ? std::string((*codec)->name()) : "unknown");
+  return out;
+}
+
+std::string describe_sizes(const PackHeader& header, std::uint64_t header_size, std::uint64_t file_size) {
+  const std::uint64_t region = header.block_region_bytes();
+  const auto values = 2.0 * header.identity.n_tokens() * header.identity.model.n_layers * header.identity.model.n_kv_heads *
+                      header.identity.model.head_dim;
+  std::string out = line("header", std::format("{} bytes", header_size));
+  out += line("blocks", std::format("{} of up to {} tokens, {} bytes, {:.2f} bits a value", header.blocks.size(),
+                                    header.identity.block_tokens(), region, static_cast<double>(region) * 8 / values));
+  out += line("a layer", std::format("{} bytes", region / header.identity.model.n_layers));
+  out += line("file", file_size == header_size + region
+                          ? std::format("{} bytes", file_size)
+                          : std::format("{} bytes, but the header asks for {}", file_size, header_size + region));
+  return out;
+}
+
+std::string describe_signature(ByteView header_bytes, const PackHeader& header, const std::optional<PublicKey>& signer) {
+  std::string out = line("signed by", header.signer.hex());
+  const bool genuine = parse_header(header_bytes, header.signer).has_value();
+  std::string verdict =
+      genuine ? "good, but no trusted key was given to compare the signer with" : "BAD: not by the key that it names";
+  if (signer && genuine) {
+    verdict =
+        *signer == header.signer ? "good, by the trusted key" : "NOT TRUSTED: good, but the trusted key is " + signer->hex();
+  }
+  return out + line("signature", verdict);
+}
+
+std::string problem_with(const PackHeader& header, int index, ByteView region) {
+  const BlockEntry& entry = header.blocks[static_cast<std::size_t>(index)];
+  if (entry.offset + entry.bytes > region.size()) return "is missing";
+  const BlockRef ref = block_ref(header.identity, index);
+  std::vector<float> values(header.identity.shape(ref.kind, ref.chunk).values());
+  const auto status = decode_block(header.identity, ref, entry, region.subspan(entry.offset, entry.bytes), values);
+  return status ? "" : status.error().message;
+}
+
+std::string describe_blocks(const PackHeader& header, ByteView region) {
+  constexpr int kShown = 10;
+  int bad = 0;
+  std::string problems;
+  for (int i = 0; i < static_cast<int>(header.blocks.size()); ++i) {
+    const std::string problem = problem_with(header, i, region);
+    if (!problem.empty() && bad++ < kShown) problems += line("", std::format("block {}: {}", i, problem));
+  }
+  if (bad == 0) return line("contents", "every block matches its hash and decodes");
+  return line("contents", std::format("BAD: {} of {} blocks", bad, header.blocks.size())) + problems;
+}
+
+}  // namespace
+
+Result<std::string> describe_pack(const fs::path& path, std::optional<PublicKey> signer) {
+  CELSLM_TRY(const auto file, MappedFile::open(path));
+  const ByteView bytes = file->bytes();
+  const auto length = peek_header_bytes(bytes.first(std::min(bytes.size(), kHeaderPrefixBytes)));
+  if (!length) return wrap(length.error(), path.string());
+  const ByteView head = bytes.first(std::min<std::uint64_t>(bytes.size(), *length));
+  const auto header = parse_header_unverified(head);
+  if (!header) return wrap(header.error(), path.string());
+  return describe_identity(header->identity) + describe_sizes(*header, *length, bytes.size()) +
+         describe_signature(head, *header, signer) + describe_blocks(*header, bytes.subspan(*length));
+}
+
+}  // namespace celslm

@@ -1,0 +1,92 @@
+// What the tests and fuzz targets of packs share.
+#pragma once
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <filesystem>
+#include <format>
+#include <vector>
+
+#include "kv/pack/pack.h"
+
+namespace celslm::testing_support {
+
+// A small, valid identity: 3 layers, 2 chunks (the second one short), an odd head_dim.
+inline PackIdentity small_identity(CodecId codec = CodecId::kF16, int n_tokens = 300) {
+  PackIdentity out;
+  out.model = {.architecture = "qwen2",
+               .n_layers = 3,
+               .n_kv_heads = 2,
+               .head_dim = 20,
+               .rope = "neox 20 1000000",
+               .weights = hash_of("weights"),
+               .tokenizer = hash_of("tokenizer")};
+  for (int i = 0; i < n_tokens; ++i) out.tokens.push_back(i * 7 % 1000);
+  out.context = context_id(out.model.tokenizer, out.tokens);
+  out.codec = codec;
+  return out;
+}
+
+// Values like those of KV: mostly small, of both signs, now and then large. The same for the same seed on every machine.
+inline std::vector<float> kv_values(std::size_t n, std::uint64_t seed = 1) {
+  std::vector<float> out(n);
+  for (float& value : out) {
+    seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
+    const auto unit = static_cast<float>(static_cast<std::int32_t>(seed >> 32)) * 0x1p-31F;  // -1..1
+    value = unit * unit * unit * 8.0F;
+  }
+  return out;
+}
+
+struct BuiltPack {
+  PackIdentity identity;
+  std::vector<Bytes> blocks;
+  std::vector<BlockEntry> entries;
+  Bytes header;
+
+  Bytes file() const {
+    Bytes out = header;
+    for (const Bytes& block : blocks) out.insert(out.end(), block.begin(), block.end());
+    return out;
+  }
+};
+
+// For valid identities and codecs only: a failure here ends the program through value().
+inline BuiltPack build_pack(const PackIdentity& identity, const SigningKey& key) {
+  BuiltPack out{.identity = identity};
+  const Codec& codec = *find_codec(identity.codec).value();
+  std::uint64_t offset = 0;
+  for (int i = 0; i < identity.n_blocks(); ++i) {
+    const BlockRef ref = block_ref(identity, i);
+    const BlockShape shape = identity.shape(ref.kind, ref.chunk);
+    out.blocks.push_back(codec.encode(shape, kv_values(shape.values(), static_cast<std::uint64_t>(i) + 1)).value());
+    out.entries.push_back(make_entry(offset, out.blocks.back()));
+    offset += out.blocks.back().size();
+  }
+  out.header = encode_header(identity, out.entries, key);
+  return out;
+}
+
+// A folder of its own for one test, removed with it.
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    std::string name = (std::filesystem::temp_directory_path() / "celslm-kv-XXXXXX").string();
+    if (::mkdtemp(name.data()) != nullptr) path_ = name;
+  }
+  ~TemporaryFolder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::filesystem::path path_;
+};
+
+}  // namespace celslm::testing_support

@@ -1,0 +1,106 @@
+#include "kv/store/pack_tools.h"
+
+#include <cmath>
+
+#include "kv/store/store_folder.h"
+
+namespace celslm {
+namespace {
+
+struct PlaneDifference {
+  double error = 0.0;    // root of the mean square of the differences, over that of the first's values
+  double largest = 0.0;  // difference
+};
+
+PlaneDifference compare_planes(std::span<const float> a, std::span<const float> b) {
+  double values = 0.0;
+  double differences = 0.0;
+  PlaneDifference out;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    const double difference = double{b[i]} - a[i];
+    values += double{a[i]} * a[i];
+    differences += difference * difference;
+    out.largest = std::max(out.largest, std::abs(difference));
+  }
+  out.error = differences > 0.0 ? std::sqrt(differences / values) : 0.0;
+  return out;
+}
+
+Status put_plane(const PackIdentity& identity, const Codec& codec, int layer, BlockKind kind, std::span<const float> values,
+                 PackWriter& writer, std::vector<BlockEntry>& entries) {
+  for (int chunk = 0; chunk < identity.n_chunks(); ++chunk) {
+    const BlockShape shape = identity.shape(kind, chunk);
+    CELSLM_TRY(const Bytes bytes, codec.encode(shape, values.first(shape.values())));
+    values = values.subspan(shape.values());
+    const std::uint64_t offset = entries.empty() ? 0 : entries.back().offset + entries.back().bytes;
+    entries.push_back(make_entry(offset, bytes));
+    CELSLM_CHECK_OK(writer.put(block_index(identity, {layer, kind, chunk}), entries.back(), bytes));
+  }
+  return {};
+}
+
+Status check_comparable(const PackIdentity& a, const PackIdentity& b) {
+  if (a.tokens != b.tokens) return fail(ErrorKind::kMismatch, "they are of different contexts: {}", a.difference(b));
+  if (a.model.n_layers == b.model.n_layers && a.model.n_kv_heads == b.model.n_kv_heads &&
+      a.model.head_dim == b.model.head_dim)
+    return {};
+  return fail(ErrorKind::kMismatch, "they are of models of different shapes: {}", a.difference(b));
+}
+
+}  // namespace
+
+Result<std::vector<float>> read_plane(const StoredPack& pack, int layer, BlockKind kind) {
+  const PackIdentity& identity = pack.header.identity;
+  std::vector<float> out;
+  for (int chunk = 0; chunk < identity.n_chunks(); ++chunk) {
+    const BlockRef ref{layer, kind, chunk};
+    const int index = block_index(identity, ref);
+    const std::size_t before = out.size();
+    out.resize(before + identity.shape(kind, chunk).values());
+    const BlockEntry& entry = pack.header.blocks[static_cast<std::size_t>(index)];
+    CELSLM_CHECK_OK(decode_block(identity, ref, entry, pack.block(index), std::span(out).subspan(before)));
+  }
+  return out;
+}
+
+Result<std::uint64_t> convert_pack(const StoredPack& from, const Codec& to, const SigningKey& key,
+                                   const std::filesystem::path& path) {
+  PackIdentity identity = from.header.identity;
+  if (identity.codec != CodecId::kF16 || to.exact_for()) {
+    return fail(ErrorKind::kInvalid,
+                "only packs of f16 are converted, and only to approximate codecs: what a codec lost is lost");
+  }
+  identity.codec = to.id();
+  const std::uint64_t reserve = header_bytes(identity) + block_region_bytes(identity).most;
+  CELSLM_TRY(auto file, AtomicFile::create(path, reserve));
+  const auto writer = make_pack_writer(identity, std::move(file));
+  std::vector<BlockEntry> entries;
+  for (int layer = 0; layer < static_cast<int>(identity.model.n_layers); ++layer) {
+    for (const BlockKind kind : {BlockKind::kKey, BlockKind::kValue}) {
+      CELSLM_TRY(const std::vector<float> values, read_plane(from, layer, kind));
+      CELSLM_CHECK_OK(put_plane(identity, to, layer, kind, values, *writer, entries));
+    }
+  }
+  CELSLM_CHECK_OK(writer->commit(encode_header(identity, entries, key)));
+  return header_bytes(identity) + entries.back().offset + entries.back().bytes;
+}
+
+Result<PackDifference> compare_packs(const StoredPack& a, const StoredPack& b) {
+  CELSLM_CHECK_OK(check_comparable(a.header.identity, b.header.identity));
+  PackDifference out{.same_values = true};
+  const std::string difference = a.header.identity.difference(b.header.identity);
+  if (!difference.empty()) out.text += difference + "\n";
+  for (int layer = 0; layer < static_cast<int>(a.header.identity.model.n_layers); ++layer) {
+    for (const BlockKind kind : {BlockKind::kKey, BlockKind::kValue}) {
+      CELSLM_TRY(const std::vector<float> left, read_plane(a, layer, kind));
+      CELSLM_TRY(const std::vector<float> right, read_plane(b, layer, kind));
+      const PlaneDifference plane = compare_planes(left, right);
+      out.same_values = out.same_values && plane.largest == 0.0;
+      out.text += std::format("layer {:3} {}  error {:.5f} of the values, at most {:.5f}\n", layer,
+                              kind == BlockKind::kKey ? 'K' : 'V', plane.error, plane.largest);
+    }
+  }
+  return out;
+}
+
+}  // namespace celslm

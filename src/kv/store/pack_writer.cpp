@@ -1,0 +1,91 @@
+#include "kv/store/pack_writer.h"
+
+#include <mutex>
+#include <vector>
+
+namespace celslm {
+namespace {
+
+class FilePackWriter final : public PackWriter {
+ public:
+  FilePackWriter(PackIdentity identity, std::unique_ptr<AtomicFile> file, std::filesystem::path part)
+      : identity_(std::move(identity)),
+        header_bytes_(header_bytes(identity_)),
+        file_(std::move(file)),
+        part_(std::move(part)),
+        entries_(static_cast<std::size_t>(identity_.n_blocks())),
+        put_(entries_.size()) {}
+
+  Status put(int index, const BlockEntry& entry, ByteView bytes) override {
+    CELSLM_CHECK_OK(check_slot(index, entry));
+    if (auto status = check_block(entry, bytes); !status)
+      return wrap(std::move(status).error(), std::format("block {}", index));
+    CELSLM_CHECK_OK(file_->write_at(header_bytes_ + entry.offset, bytes));
+    const std::scoped_lock lock(mutex_);
+    if (!part_.empty()) file_->leave_as(part_);
+    entries_[static_cast<std::size_t>(index)] = entry;
+    put_[static_cast<std::size_t>(index)] = true;
+    return {};
+  }
+
+  Result<Bytes> read(int index) const override {
+    BlockEntry entry;
+    {
+      const std::scoped_lock lock(mutex_);
+      if (index < 0 || index >= identity_.n_blocks() || !put_[static_cast<std::size_t>(index)]) {
+        return fail(ErrorKind::kNotFound, "block {} has not been put", index);
+      }
+      entry = entries_[static_cast<std::size_t>(index)];
+    }
+    return file_->read_at(header_bytes_ + entry.offset, entry.bytes);
+  }
+
+  Status commit(ByteView header) override {
+    const std::scoped_lock lock(mutex_);
+    CELSLM_CHECK_OK(check_header(header));
+    CELSLM_CHECK_OK(file_->write_at(0, header));
+    CELSLM_CHECK_OK(file_->truncate(header_bytes_ + entries_.back().offset + entries_.back().bytes));
+    CELSLM_CHECK_OK(file_->commit());
+    std::error_code gone;
+    if (!part_.empty()) std::filesystem::remove(part_, gone);
+    return {};
+  }
+
+ private:
+  Status check_slot(int index, const BlockEntry& entry) const {
+    if (index < 0 || index >= identity_.n_blocks()) {
+      return fail(ErrorKind::kInvalid, "index is {}, but the pack has {} blocks", index, identity_.n_blocks());
+    }
+    return check_place(identity_, index, entry);
+  }
+
+  // The signature is left to find(): the writer has no key, and whoever wrote the blocks checked where they came from.
+  Status check_header(ByteView header) const {
+    CELSLM_TRY(const PackHeader parsed, parse_header_unverified(header));
+    if (const std::string difference = parsed.identity.difference(identity_); !difference.empty()) {
+      return fail(ErrorKind::kMismatch, "header is of another pack: {}", difference);
+    }
+    for (std::size_t i = 0; i < put_.size(); ++i) {
+      if (!put_[i]) return fail(ErrorKind::kInvalid, "block {} of {} has not been put", i, put_.size());
+      if (entries_[i] != parsed.blocks[i]) return fail(ErrorKind::kMismatch, "block {} is not the one in the header", i);
+    }
+    return {};
+  }
+
+  const PackIdentity identity_;
+  const std::uint64_t header_bytes_;
+  const std::unique_ptr<AtomicFile> file_;
+  const std::filesystem::path part_;
+  mutable std::mutex mutex_;         // guards what follows
+  std::vector<BlockEntry> entries_;  // [n_blocks]
+  std::vector<bool> put_;            // [n_blocks]
+};
+
+}  // namespace
+
+std::unique_ptr<PackWriter> make_pack_writer(PackIdentity identity, std::unique_ptr<AtomicFile> file,
+                                             std::filesystem::path part) {
+  return std::make_unique<FilePackWriter>(std::move(identity), std::move(file), std::move(part));
+}
+
+}  // namespace celslm

@@ -1,0 +1,33 @@
+// What goes through a model's layers together: new tokens of many sequences, and their hidden states.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "model/kv/kv_segment.h"
+
+namespace celslm {
+
+// Consecutive new tokens of one sequence.
+struct SequenceChunk {
+  std::shared_ptr<const KvSegment>
+      context;                     // the frozen part before `own`, or null; rows [0, context->length()) are attended
+  std::shared_ptr<KvSegment> own;  // receives the new tokens' KV; its rows [0, own_length) are attended too
+  int own_length = 0;              // rows of `own` before this chunk; the new rows follow, causally
+  int n_tokens = 0;
+  // context's layers [0, ready) only are needed by run_layers(.., last <= ready).
+};
+
+// Hidden states of a batch, [n_tokens][n_embd], the chunks' tokens one after the other.
+struct Hidden {
+  std::vector<float> values;
+  int n_tokens = 0;
+};
+
+// K before RoPE (rounded to the segment's type) and V of the batch's tokens in one layer, both [n_tokens][kv_width]
+// in f32. Called on the engine's calling thread, once per layer, in order. The views die with the call.
+using KvTap = std::function<void(int layer, std::span<const float> k, std::span<const float> v)>;
+
+}  // namespace celslm

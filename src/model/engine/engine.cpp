@@ -1,0 +1,240 @@
+#include "model/engine/engine.h"
+
+#include <sched.h>
+
+#include <algorithm>
+#include <array>
+#include <numeric>
+#include <thread>
+
+#include "model/engine/graph.h"
+
+namespace celslm {
+namespace {
+
+// Scratch memory grows with the rows of a batch; a batch over this is a mistake (prefill steps are kPrefillStep).
+constexpr int kMaxBatchTokens = 8192;
+constexpr int kMaxThreads = 512;
+
+int usable_cores() {
+  cpu_set_t set;
+  if (::sched_getaffinity(0, sizeof set, &set) == 0) return std::max(1, CPU_COUNT(&set));
+  return static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+}
+
+}  // namespace
+
+struct Engine::Impl {
+  Impl(std::shared_ptr<const Model> m, const CpuBackend& c, const EngineOptions& options, int threads)
+      : model(std::move(m)), cpu(c), kernels(options.kernels), pass(model->config(), *model->impl().rope, threads) {}
+
+  const ModelConfig& config() const { return model->config(); }
+
+  Status check_tokens(std::span<const Token> tokens) const {
+    if (tokens.empty() || tokens.size() > kMaxBatchTokens) {
+      return fail(ErrorKind::kInvalid, "a batch of {} tokens; 1 to {} are accepted", tokens.size(), kMaxBatchTokens);
+    }
+    for (const Token t : tokens) {
+      if (t < 0 || t >= config().n_vocab)
+        return fail(ErrorKind::kInvalid, "token {} is not in the vocabulary of {}", t, config().n_vocab);
+    }
+    return {};
+  }
+
+  Status check_hidden(const Hidden& hidden) const {
+    if (hidden.n_tokens < 1 || hidden.n_tokens > kMaxBatchTokens) {
+      return fail(ErrorKind::kInvalid, "a batch of {} tokens; 1 to {} are accepted", hidden.n_tokens, kMaxBatchTokens);
+    }
+    const std::size_t want = static_cast<std::size_t>(hidden.n_tokens) * static_cast<std::size_t>(config().n_embd);
+    if (hidden.values.size() == want) return {};
+    return fail(ErrorKind::kInvalid, "{} hidden values for {} tokens of {}", hidden.values.size(), hidden.n_tokens,
+                config().n_embd);
+  }
+
+  // The graph for this shape: the last one again if it fits, else a new one in the same scratch memory.
+  Status prepare(const PassShape& shape) {
+    if (graph != nullptr && graph->shape() == shape && kernels == KernelPath::kFused) return {};
+    graph.reset();
+    CELSLM_TRY(graph, Graph::build(model->impl(), pass, shape, kernels, cpu, scratch.get()));
+    return {};
+  }
+
+  Status compute() {
+    graph->set_masks();
+    const ggml_status status = ggml_backend_graph_compute(backend.get(), graph->cgraph());
+    if (status != GGML_STATUS_SUCCESS) return fail(ErrorKind::kInternal, "ggml: {}", ggml_status_to_string(status));
+    return {};
+  }
+
+  template <typename T>
+  static void set(ggml_tensor* input, std::span<const T> values) {
+    if (input != nullptr) ggml_backend_tensor_set(input, values.data(), 0, values.size_bytes());
+  }
+
+  std::span<const float> result() const {
+    return {static_cast<const float*>(graph->result()->data), static_cast<std::size_t>(ggml_nelements(graph->result()))};
+  }
+
+  Status run_layers(int first, int last, std::span<const SequenceChunk> batch, Hidden& hidden) {
+    pass.begin(batch, first, last);
+    CELSLM_CHECK_OK(prepare({.first = first, .last = last, .n_tokens = hidden.n_tokens}));
+    set<float>(graph->hidden(), hidden.values);
+    CELSLM_CHECK_OK(compute());
+    std::ranges::copy(result(), hidden.values.begin());
+    return {};
+  }
+
+  // Layer by layer, so that what is kept for the tap is one layer's and early layers are handed on early.
+  Status run_tapped(int first, int last, std::span<const SequenceChunk> batch, Hidden& hidden, const KvTap& tap) {
+    const std::size_t n = static_cast<std::size_t>(hidden.n_tokens) * static_cast<std::size_t>(config().kv_width());
+    std::vector<float> k(n);
+    std::vector<float> v(n);
+    pass.tap(k, v);
+    Status status;
+    for (int layer = first; layer < last && status; ++layer) {
+      status = run_layers(layer, layer + 1, batch, hidden);
+      if (status) tap(layer, k, v);
+    }
+    pass.tap({}, {});
+    return status;
+  }
+
+  std::shared_ptr<const Model> model;
+  const CpuBackend& cpu;
+  const KernelPath kernels;
+  ggml_backend_ptr backend;
+  ggml_gallocr_ptr scratch;
+  Pass pass;
+  std::unique_ptr<Graph> graph;
+};
+
+Result<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const Model> model, const EngineOptions& options) {
+  if (options.n_threads < 0 || options.n_threads > kMaxThreads) {
+    return fail(ErrorKind::kInvalid, "{} threads; 0 (one per core) to {} are accepted", options.n_threads, kMaxThreads);
+  }
+  CELSLM_TRY(const CpuBackend* cpu, CpuBackend::get());
+  const int n_threads = options.n_threads == 0 ? usable_cores() : options.n_threads;
+  auto impl = std::make_unique<Impl>(std::move(model), *cpu, options, n_threads);
+  CELSLM_TRY(impl->backend, cpu->start(n_threads));
+  impl->scratch.reset(ggml_gallocr_new(cpu->buffer_type()));
+  return std::unique_ptr<Engine>(new Engine(std::move(impl)));
+}
+
+Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Engine::~Engine() = default;
+
+const Model& Engine::model() const {
+  return *impl_->model;
+}
+
+Result<Hidden> Engine::embed(std::span<const Token> tokens) {
+  CELSLM_CHECK_OK(impl_->check_tokens(tokens));
+  const auto n_tokens = static_cast<int>(tokens.size());
+  CELSLM_CHECK_OK(impl_->prepare({.n_tokens = n_tokens, .from_tokens = true}));
+  impl_->set<Token>(impl_->graph->tokens(), tokens);
+  CELSLM_CHECK_OK(impl_->compute());
+  const std::span<const float> values = impl_->result();
+  return Hidden{.values = {values.begin(), values.end()}, .n_tokens = n_tokens};
+}
+
+Status Engine::run_layers(int first, int last, std::span<const SequenceChunk> batch, Hidden& hidden, const KvTap& tap) {
+  const ModelConfig& config = impl_->config();
+  if (first < 0 || last < first || last > config.n_layers) {
+    return fail(ErrorKind::kInvalid, "layers [{}, {}) of a model that has {}", first, last, config.n_layers);
+  }
+  CELSLM_CHECK_OK(impl_->check_hidden(hidden));
+  CELSLM_CHECK_OK(check_batch(config, batch, hidden.n_tokens));
+  if (first == last) return {};
+  return tap ? impl_->run_tapped(first, last, batch, hidden, tap) : impl_->run_layers(first, last, batch, hidden);
+}
+
+Result<std::vector<float>> Engine::attention_output(int layer, std::span<const SequenceChunk> batch, const Hidden& hidden) {
+  if (impl_->kernels != KernelPath::kFused)
+    return fail(ErrorKind::kInvalid, "plain kernels do not show what attention puts out");
+  std::vector<float> out(static_cast<std::size_t>(hidden.n_tokens) * static_cast<std::size_t>(impl_->config().n_heads) *
+                         static_cast<std::size_t>(impl_->config().head_dim));
+  Hidden left = hidden;
+  impl_->pass.tap_attention(out);
+  const Status status = run_layers(layer, layer + 1, batch, left);
+  impl_->pass.tap_attention({});
+  if (!status) return std::unexpected(status.error());
+  return out;
+}
+
+Result<std::span<const float>> Engine::logits(const Hidden& hidden, std::span<const int> rows) {
+  CELSLM_CHECK_OK(impl_->check_hidden(hidden));
+  if (rows.empty() || rows.size() > kMaxBatchTokens) {
+    return fail(ErrorKind::kInvalid, "logits of {} rows; 1 to {} are accepted", rows.size(), kMaxBatchTokens);
+  }
+  const auto width = static_cast<std::size_t>(impl_->config().n_embd);
+  std::vector<float> chosen;
+  chosen.reserve(rows.size() * width);
+  for (const int row : rows) {
+    if (row < 0 || row >= hidden.n_tokens) return fail(ErrorKind::kInvalid, "row {} of a batch of {}", row, hidden.n_tokens);
+    const float* values = hidden.values.data() + static_cast<std::size_t>(row) * width;
+    chosen.insert(chosen.end(), values, values + width);
+  }
+  const int n_layers = impl_->config().n_layers;
+  const auto n = static_cast<int>(rows.size());
+  CELSLM_CHECK_OK(impl_->prepare({.first = n_layers, .last = n_layers, .n_tokens = n, .n_outputs = n}));
+  impl_->set<float>(impl_->graph->hidden(), chosen);
+  CELSLM_CHECK_OK(impl_->compute());
+  return impl_->result();
+}
+
+Result<std::span<const float>> Engine::forward(std::span<const Token> tokens, std::span<const SequenceChunk> batch) {
+  const ModelConfig& config = impl_->config();
+  CELSLM_CHECK_OK(impl_->check_tokens(tokens));
+  const auto n_tokens = static_cast<int>(tokens.size());
+  CELSLM_CHECK_OK(check_batch(config, batch, n_tokens));
+  std::vector<int> last_rows;
+  for (const SequenceChunk& chunk : batch) last_rows.push_back((last_rows.empty() ? -1 : last_rows.back()) + chunk.n_tokens);
+  impl_->pass.begin(batch, 0, config.n_layers);
+  CELSLM_CHECK_OK(impl_->prepare(
+      {.last = config.n_layers, .n_tokens = n_tokens, .from_tokens = true, .n_outputs = static_cast<int>(batch.size())}));
+  impl_->set<Token>(impl_->graph->tokens(), tokens);
+  impl_->set<int>(impl_->graph->output_rows(), last_rows);
+  CELSLM_CHECK_OK(impl_->compute());
+  for (const SequenceChunk& chunk : batch) chunk.own->set_length(chunk.own_length + chunk.n_tokens);
+  return impl_->result();
+}
+
+Status Engine::import_rows(const Model& model, KvSegment& segment, int layer, int first_row, int n_tokens,
+                           std::span<const float> k, std::span<const float> v) {
+  const ModelConfig& config = model.config();
+  const auto width = static_cast<std::size_t>(config.kv_width());
+  if (segment.n_layers() != config.n_layers || segment.n_kv_heads() != config.n_kv_heads ||
+      segment.head_dim() != config.head_dim) {
+    return fail(ErrorKind::kInvalid, "the segment is not of this model's shape");
+  }
+  if (layer < 0 || layer >= config.n_layers)
+    return fail(ErrorKind::kInvalid, "layer {} of a model that has {}", layer, config.n_layers);
+  if (first_row < 0 || n_tokens < 0 || first_row > segment.capacity() - n_tokens) {
+    return fail(ErrorKind::kInvalid, "rows [{}, {}) of a segment of {}", first_row, first_row + n_tokens,
+                segment.capacity());
+  }
+  const std::size_t expected = width * static_cast<std::size_t>(n_tokens);
+  if ((!k.empty() && k.size() != expected) || (!v.empty() && v.size() != expected)) {
+    return fail(ErrorKind::kInvalid, "{} and {} values of K and V for {} tokens of {}", k.size(), v.size(), n_tokens, width);
+  }
+  const Rope& rope = *model.impl().rope;
+  const KvRows rows{.type = segment.type(),
+                    .k = segment.k_data(layer),
+                    .v = segment.v_data(layer),
+                    .capacity = segment.capacity(),
+                    .head_dim = config.head_dim};
+  const auto d = static_cast<std::size_t>(config.head_dim);
+  std::vector<float> scratch(2 * d);
+  RopeTable angles;
+  for (int row = first_row; row < first_row + n_tokens; ++row) {
+    if (!k.empty()) angles.fill(rope, std::array{segment.first_position() + row});
+    for (int head = 0; head < config.n_kv_heads; ++head) {
+      const std::size_t at = static_cast<std::size_t>(row - first_row) * width + static_cast<std::size_t>(head) * d;
+      if (!k.empty()) store_key(rows, rope, head, row, k.data() + at, angles.row(0), scratch.data());
+      if (!v.empty()) store_value(rows, head, row, v.data() + at);
+    }
+  }
+  return {};
+}
+
+}  // namespace celslm

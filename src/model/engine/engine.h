@@ -1,0 +1,78 @@
+// Runs a model's layers over batches of tokens from many sequences.
+//
+// A pass is cut by layers, not by tokens: run_layers(first, last) takes hidden states in and gives them out, so shallow
+// layers can run while deeper KV is still on the wire, and a prefill can stop at any layer.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <stop_token>
+#include <vector>
+
+#include "core/result.h"
+#include "model/engine/batch.h"
+#include "model/engine/model.h"
+#include "model/kv/kv_segment.h"
+
+namespace celslm {
+
+enum class KernelPath {
+  kFused,  // our kernels (attention, Q8_0 products), as custom operators on the CPU
+  kPlain,  // ggml operators only: the reference, and the way for other backends
+};
+
+struct EngineOptions {
+  int n_threads = 0;  // 0: one per core this process may use
+  KernelPath kernels = KernelPath::kFused;
+};
+
+// One engine is used by one thread at a time; several engines may share a Model. Scratch memory is kept and re-used.
+class Engine {
+ public:
+  static Result<std::unique_ptr<Engine>> create(std::shared_ptr<const Model> model, const EngineOptions& options = {});
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  const Model& model() const;
+
+  // kInvalid for a token outside the vocabulary.
+  Result<Hidden> embed(std::span<const Token> tokens);
+
+  // Layers [first, last) over the batch. `hidden` holds the chunks' tokens in order and is replaced by the output. Writes
+  // the new rows of each chunk's `own` in these layers; lengths are left alone: the caller calls own->set_length() once all
+  // layers have run. kInvalid for layers, shapes, types or capacities that do not fit (named).
+  Status run_layers(int first, int last, std::span<const SequenceChunk> batch, Hidden& hidden, const KvTap& tap = {});
+
+  // What attention puts out in one layer for the batch, before the output projection: [n_tokens][n_heads * head_dim].
+  // `hidden` enters the layer and is left alone; the new rows of each chunk's `own` are written. For measurements; with
+  // KernelPath::kFused only (kInvalid). Other errors as run_layers.
+  Result<std::vector<float>> attention_output(int layer, std::span<const SequenceChunk> batch, const Hidden& hidden);
+
+  // Logits of the given rows, [rows.size()][n_vocab], in the engine's memory: valid until its next call. (Megabytes for many
+  // users: a vector of their own would be zeroed and paged in at every step.)
+  Result<std::span<const float>> logits(const Hidden& hidden, std::span<const int> rows);
+
+  // All of the above for one batch: tokens in, logits of the last token of each chunk out (valid until the next
+  // call), lengths advanced.
+  Result<std::span<const float>> forward(std::span<const Token> tokens, std::span<const SequenceChunk> batch);
+
+  // Fills layer `layer` of `segment` (capacity >= n_tokens) from K before RoPE and V, each [n_tokens][kv_width] f32, at rows
+  // [first_row, first_row + n_tokens): rounds, applies RoPE, rounds. Either may be empty, and is
+  // then left alone. Safe from any thread for distinct rows; no engine needed.
+  static Status import_rows(const Model& model, KvSegment& segment, int layer, int first_row, int n_tokens,
+                            std::span<const float> k, std::span<const float> v);
+
+  struct Impl;
+
+ private:
+  explicit Engine(std::unique_ptr<Impl> impl);
+  std::unique_ptr<Impl> impl_;
+};
+
+// How many tokens one prefill step takes. Part of what makes two nodes compute the same bits: both use this.
+inline constexpr int kPrefillStep = 512;
+
+}  // namespace celslm

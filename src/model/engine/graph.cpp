@@ -1,0 +1,251 @@
+#include "model/engine/graph.h"
+
+#include <array>
+#include <limits>
+
+namespace celslm {
+
+// Builds node by node; shapes in comments are ggml's, fastest dimension first.
+class GraphBuilder {
+ public:
+  GraphBuilder(Graph& out, const Model::Impl& model, Pass& pass, KernelPath kernels, const CpuBackend& cpu)
+      : out_(out), c_(model.config), weights_(*model.weights), pass_(pass), kernels_(kernels), cpu_(cpu) {}
+
+  bool run() {
+    const PassShape& s = out_.shape_;
+    const auto n_layers = static_cast<std::size_t>(s.last - s.first);
+    const std::size_t per_layer = 40 + (kernels_ == KernelPath::kPlain ? 40 * pass_.batch().size() : 0);
+    const std::size_t n_nodes = 32 + n_layers * per_layer;
+    const std::size_t memory = ggml_tensor_overhead() * n_nodes * 2 + ggml_graph_overhead_custom(n_nodes, false);
+    out_.context_.reset(ggml_init({.mem_size = memory, .mem_buffer = nullptr, .no_alloc = true}));
+    if (!out_.context_) return false;
+    ctx_ = out_.context_.get();
+    out_.graph_ = ggml_new_graph_custom(ctx_, n_nodes, false);
+    out_.tasks_.reserve(n_layers);  // operators keep pointers into it
+    ggml_tensor* x = input();
+    for (int layer = s.first; layer < s.last; ++layer) x = transformer_layer(x, layer);
+    if (s.n_outputs > 0) x = head(select(x));
+    out_.result_ = x;
+    ggml_set_output(x);
+    ggml_build_forward_expand(out_.graph_, x);
+    return true;
+  }
+
+ private:
+  ggml_tensor* input() {
+    const PassShape& s = out_.shape_;
+    if (s.n_outputs > 0 && s.n_outputs < s.n_tokens) {
+      out_.output_rows_ = ggml_new_tensor_1d(ctx_, GGML_TYPE_I32, s.n_outputs);
+      ggml_set_input(out_.output_rows_);
+    }
+    if (s.from_tokens) {
+      out_.tokens_ = ggml_new_tensor_1d(ctx_, GGML_TYPE_I32, s.n_tokens);
+      ggml_set_input(out_.tokens_);
+      return ggml_get_rows(ctx_, weights_.token_embd, out_.tokens_);
+    }
+    out_.hidden_ = ggml_new_tensor_2d(ctx_, GGML_TYPE_F32, c_.n_embd, s.n_tokens);
+    ggml_set_input(out_.hidden_);
+    return out_.hidden_;
+  }
+
+  ggml_tensor* norm(ggml_tensor* x, ggml_tensor* weight) {
+    return ggml_mul(ctx_, ggml_rms_norm(ctx_, x, c_.rms_epsilon), weight);
+  }
+
+  ggml_tensor* linear(const Linear& l, ggml_tensor* x) {
+    const bool own = l.q8 != nullptr && kernels_ == KernelPath::kFused;
+    ggml_tensor* y = own ? multiply_q8(*l.q8, x) : ggml_mul_mat(ctx_, l.w, x);
+    return l.b == nullptr ? y : ggml_add(ctx_, y, l.b);
+  }
+
+  // x as blocks of 8 bits, [n_in / 32 * sizeof(Q8Block), n_tokens]. What several matrices multiply is rounded once.
+  ggml_tensor* quantized(ggml_tensor* x) {
+    if (x == quantized_from_) return quantized_;
+    const auto run = [](ggml_tensor* dst, int ith, int nth, void*) {
+      const ggml_tensor* in = dst->src[0];
+      q8_quantize(floats(in), in->ne[0], in->ne[1], static_cast<Q8Block*>(dst->data), ith, nth);
+    };
+    const std::int64_t row_bytes = x->ne[0] / Q8Matrix::kBlock * static_cast<std::int64_t>(sizeof(Q8Block));
+    quantized_from_ = x;
+    quantized_ = ggml_custom_4d(ctx_, GGML_TYPE_I8, row_bytes, x->ne[1], 1, 1, &x, 1, run, GGML_N_TASKS_MAX, nullptr);
+    return quantized_;
+  }
+
+  ggml_tensor* multiply_q8(const Q8Matrix& w, ggml_tensor* x) {
+    const auto run = [](ggml_tensor* dst, int ith, int nth, void* matrix) {
+      const auto* blocks = static_cast<const Q8Block*>(dst->src[0]->data);
+      static_cast<const Q8Matrix*>(matrix)->multiply(blocks, dst->ne[1], static_cast<float*>(dst->data), ith, nth);
+    };
+    ggml_tensor* blocks = quantized(x);
+    return ggml_custom_4d(ctx_, GGML_TYPE_F32, w.n_out(), x->ne[1], 1, 1, &blocks, 1, run, GGML_N_TASKS_MAX,
+                          const_cast<Q8Matrix*>(&w));
+  }
+
+  // RMS norm of each head: [n_heads * head_dim, n_tokens] stays that shape.
+  ggml_tensor* head_norm(ggml_tensor* x, ggml_tensor* weight) {
+    if (weight == nullptr) return x;
+    ggml_tensor* heads = ggml_reshape_3d(ctx_, x, c_.head_dim, x->ne[0] / c_.head_dim, x->ne[1]);
+    return norm(heads, weight);
+  }
+
+  ggml_tensor* transformer_layer(ggml_tensor* x, int layer) {
+    const LayerWeights& w = weights_.layers[static_cast<std::size_t>(layer)];
+    ggml_tensor* normed = norm(x, w.attn_norm);
+    ggml_tensor* q = head_norm(linear(w.q, normed), w.q_norm);
+    ggml_tensor* k = head_norm(linear(w.k, normed), w.k_norm);
+    ggml_tensor* v = linear(w.v, normed);
+    ggml_tensor* mixed = attend(store(q, k, v, layer), layer);
+    if (layer == out_.shape_.last - 1) {  // what follows is row by row: only the rows that are asked for
+      mixed = select(mixed);
+      x = select(x);
+      selected_ = true;
+    }
+    x = ggml_add(ctx_, linear(w.attn_output, mixed), x);
+    normed = norm(x, w.ffn_norm);
+    ggml_tensor* gated = ggml_swiglu_split(ctx_, linear(w.gate, normed), linear(w.up, normed));
+    return ggml_add(ctx_, linear(w.down, gated), x);
+  }
+
+  ggml_tensor* select(ggml_tensor* x) {
+    if (selected_ || out_.output_rows_ == nullptr) return x;
+    return ggml_get_rows(ctx_, x, out_.output_rows_);
+  }
+
+  ggml_tensor* head(ggml_tensor* x) { return linear(weights_.output, norm(x, weights_.output_norm)); }
+
+  Graph::LayerTask* task(int layer) {
+    out_.tasks_.push_back({.pass = &pass_, .layer = layer});
+    return &out_.tasks_.back();
+  }
+
+  static const float* floats(const ggml_tensor* t) { return static_cast<const float*>(t->data); }
+
+  // Rotated q, [head_dim, n_heads, n_tokens]; K and V go to the segments on the side.
+  ggml_tensor* store(ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, int layer) {
+    std::array args = {q, k, v};
+    const auto run = [](ggml_tensor* dst, int ith, int nth, void* data) {
+      const auto& t = *static_cast<const Graph::LayerTask*>(data);
+      t.pass->store(t.layer, floats(dst->src[0]), floats(dst->src[1]), floats(dst->src[2]), static_cast<float*>(dst->data),
+                    ith, nth);
+    };
+    ggml_tensor* out = ggml_custom_4d(ctx_, GGML_TYPE_F32, c_.head_dim, c_.n_heads, out_.shape_.n_tokens, 1, args.data(), 3,
+                                      run, GGML_N_TASKS_MAX, task(layer));
+    ggml_build_forward_expand(out_.graph_, out);  // before anything that reads the segments
+    return out;
+  }
+
+  // q: [head_dim, n_heads, n_tokens], out: [n_heads * head_dim, n_tokens]
+  ggml_tensor* attend(ggml_tensor* q, int layer) {
+    ggml_tensor* out = kernels_ == KernelPath::kFused ? attend_fused(q) : attend_plain(q, layer);
+    return ggml_reshape_2d(ctx_, out, std::int64_t{c_.n_heads} * c_.head_dim, out_.shape_.n_tokens);
+  }
+
+  ggml_tensor* attend_fused(ggml_tensor* q) {
+    const auto run = [](ggml_tensor* dst, int ith, int nth, void* data) {
+      const auto& t = *static_cast<const Graph::LayerTask*>(data);
+      t.pass->attend(t.layer, floats(dst->src[0]), static_cast<float*>(dst->data), ith, nth);
+    };
+    return ggml_custom_4d(ctx_, GGML_TYPE_F32, q->ne[0], q->ne[1], q->ne[2], 1, &q, 1, run, GGML_N_TASKS_MAX,
+                          &out_.tasks_.back());
+  }
+
+  ggml_tensor* attend_plain(ggml_tensor* q, int layer) {
+    ggml_tensor* all = nullptr;
+    std::int64_t row = 0;
+    for (std::size_t i = 0; i < pass_.batch().size(); ++i) {
+      const SequenceChunk& chunk = pass_.batch()[i];
+      ggml_tensor* own_q = ggml_view_3d(ctx_, q, q->ne[0], q->ne[1], chunk.n_tokens, q->nb[1], q->nb[2],
+                                        static_cast<std::size_t>(row) * q->nb[2]);
+      ggml_tensor* mixed = attend_chunk(own_q, chunk, i, layer);
+      all = all == nullptr ? mixed : ggml_concat(ctx_, all, mixed, 2);
+      row += chunk.n_tokens;
+    }
+    return all;
+  }
+
+  // Softmax over the concatenation of context and own keys, all in f32.
+  ggml_tensor* attend_chunk(ggml_tensor* q, const SequenceChunk& chunk, std::size_t index, int layer) {
+    const int n_context = chunk.context == nullptr ? 0 : chunk.context->length();
+    const int n_own = chunk.own_length + chunk.n_tokens;
+    ggml_tensor* k = segment_rows(*chunk.own, chunk.own->view(layer).k, n_own);
+    ggml_tensor* v = segment_rows(*chunk.own, chunk.own->view(layer).v, n_own);
+    if (n_context > 0) {
+      k = ggml_concat(ctx_, segment_rows(*chunk.context, chunk.context->view(layer).k, n_context), k, 1);
+      v = ggml_concat(ctx_, segment_rows(*chunk.context, chunk.context->view(layer).v, n_context), v, 1);
+    }
+    ggml_tensor* by_head = ggml_cont(ctx_, ggml_permute(ctx_, q, 0, 2, 1, 3));  // [head_dim, n, n_heads]
+    ggml_tensor* scores = ggml_mul_mat(ctx_, k, by_head);                       // [n_visible, n, n_heads]
+    ggml_tensor* weights = ggml_soft_max_ext(
+        ctx_, scores, mask(index, n_context + n_own, n_context + chunk.own_length, chunk), c_.attention_scale, 0.0F);
+    ggml_tensor* v_by_token = ggml_cont(ctx_, ggml_transpose(ctx_, v));  // [n_visible, head_dim, n_kv_heads]
+    ggml_tensor* mixed = ggml_mul_mat(ctx_, v_by_token, weights);        // [head_dim, n, n_heads]
+    return ggml_cont(ctx_, ggml_permute(ctx_, mixed, 0, 2, 1, 3));       // [head_dim, n_heads, n]
+  }
+
+  static ggml_type ggml_type_of(KvType type) {
+    switch (type) {
+      case KvType::kF32: return GGML_TYPE_F32;
+      case KvType::kF16: return GGML_TYPE_F16;
+      case KvType::kBf16: return GGML_TYPE_BF16;
+      case KvType::kQ8: return GGML_TYPE_Q8_0;
+    }
+    return GGML_TYPE_F32;
+  }
+
+  // The first `length` tokens of one layer's K or V as f32, [head_dim, length, n_kv_heads].
+  ggml_tensor* segment_rows(const KvSegment& segment, const void* data, int length) {
+    const ggml_type type = ggml_type_of(segment.type());
+    ggml_tensor* whole = ggml_new_tensor_3d(ctx_, type, c_.head_dim, segment.capacity(), c_.n_kv_heads);
+    auto* base = const_cast<void*>(data);
+    out_.segments_.emplace_back(
+        ggml_backend_dev_buffer_from_host_ptr(cpu_.device(), base, ggml_nbytes(whole), ggml_nbytes(whole)));
+    ggml_backend_tensor_alloc(out_.segments_.back().get(), whole, base);
+    ggml_tensor* rows = ggml_view_3d(ctx_, whole, c_.head_dim, length, c_.n_kv_heads, whole->nb[1], whole->nb[2], 0);
+    return type == GGML_TYPE_F32 ? ggml_cont(ctx_, rows) : ggml_cast(ctx_, rows, GGML_TYPE_F32);
+  }
+
+  // One mask per chunk serves all layers.
+  ggml_tensor* mask(std::size_t index, int n_visible, int n_before, const SequenceChunk& chunk) {
+    if (index == out_.masks_.size()) {
+      ggml_tensor* t = ggml_new_tensor_2d(ctx_, GGML_TYPE_F32, n_visible, chunk.n_tokens);
+      ggml_set_input(t);
+      out_.masks_.push_back({.tensor = t, .n_before = n_before});
+    }
+    return out_.masks_[index].tensor;
+  }
+
+  Graph& out_;
+  const ModelConfig& c_;
+  const Weights& weights_;
+  Pass& pass_;
+  const KernelPath kernels_;
+  const CpuBackend& cpu_;
+  ggml_context* ctx_ = nullptr;
+  bool selected_ = false;
+  ggml_tensor* quantized_from_ = nullptr;
+  ggml_tensor* quantized_ = nullptr;
+};
+
+Result<std::unique_ptr<Graph>> Graph::build(const Model::Impl& model, Pass& pass, const PassShape& shape, KernelPath kernels,
+                                            const CpuBackend& cpu, ggml_gallocr_t scratch) {
+  std::unique_ptr<Graph> graph(new Graph);
+  graph->shape_ = shape;
+  if (!GraphBuilder(*graph, model, pass, kernels, cpu).run() || !ggml_gallocr_alloc_graph(scratch, graph->graph_)) {
+    return fail(ErrorKind::kOverloaded, "no memory for a pass of {} tokens", shape.n_tokens);
+  }
+  return graph;
+}
+
+void Graph::set_masks() const {
+  for (const Mask& mask : masks_) {
+    const std::int64_t n_visible = mask.tensor->ne[0];
+    auto* values = static_cast<float*>(mask.tensor->data);
+    for (std::int64_t row = 0; row < mask.tensor->ne[1]; ++row) {
+      for (std::int64_t i = 0; i < n_visible; ++i) {
+        values[row * n_visible + i] = i <= mask.n_before + row ? 0.0F : -std::numeric_limits<float>::infinity();
+      }
+    }
+  }
+}
+
+}  // namespace celslm

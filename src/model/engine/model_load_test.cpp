@@ -1,0 +1,250 @@
+// What a model file can get wrong, and the error that names it. None of it may end the process.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <fstream>
+
+#include "core/file.h"
+#include "model/engine/model.h"
+#include "model/gguf/gguf_check.h"
+#include "tests/support/random_model.h"
+
+namespace celslm {
+namespace {
+
+using testing::HasSubstr;
+using testing_support::RandomModel;
+using testing_support::TemporaryFolder;
+using testing_support::write_random_model;
+
+class ModelLoadTest : public testing::Test {
+ protected:
+  std::filesystem::path path() const { return folder_ / "model.gguf"; }
+
+  Error error_of_file() const {
+    const auto model = Model::load(path());
+    EXPECT_FALSE(model);
+    return model ? Error{} : model.error();
+  }
+
+  Error error_of(const RandomModel& model) const {
+    write_random_model(path(), model);
+    return error_of_file();
+  }
+
+  Error error_of(std::span<const char> bytes) const {
+    std::ofstream(path(), std::ios::binary).write(bytes.data(), static_cast<std::streamsize>(bytes.size()));
+    return error_of_file();
+  }
+
+  std::vector<char> valid_bytes() const {
+    write_random_model(path(), {});
+    std::ifstream in(path(), std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
+
+  void expect_invalid(const Error& error, const char* what) const {
+    EXPECT_EQ(error.kind, ErrorKind::kInvalid) << error.message;
+    EXPECT_THAT(error.message, HasSubstr(what));
+    EXPECT_THAT(error.message, HasSubstr("model.gguf"));
+  }
+
+  TemporaryFolder folder_;
+};
+
+TEST_F(ModelLoadTest, DescribesTheModel) {
+  write_random_model(path(), {.architecture = "qwen3", .n_layers = 3, .head_dim = 32, .tied = true});
+  const auto model = Model::load(path());
+  ASSERT_TRUE(model) << model.error().message;
+  const ModelConfig& config = (*model)->config();
+  EXPECT_EQ(config.architecture, Architecture::kQwen3);
+  EXPECT_EQ(config.n_layers, 3);
+  EXPECT_EQ(config.head_dim, 32);
+  EXPECT_EQ(config.kv_width(), 64);
+  EXPECT_TRUE(config.rope.neox);
+  EXPECT_TRUE(config.qk_norm);
+  EXPECT_TRUE(config.tied_output);
+  EXPECT_EQ(config.n_vocab, (*model)->text().n_vocab());
+}
+
+TEST_F(ModelLoadTest, ReportsProgressUpToOne) {
+  write_random_model(path(), {});
+  std::vector<float> seen;
+  ASSERT_TRUE(Model::load(path(), {.progress = [&](float f) { seen.push_back(f); }}));
+  EXPECT_TRUE(std::ranges::is_sorted(seen));
+  EXPECT_FLOAT_EQ(seen.back(), 1.0F);
+}
+
+TEST_F(ModelLoadTest, FingerprintFollowsWeightsAndTokenizerSeparately) {
+  const auto fingerprint = [&](const RandomModel& m) {
+    write_random_model(path(), m);
+    return Model::load(path()).value()->fingerprint();
+  };
+  const ModelFingerprint first = fingerprint({});
+  EXPECT_EQ(fingerprint({}), first);
+  EXPECT_THAT(fingerprint({.seed = 2}).difference(first), testing::StartsWith("weights"));
+  EXPECT_THAT(fingerprint({.chat_template = "other"}).difference(first), testing::StartsWith("tokenizer"));
+  EXPECT_THAT(fingerprint({.rope_base = 5000.0F}).difference(first), testing::StartsWith("rope"));
+}
+
+TEST_F(ModelLoadTest, MissingFileIsNotFound) {
+  EXPECT_EQ(error_of_file().kind, ErrorKind::kNotFound);
+}
+
+TEST_F(ModelLoadTest, RefusesAnEmptyFile) {
+  expect_invalid(error_of(std::vector<char>{}), "not a GGUF");
+}
+
+TEST_F(ModelLoadTest, RefusesWhatIsNotAGguf) {
+  expect_invalid(error_of(std::vector<char>(1000, 'x')), "not a GGUF");
+}
+
+TEST_F(ModelLoadTest, RefusesAnotherVersion) {
+  auto bytes = valid_bytes();
+  bytes[4] = 9;
+  expect_invalid(error_of(bytes), "version 9");
+}
+
+TEST_F(ModelLoadTest, RefusesAFileCutShortAnywhere) {
+  const auto bytes = valid_bytes();
+  for (std::size_t n = 1; n < bytes.size(); n = n < 12000 ? n + 97 : n + 9973) {
+    const Error error = error_of(std::span(bytes).first(n));
+    EXPECT_EQ(error.kind, ErrorKind::kInvalid) << n << ": " << error.message;
+  }
+  expect_invalid(error_of(std::span(bytes).first(bytes.size() - 64)), "cut short");
+}
+
+TEST_F(ModelLoadTest, RefusesAbsurdCountsAtOnce) {
+  for (const std::size_t offset : {8, 16}) {
+    for (const std::uint64_t count : {std::uint64_t{1} << 20, std::uint64_t{1} << 60, ~std::uint64_t{0}}) {
+      auto bytes = valid_bytes();
+      std::memcpy(bytes.data() + offset, &count, sizeof count);
+      expect_invalid(error_of(bytes), "accepted");
+    }
+  }
+}
+
+TEST_F(ModelLoadTest, RefusesAStringLongerThanTheFile) {
+  auto bytes = valid_bytes();
+  const std::uint64_t length = std::uint64_t{1} << 62;
+  std::memcpy(bytes.data() + 24, &length, sizeof length);  // of the first key
+  expect_invalid(error_of(bytes), "cut short or damaged");
+}
+
+// Every byte of the header made wrong, one at a time: whatever it means, loading ends with a model or an error.
+TEST_F(ModelLoadTest, SurvivesEveryByteOfTheHeaderBeingWrong) {
+  const auto bytes = valid_bytes();
+  for (std::size_t at = 0; at < 9000; at += 7) {
+    auto damaged = bytes;
+    damaged[at] = static_cast<char>(damaged[at] ^ 0xFF);
+    std::ofstream(path(), std::ios::binary).write(damaged.data(), static_cast<std::streamsize>(damaged.size()));
+    if (const auto model = Model::load(path()); !model) {
+      EXPECT_EQ(model.error().kind, ErrorKind::kInvalid) << at << ": " << model.error().message;
+    }
+  }
+}
+
+TEST_F(ModelLoadTest, NamesAnUnsupportedArchitectureBesideOurs) {
+  const Error error = error_of(RandomModel{.architecture = "mamba"});
+  expect_invalid(error, "'mamba'");
+  EXPECT_THAT(error.message, HasSubstr("llama, qwen2, qwen3"));
+}
+
+TEST_F(ModelLoadTest, NamesAMissingTensor) {
+  expect_invalid(error_of(RandomModel{.missing_tensor = "blk.1.ffn_up.weight"}), "no tensor 'blk.1.ffn_up.weight'");
+}
+
+TEST_F(ModelLoadTest, NamesAMisshapenTensor) {
+  expect_invalid(error_of(RandomModel{.misshapen_tensor = "blk.0.attn_k.weight"}),
+                 "'blk.0.attn_k.weight' is 64 x 33, expected 64 x 32");
+  expect_invalid(error_of(RandomModel{.misshapen_tensor = "blk.0.ffn_norm.weight"}), "'blk.0.ffn_norm.weight'");
+}
+
+TEST_F(ModelLoadTest, RefusesATensorWhosePartWouldBeIgnored) {
+  expect_invalid(error_of(RandomModel{.extra_tensor = "blk.0.attn_sub_norm.weight"}), "'blk.0.attn_sub_norm.weight'");
+}
+
+struct Edit {
+  const char* name;
+  const char* message;
+  std::function<void(gguf_context*)> edit;
+};
+
+const Edit kEdits[] = {
+    {"NoArchitecture", "general.architecture", [](auto* g) { gguf_remove_key(g, "general.architecture"); }},
+    {"ArchitectureIsANumber", "expected text", [](auto* g) { gguf_set_val_u32(g, "general.architecture", 1); }},
+    {"NoLayerCount", "llama.block_count", [](auto* g) { gguf_remove_key(g, "llama.block_count"); }},
+    {"LayerCountIsText", "expected one integer", [](auto* g) { gguf_set_val_str(g, "llama.block_count", "2"); }},
+    {"NoLayers", "llama.block_count", [](auto* g) { gguf_set_val_u32(g, "llama.block_count", 0); }},
+    {"AbsurdlyManyLayers", "llama.block_count", [](auto* g) { gguf_set_val_u32(g, "llama.block_count", 4'000'000'000U); }},
+    {"NegativeWidth", "llama.embedding_length", [](auto* g) { gguf_set_val_i32(g, "llama.embedding_length", -64); }},
+    {"HeadsThatDoNotDivide", "4 heads do not divide into 3",
+     [](auto* g) { gguf_set_val_u32(g, "llama.attention.head_count_kv", 3); }},
+    {"NoHeads", "head_count", [](auto* g) { gguf_set_val_u32(g, "llama.attention.head_count", 0); }},
+    {"HeadsPerLayer", "expected one integer",
+     [](auto* g) {
+       constexpr std::uint32_t kHeads[] = {4, 4};
+       gguf_set_arr_data(g, "llama.attention.head_count", GGUF_TYPE_UINT32, kHeads, 2);
+     }},
+    {"OddHeads", "not even", [](auto* g) { gguf_set_val_u32(g, "llama.rope.dimension_count", 15); }},
+    {"KeysUnlikeValues", "must be equal", [](auto* g) { gguf_set_val_u32(g, "llama.attention.value_length", 32); }},
+    {"EpsilonIsNotANumber", "layer_norm_rms_epsilon",
+     [](auto* g) {
+       gguf_set_val_f32(g, "llama.attention.layer_norm_rms_epsilon", std::numeric_limits<float>::quiet_NaN());
+     }},
+    {"UnknownRopeScaling", "longrope", [](auto* g) { gguf_set_val_str(g, "llama.rope.scaling.type", "longrope"); }},
+    {"InfiniteRopeBase", "freq_base",
+     [](auto* g) { gguf_set_val_f32(g, "llama.rope.freq_base", std::numeric_limits<float>::infinity()); }},
+    {"Experts", "mixture of 8 experts", [](auto* g) { gguf_set_val_u32(g, "llama.expert_count", 8); }},
+    {"PartOfASplit", "llama-gguf-split --merge", [](auto* g) { gguf_set_val_u16(g, "split.count", 3); }},
+    {"AnotherTokenizer", "tokenizer 'bert'", [](auto* g) { gguf_set_val_str(g, "tokenizer.ggml.model", "bert"); }},
+    {"NoTokens", "tokenizer.ggml.tokens", [](auto* g) { gguf_remove_key(g, "tokenizer.ggml.tokens"); }},
+    {"TokensAreNumbers", "not an array of str",
+     [](auto* g) {
+       constexpr std::uint32_t kTokens[] = {1, 2};
+       gguf_set_arr_data(g, "tokenizer.ggml.tokens", GGUF_TYPE_UINT32, kTokens, 2);
+     }},
+    {"FewerTokensThanRows", "token_embd.weight",
+     [](auto* g) {
+       const char* kTokens[] = {"a", "b"};
+       gguf_set_arr_str(g, "tokenizer.ggml.tokens", kTokens, 2);
+       gguf_remove_key(g, "tokenizer.ggml.token_type");
+     }},
+    {"TwoTokensOfOneText", "token 264 has the text of another",
+     [](auto* g) {
+       const std::int64_t id = gguf_find_key(g, "tokenizer.ggml.tokens");
+       std::vector<std::string> tokens;
+       for (std::size_t i = 0; i < gguf_get_arr_n(g, id); ++i) tokens.emplace_back(gguf_get_arr_str(g, id, i));
+       tokens.back() = tokens.front();
+       std::vector<const char*> raw;
+       for (const std::string& token : tokens) raw.push_back(token.c_str());
+       gguf_set_arr_str(g, "tokenizer.ggml.tokens", raw.data(), raw.size());
+     }},
+    {"FewerTypesThanTokens", "token_type",
+     [](auto* g) {
+       constexpr std::int32_t kTypes[] = {1};
+       gguf_set_arr_data(g, "tokenizer.ggml.token_type", GGUF_TYPE_INT32, kTypes, 1);
+     }},
+    {"MergeOfOneWord", "merge 0",
+     [](auto* g) {
+       const char* kMerges[] = {"th"};
+       gguf_set_arr_str(g, "tokenizer.ggml.merges", kMerges, 1);
+     }},
+    {"UnknownPreTokenizer", "vocabulary", [](auto* g) { gguf_set_val_str(g, "tokenizer.ggml.pre", "nothing-known"); }},
+    {"Alignment", "general.alignment", [](auto* g) { gguf_set_val_u32(g, "general.alignment", 64); }},
+};
+
+class MetadataTest : public ModelLoadTest, public testing::WithParamInterface<Edit> {};
+
+TEST_P(MetadataTest, IsRefusedByName) {
+  RandomModel model;
+  model.edit = GetParam().edit;
+  expect_invalid(error_of(model), GetParam().message);
+}
+
+INSTANTIATE_TEST_SUITE_P(Faults, MetadataTest, testing::ValuesIn(kEdits),
+                         [](const auto& test) { return std::string(test.param.name); });
+
+}  // namespace
+}  // namespace celslm

@@ -1,0 +1,156 @@
+#include "model/engine/pass.h"
+
+#include <algorithm>
+#include <cstdint>
+#include <numeric>
+
+namespace celslm {
+namespace {
+
+Status check_segment(const ModelConfig& config, const KvSegment& segment, std::size_t chunk, const char* which) {
+  if (segment.n_layers() == config.n_layers && segment.n_kv_heads() == config.n_kv_heads &&
+      segment.head_dim() == config.head_dim) {
+    return {};
+  }
+  return fail(ErrorKind::kInvalid, "chunk {}: the {} segment has {} layers, {} KV heads of {}; the model {}, {} of {}",
+              chunk, which, segment.n_layers(), segment.n_kv_heads(), segment.head_dim(), config.n_layers, config.n_kv_heads,
+              config.head_dim);
+}
+
+Status check_chunk(const ModelConfig& config, const SequenceChunk& chunk, std::size_t index) {
+  if (chunk.n_tokens < 1) return fail(ErrorKind::kInvalid, "chunk {} has {} tokens", index, chunk.n_tokens);
+  if (chunk.own == nullptr) return fail(ErrorKind::kInvalid, "chunk {} has no segment of its own", index);
+  CELSLM_CHECK_OK(check_segment(config, *chunk.own, index, "own"));
+  if (chunk.own_length < 0 || chunk.own_length > chunk.own->capacity() - chunk.n_tokens) {
+    return fail(ErrorKind::kInvalid, "chunk {}: {} tokens after {} do not fit a segment of {}", index, chunk.n_tokens,
+                chunk.own_length, chunk.own->capacity());
+  }
+  int expected_position = 0;
+  if (chunk.context != nullptr) {
+    if (chunk.context == chunk.own) return fail(ErrorKind::kInvalid, "chunk {} would write its own context", index);
+    CELSLM_CHECK_OK(check_segment(config, *chunk.context, index, "context"));
+    expected_position = chunk.context->first_position() + chunk.context->length();
+  }
+  if (chunk.own->first_position() != expected_position) {
+    return fail(ErrorKind::kInvalid, "chunk {}: its segment begins at position {}, its context ends at {}", index,
+                chunk.own->first_position(), expected_position);
+  }
+  return {};
+}
+
+}  // namespace
+
+Status check_batch(const ModelConfig& config, std::span<const SequenceChunk> batch, int n_tokens) {
+  if (batch.empty()) return fail(ErrorKind::kInvalid, "a batch without chunks");
+  std::int64_t sum = 0;
+  std::vector<const KvSegment*> written;
+  for (std::size_t i = 0; i < batch.size(); ++i) {
+    CELSLM_CHECK_OK(check_chunk(config, batch[i], i));
+    sum += batch[i].n_tokens;
+    written.push_back(batch[i].own.get());
+  }
+  std::ranges::sort(written);
+  if (std::ranges::adjacent_find(written) != written.end())
+    return fail(ErrorKind::kInvalid, "two chunks would write one segment");
+  if (sum != n_tokens) return fail(ErrorKind::kInvalid, "chunks of {} tokens in all for a batch of {}", sum, n_tokens);
+  return {};
+}
+
+Pass::Pass(const ModelConfig& config, const Rope& rope, int n_threads) : config_(config), rope_(rope) {
+  scratch_.resize(static_cast<std::size_t>(n_threads));
+  for (ThreadScratch& s : scratch_) s.head.resize(2 * static_cast<std::size_t>(config.head_dim));
+}
+
+void Pass::begin(std::span<const SequenceChunk> batch, int first_layer, int last_layer) {
+  batch_ = batch;
+  first_layer_ = first_layer;
+  rows_.clear();
+  by_context_.clear();
+  std::vector<int> positions;
+  for (std::size_t c = 0; c < batch.size(); ++c) {
+    const SequenceChunk& chunk = batch[c];
+    for (int i = 0; i < chunk.n_tokens; ++i) {
+      rows_.push_back({.chunk = static_cast<int>(c), .own_row = chunk.own_length + i});
+      positions.push_back(chunk.own->first_position() + chunk.own_length + i);
+    }
+    if (chunk.context != nullptr && chunk.context->length() > 0) by_context_.push_back(static_cast<int>(c));
+  }
+  std::ranges::stable_sort(by_context_, {}, [&](int c) { return batch[static_cast<std::size_t>(c)].context.get(); });
+  angles_.fill(rope_, positions);
+  groups_.clear();
+  for (int layer = first_layer; layer < last_layer; ++layer) groups_.push_back(groups_of(layer));
+}
+
+std::vector<AttentionGroup> Pass::groups_of(int layer) const {
+  std::vector<int> first_rows(batch_.size());
+  for (std::size_t c = 1; c < batch_.size(); ++c) first_rows[c] = first_rows[c - 1] + batch_[c - 1].n_tokens;
+  std::vector<AttentionGroup> groups;
+  for (const int index : by_context_) {
+    const auto c = static_cast<std::size_t>(index);
+    const KvView kv = batch_[c].context->view(layer);
+    groups.push_back(
+        {.kv = kv, .first_row = first_rows[c], .n_rows = batch_[c].n_tokens, .visible = kv.length, .causal = 0});
+  }
+  for (std::size_t c = 0; c < batch_.size(); ++c) {
+    KvView kv = batch_[c].own->view(layer);
+    kv.length = batch_[c].own_length + batch_[c].n_tokens;  // the new rows are there by the time this group is read
+    groups.push_back({.kv = kv,
+                      .first_row = first_rows[c],
+                      .n_rows = batch_[c].n_tokens,
+                      .visible = batch_[c].own_length + 1,
+                      .causal = 1});
+  }
+  return groups;
+}
+
+void Pass::store(int layer, const float* q, const float* k, const float* v, float* q_out, int ith, int nth) {
+  const int heads = config_.n_heads + config_.n_kv_heads;  // of work per row: a query head, or a KV head's K and V
+  const auto d = static_cast<std::size_t>(config_.head_dim);
+  const std::int64_t items = static_cast<std::int64_t>(rows_.size()) * heads;
+  for (std::int64_t item = items * ith / nth; item < items * (ith + 1) / nth; ++item) {
+    const auto row = static_cast<std::size_t>(item / heads);
+    const auto head = static_cast<int>(item % heads);
+    if (head < config_.n_heads) {
+      const std::size_t at = (row * static_cast<std::size_t>(config_.n_heads) + static_cast<std::size_t>(head)) * d;
+      rope_.rotate({q + at, d}, angles_.row(static_cast<int>(row)), q_out + at);
+    } else {
+      store_head(layer, static_cast<int>(row), head - config_.n_heads, k, v, scratch_[static_cast<std::size_t>(ith)]);
+    }
+  }
+}
+
+void Pass::store_head(int layer, int row, int head, const float* k, const float* v, ThreadScratch& scratch) {
+  const auto d = static_cast<std::size_t>(config_.head_dim);
+  const std::size_t at =
+      (static_cast<std::size_t>(row) * static_cast<std::size_t>(config_.n_kv_heads) + static_cast<std::size_t>(head)) * d;
+  const Row& to = rows_[static_cast<std::size_t>(row)];
+  KvSegment& own = *batch_[static_cast<std::size_t>(to.chunk)].own;
+  const KvRows rows{.type = own.type(),
+                    .k = own.k_data(layer),
+                    .v = own.v_data(layer),
+                    .capacity = own.capacity(),
+                    .head_dim = config_.head_dim};
+  store_key(rows, rope_, head, to.own_row, k + at, angles_.row(row), scratch.head.data());
+  store_value(rows, head, to.own_row, v + at);
+  if (tap_k_.empty()) return;
+  std::copy_n(scratch.head.data(), d, tap_k_.data() + at);
+  round_values(own.type(), {v + at, d}, tap_v_.data() + at);
+}
+
+void Pass::attend(int layer, const float* q, float* out, int ith, int nth) {
+  AttentionArgs args{.q = q,
+                     .out = out,
+                     .n_rows = n_tokens(),
+                     .n_heads = config_.n_heads,
+                     .n_kv_heads = config_.n_kv_heads,
+                     .head_dim = config_.head_dim,
+                     .scale = config_.attention_scale,
+                     .groups = groups_[static_cast<std::size_t>(layer - first_layer_)]};
+  AttentionScratch& scratch = scratch_[static_cast<std::size_t>(ith)].attention;
+  attention(args, ith, nth, scratch);
+  if (tap_attention_.empty()) return;
+  args.out = tap_attention_.data();  // once more: which rows are this thread's is the kernel's own affair
+  attention(args, ith, nth, scratch);
+}
+
+}  // namespace celslm

@@ -1,0 +1,75 @@
+// What the custom operators of a graph read while it runs: the batch at hand, row by row.
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "core/result.h"
+#include "model/attention/attention.h"
+#include "model/config.h"
+#include "model/engine/batch.h"
+#include "model/kv/kv_rows.h"
+#include "model/kv/rope.h"
+
+namespace celslm {
+
+// kInvalid, naming the chunk and the field, unless the batch fits the model and itself: shapes, capacities, positions that
+// follow each other, and no segment written by two chunks.
+Status check_batch(const ModelConfig& config, std::span<const SequenceChunk> batch, int n_tokens);
+
+// One batch on its way through layers. Filled by the calling thread before the graph runs; while it runs, threads read it
+// and write only their own scratch and their own rows.
+class Pass {
+ public:
+  Pass(const ModelConfig& config, const Rope& rope, int n_threads);
+
+  // The batch must have passed check_batch and outlive the run.
+  void begin(std::span<const SequenceChunk> batch, int first_layer, int last_layer);
+
+  // Rotates q ([n_tokens][n_heads][head_dim]) into q_out, and rounds, rotates and stores k and v ([n_tokens][kv_width])
+  // into the chunks' segments. Thread ith of nth does its share.
+  void store(int layer, const float* q, const float* k, const float* v, float* q_out, int ith, int nth);
+  // out: [n_tokens][n_heads][head_dim]
+  void attend(int layer, const float* q, float* out, int ith, int nth);
+
+  // Where store() also leaves K before RoPE and V, both rounded, [n_tokens][kv_width]; empty: nowhere.
+  void tap(std::span<float> k, std::span<float> v) {
+    tap_k_ = k;
+    tap_v_ = v;
+  }
+
+  // Where attend() also leaves what it puts out, [n_tokens][n_heads][head_dim]; empty: nowhere.
+  void tap_attention(std::span<float> out) { tap_attention_ = out; }
+
+  std::span<const SequenceChunk> batch() const { return batch_; }
+  int n_tokens() const { return static_cast<int>(rows_.size()); }
+  const ModelConfig& config() const { return config_; }
+
+ private:
+  struct Row {
+    int chunk = 0;
+    int own_row = 0;  // in the chunk's own segment
+  };
+  struct ThreadScratch {
+    AttentionScratch attention;
+    std::vector<float> head;  // [2 * head_dim]
+  };
+
+  std::vector<AttentionGroup> groups_of(int layer) const;
+  void store_head(int layer, int row, int head, const float* k, const float* v, ThreadScratch& scratch);
+
+  const ModelConfig& config_;
+  const Rope& rope_;
+  std::span<const SequenceChunk> batch_;
+  int first_layer_ = 0;
+  std::vector<Row> rows_;
+  std::vector<int> by_context_;                      // chunks with a context, those that share one adjacent
+  std::vector<std::vector<AttentionGroup>> groups_;  // by layer - first_layer_
+  RopeTable angles_;
+  std::span<float> tap_k_;
+  std::span<float> tap_v_;
+  std::span<float> tap_attention_;
+  std::vector<ThreadScratch> scratch_;
+};
+
+}  // namespace celslm

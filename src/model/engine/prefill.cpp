@@ -1,0 +1,43 @@
+#include "model/engine/prefill.h"
+
+#include <algorithm>
+#include <array>
+
+namespace celslm {
+
+Result<ContextPrefill> ContextPrefill::start(Engine& engine, std::span<const Token> tokens,
+                                             std::shared_ptr<KvSegment> segment) {
+  if (tokens.empty()) return fail(ErrorKind::kInvalid, "a context needs at least one token");
+  if (segment->first_position() != 0 || static_cast<std::size_t>(segment->capacity()) < tokens.size()) {
+    return fail(ErrorKind::kInvalid, "a segment of {} tokens from position {} cannot hold a context of {}",
+                segment->capacity(), segment->first_position(), tokens.size());
+  }
+  ContextPrefill out;
+  out.engine_ = &engine;
+  out.segment_ = std::move(segment);
+  out.n_layers_ = engine.model().config().n_layers;
+  out.n_tokens_ = static_cast<int>(tokens.size());
+  for (std::size_t first = 0; first < tokens.size(); first += kPrefillStep) {
+    CELSLM_TRY(auto hidden, engine.embed(tokens.subspan(first, std::min<std::size_t>(kPrefillStep, tokens.size() - first))));
+    out.steps_.push_back(std::move(hidden));
+  }
+  return out;
+}
+
+Status ContextPrefill::advance(const Tap& tap) {
+  if (finished()) return {};
+  const int first_row = static_cast<int>(step_) * kPrefillStep;
+  Hidden& hidden = steps_[step_];
+  const std::array chunk{SequenceChunk{.own = segment_, .own_length = first_row, .n_tokens = hidden.n_tokens}};
+  KvTap layer_tap;
+  if (tap) layer_tap = [&](int layer, auto k, auto v) { tap(layer, first_row, k, v); };
+  CELSLM_CHECK_OK(engine_->run_layers(layer_, layer_ + 1, chunk, hidden, layer_tap));
+  if (++step_ == steps_.size()) {
+    step_ = 0;
+    ++layer_;
+    if (finished()) segment_->set_length(n_tokens_);
+  }
+  return {};
+}
+
+}  // namespace celslm

@@ -1,0 +1,73 @@
+// A model's tensors, where its graphs find them.
+#pragma once
+
+#include <ggml-cpp.h>
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "core/file.h"
+#include "core/hash.h"
+#include "core/result.h"
+#include "model/backend.h"
+#include "model/config.h"
+#include "model/matrix/q8_matrix.h"
+
+namespace celslm {
+
+// y = w x + b; ggml shapes, w [n_in, n_out], b [n_out] or null.
+struct Linear {
+  ggml_tensor* w = nullptr;
+  ggml_tensor* b = nullptr;
+  const Q8Matrix* q8 = nullptr;  // w again, for our own kernel; null where ggml's product is the one to use
+};
+
+struct LayerWeights {
+  ggml_tensor* attn_norm = nullptr;  // [n_embd]
+  Linear q;                          // to n_heads * head_dim
+  Linear k;                          // to kv_width
+  Linear v;
+  ggml_tensor* q_norm = nullptr;  // [head_dim], or null
+  ggml_tensor* k_norm = nullptr;
+  Linear attn_output;  // from n_heads * head_dim to n_embd
+  ggml_tensor* ffn_norm = nullptr;
+  Linear gate;  // to n_ff
+  Linear up;
+  Linear down;
+};
+
+// Tensors are data inside the model's file map, except those that the backend, or our Q8_0 kernel, keeps in a form of its
+// own. Immutable after load; the tensors live as long as this.
+class Weights {
+ public:
+  // `file` has passed check_gguf; `gguf` and `tensors` are its parsed header. Completes `config` with what the tensors say,
+  // and refuses tensors that are missing, misshapen, of a type that cannot be multiplied, or of unknown meaning.
+  static Result<std::unique_ptr<Weights>> load(std::shared_ptr<const MappedFile> file, const gguf_context* gguf,
+                                               ggml_context_ptr tensors, ModelConfig& config, bool repack,
+                                               const std::function<void(float)>& progress);
+
+  ggml_tensor* token_embd = nullptr;    // [n_embd, n_vocab]
+  ggml_tensor* output_norm = nullptr;   // [n_embd]
+  Linear output;                        // to n_vocab; token_embd (or its repacked copy) when tied
+  ggml_tensor* rope_factors = nullptr;  // [rope.dimensions / 2] f32 in host memory, or null
+  std::vector<LayerWeights> layers;
+
+  std::size_t size_bytes() const { return size_bytes_; }
+  const Hash256& hash() const { return hash_; }  // over every tensor's name, type, shape and bytes, in the file's order
+
+ private:
+  Weights() = default;
+  friend class WeightsLoader;
+
+  std::shared_ptr<const MappedFile> file_;
+  ggml_context_ptr mapped_;          // tensors whose data lies in file_
+  ggml_context_ptr repacked_;        // copies in the backend's own forms
+  ggml_backend_buffer_ptr mapping_;  // ggml's view of file_
+  std::vector<ggml_backend_buffer_ptr> buffers_;
+  std::vector<std::unique_ptr<Q8Matrix>> q8_;
+  std::size_t size_bytes_ = 0;
+  Hash256 hash_;
+};
+
+}  // namespace celslm

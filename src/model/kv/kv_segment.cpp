@@ -1,0 +1,156 @@
+#include "model/kv/kv_segment.h"
+
+#include <sys/mman.h>
+
+#include <cassert>
+#include <cstring>
+#include <utility>
+
+#include "model/numeric/q8_0.h"
+
+namespace celslm {
+namespace {
+
+// A segment over this size is a mistake or an attack, not a context: 1 TiB.
+constexpr std::size_t kMaxSegmentBytes = std::size_t{1} << 40;
+
+std::size_t round_up(std::size_t n, std::size_t to) {
+  return (n + to - 1) / to * to;
+}
+
+}  // namespace
+
+const char* to_string(KvType type) {
+  switch (type) {
+    case KvType::kF32: return "f32";
+    case KvType::kF16: return "f16";
+    case KvType::kBf16: return "bf16";
+    case KvType::kQ8: return "q8";
+  }
+  return "unknown";
+}
+
+Result<KvType> kv_type_from(std::string_view name) {
+  for (const KvType type : {KvType::kF32, KvType::kF16, KvType::kBf16, KvType::kQ8}) {
+    if (name == to_string(type)) return type;
+  }
+  return fail(ErrorKind::kInvalid, "no KV type '{}': use f32, f16, bf16 or q8", name);
+}
+
+std::size_t row_bytes(KvType type, int head_dim) {
+  const auto n = static_cast<std::size_t>(head_dim);
+  switch (type) {
+    case KvType::kF32: return 4 * n;
+    case KvType::kF16:
+    case KvType::kBf16: return 2 * n;
+    case KvType::kQ8: return n / kQ8Values * kQ8Bytes;
+  }
+  return 0;
+}
+
+// Anonymous pages: zero, aligned, resident only where written, and returned to the system at once. K and V of a layer lie
+// one after the other, each padded to whole cache lines.
+struct KvSegment::Memory {
+  std::byte* data = nullptr;
+  std::size_t size = 0;
+  std::size_t half_stride = 0;  // bytes from a layer's K to its V
+
+  Memory() = default;
+  Memory(const Memory&) = delete;
+  Memory& operator=(const Memory&) = delete;
+  ~Memory() {
+    if (data != nullptr) ::munmap(data, size);
+  }
+};
+
+Result<std::shared_ptr<KvSegment>> KvSegment::create(const ModelConfig& config, KvType type, int first_position,
+                                                     int capacity) {
+  if (first_position < 0 || capacity <= 0 || config.n_layers <= 0 || config.kv_width() <= 0) {
+    return fail(ErrorKind::kInvalid, "a KV segment of {} tokens from position {}, {} layers, {} values per token", capacity,
+                first_position, config.n_layers, config.kv_width());
+  }
+  if (type == KvType::kQ8 && config.head_dim % static_cast<int>(kQ8Values) != 0)
+    return fail(ErrorKind::kInvalid, "KV of type q8 needs heads of a multiple of 32 values, these have {}", config.head_dim);
+  const std::size_t token_bytes = static_cast<std::size_t>(config.n_kv_heads) * row_bytes(type, config.head_dim);
+  const std::size_t half = round_up(token_bytes * static_cast<std::size_t>(capacity), 64);
+  const std::size_t size = half * 2 * static_cast<std::size_t>(config.n_layers);
+  if (half > kMaxSegmentBytes || size > kMaxSegmentBytes) {
+    return fail(ErrorKind::kInvalid, "a KV segment of {} tokens would take {} bytes, over the limit of {}", capacity, size,
+                kMaxSegmentBytes);
+  }
+  auto memory = std::make_unique<Memory>();
+  void* data = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (data == MAP_FAILED) return fail(ErrorKind::kOverloaded, "no memory for a KV segment of {} bytes", size);
+  memory->data = static_cast<std::byte*>(data);
+  memory->size = size;
+  memory->half_stride = half;
+  return std::shared_ptr<KvSegment>(new KvSegment(config, type, first_position, capacity, std::move(memory)));
+}
+
+KvSegment::KvSegment(const ModelConfig& config, KvType type, int first_position, int capacity,
+                     std::unique_ptr<Memory> memory)
+    : type_(type),
+      first_position_(first_position),
+      capacity_(capacity),
+      n_layers_(config.n_layers),
+      n_kv_heads_(config.n_kv_heads),
+      head_dim_(config.head_dim),
+      memory_(std::move(memory)) {}
+
+KvSegment::~KvSegment() = default;
+
+std::size_t KvSegment::size_bytes() const {
+  return memory_->size;
+}
+
+std::size_t KvSegment::resident_bytes(const ModelConfig& config, KvType type, int tokens) {
+  constexpr std::size_t kPage = 4096;
+  const std::size_t head_bytes = static_cast<std::size_t>(tokens) * row_bytes(type, config.head_dim);
+  // A head's rows may begin in the middle of a page: one more.
+  return (round_up(head_bytes, kPage) + kPage) * 2 * static_cast<std::size_t>(config.n_kv_heads) *
+         static_cast<std::size_t>(config.n_layers);
+}
+
+void KvSegment::copy_from(const KvSegment& other, int n_tokens) {
+  assert(other.type_ == type_ && other.first_position_ == first_position_ && other.n_layers_ == n_layers_);
+  assert(n_tokens <= capacity_ && n_tokens <= other.capacity_);
+  const std::size_t row = row_bytes(type_, head_dim_);
+  const std::size_t n_bytes = row * static_cast<std::size_t>(n_tokens);
+  for (int layer = 0; layer < n_layers_; ++layer) {
+    const KvView from = other.view(layer);
+    for (std::size_t head = 0; head < static_cast<std::size_t>(n_kv_heads_); ++head) {
+      const std::size_t to_offset = head * static_cast<std::size_t>(capacity_) * row;
+      const std::size_t from_offset = head * static_cast<std::size_t>(other.capacity_) * row;
+      std::memcpy(static_cast<std::byte*>(k_data(layer)) + to_offset, static_cast<const std::byte*>(from.k) + from_offset,
+                  n_bytes);
+      std::memcpy(static_cast<std::byte*>(v_data(layer)) + to_offset, static_cast<const std::byte*>(from.v) + from_offset,
+                  n_bytes);
+    }
+  }
+  set_length(n_tokens);
+}
+
+void KvSegment::set_length(int tokens) {
+  assert(tokens >= 0 && tokens <= capacity_);
+  length_.store(tokens, std::memory_order_release);
+}
+
+KvView KvSegment::view(int layer) const {
+  const std::byte* k = memory_->data + memory_->half_stride * 2 * static_cast<std::size_t>(layer);
+  return {.type = type_,
+          .k = k,
+          .v = k + memory_->half_stride,
+          .capacity = capacity_,
+          .length = length(),
+          .first_position = first_position_};
+}
+
+void* KvSegment::k_data(int layer) {
+  return memory_->data + memory_->half_stride * 2 * static_cast<std::size_t>(layer);
+}
+
+void* KvSegment::v_data(int layer) {
+  return static_cast<std::byte*>(k_data(layer)) + memory_->half_stride;
+}
+
+}  // namespace celslm

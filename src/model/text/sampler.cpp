@@ -1,0 +1,188 @@
+#include "model/text/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <exception>
+#include <limits>
+
+#include "model/numeric/logits.h"
+#include "model/text/vocabulary.h"
+
+namespace celslm {
+namespace {
+
+constexpr std::size_t kMaxGrammarBytes = 64U << 10;  // libllama's parser is not made for hostile megabytes
+constexpr int kMaxGrammarNesting = 128;              // it recurses once for each open parenthesis
+constexpr int kMaxPenaltyWindow = 1 << 16;           // tokens
+
+// RFC 8259, with an object at the top and at most one space between tokens, so that a model cannot dwell on blanks.
+constexpr const char* kJsonObject = R"gbnf(
+root   ::= object
+value  ::= object | array | string | number | "true" | "false" | "null"
+object ::= "{" ws ( member ( "," ws member )* )? "}" ws
+member ::= string ":" ws value
+array  ::= "[" ws ( value ( "," ws value )* )? "]" ws
+string ::= "\"" char* "\"" ws
+char   ::= [^"\\\x00-\x1F] | "\\" ( ["\\/bfnrt] | "u" hex hex hex hex )
+hex    ::= [0-9a-fA-F]
+number ::= "-"? ( "0" | [1-9] [0-9]* ) ( "." [0-9]+ )? ( [eE] [-+]? [0-9]+ )? ws
+ws     ::= [ \n]?
+)gbnf";
+
+struct SamplerDeleter {
+  void operator()(llama_sampler* sampler) const { llama_sampler_free(sampler); }
+};
+using SamplerPtr = std::unique_ptr<llama_sampler, SamplerDeleter>;
+
+Status in_range(const char* name, float value, float low, float high) {
+  if (value >= low && value <= high) return {};
+  return fail(ErrorKind::kInvalid, "{} is {}; {} to {} are accepted", name, value, low, high);
+}
+
+Status check(const SamplerOptions& o) {
+  CELSLM_CHECK_OK(in_range("temperature", o.temperature, 0.0F, 100.0F));
+  CELSLM_CHECK_OK(in_range("top_p", o.top_p, 0.0F, 1.0F));
+  CELSLM_CHECK_OK(in_range("min_p", o.min_p, 0.0F, 1.0F));
+  CELSLM_CHECK_OK(in_range("repeat_penalty", o.repeat_penalty, 0.01F, 100.0F));
+  CELSLM_CHECK_OK(in_range("frequency_penalty", o.frequency_penalty, -100.0F, 100.0F));
+  CELSLM_CHECK_OK(in_range("presence_penalty", o.presence_penalty, -100.0F, 100.0F));
+  if (o.top_k < 0) return fail(ErrorKind::kInvalid, "top_k is {}; 0 turns it off", o.top_k);
+  if (o.penalty_last_n < 0 || o.penalty_last_n > kMaxPenaltyWindow) {
+    return fail(ErrorKind::kInvalid, "penalty_last_n is {}; 0 to {} are accepted", o.penalty_last_n, kMaxPenaltyWindow);
+  }
+  if (o.json && !o.grammar.empty()) return fail(ErrorKind::kInvalid, "JSON mode and a grammar exclude each other");
+  return {};
+}
+
+Status check_grammar(std::string_view grammar) {
+  if (grammar.size() > kMaxGrammarBytes) {
+    return fail(ErrorKind::kInvalid, "a grammar of {} bytes; at most {} are accepted", grammar.size(), kMaxGrammarBytes);
+  }
+  if (grammar.contains('\0')) return fail(ErrorKind::kInvalid, "the grammar contains a NUL byte");
+  if (std::ranges::count(grammar, '(') > kMaxGrammarNesting) {
+    return fail(ErrorKind::kInvalid, "a grammar with more than {} groups", kMaxGrammarNesting);
+  }
+  return {};
+}
+
+Result<SamplerPtr> make_grammar(const llama_vocab* vocab, const std::string& grammar) {
+  CELSLM_CHECK_OK(check_grammar(grammar));
+  try {
+    SamplerPtr out(llama_sampler_init_grammar(vocab, grammar.c_str(), "root"));
+    if (out) return out;
+  } catch (const std::exception&) {  // the same answer as for a grammar that it refuses quietly
+  }
+  return fail(ErrorKind::kInvalid, "the grammar does not parse; it must be GBNF with a rule named root");
+}
+
+bool penalizes(const SamplerOptions& o) {
+  return o.penalty_last_n > 0 && (o.repeat_penalty != 1.0F || o.frequency_penalty != 0.0F || o.presence_penalty != 0.0F);
+}
+
+SamplerPtr make_chain(const SamplerOptions& o, int n_vocab) {
+  SamplerPtr chain(llama_sampler_chain_init(llama_sampler_chain_default_params()));
+  const auto add = [&](llama_sampler* s) { llama_sampler_chain_add(chain.get(), s); };
+  if (penalizes(o)) {
+    add(llama_sampler_init_penalties(n_vocab, o.penalty_last_n, o.repeat_penalty, o.frequency_penalty, o.presence_penalty));
+  }
+  if (o.temperature == 0.0F) {
+    add(llama_sampler_init_greedy());
+    return chain;
+  }
+  if (o.top_k > 0) add(llama_sampler_init_top_k(o.top_k));
+  if (o.top_p < 1.0F) add(llama_sampler_init_top_p(o.top_p, 1));
+  if (o.min_p > 0.0F) add(llama_sampler_init_min_p(o.min_p, 1));
+  add(llama_sampler_init_temp(o.temperature));
+  // libllama takes this one value for "a random seed".
+  add(llama_sampler_init_dist(o.seed == LLAMA_DEFAULT_SEED ? LLAMA_DEFAULT_SEED - 1 : o.seed));
+  return chain;
+}
+
+std::vector<TokenLogprob> best(std::span<const float> logits, int n, float log_sum) {
+  std::vector<TokenLogprob> all(logits.size());
+  for (std::size_t i = 0; i < logits.size(); ++i) all[i] = {.token = static_cast<Token>(i), .logprob = logits[i] - log_sum};
+  const std::size_t count = std::min(static_cast<std::size_t>(n), all.size());
+  const auto better = [](const TokenLogprob& a, const TokenLogprob& b) { return a.logprob > b.logprob; };
+  std::partial_sort(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(count), all.end(), better);
+  all.resize(count);
+  return all;
+}
+
+}  // namespace
+
+struct Sampler::Impl {
+  const llama_vocab* vocab = nullptr;
+  bool plain_greedy = false;  // the largest logit, nothing else: needs no candidates
+  SamplerPtr chain;
+  SamplerPtr grammar;  // or null
+  std::vector<llama_token_data> candidates;
+
+  void fill(std::span<const float> logits) {
+    candidates.resize(logits.size());
+    for (std::size_t i = 0; i < logits.size(); ++i)
+      candidates[i] = {.id = static_cast<Token>(i), .logit = logits[i], .p = 0.0F};
+  }
+
+  llama_token_data choose(std::span<const float> logits, bool within_grammar) {
+    fill(logits);
+    llama_token_data_array all{.data = candidates.data(), .size = candidates.size(), .selected = -1, .sorted = false};
+    if (within_grammar) llama_sampler_apply(grammar.get(), &all);
+    llama_sampler_apply(chain.get(), &all);
+    return all.data[std::max<std::int64_t>(all.selected, 0)];
+  }
+
+  bool allowed(Token token) {
+    llama_token_data one{.id = token, .logit = 1.0F, .p = 0.0F};
+    llama_token_data_array all{.data = &one, .size = 1, .selected = -1, .sorted = false};
+    llama_sampler_apply(grammar.get(), &all);
+    return one.logit != -std::numeric_limits<float>::infinity();
+  }
+
+  // A grammar is asked about the one token that the model wants first: asking it about the whole vocabulary costs
+  // milliseconds, and models mostly follow it by themselves.
+  Token next(std::span<const float> logits) {
+    if (plain_greedy) return static_cast<Token>(argmax(logits));
+    llama_token_data chosen = choose(logits, false);
+    if (grammar && !allowed(chosen.id)) {
+      chosen = choose(logits, true);
+      if (!allowed(chosen.id)) return end_token();  // nothing in the vocabulary continues the grammar
+    }
+    if (grammar) llama_sampler_accept(grammar.get(), chosen.id);
+    llama_sampler_accept(chain.get(), chosen.id);
+    return chosen.id;
+  }
+
+  Token end_token() const {
+    const Token eot = llama_vocab_eot(vocab);
+    return eot >= 0 ? eot : std::max(0, llama_vocab_eos(vocab));
+  }
+};
+
+Result<Sampler> Sampler::create(const Text& text, const SamplerOptions& options) {
+  CELSLM_CHECK_OK(check(options));
+  auto impl = std::make_unique<Impl>();
+  impl->vocab = text.impl().vocab;
+  impl->chain = make_chain(options, text.n_vocab());
+  const std::string grammar = options.json ? kJsonObject : options.grammar;
+  if (!grammar.empty()) {
+    CELSLM_TRY(impl->grammar, make_grammar(impl->vocab, grammar));
+  }
+  impl->plain_greedy = options.temperature == 0.0F && !impl->grammar && !penalizes(options);
+  return Sampler(std::move(impl));
+}
+
+Sampler::Sampler(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Sampler::~Sampler() = default;
+Sampler::Sampler(Sampler&&) noexcept = default;
+Sampler& Sampler::operator=(Sampler&&) noexcept = default;
+
+Sampled Sampler::sample(std::span<const float> logits, int n_top) {
+  Sampled out;
+  out.token = impl_->next(logits);
+  const float log_sum = log_sum_exp(logits);
+  out.logprob = logits[static_cast<std::size_t>(out.token)] - log_sum;
+  if (n_top > 0) out.top = best(logits, n_top, log_sum);
+  return out;
+}
+
+}  // namespace celslm

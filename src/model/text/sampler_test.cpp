@@ -1,0 +1,207 @@
+#include "model/text/sampler.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <numeric>
+#include <random>
+
+#include "model/numeric/logits.h"
+#include "tests/support/random_model.h"
+
+namespace celslm {
+namespace {
+
+using testing::HasSubstr;
+
+class SamplerTest : public testing::Test {
+ protected:
+  static void SetUpTestSuite() {
+    folder_ = new testing_support::TemporaryFolder;
+    testing_support::write_random_model(*folder_ / "m.gguf", {.n_layers = 1});
+    text_ = Text::load(*folder_ / "m.gguf").value().release();
+  }
+  static void TearDownTestSuite() {
+    delete text_;
+    delete folder_;
+  }
+
+  static Sampler sampler(const SamplerOptions& options) { return Sampler::create(*text_, options).value(); }
+
+  // A new row of logits for each step, the same for the same seed.
+  std::vector<float> logits(unsigned seed) const {
+    std::mt19937 random(seed);
+    std::normal_distribution<float> normal(0.0F, 3.0F);
+    std::vector<float> out(static_cast<std::size_t>(text_->n_vocab()));
+    for (float& x : out) x = normal(random);
+    return out;
+  }
+
+  std::vector<Token> generate(Sampler& s, int n) const {
+    std::vector<Token> out;
+    for (int i = 0; i < n; ++i) out.push_back(s.sample(logits(static_cast<unsigned>(i))).token);
+    return out;
+  }
+
+  std::string generate_text(Sampler& s, int limit, float end_bias) const {
+    std::string out;
+    for (int i = 0; i < limit; ++i) {
+      auto row = logits(static_cast<unsigned>(i));
+      row.back() += end_bias;  // "<|im_end|>"
+      const Token t = s.sample(row).token;
+      if (text_->ends_generation(t)) return out;
+      out += text_->piece(t);
+    }
+    return out;
+  }
+
+  static inline testing_support::TemporaryFolder* folder_ = nullptr;
+  static inline const Text* text_ = nullptr;
+};
+
+TEST_F(SamplerTest, TemperatureZeroTakesTheLargest) {
+  Sampler s = sampler({});
+  for (unsigned i = 0; i < 20; ++i) {
+    const auto row = logits(i);
+    EXPECT_EQ(s.sample(row).token, std::ranges::max_element(row) - row.begin());
+  }
+}
+
+TEST_F(SamplerTest, TheSameSeedGivesTheSameTokens) {
+  for (const std::uint32_t seed : {0U, 7U, 0xFFFFFFFFU}) {
+    const SamplerOptions options{.temperature = 1.0F, .top_k = 40, .top_p = 0.95F, .min_p = 0.01F, .seed = seed};
+    Sampler a = sampler(options);
+    Sampler b = sampler(options);
+    EXPECT_EQ(generate(a, 50), generate(b, 50));
+  }
+  Sampler a = sampler({.temperature = 1.0F, .seed = 1});
+  Sampler b = sampler({.temperature = 1.0F, .seed = 2});
+  EXPECT_NE(generate(a, 50), generate(b, 50));
+}
+
+TEST_F(SamplerTest, TopKKeepsToTheBest) {
+  Sampler s = sampler({.temperature = 5.0F, .top_k = 3, .seed = 3});
+  for (unsigned i = 0; i < 50; ++i) {
+    const auto row = logits(i);
+    const Token t = s.sample(row).token;
+    EXPECT_LT(std::ranges::count_if(row, [&](float x) { return x > row[static_cast<std::size_t>(t)]; }), 3);
+  }
+}
+
+TEST_F(SamplerTest, MinPAndTopPDropTheTail) {
+  std::vector<float> row(static_cast<std::size_t>(text_->n_vocab()), 0.0F);
+  row[5] = 4.0F;
+  row[6] = 3.9F;
+  for (const SamplerOptions& options : {SamplerOptions{.temperature = 1.0F, .min_p = 0.5F, .seed = 1},
+                                        SamplerOptions{.temperature = 1.0F, .top_p = 0.2F, .seed = 1}}) {
+    Sampler s = sampler(options);
+    for (int i = 0; i < 50; ++i) EXPECT_THAT(s.sample(row).token, testing::AnyOf(5, 6));
+  }
+}
+
+TEST_F(SamplerTest, SamplesFollowTheDistribution) {
+  std::vector<float> row(static_cast<std::size_t>(text_->n_vocab()), -100.0F);
+  row[1] = std::log(0.7F);
+  row[2] = std::log(0.3F);
+  Sampler s = sampler({.temperature = 1.0F, .seed = 9});
+  int ones = 0;
+  for (int i = 0; i < 2000; ++i) ones += s.sample(row).token == 1 ? 1 : 0;
+  EXPECT_NEAR(ones / 2000.0, 0.7, 0.05);
+}
+
+TEST_F(SamplerTest, PenaltiesTurnAwayFromRepetition) {
+  std::vector<float> row(static_cast<std::size_t>(text_->n_vocab()), 0.0F);
+  row[10] = 2.0F;
+  row[11] = 1.9F;
+  Sampler plain = sampler({});
+  Sampler penalized = sampler({.presence_penalty = 1.0F});
+  EXPECT_EQ(plain.sample(row).token, 10);
+  EXPECT_EQ(plain.sample(row).token, 10);
+  EXPECT_EQ(penalized.sample(row).token, 10);
+  EXPECT_EQ(penalized.sample(row).token, 11);
+}
+
+TEST_F(SamplerTest, LogProbabilitiesAreOfTheUnmodifiedLogits) {
+  Sampler s = sampler({.temperature = 0.5F, .top_k = 5, .presence_penalty = 1.5F, .seed = 4});
+  for (unsigned i = 0; i < 10; ++i) {
+    const auto row = logits(i);
+    double sum = 0;
+    for (const float x : row) sum += std::exp(static_cast<double>(x));
+    const Sampled got = s.sample(row, 4);
+    EXPECT_NEAR(got.logprob, row[static_cast<std::size_t>(got.token)] - std::log(sum), 1e-4);
+    ASSERT_EQ(got.top.size(), 4U);
+    EXPECT_EQ(got.top[0].token, std::ranges::max_element(row) - row.begin());
+    for (std::size_t j = 1; j < 4; ++j) EXPECT_LE(got.top[j].logprob, got.top[j - 1].logprob);
+  }
+}
+
+TEST_F(SamplerTest, JsonModeGivesAnObjectWhateverTheLogits) {
+  int complete = 0;
+  for (std::uint32_t seed = 0; seed < 10; ++seed) {
+    Sampler s = sampler({.temperature = 1.0F, .seed = seed, .json = true});
+    const std::string text = generate_text(s, 400, 6.0F);
+    EXPECT_TRUE(text.starts_with("{")) << text;
+    complete += nlohmann::json::accept(text) ? 1 : 0;
+  }
+  EXPECT_GT(complete, 0);  // others end at the limit, in the middle of a string
+}
+
+TEST_F(SamplerTest, AGrammarAllowsNothingElse) {
+  for (const float temperature : {0.0F, 1.0F}) {
+    Sampler s = sampler({.temperature = temperature, .seed = 1, .grammar = R"(root ::= ("yes" | "no") "!")"});
+    EXPECT_THAT(generate_text(s, 20, 0.0F), testing::AnyOf("yes!", "no!"));
+  }
+}
+
+// Once a grammar is complete, or nothing in the vocabulary continues it, the answer is over; asking again stays harmless.
+TEST_F(SamplerTest, AFinishedGrammarKeepsEnding) {
+  Sampler s = sampler({.grammar = R"(root ::= "a")"});
+  EXPECT_EQ(text_->piece(s.sample(logits(1)).token), "a");
+  for (unsigned i = 0; i < 5; ++i) EXPECT_TRUE(text_->ends_generation(s.sample(logits(i)).token));
+}
+
+TEST_F(SamplerTest, RefusesGrammarsThatDoNotParse) {
+  const std::string deep = "root ::= " + std::string(100'000, '(') + std::string(100'000, ')');
+  for (const std::string& grammar :
+       {std::string("root ::= missing"), std::string("other ::= \"a\""), std::string("root ::= root \"a\""),
+        std::string("root ::= \"a"), std::string("\0root", 5), deep}) {
+    const auto got = Sampler::create(*text_, {.grammar = grammar});
+    ASSERT_FALSE(got) << grammar.substr(0, 50);
+    EXPECT_EQ(got.error().kind, ErrorKind::kInvalid);
+  }
+}
+
+TEST_F(SamplerTest, RefusesOptionsOutOfRangeByName) {
+  const auto refused = [](const SamplerOptions& o) { return Sampler::create(*text_, o).error().message; };
+  EXPECT_THAT(refused({.temperature = -0.1F}), HasSubstr("temperature"));
+  EXPECT_THAT(refused({.temperature = std::nanf("")}), HasSubstr("temperature"));
+  EXPECT_THAT(refused({.top_k = -1}), HasSubstr("top_k"));
+  EXPECT_THAT(refused({.top_p = 1.5F}), HasSubstr("top_p"));
+  EXPECT_THAT(refused({.min_p = -1.0F}), HasSubstr("min_p"));
+  EXPECT_THAT(refused({.repeat_penalty = 0.0F}), HasSubstr("repeat_penalty"));
+  EXPECT_THAT(refused({.frequency_penalty = INFINITY}), HasSubstr("frequency_penalty"));
+  EXPECT_THAT(refused({.presence_penalty = -INFINITY}), HasSubstr("presence_penalty"));
+  EXPECT_THAT(refused({.penalty_last_n = -2}), HasSubstr("penalty_last_n"));
+  EXPECT_THAT(refused({.grammar = "root ::= \"a\"", .json = true}), HasSubstr("exclude"));
+}
+
+TEST(LogitsTest, ReductionsAgreeWithPlainLoopsAtEveryLength) {
+  std::mt19937 random(5);
+  std::normal_distribution<float> normal(0.0F, 10.0F);
+  for (std::size_t n = 1; n < 70; ++n) {
+    std::vector<float> values(n);
+    for (float& x : values) x = normal(random);
+    double sum = 0;
+    for (const float x : values) sum += std::exp(static_cast<double>(x));
+    EXPECT_NEAR(log_sum_exp(values), std::log(sum), 1e-4) << n;
+    EXPECT_EQ(argmax(values), static_cast<std::size_t>(std::ranges::max_element(values) - values.begin()));
+  }
+  EXPECT_EQ(argmax(std::vector{1.0F, 5.0F, 5.0F}), 1U);  // the first of equals, as libllama
+  EXPECT_NEAR(log_sum_exp(std::vector{1000.0F, 1000.0F}), 1000.0F + std::log(2.0F), 1e-3);
+}
+
+}  // namespace
+}  // namespace celslm

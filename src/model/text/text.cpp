@@ -1,0 +1,125 @@
+#include "model/text/text.h"
+
+#include <algorithm>
+#include <exception>
+#include <limits>
+#include <span>
+
+#include "model/backend.h"
+#include "model/text/vocabulary.h"
+
+namespace celslm {
+namespace {
+
+constexpr std::size_t kMaxText = std::numeric_limits<std::int32_t>::max() / 4;
+
+std::vector<SpecialWord> special_words_of(const llama_vocab* vocab) {
+  std::vector<SpecialWord> words;
+  for (Token t = 0; t < llama_vocab_n_tokens(vocab); ++t) {
+    const auto attributes = static_cast<unsigned>(llama_vocab_get_attr(vocab, t));
+    if ((attributes & (LLAMA_TOKEN_ATTR_CONTROL | LLAMA_TOKEN_ATTR_UNKNOWN)) == 0) continue;
+    const char* text = llama_vocab_get_text(vocab, t);
+    if (text == nullptr || *text == '\0') continue;
+    words.push_back({.text = text,
+                     .token = t,
+                     .strips_left = (attributes & LLAMA_TOKEN_ATTR_LSTRIP) != 0,
+                     .strips_right = (attributes & LLAMA_TOKEN_ATTR_RSTRIP) != 0});
+  }
+  std::ranges::stable_sort(words, std::greater{}, [](const SpecialWord& w) { return w.text.size(); });
+  return words;
+}
+
+std::vector<Token> tokenize_with(const llama_vocab* vocab, std::string_view text, bool add_special, bool special) {
+  std::vector<Token> out(text.size() + 2);
+  const auto size = static_cast<std::int32_t>(text.size());
+  const auto room = static_cast<std::int32_t>(out.size());
+  std::int32_t n = llama_tokenize(vocab, text.data(), size, out.data(), room, add_special, special);
+  if (n < 0 && n != std::numeric_limits<std::int32_t>::min()) {
+    out.resize(static_cast<std::size_t>(-n));
+    n = llama_tokenize(vocab, text.data(), size, out.data(), -n, add_special, special);
+  }
+  out.resize(static_cast<std::size_t>(std::max(n, 0)));
+  return out;
+}
+
+// libllama throws in the middle of a text when a vocabulary has no token for one of its bytes: such a model is refused here,
+// so that tokenize() cannot fail later.
+Status try_every_byte(const llama_vocab* vocab) {
+  try {
+    for (int byte = 1; byte < 256; ++byte) tokenize_with(vocab, std::string(1, static_cast<char>(byte)), false, false);
+  } catch (const std::exception&) {
+    return fail(ErrorKind::kInvalid, "the tokenizer has no tokens for some bytes");
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<const Text>> Text::load(const std::filesystem::path& gguf) {
+  CELSLM_CHECK_OK(CpuBackend::get().transform([](auto*) {}));
+  llama_model_params params = llama_model_default_params();
+  params.vocab_only = true;
+  auto impl = std::make_unique<Impl>();
+  try {
+    impl->model.reset(llama_model_load_from_file(gguf.c_str(), params));
+  } catch (const std::exception& error) {
+    return fail(ErrorKind::kInvalid, "libllama does not accept its vocabulary: {}", error.what());
+  }
+  if (!impl->model) return fail(ErrorKind::kInvalid, "libllama does not accept its vocabulary");
+  impl->vocab = llama_model_get_vocab(impl->model.get());
+  CELSLM_CHECK_OK(try_every_byte(impl->vocab));
+  if (const char* text = llama_model_chat_template(impl->model.get(), nullptr); text != nullptr) impl->chat_template = text;
+  impl->special_words = special_words_of(impl->vocab);
+  return std::unique_ptr<const Text>(new Text(std::move(impl)));
+}
+
+Text::Text(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Text::~Text() = default;
+
+int Text::n_vocab() const {
+  return llama_vocab_n_tokens(impl_->vocab);
+}
+bool Text::adds_bos() const {
+  return llama_vocab_get_add_bos(impl_->vocab);
+}
+
+bool Text::ends_generation(Token token) const {
+  return token >= 0 && token < n_vocab() && llama_vocab_is_eog(impl_->vocab, token);
+}
+
+std::vector<Token> Text::tokenize(std::string_view text, bool add_bos, bool special) const {
+  if (text.size() > kMaxText) return {};
+  std::vector<Token> out;
+  if (add_bos && adds_bos()) out.push_back(llama_vocab_bos(impl_->vocab));
+  const auto rest = tokenize_with(impl_->vocab, text, false, special);
+  out.insert(out.end(), rest.begin(), rest.end());
+  return out;
+}
+
+std::string Text::piece(Token token, bool special) const {
+  if (token < 0 || token >= n_vocab()) return {};
+  std::string out(32, '\0');
+  int n = llama_token_to_piece(impl_->vocab, token, out.data(), static_cast<std::int32_t>(out.size()), 0, special);
+  if (n < 0) {
+    out.resize(static_cast<std::size_t>(-n));
+    n = llama_token_to_piece(impl_->vocab, token, out.data(), -n, 0, special);
+  }
+  out.resize(static_cast<std::size_t>(std::max(n, 0)));
+  return out;
+}
+
+std::string Text::detokenize(std::span<const Token> tokens, bool special) const {
+  if (!std::ranges::all_of(tokens, [&](Token t) { return t >= 0 && t < n_vocab(); })) return {};
+  const auto count = static_cast<std::int32_t>(tokens.size());
+  std::string out(tokens.size() * 8 + 16, '\0');
+  int n = llama_detokenize(impl_->vocab, tokens.data(), count, out.data(), static_cast<std::int32_t>(out.size()), false,
+                           special);
+  if (n < 0) {
+    out.resize(static_cast<std::size_t>(-n));
+    n = llama_detokenize(impl_->vocab, tokens.data(), count, out.data(), -n, false, special);
+  }
+  out.resize(static_cast<std::size_t>(std::max(n, 0)));
+  return out;
+}
+
+}  // namespace celslm

@@ -1,0 +1,80 @@
+#include "serve/batch/prefix_cache.h"
+
+#include <gmock/gmock.h>
+
+#include <numeric>
+
+#include "tests/support/random_model.h"
+
+namespace celslm {
+namespace {
+
+class PrefixCacheTest : public testing::Test {
+ protected:
+  static std::vector<Token> upto(int n) {
+    std::vector<Token> out(static_cast<std::size_t>(n));
+    std::iota(out.begin(), out.end(), 0);
+    return out;
+  }
+  std::shared_ptr<KvSegment> segment() const { return *KvSegment::create(config_, KvType::kF16, 0, 64); }
+  std::shared_ptr<ResidentContext> context() const {
+    return *ResidentContext::create(context_handle("c"), config_, Hash256{}, upto(3), KvType::kF16);
+  }
+
+  const ModelConfig config_{.n_layers = 2, .n_heads = 2, .n_kv_heads = 2, .head_dim = 8};
+  PrefixCache cache_;
+};
+
+TEST_F(PrefixCacheTest, CountsTheTokensInCommon) {
+  EXPECT_EQ(common_prefix(upto(5), upto(9)), 5);
+  EXPECT_EQ(common_prefix(upto(5), std::vector<Token>{0, 1, 7}), 2);
+  EXPECT_EQ(common_prefix({}, upto(3)), 0);
+}
+
+TEST_F(PrefixCacheTest, FindsTheLongestBeginning) {
+  const auto longer = segment();
+  cache_.keep(nullptr, upto(10), segment(), 1);
+  cache_.keep(nullptr, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 99, 98}, longer, 1);
+  const auto match = cache_.find(nullptr, std::vector<Token>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 99, 5});
+  EXPECT_EQ(match.n_tokens, 11);
+  EXPECT_EQ(match.segment, longer);
+  EXPECT_EQ(cache_.find(nullptr, std::vector<Token>{5}).n_tokens, 0);
+}
+
+TEST_F(PrefixCacheTest, AContinuedConversationReplacesItsBeginning) {
+  cache_.keep(nullptr, upto(10), segment(), 10);
+  cache_.keep(nullptr, upto(20), segment(), 20);
+  EXPECT_EQ(cache_.size(), 1U);
+  EXPECT_EQ(cache_.bytes(), 20U);
+}
+
+TEST_F(PrefixCacheTest, KvIsOnlyGoodBehindTheSameContext) {
+  const auto a = context();
+  const auto b = context();
+  cache_.keep(a, upto(10), segment(), 1);
+  EXPECT_EQ(cache_.find(a, upto(20)).n_tokens, 10);
+  EXPECT_EQ(cache_.find(b, upto(20)).n_tokens, 0);
+  EXPECT_EQ(cache_.find(nullptr, upto(20)).n_tokens, 0);
+}
+
+TEST_F(PrefixCacheTest, LeavesWithItsContext) {
+  auto a = context();
+  cache_.keep(a, upto(10), segment(), 7);
+  a.reset();
+  EXPECT_EQ(cache_.find(context(), upto(10)).n_tokens, 0);
+  EXPECT_EQ(cache_.bytes(), 0U);
+}
+
+TEST_F(PrefixCacheTest, TheLeastRecentlyUsedGoesFirst) {
+  cache_.keep(nullptr, {1, 2, 3}, segment(), 4);
+  cache_.keep(nullptr, {4, 5, 6}, segment(), 4);
+  cache_.find(nullptr, std::vector<Token>{1, 2, 3});
+  cache_.shrink_to(5);
+  EXPECT_EQ(cache_.find(nullptr, std::vector<Token>{1, 2, 3}).n_tokens, 3);
+  EXPECT_EQ(cache_.find(nullptr, std::vector<Token>{4, 5, 6}).n_tokens, 0);
+  cache_.shrink_to(0);
+  EXPECT_EQ(cache_.size(), 0U);
+}
+
+}  // namespace
+}  // namespace celslm

@@ -1,0 +1,80 @@
+// A request inside the batch loop: its tokens, its KV, and the answer as far as it has come.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/clock.h"
+#include "model/engine/engine.h"
+#include "model/text/sampler.h"
+#include "serve/batch/generation.h"
+
+namespace celslm {
+
+// Touched by the loop's thread alone, once it runs. `tokens` are the request's prompt and the answer so far; `own` holds the
+// KV of the first own->length() of them. All but one of them have passed the layers: it answers; else it is in its prompt.
+class Sequence {
+ public:
+  enum class Phase { kPrompt, kAnswer, kEnded };
+
+  Sequence(std::shared_ptr<Generation> generation, Sampler sampler, std::uint64_t number, TimePoint now);
+
+  const GenerationRequest& request() const { return generation_->request; }
+  const std::shared_ptr<ResidentContext>& context() const { return request().context; }
+  Phase phase() const { return phase_; }
+  bool cancelled() const { return generation_->cancelled(); }
+  std::uint64_t number() const { return number_; }  // in order of arrival
+  int n_context() const { return context() ? static_cast<int>(context()->tokens.size()) : 0; }
+
+  std::span<const Token> tokens() const { return tokens_; }
+  int done() const { return own_ ? own_->length() : 0; }  // of tokens(), that passed all layers
+  std::span<const Token> rest() const { return std::span(tokens_).subspan(static_cast<std::size_t>(done())); }
+  int most_tokens() const { return static_cast<int>(request().prompt.size()) + request().max_tokens; }
+
+  bool has_kv() const { return own_ != nullptr; }
+  std::shared_ptr<KvSegment> kv() const { return own_; }
+  void give_kv(std::shared_ptr<KvSegment> own) { own_ = std::move(own); }
+  // Counts rows that were another's and need not be computed.
+  void count_reused(int n_tokens) { reused_ += n_tokens; }
+  // Gives the memory back; the sequence will compute its tokens again.
+  void preempt();
+
+  // The chunk of n_tokens that follows done().
+  SequenceChunk chunk(int n_tokens) const {
+    return {.context = context() ? context()->segment : nullptr, .own = own_, .own_length = done(), .n_tokens = n_tokens};
+  }
+
+  // The prompt's step under way: hidden states after `layer` layers; none between steps.
+  Hidden hidden;
+  int layer = 0;
+
+  void begin_running(TimePoint now);
+  void note_context_ready(TimePoint now);
+  void add_prefill(Duration time) { prefill_ += time; }
+  void begin_answer(TimePoint now);
+
+  // Chooses a token from logits [n_vocab] and passes it on; may end the sequence.
+  void accept(const Text& text, std::span<const float> logits, TimePoint now);
+  void finish(FinishReason reason, TimePoint now);
+  void fail(const Error& error);
+
+ private:
+  const std::shared_ptr<Generation> generation_;
+  const std::uint64_t number_;
+  Sampler sampler_;
+  TextAssembler assembler_;
+  std::vector<Token> tokens_;
+  std::shared_ptr<KvSegment> own_;
+  Phase phase_ = Phase::kPrompt;
+  int produced_ = 0;
+  int reused_ = 0;
+
+  TimePoint submitted_;
+  TimePoint started_{};
+  TimePoint context_ready_{};
+  TimePoint first_token_{};
+  Duration prefill_{};
+};
+
+}  // namespace celslm

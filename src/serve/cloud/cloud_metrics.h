@@ -1,0 +1,28 @@
+// What a cloud counts. docs/metrics.md lists the metrics.
+#pragma once
+
+#include <string>
+
+#include "serve/cloud/pack_jobs.h"
+#include "serve/wire/metrics.h"
+
+namespace celslm {
+
+// Thread-safe.
+class CloudMetrics final : public PackObserver {
+ public:
+  void waiting(const HostedModel& model, int packs) override;
+  void computed(const HostedModel& model, const PackIdentity& identity, std::uint64_t bytes, Duration took) override;
+  void failed(const HostedModel& model, const Error& error) override;
+
+  void answered(const std::string& route, int status);
+  void sent(const std::string& part, std::size_t bytes);
+
+  // Of the moment: read when the page is made.
+  std::string text(std::size_t contexts, std::uint64_t pack_store_bytes, std::uint64_t pack_budget_bytes);
+
+ private:
+  Metrics metrics_;
+};
+
+}  // namespace celslm

@@ -1,0 +1,161 @@
+#include "serve/cloud/context_registry.h"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "core/file.h"
+#include "core/utf8.h"
+
+namespace celslm {
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+constexpr std::string_view kSuffix = ".json";
+// A text of control characters grows sixfold as JSON.
+constexpr std::uint64_t kMaxFileBytes = 6 * kMaxContextBytes + 4096;
+
+Status check_text(std::string_view text) {
+  if (text.empty()) return fail(ErrorKind::kInvalid, "the text is empty");
+  if (text.size() > kMaxContextBytes) {
+    return fail(ErrorKind::kInvalid, "the text has {} bytes; at most {} can be registered", text.size(), kMaxContextBytes);
+  }
+  if (!is_utf8(text)) return fail(ErrorKind::kInvalid, "the text is not UTF-8");
+  return {};
+}
+
+// Names are shown on terminals and in logs: control characters there are an attack, not a name.
+Status check_name(std::string_view name) {
+  if (name.size() > kMaxContextNameBytes) {
+    return fail(ErrorKind::kInvalid, "the name has {} bytes; at most {} are allowed", name.size(), kMaxContextNameBytes);
+  }
+  const bool control = std::ranges::any_of(name, [](unsigned char c) { return c < 0x20 || c == 0x7f; });
+  if (control || !is_utf8(name)) return fail(ErrorKind::kInvalid, "the name must be UTF-8 without control characters");
+  return {};
+}
+
+Result<std::string> text_member(const json& object, const char* name) {
+  const auto it = object.find(name);
+  if (it == object.end() || !it->is_string()) return fail(ErrorKind::kInvalid, "'{}' is missing", name);
+  return it->get<std::string>();
+}
+
+Result<RegisteredContext> read_context(const fs::path& path, const ContextHandle& handle) {
+  CELSLM_TRY(const Bytes bytes, read_file(path, kMaxFileBytes));
+  CELSLM_TRY(const json object, parse_object(as_text(bytes)));
+  CELSLM_TRY(std::string text, text_member(object, "text"));
+  CELSLM_TRY(std::string name, text_member(object, "name"));
+  CELSLM_CHECK_OK(ContextRegistry::check(text, name));
+  if (context_handle(text) != handle) return fail(ErrorKind::kInvalid, "the text's hash is not the file's name");
+  const std::uint64_t size = text.size();
+  return RegisteredContext{{handle, std::move(name), size}, std::move(text)};
+}
+
+}  // namespace
+
+Result<std::unique_ptr<ContextRegistry>> ContextRegistry::open(const fs::path& folder, Log log) {
+  std::error_code error;
+  fs::create_directories(folder, error);
+  if (error)
+    return fail(ErrorKind::kIo, "{}: cannot make the folder of registered contexts: {}", folder.string(), error.message());
+  std::unique_ptr<ContextRegistry> out(new ContextRegistry(folder, std::move(log)));
+  CELSLM_CHECK_OK(out->load());
+  return out;
+}
+
+Status ContextRegistry::load() {
+  std::error_code error;
+  std::vector<fs::path> paths;
+  for (fs::directory_iterator it(folder_, error), end; !error && it != end; it.increment(error)) {
+    if (it->path().extension() == kSuffix) paths.push_back(it->path());
+  }
+  if (error)
+    return fail(ErrorKind::kIo, "{}: cannot read the folder of registered contexts: {}", folder_.string(), error.message());
+  for (const fs::path& path : paths) load_file(path);
+  return {};
+}
+
+void ContextRegistry::load_file(const fs::path& path) {
+  const auto handle = Hash256::from_hex(path.stem().string());
+  auto context = handle ? read_context(path, *handle) : Result<RegisteredContext>(std::unexpected(handle.error()));
+  if (context) {
+    const std::lock_guard lock(mutex_);
+    bytes_ += context->info.bytes;
+    contexts_.emplace(*handle, std::move(context->info));
+    return;
+  }
+  fs::path aside = path;
+  aside += ".bad";
+  std::error_code error;
+  fs::rename(path, aside, error);
+  log_->warn("{}: {}; {}", path.string(), context.error().message,
+             error ? "left where it is" : "moved aside to " + aside.string());
+}
+
+fs::path ContextRegistry::path_of(const ContextHandle& handle) const {
+  return folder_ / (handle.hex() + std::string(kSuffix));
+}
+
+Status ContextRegistry::check(std::string_view text, std::string_view name) {
+  CELSLM_CHECK_OK(check_text(text));
+  return check_name(name);
+}
+
+Result<ContextInfo> ContextRegistry::put(std::string_view text, std::string_view name) {
+  CELSLM_CHECK_OK(check(text, name));
+  ContextInfo info{context_handle(text), std::string(name), text.size()};
+  // The lock is held over the write, so that two registrations of one text are one, and nobody finds a handle whose file is
+  // not there yet. Registering is rare; reading texts does not wait for it.
+  const std::lock_guard lock(mutex_);
+  if (const auto it = contexts_.find(info.handle); it != contexts_.end()) return it->second;
+  if (contexts_.size() >= kMaxContexts || bytes_ + info.bytes > kMaxRegisteredBytes) {
+    return fail(ErrorKind::kOverloaded, "{} contexts of {} bytes are registered, which is all this cloud keeps: remove some",
+                contexts_.size(), bytes_);
+  }
+  CELSLM_CHECK_OK(write_file_atomically(path_of(info.handle), as_bytes(json{{"name", name}, {"text", text}}.dump())));
+  bytes_ += info.bytes;
+  contexts_.emplace(info.handle, info);
+  return info;
+}
+
+Result<RegisteredContext> ContextRegistry::find(const ContextHandle& handle) const {
+  if (!contains(handle)) return fail(ErrorKind::kNotFound, "no context {} is registered here", handle.hex());
+  const fs::path path = path_of(handle);
+  auto context = read_context(path, handle);
+  if (!context && context.error().kind == ErrorKind::kInvalid) return wrap(std::move(context).error(), path.string());
+  return context;
+}
+
+bool ContextRegistry::contains(const ContextHandle& handle) const {
+  const std::lock_guard lock(mutex_);
+  return contexts_.contains(handle);
+}
+
+std::vector<ContextInfo> ContextRegistry::list() const {
+  const std::lock_guard lock(mutex_);
+  std::vector<ContextInfo> out;
+  out.reserve(contexts_.size());
+  for (const auto& [handle, info] : contexts_) out.push_back(info);
+  return out;
+}
+
+Status ContextRegistry::remove(const ContextHandle& handle) {
+  const std::lock_guard lock(mutex_);
+  const auto it = contexts_.find(handle);
+  if (it == contexts_.end()) return fail(ErrorKind::kNotFound, "no context {} is registered here", handle.hex());
+  std::error_code error;
+  if (!fs::remove(path_of(handle), error) && error) {
+    return fail(ErrorKind::kIo, "{}: cannot remove: {}", path_of(handle).string(), error.message());
+  }
+  bytes_ -= it->second.bytes;
+  contexts_.erase(it);
+  return {};
+}
+
+std::size_t ContextRegistry::size() const {
+  const std::lock_guard lock(mutex_);
+  return contexts_.size();
+}
+
+}  // namespace celslm

@@ -1,0 +1,29 @@
+// KV by running a model's layers over the context.
+#pragma once
+
+#include <memory>
+
+#include "model/engine/engine.h"
+#include "model/engine/model.h"
+#include "serve/cloud/kv_producer.h"
+
+namespace celslm {
+
+// Owns an engine of its own; the model may be shared.
+class ModelProducer final : public KvProducer {
+ public:
+  static Result<std::unique_ptr<ModelProducer>> create(std::shared_ptr<const Model> model, const EngineOptions& options);
+
+  const HostedModel& model() const override { return hosted_; }
+  Result<std::vector<Token>> tokens(std::string_view text) const override;
+  Status produce(std::span<const Token> tokens, KvType type, std::stop_token stop, const OnRows& on_rows) override;
+
+ private:
+  ModelProducer(std::shared_ptr<const Model> model, std::unique_ptr<Engine> engine);
+
+  const std::shared_ptr<const Model> model_;
+  const std::unique_ptr<Engine> engine_;
+  const HostedModel hosted_;
+};
+
+}  // namespace celslm

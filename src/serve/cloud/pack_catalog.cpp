@@ -1,0 +1,94 @@
+#include "serve/cloud/pack_catalog.h"
+
+#include <algorithm>
+
+namespace celslm {
+namespace {
+
+constexpr std::size_t kMaxKept = 4096;             // tokenized texts
+constexpr std::size_t kMaxKeptTokens = 16U << 20;  // 64 MiB of them
+
+Result<PackCatalog::Tokenized> tokens_of(std::string_view text, const KvProducer& model) {
+  const HostedModel& hosted = model.model();
+  auto tokens = model.tokens(text);
+  if (!tokens) return wrap(std::move(tokens).error(), hosted.name);
+  if (tokens->empty()) return fail(ErrorKind::kInvalid, "{}: the text has no tokens", hosted.name);
+  // One place at least must be left for the user's own tokens.
+  const auto limit = std::min<std::size_t>(kMaxPackTokens, static_cast<std::size_t>(std::max(hosted.n_ctx - 1, 0)));
+  if (tokens->size() > limit) {
+    return fail(ErrorKind::kInvalid, "{}: the text has {} tokens; the model's context of {} has room for {}", hosted.name,
+                tokens->size(), hosted.n_ctx, limit);
+  }
+  TokenizedContext out{.context_id = context_id(hosted.fingerprint.tokenizer, *tokens), .tokens = {}};
+  out.tokens = *std::move(tokens);
+  return std::make_shared<const TokenizedContext>(std::move(out));
+}
+
+std::size_t size_of(const Result<PackCatalog::Tokenized>& tokens) {
+  return tokens ? (*tokens)->tokens.size() : 0;
+}
+
+}  // namespace
+
+PackCatalog::PackCatalog(const ContextRegistry& registry, std::vector<std::shared_ptr<KvProducer>> models)
+    : registry_(registry), models_(std::move(models)) {}
+
+Result<KvProducer*> PackCatalog::find_model(const Hash256& id, const Hash256& map) const {
+  std::string names;
+  for (const auto& model : models_) {
+    const HostedModel& hosted = model->model();
+    if (hosted.fingerprint.id() == id && (hosted.map ? hosted.map->id : Hash256{}) == map) return model.get();
+    names += std::format("{}{} ({}{})", names.empty() ? "" : ", ", hosted.name, hosted.fingerprint.id().hex(),
+                         hosted.map ? ", map " + hosted.map->id.hex() : "");
+  }
+  if (map != Hash256{})
+    return fail(ErrorKind::kNotFound, "no map {} of model {} is applied here, but {}", map.hex(), id.hex(), names);
+  return fail(ErrorKind::kNotFound, "no model {} is hosted here, but {}; /v1/models shows their fingerprints", id.hex(),
+              names);
+}
+
+Result<PackCatalog::Tokenized> PackCatalog::tokenize(std::string_view text, KvProducer& model) {
+  const Key key{context_handle(text), model.model().fingerprint.id()};
+  if (auto known = kept(key)) return *std::move(known);
+  const std::lock_guard lock(tokenizing_);
+  if (auto known = kept(key)) return *std::move(known);
+  auto tokens = tokens_of(text, model);
+  if (tokens || tokens.error().kind == ErrorKind::kInvalid) keep(key, tokens);
+  return tokens;
+}
+
+Result<PackIdentity> PackCatalog::identity(const ContextHandle& handle, KvProducer& model, CodecId codec) {
+  // Asked each time, because a removed text must not be served from here.
+  if (!registry_.contains(handle)) return fail(ErrorKind::kNotFound, "no context {} is registered here", handle.hex());
+  auto tokens = kept({handle, model.model().fingerprint.id()});
+  if (!tokens) {
+    CELSLM_TRY(const RegisteredContext context, registry_.find(handle));
+    tokens = tokenize(context.text, model);
+  }
+  if (!*tokens) return std::unexpected(tokens->error());
+  PackIdentity out{
+      .context = (**tokens)->context_id, .tokens = (**tokens)->tokens, .model = model.model().fingerprint, .codec = codec};
+  if (model.model().map) set_map(out, *model.model().map);
+  return out;
+}
+
+std::optional<Result<PackCatalog::Tokenized>> PackCatalog::kept(const Key& key) {
+  const std::lock_guard lock(mutex_);
+  const auto it = kept_.find(key);
+  if (it == kept_.end()) return std::nullopt;
+  it->second.last_use = ++uses_;
+  return it->second.tokens;
+}
+
+void PackCatalog::keep(const Key& key, const Result<Tokenized>& tokens) {
+  const std::lock_guard lock(mutex_);
+  kept_.insert_or_assign(key, Kept{tokens, ++uses_});
+  kept_tokens_ += size_of(tokens);
+  while (kept_.size() > 1 && (kept_.size() > kMaxKept || kept_tokens_ > kMaxKeptTokens)) {
+    const auto oldest = std::ranges::min_element(kept_, {}, [](const auto& entry) { return entry.second.last_use; });
+    kept_tokens_ -= size_of(oldest->second.tokens);
+    kept_.erase(oldest);
+  }
+}
+
+}  // namespace celslm

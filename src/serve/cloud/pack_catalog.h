@@ -1,0 +1,61 @@
+// Which pack a request speaks of: from a registered text and a hosted model to the pack's identity.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <string_view>
+#include <vector>
+
+#include "core/result.h"
+#include "serve/cloud/context_registry.h"
+#include "serve/cloud/kv_producer.h"
+
+namespace celslm {
+
+// A context's tokens for one model.
+struct TokenizedContext {
+  Hash256 context_id;
+  std::vector<Token> tokens;
+};
+
+// Tokenizing a long text takes a second, and every block request needs its result: texts are tokenized once per model and
+// the tokens kept, least recently used first out. Thread-safe.
+class PackCatalog {
+ public:
+  using Tokenized = std::shared_ptr<const TokenizedContext>;
+
+  // The registry must outlive this.
+  PackCatalog(const ContextRegistry& registry, std::vector<std::shared_ptr<KvProducer>> models);
+
+  std::span<const std::shared_ptr<KvProducer>> models() const { return models_; }
+  // map: zero for the model's own KV. kNotFound; the message lists the models there are.
+  Result<KvProducer*> find_model(const Hash256& id, const Hash256& map) const;
+
+  // A text's tokens, whether it is registered or not. kInvalid: the model cannot take it (too long, no chat template).
+  Result<Tokenized> tokenize(std::string_view text, KvProducer& model);
+  // The identity of a registered context's pack. kNotFound: not registered; errors of tokenize().
+  Result<PackIdentity> identity(const ContextHandle& handle, KvProducer& model, CodecId codec);
+
+ private:
+  using Key = std::pair<ContextHandle, Hash256>;  // text, model
+  struct Kept {
+    Result<Tokenized> tokens;  // a refusal is worth keeping, too
+    std::uint64_t last_use = 0;
+  };
+
+  std::optional<Result<Tokenized>> kept(const Key& key);
+  void keep(const Key& key, const Result<Tokenized>& tokens);
+
+  const ContextRegistry& registry_;
+  const std::vector<std::shared_ptr<KvProducer>> models_;
+  std::mutex tokenizing_;  // held while a text is tokenized, so that a crowd that asks for a new one tokenizes it once
+  std::mutex mutex_;
+  std::map<Key, Kept> kept_;     // guarded by mutex_
+  std::size_t kept_tokens_ = 0;  // guarded by mutex_
+  std::uint64_t uses_ = 0;       // guarded by mutex_
+};
+
+}  // namespace celslm

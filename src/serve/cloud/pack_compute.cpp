@@ -1,0 +1,153 @@
+#include "serve/cloud/pack_compute.h"
+
+#include <array>
+#include <optional>
+
+#include "kv/store/pack_tools.h"
+
+namespace celslm {
+namespace {
+
+// Encodes rows into blocks and puts them where the table will say they are. One pack, one thread.
+class PackEncoder {
+ public:
+  PackEncoder(PackJob& job, const Codec& codec, PackWriter& writer, const SigningKey& key,
+              const std::function<void(int)>& on_layer)
+      : job_(job), identity_(job.identity), codec_(codec), writer_(writer), key_(key), on_layer_(on_layer) {
+    width_ = static_cast<std::size_t>(identity_.model.n_kv_heads) * identity_.model.head_dim;
+    start_layer();
+  }
+
+  // As KvProducer::OnRows. Anything out of order is a bug of the producer and refused, because a hole would be signed as KV.
+  Status add(int layer, int first_row, std::span<const float> k, std::span<const float> v) {
+    const std::size_t rows = k.size() / width_;
+    if (layer != layer_ || first_row != rows_ || k.empty() || k.size() != v.size() || k.size() % width_ != 0 ||
+        rows > static_cast<std::size_t>(identity_.n_tokens() - rows_)) {
+      return fail(ErrorKind::kInternal, "rows from {} of layer {} came where row {} of layer {} was due", first_row, layer,
+                  rows_, layer_);
+    }
+    CELSLM_CHECK_OK(add_plane(BlockKind::kKey, k));
+    CELSLM_CHECK_OK(add_plane(BlockKind::kValue, v));
+    rows_ += static_cast<int>(rows);
+    return rows_ == identity_.n_tokens() ? finish_layer() : Status();
+  }
+
+  bool finished() const { return layer_ == static_cast<int>(identity_.model.n_layers); }
+  std::span<const BlockEntry> entries() const { return entries_; }
+
+ private:
+  // K or V of the layer that is being filled: encoded chunks, and the rows of the next one as far as they have come.
+  struct Plane {
+    std::vector<Bytes> blocks;
+    std::vector<float> rows;
+  };
+
+  void start_layer() {
+    planes_ = {};
+    rows_ = 0;
+  }
+
+  Status add_plane(BlockKind kind, std::span<const float> values) {
+    Plane& plane = planes_[static_cast<std::size_t>(kind)];
+    while (!values.empty()) {
+      const BlockShape shape = identity_.shape(kind, static_cast<int>(plane.blocks.size()));
+      const auto piece = values.first(std::min(values.size(), shape.values() - plane.rows.size()));
+      values = values.subspan(piece.size());
+      if (piece.size() == shape.values()) {  // whole as it came: no copy
+        CELSLM_CHECK_OK(encode(shape, piece, plane));
+        continue;
+      }
+      plane.rows.insert(plane.rows.end(), piece.begin(), piece.end());
+      if (plane.rows.size() < shape.values()) continue;
+      CELSLM_CHECK_OK(encode(shape, plane.rows, plane));
+      plane.rows.clear();
+    }
+    return {};
+  }
+
+  Status encode(const BlockShape& shape, std::span<const float> values, Plane& plane) {
+    auto bytes = codec_.encode(shape, values);
+    if (!bytes) return wrap(std::move(bytes).error(), std::format("layer {}", layer_));
+    plane.blocks.push_back(*std::move(bytes));
+    return {};
+  }
+
+  // A block's place is known once all before it are encoded, so a layer's blocks are written when the layer is whole.
+  Status finish_layer() {
+    std::vector<SignedEntry> signed_entries;
+    for (const Plane& plane : planes_) {
+      for (const Bytes& bytes : plane.blocks) {
+        const auto index = static_cast<int>(entries_.size());
+        entries_.push_back(make_entry(end_, bytes));
+        end_ += bytes.size();
+        CELSLM_CHECK_OK(writer_.put(index, entries_.back(), bytes));
+        signed_entries.push_back(sign_entry(job_.pack_id, static_cast<std::uint32_t>(index), entries_.back(), key_));
+      }
+    }
+    job_.announce(signed_entries);
+    if (on_layer_) on_layer_(layer_);
+    ++layer_;
+    start_layer();
+    return {};
+  }
+
+  PackJob& job_;
+  const PackIdentity& identity_;
+  const Codec& codec_;
+  PackWriter& writer_;
+  const SigningKey& key_;
+  const std::function<void(int)>& on_layer_;
+  std::size_t width_ = 0;            // values of a row of K, or of V
+  std::vector<BlockEntry> entries_;  // of the layers that are whole
+  std::uint64_t end_ = 0;            // of the block region so far
+  int layer_ = 0;                    // being filled
+  int rows_ = 0;                     // of it, come so far
+  std::array<Plane, 2> planes_;      // of it; by BlockKind
+};
+
+// The exact pack of the same context, if it is here and whole. What an approximate codec encodes is its values.
+std::optional<StoredPack> exact_pack(PackIdentity identity, const Codec& codec, PackStorage& storage) {
+  if (codec.exact_for()) return std::nullopt;
+  identity.codec = CodecId::kF16;
+  auto pack = storage.find(identity.id());
+  if (!pack) return std::nullopt;
+  for (int i = 0; i < identity.n_blocks(); ++i) {
+    if (!check_block(pack->header.blocks[static_cast<std::size_t>(i)], pack->block(i))) return std::nullopt;
+  }
+  return *std::move(pack);
+}
+
+// As KvProducer::produce: reading takes a moment where computing takes minutes.
+Status replay(const StoredPack& pack, std::stop_token stop, const KvProducer::OnRows& on_rows) {
+  for (int layer = 0; layer < static_cast<int>(pack.header.identity.model.n_layers); ++layer) {
+    if (stop.stop_requested()) return fail(ErrorKind::kCancelled, "stopped");
+    CELSLM_TRY(const auto k, read_plane(pack, layer, BlockKind::kKey));
+    CELSLM_TRY(const auto v, read_plane(pack, layer, BlockKind::kValue));
+    CELSLM_CHECK_OK(on_rows(layer, 0, k, v));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<StoredPack> compute_pack(PackJob& job, KvProducer& producer, PackStorage& storage, const SigningKey& key,
+                                std::stop_token stop, const std::function<void(int layer)>& on_layer) {
+  const PackIdentity& identity = job.identity;
+  CELSLM_TRY(const Codec* codec, find_codec(identity.codec));
+  CELSLM_TRY(auto created, storage.create(identity));
+  const std::shared_ptr<PackWriter> writer = std::move(created);
+  job.begin(writer);
+  PackEncoder encoder(job, *codec, *writer, key, on_layer);
+  const KvProducer::OnRows add = [&](int layer, int row, auto k, auto v) { return encoder.add(layer, row, k, v); };
+  if (const auto exact = exact_pack(identity, *codec, storage)) {
+    CELSLM_CHECK_OK(replay(*exact, stop, add));
+  } else {
+    const KvType rounding = codec->exact_for().value_or(KvType::kF16);
+    CELSLM_CHECK_OK(producer.produce(identity.tokens, rounding, stop, add));
+  }
+  if (!encoder.finished()) return fail(ErrorKind::kInternal, "{} gave too few layers", producer.model().name);
+  CELSLM_CHECK_OK(writer->commit(encode_header(identity, encoder.entries(), key)));
+  return storage.find(job.pack_id);
+}
+
+}  // namespace celslm

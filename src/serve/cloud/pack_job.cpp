@@ -1,0 +1,96 @@
+#include "serve/cloud/pack_job.h"
+
+#include <algorithm>
+
+namespace celslm {
+
+PackJob::PackJob(PackIdentity what, Hash256 id, Bytes signed_preamble)
+    : identity(std::move(what)), pack_id(id), preamble(std::move(signed_preamble)) {}
+
+Result<Bytes> PackJob::entries(int from, std::chrono::milliseconds patience) const {
+  const auto first = static_cast<std::size_t>(from) * kSignedEntryBytes;
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, patience, [&] { return error_ || stored_ || entries_.size() > first; });
+  if (error_) return std::unexpected(*error_);
+  if (entries_.size() <= first) return Bytes{};
+  return Bytes(entries_.begin() + static_cast<std::ptrdiff_t>(first), entries_.end());
+}
+
+Result<bool> PackJob::wait_complete(std::chrono::milliseconds patience) const {
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, patience, [&] { return error_ || stored_; });
+  if (error_) return std::unexpected(*error_);
+  return stored_.has_value();
+}
+
+int PackJob::announced() const {
+  const std::lock_guard lock(mutex_);
+  return static_cast<int>(table_.size());
+}
+
+std::uint64_t PackJob::announced_bytes() const {
+  const std::lock_guard lock(mutex_);
+  return table_.empty() ? 0 : table_.back().offset + table_.back().bytes;
+}
+
+Result<Bytes> PackJob::read(std::uint64_t offset) const {
+  std::shared_ptr<PackWriter> writer;
+  int index = 0;
+  std::size_t skip = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    if (error_) return std::unexpected(*error_);
+    const auto it = std::ranges::upper_bound(table_, offset, {}, [](const BlockEntry& e) { return e.offset + e.bytes; });
+    if (it == table_.end())
+      return celslm::fail(ErrorKind::kNotFound, "byte {} of pack {} is not there yet", offset, pack_id.hex());
+    index = static_cast<int>(it - table_.begin());
+    skip = offset - it->offset;
+    if (stored_) {
+      const ByteView bytes = stored_->block(index).subspan(skip);
+      return Bytes(bytes.begin(), bytes.end());
+    }
+    writer = writer_;
+  }
+  CELSLM_TRY(Bytes bytes, writer->read(index));  // from the disk, without the lock
+  bytes.erase(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(skip));
+  return bytes;
+}
+
+void PackJob::begin(std::shared_ptr<PackWriter> writer) {
+  const std::lock_guard lock(mutex_);
+  writer_ = std::move(writer);
+}
+
+void PackJob::announce(std::span<const SignedEntry> next) {
+  {
+    const std::lock_guard lock(mutex_);
+    for (const SignedEntry& entry : next) {
+      const Bytes bytes = encode_entry(entry);
+      entries_.insert(entries_.end(), bytes.begin(), bytes.end());
+      table_.push_back(entry.entry);
+    }
+  }
+  changed_.notify_all();
+}
+
+void PackJob::complete(StoredPack pack) {
+  std::shared_ptr<PackWriter> done;
+  {
+    const std::lock_guard lock(mutex_);
+    stored_ = std::move(pack);
+    done = std::move(writer_);
+  }
+  changed_.notify_all();
+}
+
+void PackJob::fail(Error error) {
+  std::shared_ptr<PackWriter> abandoned;  // removes its file after the lock is released
+  {
+    const std::lock_guard lock(mutex_);
+    error_ = std::move(error);
+    abandoned = std::move(writer_);
+  }
+  changed_.notify_all();
+}
+
+}  // namespace celslm

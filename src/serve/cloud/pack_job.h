@@ -1,0 +1,60 @@
+// One pack while it is being computed: what is announced so far, and those who wait for more.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "core/bytes.h"
+#include "core/result.h"
+#include "kv/pack/pack.h"
+#include "kv/store/pack_store.h"
+
+namespace celslm {
+
+// Written by one computing thread, read by any number of threads; thread-safe. A job ends exactly once, with complete() or
+// fail(). What has been announced stays readable for as long as somebody holds the job, unless it fails.
+class PackJob {
+ public:
+  PackJob(PackIdentity identity, Hash256 pack_id, Bytes preamble);
+
+  const PackIdentity identity;
+  const Hash256 pack_id;
+  const Bytes preamble;  // signed
+
+  // Readers.
+
+  // Encoded signed entries (kSignedEntryBytes each) from number `from` on, waiting up to `patience` for the first of them.
+  // Empty: none came in that time, or `from` is behind the last. The job's error once it has failed.
+  Result<Bytes> entries(int from, std::chrono::milliseconds patience) const;
+  // True once the job has ended well, waiting up to `patience` for that. The job's error once it has failed.
+  Result<bool> wait_complete(std::chrono::milliseconds patience) const;
+  int announced() const;                  // blocks
+  std::uint64_t announced_bytes() const;  // of the block region, from its start
+  // Bytes of the block region from `offset` to the end of the block it lies in. kNotFound if that has not been announced;
+  // the job's error once it has failed.
+  Result<Bytes> read(std::uint64_t offset) const;
+
+  // The computing thread.
+
+  void begin(std::shared_ptr<PackWriter> writer);
+  // The blocks that follow those announced so far, all put into the writer.
+  void announce(std::span<const SignedEntry> next);
+  void complete(StoredPack pack);
+  void fail(Error error);
+
+ private:
+  mutable std::mutex mutex_;
+  mutable std::condition_variable changed_;
+  std::shared_ptr<PackWriter> writer_;  // guarded by mutex_, as all below; gone once the job has ended
+  Bytes entries_;                       // encoded
+  std::vector<BlockEntry> table_;       // the same
+  std::optional<StoredPack> stored_;
+  std::optional<Error> error_;
+};
+
+}  // namespace celslm

@@ -1,0 +1,23 @@
+// Packs as a cloud answers for them: stored ones, and those that are being computed.
+#pragma once
+
+#include <functional>
+#include <string_view>
+
+#include "serve/cloud/pack_jobs.h"
+#include "serve/wire/pack_stream.h"
+
+namespace celslm {
+
+// As for a stored pack; of a job: 202 and what is known before the first block.
+HttpResponse header_response(const PackAccess& access, std::string_view blocks, OnSent on_sent);
+
+// Signed entries from number `from` on. Of a job: as they are announced; the body ends well only once the pack is complete
+// and kept, so that whoever asks for the header next gets it, and breaks if the computation fails.
+HttpResponse entries_response(const PackAccess& access, int from, const SigningKey& key, std::function<bool()> disconnected,
+                              OnSent on_sent);
+
+// A range of the block region. Of a job: 416 for anything that has not been announced, and without a range.
+HttpResponse blocks_response(const PackAccess& access, std::string_view range, OnSent on_sent);
+
+}  // namespace celslm

@@ -1,0 +1,82 @@
+#include "serve/context/context_table.h"
+
+#include <gtest/gtest.h>
+
+namespace celslm {
+namespace {
+
+ModelConfig tiny() {
+  ModelConfig config;
+  config.n_layers = 3;
+  config.n_heads = config.n_kv_heads = 1;
+  config.head_dim = 8;
+  config.n_ctx_train = 64;
+  return config;
+}
+
+std::shared_ptr<ResidentContext> make(std::string_view text, int n_tokens = 4) {
+  return *ResidentContext::create(context_handle(text), tiny(), hash_of(text),
+                                  std::vector<Token>(static_cast<std::size_t>(n_tokens)), KvType::kF16);
+}
+
+class ContextTableTest : public testing::Test {
+ protected:
+  std::shared_ptr<ResidentContext> acquire(ContextTable& table, const std::string& text) {
+    return *table.acquire(
+        context_handle(text), [&] { return Result<std::shared_ptr<ResidentContext>>(make(text)); }, &created_);
+  }
+  const std::uint64_t one_ = make("x")->segment->size_bytes();
+  bool created_ = false;
+};
+
+TEST_F(ContextTableTest, MakesAContextOnce) {
+  ContextTable table(10 * one_);
+  const auto first = acquire(table, "a");
+  EXPECT_TRUE(created_);
+  EXPECT_EQ(acquire(table, "a"), first);
+  EXPECT_FALSE(created_);
+}
+
+TEST_F(ContextTableTest, EvictsTheLeastRecentlyUsedOverItsBudget) {
+  ContextTable table(2 * one_);
+  acquire(table, "a");
+  acquire(table, "b");
+  acquire(table, "a");
+  acquire(table, "c");
+  EXPECT_EQ(table.size(), 2U);
+  acquire(table, "a");
+  EXPECT_FALSE(created_);
+  acquire(table, "b");
+  EXPECT_TRUE(created_);
+}
+
+TEST_F(ContextTableTest, KeepsContextsInUseEvenOverItsBudget) {
+  ContextTable table(one_);
+  const auto a = acquire(table, "a");
+  const auto b = acquire(table, "b");
+  EXPECT_EQ(table.size(), 2U);
+  EXPECT_EQ(acquire(table, "a"), a);
+}
+
+TEST_F(ContextTableTest, KeepsToItsBudgetAgainOnceAContextIsNoLongerInUse) {
+  ContextTable table(one_);
+  auto a = acquire(table, "a");
+  auto b = acquire(table, "b");
+  a.reset();
+  acquire(table, "b");
+  EXPECT_EQ(table.size(), 1U);
+  EXPECT_EQ(table.find(context_handle("a")), nullptr);
+}
+
+TEST_F(ContextTableTest, PassesOnWhyAContextCannotBeMade) {
+  ContextTable table(one_);
+  const auto refused = table.acquire(
+      context_handle("a"), [] { return Result<std::shared_ptr<ResidentContext>>(fail(ErrorKind::kInvalid, "too long")); },
+      &created_);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().message, "too long");
+  EXPECT_EQ(table.size(), 0U);
+}
+
+}  // namespace
+}  // namespace celslm

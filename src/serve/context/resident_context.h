@@ -1,0 +1,79 @@
+// A context whose KV is in memory, or on its way there.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <vector>
+
+#include "core/result.h"
+#include "kv/pack/context_handle.h"
+#include "model/kv/kv_segment.h"
+#include "serve/context/compute_work.h"
+#include "serve/context/layer_origin.h"
+
+namespace celslm {
+
+// One context at an edge. Its layers become ready one after the other, from 0 up; a loader fills them, together with whoever
+// runs the engine. Thread-safe.
+class ResidentContext {
+ public:
+  static Result<std::shared_ptr<ResidentContext>> create(const ContextHandle& handle, const ModelConfig& config,
+                                                         const Hash256& id, std::vector<Token> tokens, KvType type);
+
+  const ContextHandle handle;
+  const Hash256 id;
+  const std::vector<Token> tokens;
+  const std::shared_ptr<KvSegment> segment;  // length() is the context's from the start; layers count once ready
+
+  int n_layers() const { return segment->n_layers(); }
+  int ready_layers() const { return ready_.load(std::memory_order_acquire); }  // [0, ready) may be attended to
+  bool complete() const { return ready_layers() == n_layers(); }
+  // What is to be computed for this context; null once it is complete.
+  std::shared_ptr<ComputeWork> compute_work() const;
+
+  // Layers may be filled in any order; each once. Publishes what was written to the segment before the call.
+  void layer_filled(int layer, LayerOrigin origin);
+  bool filled(int layer) const;
+  void add_bytes(std::uint64_t bytes) { bytes_.fetch_add(bytes, std::memory_order_relaxed); }
+  void set_codec(std::string codec, std::string reason);  // and why it was chosen, for the user
+  void set_compute_work(std::shared_ptr<ComputeWork> work);
+  void set_note(std::string note);  // why sources were not used, for the user
+  void set_load_report(const LoadReport& report);
+  // Wakes who waits for this context: there may be something to compute.
+  void changed();
+
+  // Called (from any thread, without locks held) whenever something above changed.
+  void on_change(std::function<void()> call);
+
+  struct Report {
+    std::vector<LayerOrigin> layers;
+    std::uint64_t bytes = 0;
+    std::string codec;
+    std::string codec_reason;
+    std::string note;
+    LoadReport load;
+  };
+  Report report() const;
+
+ private:
+  ResidentContext(const ContextHandle& handle, const Hash256& id, std::vector<Token> tokens,
+                  std::shared_ptr<KvSegment> segment);
+
+  std::atomic<int> ready_{0};
+  std::atomic<std::uint64_t> bytes_{0};
+  mutable std::mutex mutex_;
+  std::vector<bool> filled_;           // protected by mutex_
+  std::vector<LayerOrigin> origins_;   // protected by mutex_
+  std::string codec_;                  // protected by mutex_
+  std::string codec_reason_;           // protected by mutex_
+  std::string note_;                   // protected by mutex_
+  LoadReport load_;                    // protected by mutex_
+  std::shared_ptr<ComputeWork> work_;  // protected by mutex_
+  std::function<void()> on_change_;    // protected by mutex_
+};
+
+}  // namespace celslm

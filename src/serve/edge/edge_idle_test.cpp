@@ -1,0 +1,93 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <thread>
+
+#include "serve/edge/edge_test_support.h"
+
+namespace celslm {
+namespace {
+
+using nlohmann::json;
+using testing::HasSubstr;
+using testing_support::LocalClient;
+using testing_support::long_text;
+
+class EdgeIdleTest : public testing_support::EdgeFixture {
+ protected:
+  // f16, and t4 as measured on this model.
+  CodecLadder ladder() const {
+    const json line = {
+        {"name", "t4"}, {"model_id", model_->fingerprint().id().hex()}, {"bits_per_value", 4.1}, {"greedy64", 0.995}};
+    return *CodecLadder::from_measurements(json{{"codecs", {line}}}.dump(), model_->fingerprint().id(), 0.99);
+  }
+
+  // Gives the edge idle time until a context has been loaded in it.
+  static void idle_until_loaded(EdgeService& edge, const std::string& why, int n = 1) {
+    const std::string counted = std::format("celslm_edge_idle_loads_total{{why=\"{}\"}} {}", why, n);
+    while (edge.metrics().body.find(counted) == std::string::npos) {
+      edge.use_idle_time();
+      std::this_thread::yield();
+    }
+  }
+};
+
+TEST_F(EdgeIdleTest, TakesTheCodecOfFewestBitsFromALinkThatIsNotMeasured) {
+  put(long_text());
+  const auto e = edge({}, {.codecs = ladder()});
+  const json answer = ask(*e, long_text());
+  EXPECT_EQ(answer["x_celslm"]["codec"], "t4");
+  EXPECT_THAT(answer["x_celslm"]["codec_reason"].get<std::string>(), HasSubstr("not measured"));
+  EXPECT_EQ(sources(answer), all("proxy cloud"));
+  EXPECT_THAT(e->metrics().body, HasSubstr(R"(celslm_edge_loads_total{codec="t4"} 1)"));
+}
+
+TEST_F(EdgeIdleTest, PutsExactKvInPlaceOfACoarseOneOnceIdle) {
+  put(long_text());
+  const auto e = edge({}, {.codecs = ladder(), .refine = true});
+  EXPECT_EQ(ask(*e, long_text())["x_celslm"]["codec"], "t4");
+  idle_until_loaded(*e, "refine");
+  const json answer = ask(*e, long_text());
+  EXPECT_EQ(answer["x_celslm"]["codec"], "f16");
+  EXPECT_EQ(sources(answer), all("proxy memory"));
+  EXPECT_EQ(said(answer), said(local_answer(long_text())));
+}
+
+TEST_F(EdgeIdleTest, KeepsACoarseContextWhereItIsAllThereIs) {
+  put(long_text());
+  const auto e = edge({}, {.codecs = ladder()});
+  ask(*e, long_text());
+  for (int i = 0; i < 20; ++i) e->use_idle_time();
+  EXPECT_EQ(ask(*e, long_text())["x_celslm"]["codec"], "t4");
+}
+
+TEST_F(EdgeIdleTest, StartsAgainFromTheBestPackOnDisk) {
+  put(long_text());
+  {
+    const auto e = edge({}, {.codecs = ladder(), .refine = true}, "data");
+    ask(*e, long_text());
+    idle_until_loaded(*e, "refine");
+    while (store_->list().size() < 2) std::this_thread::yield();
+  }
+  const json answer = ask(*edge({}, {.codecs = ladder()}, "data"), long_text());
+  EXPECT_EQ(answer["x_celslm"]["codec"], "f16");
+  EXPECT_EQ(sources(answer), all("proxy disk"));
+}
+
+TEST_F(EdgeIdleTest, PrefetchesAsManyContextsAsItMay) {
+  for (const char salt : {'a', 'b', 'c'}) put(long_text(salt));
+  const auto e = edge({}, {.max_prefetched = 2});
+  idle_until_loaded(*e, "prefetch", 2);
+  for (int i = 0; i < 20; ++i) e->use_idle_time();
+  EXPECT_THAT(e->metrics().body, HasSubstr("celslm_edge_resident_contexts 2\n"));
+}
+
+TEST_F(EdgeIdleTest, PrefetchesNothingThatWouldPushOutWhatIsUsed) {
+  put(long_text());
+  const auto e = edge({}, {.context_budget_bytes = 1000, .max_prefetched = 2});
+  for (int i = 0; i < 20; ++i) e->use_idle_time();
+  EXPECT_THAT(e->metrics().body, HasSubstr("celslm_edge_resident_contexts 0\n"));
+}
+
+}  // namespace
+}  // namespace celslm

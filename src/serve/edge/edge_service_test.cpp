@@ -1,0 +1,595 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <fstream>
+#include <thread>
+
+#include "serve/edge/edge_test_support.h"
+
+namespace celslm {
+namespace {
+
+using namespace std::chrono_literals;
+using nlohmann::json;
+using testing::HasSubstr;
+using testing_support::Fault;
+using testing_support::load_random;
+using testing_support::LocalClient;
+using testing_support::LocalServer;
+using testing_support::long_text;
+using testing_support::RandomModel;
+using testing_support::TemporaryFolder;
+
+constexpr int kLayers = testing_support::kEdgeLayers;
+
+class EdgeServiceTest : public testing_support::EdgeFixture {};
+
+TEST_F(EdgeServiceTest, SaysTheSameFromTheCloudsKvAsFromItsOwn) {
+  for (const char* codec : {"f16", "bf16"}) {
+    const std::string text = long_text();
+    put(text);
+    const auto e = edge({}, {.codecs = CodecLadder::only(**find_codec(codec))});
+    const json answer = ask(*e, text);
+    EXPECT_EQ(sources(answer), all("proxy cloud"));
+    EXPECT_GT(answer["x_celslm"]["bytes"], 0);
+    EXPECT_EQ(said(answer), said(local_answer(text, "Where?", codec)));
+  }
+}
+
+TEST_F(EdgeServiceTest, KeepsContextsInEightBitsWhenAsked) {
+  const std::string text = long_text();
+  put(text);
+  const auto bytes_of = [&](KvType type) {
+    const auto e = edge({}, {.kv_type = type});
+    const json answer = ask(*e, text);
+    EXPECT_EQ(sources(answer), all("proxy cloud"));
+    const std::string metrics = e->metrics().body;
+    const std::string name = "\ncelslm_edge_context_kv_bytes ";
+    return std::stod(metrics.substr(metrics.find(name) + name.size()));
+  };
+  EXPECT_NEAR(bytes_of(KvType::kQ8) / bytes_of(KvType::kF16), 34.0 / 64.0, 0.01);
+}
+
+TEST_F(EdgeServiceTest, RefusesToStartWithKvThatTheModelCannotHave) {
+  testing_support::write_random_model(folder_ / "narrow.gguf", {.n_heads = 4, .n_kv_heads = 4, .head_dim = 16});
+  const auto narrow = *Model::load(folder_ / "narrow.gguf");
+  EdgeParts parts{.model = narrow, .engine = *Engine::create(narrow, {.n_threads = 1}), .clock = &clock_, .log = null_log()};
+  const auto refused = EdgeService::create(std::move(parts), {.kv_type = KvType::kQ8});
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("q8"));
+}
+
+TEST_F(EdgeServiceTest, ReadsApproximatePacksAndSaysWhichCodec) {
+  const std::string text = long_text();
+  put(text);
+  for (const char* codec : {"q8", "t3"}) {
+    const auto e = edge({}, {.codecs = CodecLadder::only(**find_codec(codec))});
+    const json answer = ask(*e, text);
+    EXPECT_EQ(sources(answer), all("proxy cloud"));
+    EXPECT_EQ(answer["x_celslm"]["codec"], codec);
+  }
+}
+
+TEST_F(EdgeServiceTest, FindsAContextInMemoryTheSecondTime) {
+  const std::string text = long_text();
+  put(text);
+  const auto e = edge();
+  const json first = ask(*e, text);
+  const json second = ask(*e, text);
+  EXPECT_EQ(sources(second), all("proxy memory"));
+  EXPECT_EQ(second["x_celslm"]["bytes"], 0);
+  EXPECT_EQ(said(first), said(second));
+}
+
+TEST_F(EdgeServiceTest, FindsAContextOnItsDiskAfterStartingAgainEvenWithoutItsCloud) {
+  const std::string text = long_text();
+  put(text);
+  const json first = fetch_and_keep(text, "kept");
+  const Fault dead = [](const HttpCall& call, const auto& go_on) -> Result<HttpAnswer> {
+    if (call.path == "/v1/contexts") return go_on();
+    return fail(ErrorKind::kUnavailable, "no route");
+  };
+  const auto again = edge(dead, {}, "kept");
+  const json second = ask(*again, text);
+  EXPECT_EQ(sources(second), all("proxy disk"));
+  EXPECT_EQ(said(first), said(second));
+}
+
+TEST_F(EdgeServiceTest, ComputesWhatIsDamagedOnItsDisk) {
+  const std::string text = long_text();
+  put(text);
+  const json first = fetch_and_keep(text, "kept");
+  for (const auto& entry : std::filesystem::directory_iterator(folder_ / "kept" / "packs")) {
+    if (entry.file_size() < 10'000) continue;
+    std::FILE* file = std::fopen(entry.path().c_str(), "r+b");
+    std::fseek(file, -1, SEEK_END);  // in the last layer
+    std::fputc('x', file);
+    std::fclose(file);
+  }
+  const Fault dead = [](const HttpCall& call, const auto& go_on) -> Result<HttpAnswer> {
+    if (call.path == "/v1/contexts") return go_on();
+    return fail(ErrorKind::kUnavailable, "no route");
+  };
+  const auto again = edge(dead, {}, "kept");
+  const json second = ask(*again, text);
+  EXPECT_EQ(second["x_celslm"]["layers"].back()["blocks"]["compute"], 1);
+  EXPECT_EQ(said(first), said(second));
+}
+
+TEST_F(EdgeServiceTest, UsesAContextNamedByItsHandle) {
+  const std::string text = long_text();
+  put(text);
+  const auto e = edge();
+  json body = request("", "Where?");
+  body["messages"].erase(0);
+  body["x_celslm"] = {{"context", context_handle(text).hex()}};
+  EXPECT_EQ(said(post(*e, body)), said(ask(*e, text)));
+}
+
+TEST_F(EdgeServiceTest, SaysWhichContextItDoesNotKnow) {
+  const auto e = edge();
+  json body = request("x", "Where?");
+  body["messages"].erase(0);
+  body["x_celslm"] = {{"context", context_handle("never registered").hex()}};
+  const json answer = post(*e, body, 404);
+  EXPECT_EQ(answer["error"]["code"], "unknown_context");
+  EXPECT_THAT(answer["error"]["message"].get<std::string>(), HasSubstr(context_handle("never registered").hex()));
+}
+
+TEST_F(EdgeServiceTest, KeepsSystemMessagesThatAreNotRegisteredToItself) {
+  const auto e = edge();
+  const json answer = ask(*e, "A private instruction, marked QXJZ.");
+  EXPECT_TRUE(answer["x_celslm"]["context"].is_null());
+  EXPECT_THAT(client_->sent(), testing::Not(HasSubstr("QXJZ")));
+}
+
+TEST_F(EdgeServiceTest, SendsNothingOfAPromptToTheCloud) {
+  const std::string text = long_text();
+  put(text);
+  const auto e = edge();
+  const json answer = ask(*e, text, "My secret is QXJZ-4711.");
+  EXPECT_EQ(sources(answer), all("proxy cloud"));
+  EXPECT_THAT(client_->sent(), HasSubstr("/v1/packs/"));
+  for (const char* part : {"QXJZ", "4711", "secret"}) EXPECT_THAT(client_->sent(), testing::Not(HasSubstr(part)));
+}
+
+TEST_F(EdgeServiceTest, RefusesAContextLongerThanItsModelAllows) {
+  const std::string text(3000, 'z');
+  const auto e = edge({}, {.contexts = {text}});
+  EXPECT_THAT(post(*e, request(text, "Where?"), 400)["error"]["message"].get<std::string>(), HasSubstr("2048"));
+}
+
+TEST_F(EdgeServiceTest, RefusesAPromptThatLeavesNoRoomForAnAnswer) {
+  const auto e = edge();
+  EXPECT_THAT(post(*e, request("short", std::string(2500, 'z')), 400)["error"]["message"].get<std::string>(),
+              HasSubstr("context length"));
+}
+
+TEST_F(EdgeServiceTest, NamesTheFieldInWhichTheCloudsModelDiffers) {
+  const std::string text = long_text();
+  start_cloud(load_random(folder_ / "other.gguf", 2));
+  put(text);
+  const auto e = edge();
+  const json answer = ask(*e, text);
+  EXPECT_EQ(sources(answer), all("native compute"));
+  EXPECT_THAT(answer["x_celslm"]["note"].get<std::string>(), HasSubstr("weights"));
+  EXPECT_EQ(said(answer), said(local_answer(text)));
+}
+
+TEST_F(EdgeServiceTest, NamesATokenizerThatDiffers) {
+  const std::string text = long_text();
+  start_cloud(load_random(folder_ / "other.gguf", 1, 100));
+  put(text);
+  const auto e = edge();
+  EXPECT_THAT(ask(*e, text)["x_celslm"]["note"].get<std::string>(), HasSubstr("tokenizer"));
+}
+
+TEST_F(EdgeServiceTest, RefusesAnotherKeyThanTheOneItTrusted) {
+  const std::string text = long_text();
+  put(text);
+  fetch_and_keep(text, "kept");
+  std::filesystem::remove_all(folder_ / "kept" / "packs");
+  start_cloud(model_);  // another data folder: another key
+  put(text);
+  const auto e = edge({}, {}, "kept");
+  const json answer = ask(*e, text);
+  EXPECT_EQ(sources(answer), all("native compute"));
+  EXPECT_THAT(answer["x_celslm"]["note"].get<std::string>(), HasSubstr("key"));
+}
+
+TEST_F(EdgeServiceTest, GivesEachOfManyUsersItsOwnAnswer) {
+  const std::string text = long_text();
+  put(text);
+  const auto e = edge();
+  std::vector<std::string> alone;
+  for (int user = 0; user < 12; ++user) alone.push_back(said(ask(*e, text, std::format("I am user {}.", user))));
+  std::vector<std::string> together(alone.size());
+  {
+    std::vector<std::jthread> users;
+    for (std::size_t user = 0; user < together.size(); ++user) {
+      users.emplace_back([&, user] { together[user] = said(ask(*e, text, std::format("I am user {}.", user))); });
+    }
+  }
+  EXPECT_EQ(together, alone);
+}
+
+TEST_F(EdgeServiceTest, ServesSeveralContextsAtOnce) {
+  std::vector<std::string> texts{long_text('a'), long_text('b'), long_text('c')};
+  std::vector<std::string> expected;
+  for (const std::string& text : texts) {
+    put(text);
+    expected.push_back(said(local_answer(text)));
+  }
+  const auto e = edge();
+  std::vector<std::string> got(texts.size());
+  {
+    std::vector<std::jthread> users;
+    for (std::size_t i = 0; i < texts.size(); ++i) users.emplace_back([&, i] { got[i] = said(ask(*e, texts[i])); });
+  }
+  EXPECT_EQ(got, expected);
+}
+
+TEST_F(EdgeServiceTest, StreamsTheSameTextAsItAnswersWhole) {
+  const auto e = edge();
+  json body = request("Be brief.", "Where?");
+  body.erase("logprobs");
+  const std::string whole = post(*e, body)["choices"][0]["message"]["content"];
+  body["stream"] = true;
+  const HttpResponse response = e->chat_completions({.body = body.dump()});
+  ASSERT_TRUE(response.stream);
+  std::string text;
+  std::string last;
+  EXPECT_TRUE(response.stream([&](std::string_view event) {
+    last = event;
+    const std::string_view data = event.substr(6);
+    if (data.starts_with("[DONE]")) return true;
+    const json chunk = json::parse(data);
+    if (chunk["choices"][0]["delta"].contains("content") && chunk["choices"][0]["delta"]["content"].is_string()) {
+      text += chunk["choices"][0]["delta"]["content"].get<std::string>();
+    }
+    return true;
+  }));
+  EXPECT_EQ(text, whole);
+  EXPECT_EQ(last, "data: [DONE]\n\n");
+}
+
+TEST_F(EdgeServiceTest, FreesThePlaceOfAClientThatGoesAway) {
+  const auto e = edge({}, {.batch = {.max_running = 1}});
+  json body = request("Be long.", "Go on.");
+  body["stream"] = true;
+  body["max_tokens"] = 1500;
+  const HttpResponse gone = e->chat_completions({.body = body.dump()});
+  int events = 0;
+  EXPECT_FALSE(gone.stream([&](std::string_view) { return ++events < 3; }));
+  ask(*e, "Be brief.");  // would wait for the first to end
+  EXPECT_THAT(e->metrics().body, HasSubstr(R"(celslm_edge_requests_total{how="cancelled"} 1)"));
+}
+
+TEST_F(EdgeServiceTest, SaysWhenToComeBackWhenItIsFull) {
+  const auto e = edge({}, {.batch = {.max_running = 1, .max_queued = 1}});
+  json body = request("Be long.", "Go on.");
+  body["stream"] = true;
+  body["max_tokens"] = 1800;
+  std::vector<HttpResponse> accepted;
+  HttpResponse refused;
+  for (int i = 0; i < 4 && refused.status != 429; ++i) {
+    HttpResponse response = e->chat_completions({.body = body.dump()});
+    (response.status == 429 ? refused : accepted.emplace_back()) = std::move(response);
+  }
+  EXPECT_EQ(refused.status, 429);
+  EXPECT_FALSE(refused.headers["Retry-After"].empty());
+  for (const HttpResponse& response : accepted) response.stream([](std::string_view) { return false; });
+}
+
+TEST_F(EdgeServiceTest, TakesABurstThatFillsItsPlacesAndItsQueue) {
+  const auto e = edge({}, {.batch = {.max_running = 3, .max_queued = 1}});
+  json body = request("Be long.", "Go on.");
+  body["stream"] = true;
+  body["max_tokens"] = 1800;
+  std::vector<HttpResponse> responses;
+  std::vector<int> statuses;
+  for (int i = 0; i < 5; ++i) statuses.push_back(responses.emplace_back(e->chat_completions({.body = body.dump()})).status);
+  EXPECT_THAT(statuses, testing::ElementsAre(200, 200, 200, 200, 429));
+  responses.pop_back();
+  for (const HttpResponse& response : responses) response.stream([](std::string_view) { return false; });
+}
+
+TEST_F(EdgeServiceTest, DrawsAnewForEachRequestUnlessASeedIsGiven) {
+  const auto e = edge();
+  json body = request("Be bold.", "Go on.");
+  body["temperature"] = 2;
+  EXPECT_NE(said(post(*e, body)), said(post(*e, body)));
+  body["seed"] = 7;
+  EXPECT_EQ(said(post(*e, body)), said(post(*e, body)));
+}
+
+TEST_F(EdgeServiceTest, AnswersABadRequestByWhatIsWrong) {
+  const auto e = edge();
+  EXPECT_EQ(e->chat_completions({.body = "{"}).status, 400);
+  EXPECT_EQ(e->chat_completions({.body = "[]"}).status, 400);
+  EXPECT_THAT(e->chat_completions({.body = R"({"messages": 7})"}).body, HasSubstr("messages"));
+  json body = request("x", "y");
+  body["model"] = "gpt-oss";
+  EXPECT_EQ(post(*e, body, 404)["error"]["code"], "model_not_found");
+}
+
+TEST_F(EdgeServiceTest, FinishesRequestsUnderWayWhenItDrains) {
+  const auto e = edge();
+  json answer;
+  {
+    std::jthread user([&] { answer = ask(*e, "Be brief."); });
+    while (e->requests_under_way() == 0 && answer.is_null()) std::this_thread::yield();
+    e->drain(60s);
+  }
+  EXPECT_EQ(answer["choices"][0]["finish_reason"], "length");
+  EXPECT_EQ(e->chat_completions({.body = request("x", "y").dump()}).status, 503);
+}
+
+// --- every way a cloud can fail ---------------------------------------------------------------------------------------
+
+struct FaultCase {
+  const char* name;
+  // Made anew for each test; gets each call about a pack.
+  std::function<Fault()> make;
+};
+
+Fault only_packs(Fault inner, const char* part) {
+  return [inner = std::move(inner), part](const HttpCall& call, const auto& go_on) -> Result<HttpAnswer> {
+    return call.path.starts_with("/v1/packs/") && call.path.contains(part) ? inner(call, go_on) : go_on();
+  };
+}
+
+Fault answering(int status, std::string body, const char* part = "") {
+  return only_packs(
+      [=](const HttpCall&, const auto&) -> Result<HttpAnswer> {
+        return HttpAnswer{.status = status, .body = Bytes(as_bytes(body).begin(), as_bytes(body).end())};
+      },
+      part);
+}
+
+// From the n-th fetch of blocks on.
+Fault dying_after(int n) {
+  auto calls = std::make_shared<std::atomic<int>>(0);
+  return only_packs(
+      [=](const HttpCall&, const auto& go_on) -> Result<HttpAnswer> {
+        if (calls->fetch_add(1) >= n) return fail(ErrorKind::kUnavailable, "connection reset");
+        return go_on();
+      },
+      "/blocks");
+}
+
+Fault changing_blocks(std::function<void(Bytes&)> change) {
+  return only_packs(
+      [=](const HttpCall&, const auto& go_on) -> Result<HttpAnswer> {
+        auto answer = go_on();
+        if (answer && answer->status == 206) change(answer->body);
+        return answer;
+      },
+      "/blocks");
+}
+
+class CloudFaultTest : public EdgeServiceTest, public testing::WithParamInterface<FaultCase> {};
+
+TEST_P(CloudFaultTest, CostsTimeButNeitherTheAnswerNorATokenOfIt) {
+  const std::string text = long_text();
+  put(text);
+  const auto e = edge(GetParam().make());
+  const json answer = ask(*e, text);
+  EXPECT_EQ(said(answer), said(local_answer(text)));
+  EXPECT_EQ(sources(answer).back(), "native compute");
+  EXPECT_FALSE(answer["x_celslm"]["note"].get<std::string>().empty());
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    All, CloudFaultTest,
+    testing::Values(FaultCase{"Answers404", [] { return answering(404, R"({"error":{"message":"gone"}})"); }},
+                    FaultCase{"Answers500", [] { return answering(500, "oops"); }},
+                    FaultCase{"AnswersGarbageAsHeader", [] { return answering(200, std::string(5000, '\xff'), "/header"); }},
+                    FaultCase{"AnswersAnEmptyHeader", [] { return answering(200, "", "/header"); }},
+                    FaultCase{"AnswersGarbageAsPreamble", [] { return answering(202, std::string(300, 'x'), "/header"); }},
+                    FaultCase{"AnswersGarbageAsEntries", [] { return answering(200, std::string(5000, 'x'), "/entries"); }},
+                    FaultCase{"NeverAnswers",
+                              [] {
+                                return only_packs(
+                                    [](const HttpCall&, const auto&) -> Result<HttpAnswer> {
+                                      return fail(ErrorKind::kUnavailable, "timed out after 3000 ms");
+                                    },
+                                    "");
+                              }},
+                    FaultCase{"DiesBeforeTheFirstBlock", [] { return dying_after(0); }},
+                    FaultCase{"DiesHalfway", [] { return dying_after(3); }},
+                    FaultCase{"FlipsABitOfABlock",
+                              [] { return changing_blocks([](Bytes& b) { b[b.size() / 2] ^= std::byte{1}; }); }},
+                    FaultCase{"CutsABlockShort", [] { return changing_blocks([](Bytes& b) { b.resize(b.size() / 2); }); }},
+                    FaultCase{"SendsTooMuch", [] { return changing_blocks([](Bytes& b) { b.resize(b.size() * 2); }); }},
+                    FaultCase{"SendsNothing", [] { return changing_blocks([](Bytes& b) { b.clear(); }); }}),
+    [](const auto& case_info) { return std::string(case_info.param.name); });
+
+TEST_F(EdgeServiceTest, KeepsTheLayersThatArrivedBeforeTheCloudDied) {
+  const std::string text = long_text();
+  put(text);
+  fetch_and_keep(text, "other");
+  const auto e = edge(dying_after(2), {.n_connections = 1});
+  const json answer = ask(*e, text);
+  EXPECT_EQ(sources(answer).front(), "proxy cloud");
+  EXPECT_EQ(sources(answer).back(), "native compute");
+  EXPECT_EQ(said(answer), said(local_answer(text)));
+}
+
+// As a process leaves it that is killed before its last block: the header is not there yet.
+TEST_F(EdgeServiceTest, GoesOnFromWhatAnUnfinishedLoadLeftOnDisk) {
+  const std::string text = long_text();
+  put(text);
+  fetch_and_keep(text, "left");
+  const auto pack = store_->list().front();
+  {
+    std::fstream file(pack.path, std::ios::in | std::ios::out | std::ios::binary);
+    file.write(std::string(64, '\0').data(), 64);
+    file.seekp(-1, std::ios::end);
+    file.put('!');  // and one block that is not what it should be
+  }
+  std::filesystem::rename(pack.path, pack.path.string() + ".77.0.tmp");
+  const json answer = ask(*edge({}, {}, "left"), text);
+  const auto layers = answer["x_celslm"]["layers"];
+  EXPECT_EQ(layers[0]["source"], "disk");
+  EXPECT_EQ(layers[kLayers - 1]["blocks"]["cloud"], 1);
+  EXPECT_LT(answer["x_celslm"]["bytes"], pack.bytes / 4);
+  EXPECT_EQ(said(answer), said(local_answer(text)));
+}
+
+TEST_F(EdgeServiceTest, SaysTheSameWhereverItsLayersMeet) {
+  const std::string text = long_text();
+  put(text);
+  const std::string expected = said(local_answer(text));
+  prefer_ = Prefer::kBytes;
+  for (int layers = 1; layers < kLayers; ++layers) {
+    const auto e = edge({}, {.max_compute_percent = layers * 100 / kLayers});
+    const json answer = ask(*e, text);
+    EXPECT_EQ(std::ranges::count(sources(answer), "native compute"), layers);
+    EXPECT_EQ(sources(answer).back(), "proxy cloud");
+    EXPECT_EQ(said(answer), expected);
+  }
+}
+
+TEST_F(EdgeServiceTest, AsksNoNetworkWhenItPrefersFewBytes) {
+  const std::string text = long_text();
+  put(text);
+  prefer_ = Prefer::kBytes;
+  const auto e = edge();
+  const json answer = ask(*e, text);
+  EXPECT_EQ(sources(answer), all("native compute"));
+  EXPECT_EQ(answer["x_celslm"]["bytes"], 0);
+}
+
+TEST_F(EdgeServiceTest, ComputesWhatADeadlineCutsOff) {
+  const std::string text = long_text();
+  put(text);
+  json body = request(text, "Where?");
+  body["x_celslm"] = {{"deadline_ms", 0}};
+  const auto e = edge(only_packs(
+      [](const HttpCall& call, const auto&) -> Result<HttpAnswer> {
+        while (!call.stop.stop_requested()) std::this_thread::yield();
+        return fail(ErrorKind::kCancelled, "nobody waited any longer");
+      },
+      "/blocks"));
+  const json answer = post(*e, body);
+  EXPECT_EQ(sources(answer), all("native compute"));
+  EXPECT_EQ(said(answer), said(local_answer(text)));
+}
+
+TEST_F(EdgeServiceTest, KeepsWhatItComputedWhereThatIsWhatTheCloudSigned) {
+  const std::string text = long_text();
+  put(text);
+  fetch_and_keep(text, "other");
+  prefer_ = Prefer::kBytes;
+  {
+    const auto e = edge({}, {}, "kept");
+    ask(*e, text);
+    while (store_->list().empty()) std::this_thread::yield();
+  }
+  prefer_ = Prefer::kLatency;
+  EXPECT_EQ(sources(ask(*edge({}, {}, "kept"), text)), all("proxy disk"));
+}
+
+TEST_F(EdgeServiceTest, ReadsPacksFromANeighbour) {
+  const std::string text = long_text();
+  put(text);
+  const Neighbour neighbour(*this, text);
+  const auto e = edge(only_packs(
+      [](const HttpCall&, const auto&) -> Result<HttpAnswer> { return fail(ErrorKind::kUnavailable, "dead"); }, ""));
+  const json answer = ask(*e, text);
+  EXPECT_EQ(sources(answer), all("proxy peer"));
+  EXPECT_EQ(said(answer), said(local_answer(text)));
+}
+
+TEST_F(EdgeServiceTest, DoesNotBelieveANeighbourThatLies) {
+  const std::string text = long_text();
+  put(text);
+  const Neighbour neighbour(*this, text);
+  neighbour_fault_ = changing_blocks([](Bytes& b) { b[b.size() / 2] ^= std::byte{1}; });
+  const auto e = edge();
+  const json answer = ask(*e, text);
+  EXPECT_EQ(said(answer), said(local_answer(text)));
+}
+
+TEST_F(EdgeServiceTest, ANeighbourThatHasNothingComputesNothingForOthers) {
+  const std::string text = long_text();
+  put(text);
+  const auto neighbour = edge({}, {}, "neighbour");
+  LocalServer server;
+  neighbour->add_routes(server);
+  EXPECT_EQ(
+      server.handle({.method = "GET", .path = pack_path(context_handle(text), model_->fingerprint().id(), "f16", "header")})
+          .status,
+      404);
+}
+
+TEST_F(EdgeServiceTest, ReadsItsFirstBlocksWithTheHeader) {
+  const std::string text = long_text();
+  put(text);
+  fetch_and_keep(text, "other");
+  auto opening = std::make_shared<std::atomic<std::size_t>>(0);
+  const auto e = edge(only_packs(
+      [=](const HttpCall& call, const auto& go_on) -> Result<HttpAnswer> {
+        if (call.path.ends_with("/blocks")) return fail(ErrorKind::kUnavailable, "only headers today");
+        auto answer = go_on();
+        if (answer) *opening += answer->body.size();
+        return answer;
+      },
+      ""));
+  const json answer = ask(*e, text);
+  const auto bytes = answer["x_celslm"]["bytes"].get<std::size_t>();
+  EXPECT_GT(bytes, 0U);
+  EXPECT_GT(*opening, bytes);
+  EXPECT_EQ(said(answer), said(local_answer(text)));
+}
+
+TEST_F(EdgeServiceTest, DoesNotBelieveBlocksThatComeWithTheHeaderEither) {
+  const std::string text = long_text();
+  put(text);
+  fetch_and_keep(text, "other");
+  for (const bool cut : {false, true}) {
+    const auto e = edge(only_packs(
+        [=](const HttpCall&, const auto& go_on) -> Result<HttpAnswer> {
+          auto answer = go_on();
+          if (answer && cut) answer->body.resize(answer->body.size() - 100);
+          if (answer && !cut) answer->body.back() ^= std::byte{1};
+          return answer;
+        },
+        "/header?blocks"));
+    EXPECT_EQ(said(ask(*e, text)), said(local_answer(text)));
+  }
+}
+
+TEST_F(EdgeServiceTest, RecoversFromASingleBrokenConnection) {
+  const std::string text = long_text();
+  put(text);
+  auto first = std::make_shared<std::atomic<bool>>(true);
+  const auto e = edge(only_packs(
+      [=](const HttpCall&, const auto& go_on) -> Result<HttpAnswer> {
+        if (first->exchange(false)) return fail(ErrorKind::kUnavailable, "connection reset");
+        return go_on();
+      },
+      "/blocks"));
+  EXPECT_EQ(sources(ask(*e, text)), all("proxy cloud"));
+}
+
+TEST_F(EdgeServiceTest, LeavesADeadCloudAloneForAWhile) {
+  put(long_text('a'));
+  put(long_text('b'));
+  auto calls = std::make_shared<std::atomic<int>>(0);
+  const auto e = edge(only_packs(
+      [=](const HttpCall&, const auto&) -> Result<HttpAnswer> {
+        ++*calls;
+        return fail(ErrorKind::kUnavailable, "timed out");
+      },
+      ""));
+  ask(*e, long_text('a'));
+  const int after_first = *calls;
+  ask(*e, long_text('b'));
+  EXPECT_EQ(*calls, after_first);
+}
+
+}  // namespace
+}  // namespace celslm

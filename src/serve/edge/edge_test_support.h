@@ -1,0 +1,149 @@
+// For tests of edges: an edge and a cloud, both real, with a small random model and a network of function calls between
+// them.
+#pragma once
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <thread>
+
+#include "serve/cloud/cloud_service.h"
+#include "serve/cloud/model_producer.h"
+#include "serve/edge/edge_service.h"
+#include "tests/support/local_net.h"
+#include "tests/support/random_model.h"
+
+namespace celslm::testing_support {
+
+using nlohmann::json;
+
+inline constexpr int kEdgeLayers = 4;
+
+// About 600 tokens: three chunks of blocks.
+inline std::string long_text(char salt = 'a') {
+  std::string out = "Harbour bulletin. ";
+  for (int i = 0; out.size() < 600; ++i) out += std::format("Crate {} is in container {}{}. ", i, salt, i * 7 % 13);
+  return out;
+}
+
+inline std::shared_ptr<const Model> load_random(const std::filesystem::path& path, std::uint64_t seed, int n_filler = 0) {
+  write_random_model(path, {.n_layers = kEdgeLayers, .head_dim = 32, .n_ctx = 2048, .n_filler = n_filler, .seed = seed});
+  auto model = Model::load(path);
+  EXPECT_TRUE(model) << model.error().message;
+  return *model;
+}
+
+class EdgeFixture : public testing::Test {
+ protected:
+  EdgeFixture() { start_cloud(model_); }
+  ~EdgeFixture() override { cloud_->shutdown(); }
+
+  void start_cloud(std::shared_ptr<const Model> model) {
+    if (cloud_) cloud_->shutdown();
+    std::vector<std::shared_ptr<KvProducer>> models{*ModelProducer::create(std::move(model), {.n_threads = 1})};
+    cloud_ = *CloudService::create({.data_folder = folder_ / std::format("cloud{}", clouds_++)}, std::move(models), clock_,
+                                   null_log());
+    server_ = std::make_unique<LocalServer>();
+    cloud_->add_routes(*server_);
+  }
+
+  void put(const std::string& text) {
+    const HttpResponse answer =
+        server_->handle({.method = "POST", .path = "/v1/contexts", .body = json{{"text", text}}.dump()});
+    ASSERT_EQ(answer.status, 200) << answer.body;
+  }
+
+  struct Neighbour;
+
+  // A fresh edge. Its packs are in the folder `data`, so that an edge can start again with what it had.
+  std::unique_ptr<EdgeService> edge(Fault fault = {}, EdgeOptions options = {}, const std::string& data = "") {
+    const auto folder = folder_ / (data.empty() ? std::format("edge{}", edges_++) : data);
+    std::filesystem::create_directories(folder);
+    auto client = std::make_unique<LocalClient>(*server_, std::move(fault));
+    client_ = client.get();
+    EdgeParts parts{
+        .model = model_, .engine = *Engine::create(model_, {.n_threads = 1}), .clock = &clock_, .log = null_log()};
+    parts.cloud = std::make_shared<CloudClient>(std::move(client), std::nullopt, folder / "key", null_log());
+    for (const LocalServer* neighbour : neighbours_) {
+      parts.neighbours.push_back(std::make_shared<CloudClient>(std::make_unique<LocalClient>(*neighbour, neighbour_fault_),
+                                                               parts.cloud, null_log()));
+    }
+    parts.store = store_ = *PackStore::open(folder / "packs", 1U << 30, null_log(), true);
+    options.refresh = std::chrono::hours(1);  // tests refresh by hand
+    options.prefer = prefer_;
+    auto out = EdgeService::create(std::move(parts), options);
+    EXPECT_TRUE(out) << out.error().message;
+    (void)(*out)->refresh_contexts();  // its faults are what some tests are about
+    return *std::move(out);
+  }
+
+  // Lets an edge fetch `text` and keep its pack in `data`; then the cloud has the whole pack, too.
+  json fetch_and_keep(const std::string& text, const std::string& data) {
+    const auto e = edge({}, {}, data);
+    json answer = ask(*e, text);
+    while (store_->list().empty()) std::this_thread::yield();  // kept after the answer, so that no user waits for a disk
+    return answer;
+  }
+
+  // An edge that shares `text` among its own users and knows no cloud: the reference.
+  json local_answer(const std::string& text, const std::string& question = "Where?", const std::string& codec = "f16") {
+    EdgeParts parts{
+        .model = model_, .engine = *Engine::create(model_, {.n_threads = 1}), .clock = &clock_, .log = null_log()};
+    const auto reference =
+        *EdgeService::create(std::move(parts), {.codecs = CodecLadder::only(**find_codec(codec)), .contexts = {text}});
+    return ask(*reference, text, question);
+  }
+
+  static json request(const std::string& system, const std::string& question) {
+    return {{"messages", {{{"role", "system"}, {"content", system}}, {{"role", "user"}, {"content", question}}}},
+            {"max_tokens", 12},
+            {"temperature", 0},
+            {"logprobs", true}};
+  }
+  static json ask(EdgeService& edge, const std::string& system, const std::string& question = "Where?") {
+    return post(edge, request(system, question));
+  }
+  static json post(EdgeService& edge, const json& body, int status = 200) {
+    const HttpResponse response = edge.chat_completions({.body = body.dump()});
+    EXPECT_EQ(response.status, status) << response.body;
+    return json::parse(response.body);
+  }
+  // Tokens with their probabilities: equal only if the KV was, bit by bit.
+  static std::string said(const json& answer) { return answer["choices"][0].dump(); }
+  static std::vector<std::string> sources(const json& answer) {
+    std::vector<std::string> out;
+    for (const json& layer : answer["x_celslm"]["layers"])
+      out.push_back(layer["provenance"].get<std::string>() + " " + layer["source"].get<std::string>());
+    return out;
+  }
+  static std::vector<std::string> all(const std::string& source) { return std::vector<std::string>(kEdgeLayers, source); }
+
+  const SystemClock clock_;
+  const TemporaryFolder folder_;
+  const std::shared_ptr<const Model> model_ = load_random(folder_ / "small.gguf", 1);
+  std::unique_ptr<CloudService> cloud_;
+  std::unique_ptr<LocalServer> server_;
+  LocalClient* client_ = nullptr;               // of the edge made last
+  std::shared_ptr<PackStore> store_;            // the same
+  std::vector<const LocalServer*> neighbours_;  // of edges to come
+  Fault neighbour_fault_;
+  // Computing only what no source gives: on a model this small computing would win every race.
+  Prefer prefer_ = Prefer::kEnergy;
+  int clouds_ = 0;
+  int edges_ = 0;
+};
+
+// An edge that keeps the pack of `text`, known to the edges made after it.
+struct EdgeFixture::Neighbour {
+  Neighbour(EdgeFixture& test, const std::string& text) : service(test.edge({}, {}, "neighbour")) {
+    ask(*service, text);
+    while (test.store_->list().empty()) std::this_thread::yield();
+    service->add_routes(server);
+    test.neighbours_ = {&server};
+  }
+  std::unique_ptr<EdgeService> service;
+  LocalServer server;
+};
+
+}  // namespace celslm::testing_support

@@ -1,0 +1,56 @@
+#include "serve/edge/pack_sharing.h"
+
+#include <algorithm>
+
+#include "serve/wire/pack_stream.h"
+
+namespace celslm {
+namespace {
+
+constexpr std::size_t kMaxOpen = 16;
+
+HttpResponse unknown_pack(const Error& error) {
+  return error_response(404, "unknown_pack", error.message);
+}
+
+}  // namespace
+
+void PackSharing::add_routes(HttpServer& server) {
+  const std::string pack = "/v1/packs/:context/:model/:codec/";
+  server.route("GET", pack + "header", [this](const HttpRequest& r) { return get_header(r); });
+  server.route("GET", pack + "blocks", [this](const HttpRequest& r) { return get_blocks(r); });
+}
+
+Result<StoredPack> PackSharing::find(const HttpRequest& request) {
+  CELSLM_TRY(const ContextHandle handle, Hash256::from_hex(request.parameter("context")));
+  CELSLM_TRY(const Codec* codec, find_codec(request.parameter("codec")));
+  const auto identity = identify_(handle, codec->id());
+  if (!identity || identity->model.id().hex() != request.parameter("model"))
+    return fail(ErrorKind::kNotFound, "this edge has no pack of context {} for that model", handle.hex());
+  const Hash256 id = identity->id();
+  const std::scoped_lock lock(mutex_);
+  const auto it = std::ranges::find(open_, id, [](const auto& open) { return open.first; });
+  if (it != open_.end()) {
+    std::rotate(open_.begin(), it, it + 1);
+    return open_.front().second;
+  }
+  CELSLM_TRY(const PublicKey signer, cloud_->known_key());
+  CELSLM_TRY(StoredPack pack, store_->find(id, signer));
+  open_.emplace_front(id, pack);
+  if (open_.size() > kMaxOpen) open_.pop_back();
+  return pack;
+}
+
+HttpResponse PackSharing::get_header(const HttpRequest& request) {
+  const auto pack = find(request);
+  if (!pack) return unknown_pack(pack.error());
+  return header_response(*pack, request.parameter("blocks"), [this](std::size_t bytes) { sent_bytes_ += bytes; });
+}
+
+HttpResponse PackSharing::get_blocks(const HttpRequest& request) {
+  const auto pack = find(request);
+  if (!pack) return unknown_pack(pack.error());
+  return blocks_response(*pack, request.header("range"), [this](std::size_t bytes) { sent_bytes_ += bytes; });
+}
+
+}  // namespace celslm

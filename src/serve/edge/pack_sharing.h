@@ -1,0 +1,46 @@
+// An edge's packs for its neighbours: the two routes of the cloud's protocol that a reader of a finished pack needs.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+
+#include "core/result.h"
+#include "kv/store/pack_store.h"
+#include "net/http_server.h"
+#include "serve/wire/cloud_client.h"
+#include "serve/wire/protocol.h"
+
+namespace celslm {
+
+// Only what lies whole in the store is given, and nothing is ever computed or fetched for a neighbour. Thread-safe.
+class PackSharing {
+ public:
+  // The identity of a context that this edge has; nullopt for others.
+  using Identify = std::function<std::optional<PackIdentity>(const ContextHandle&, CodecId)>;
+  PackSharing(std::shared_ptr<PackStore> store, std::shared_ptr<CloudClient> cloud, Identify identify)
+      : store_(std::move(store)), cloud_(std::move(cloud)), identify_(std::move(identify)) {}
+
+  // Before the server starts; this must outlive it.
+  void add_routes(HttpServer& server);
+  std::uint64_t sent_bytes() const { return sent_bytes_.load(); }
+
+ private:
+  Result<StoredPack> find(const HttpRequest& request);
+  HttpResponse get_header(const HttpRequest& request);
+  HttpResponse get_blocks(const HttpRequest& request);
+
+  const std::shared_ptr<PackStore> store_;
+  const std::shared_ptr<CloudClient> cloud_;
+  const Identify identify_;
+  std::atomic<std::uint64_t> sent_bytes_{0};
+  std::mutex mutex_;
+  // Kept mapped, so that a pack's many block requests parse its header once; most recently used first. Protected by mutex_.
+  std::deque<std::pair<Hash256, StoredPack>> open_;
+};
+
+}  // namespace celslm

@@ -1,0 +1,166 @@
+#include "serve/load/context_loader.h"
+
+#include <algorithm>
+
+#include "plan/layer_work.h"
+#include "serve/load/disk_source.h"
+#include "serve/load/remote_source.h"
+
+namespace celslm {
+
+PackIdentity pack_identity(const Model& model, const ResidentContext& context, CodecId codec) {
+  return {.context = context.id,
+          .tokens = context.tokens,
+          .model = model.fingerprint(),
+          .provenance = Provenance::kProxy,
+          .codec = codec};
+}
+
+ContextLoader::ContextLoader(std::shared_ptr<const Model> model, std::shared_ptr<CloudClient> cloud,
+                             std::vector<std::shared_ptr<CloudClient>> neighbours, std::shared_ptr<PackStore> store,
+                             const Clock& clock, const LoaderOptions& options, Log log)
+    : parts_{.model = std::move(model),
+             .store = std::move(store),
+             .memory = std::make_shared<SourceMemory>(),
+             .clock = &clock,
+             .log = std::move(log)},
+      cloud_(std::move(cloud)),
+      neighbours_(std::move(neighbours)),
+      options_(options) {
+  parts_.memory->computed(options.compute_s_per_work);
+}
+
+ContextLoader::~ContextLoader() {
+  const std::scoped_lock lock(mutex_);
+  for (Job& job : jobs_) job.thread.request_stop();
+  jobs_.clear();
+}
+
+void ContextLoader::offer_map(std::optional<HostedMap> map) {
+  const std::scoped_lock lock(mutex_);
+  map_ = map;
+}
+
+PackIdentity ContextLoader::identity_of(const ResidentContext& context, CodecId codec) const {
+  PackIdentity out = pack_identity(*parts_.model, context, codec);
+  const std::scoped_lock lock(mutex_);
+  if (options_.mapped && map_) set_map(out, *map_);
+  return out;
+}
+
+// What is on disk costs nothing, so the best of it; otherwise what the ladder says of the link to the cloud.
+ContextLoader::Wish ContextLoader::choose(const ResidentContext& context) const {
+  for (const CodecRung& rung : options_.codecs.rungs()) {
+    PackIdentity identity = identity_of(context, rung.codec->id());
+    if (auto stored = on_disk(identity))
+      return {{rung.codec, "this pack is on disk"}, std::move(identity), std::move(stored)};
+  }
+  const ModelConfig& config = parts_.model->config();
+  const int n_tokens = static_cast<int>(context.tokens.size());
+  const std::uint64_t row = 2ULL * static_cast<std::uint64_t>(config.kv_width());
+  CodecChoice choice = options_.codecs.choose(
+      {.n_layers = config.n_layers,
+       .values = row * static_cast<std::uint64_t>(n_tokens) * static_cast<std::uint64_t>(config.n_layers),
+       .link = cloud_ ? parts_.memory->link(cloud_->url()) : LinkEstimate(),
+       .layer_s = parts_.memory->compute_s_per_work() * layer_work(n_tokens),
+       .max_compute_layers = options_.prefer == Prefer::kEnergy ? 0 : options_.max_compute_layers});
+  PackIdentity identity = identity_of(context, choice.codec->id());
+  return {std::move(choice), std::move(identity), std::nullopt};
+}
+
+void ContextLoader::load(std::shared_ptr<ResidentContext> context) {
+  Wish wish = choose(*context);
+  begin(std::move(context), std::move(wish), {});
+}
+
+void ContextLoader::load(std::shared_ptr<ResidentContext> context, const CodecChoice& choice, std::function<void()> ended) {
+  PackIdentity identity = identity_of(*context, choice.codec->id());
+  auto stored = on_disk(identity);
+  begin(std::move(context), {choice, std::move(identity), std::move(stored)}, std::move(ended));
+}
+
+void ContextLoader::begin(std::shared_ptr<ResidentContext> context, Wish wish, std::function<void()> ended) {
+  context->set_codec(std::string(wish.choice.codec->name()), wish.choice.reason);
+  const PackIdentity& identity = wish.identity;
+  PlanOptions options{.prefer = options_.prefer, .max_compute_layers = options_.max_compute_layers};
+  // From the split on the model's own KV is what mapped KV is to be used instead of: computed only where no source gives it.
+  if (identity.map != Hash256{}) options.max_compute_layers = std::min(options.max_compute_layers, identity.split);
+  auto load = std::make_shared<ContextLoad>(parts_, *context, identity, options);
+  // Known before anyone asks whether to compute.
+  const bool is_on_disk = wish.stored.has_value();
+  if (wish.stored) {
+    load->add_source(std::make_unique<DiskSource>(*std::move(wish.stored)));
+  } else {
+    if (parts_.store) {
+      if (auto part = parts_.store->part(identity)) load->set_leftover(*std::move(part));
+    }
+    add_network(*load, *context, identity);
+  }
+  context->set_compute_work(load);
+
+  const std::scoped_lock lock(mutex_);
+  jobs_.remove_if([](const Job& job) { return job.done.load(); });
+  Job& job = jobs_.emplace_back();
+  job.thread =
+      std::jthread([this, &job, context, load, identity, is_on_disk, ended = std::move(ended)](std::stop_token stop) {
+        const auto more = [&] {
+          if (is_on_disk) add_network(*load, *context, identity);
+        };
+        load->run(more, stop);
+        count_bytes(*context);
+        if (ended && !stop.stop_requested()) ended();
+        job.done.store(true);
+      });
+}
+
+bool ContextLoader::busy() const {
+  const std::scoped_lock lock(mutex_);
+  return !std::ranges::all_of(jobs_, [](const Job& job) { return job.done.load(); });
+}
+
+std::optional<StoredPack> ContextLoader::on_disk(const PackIdentity& identity) const {
+  if (!parts_.store || !cloud_) return std::nullopt;
+  const auto signer = cloud_->known_key();
+  if (!signer) return std::nullopt;
+  auto pack = parts_.store->find(identity.id(), *signer);
+  if (!pack) return std::nullopt;
+  return *std::move(pack);
+}
+
+void ContextLoader::add_network(ContextLoad& load, const ResidentContext& context, const PackIdentity& identity) {
+  if (!cloud_) return load.note("no cloud is configured (--cloud URL)");
+  const std::string codec(find_codec(identity.codec).value()->name());
+  PackName name{.handle = context.handle, .model = identity.model.id(), .codec = codec};
+  if (identity.map != Hash256{}) name.map = HostedMap{.id = identity.map, .split = identity.split};
+  if (options_.mapped && !name.map) load.note("the cloud has no map for this model: its own KV is used (--guidance mapped)");
+  const std::uint64_t max_bytes = bytes_left();
+  const auto add = [&](const std::shared_ptr<CloudClient>& client, bool is_neighbour) {
+    if (parts_.memory->rests(client->url(), parts_.clock->now()))
+      return load.note(std::format("{} failed a moment ago and is left alone for now", client->url()));
+    const RemoteOptions remote{
+        .is_neighbour = is_neighbour, .n_connections = options_.n_connections, .max_bytes = max_bytes};
+    load.add_source(std::make_unique<RemoteSource>(client, name, identity, remote));
+  };
+  if (max_bytes == 0) return load.note("this hour's bytes are used up (--max-bytes-per-hour)");
+  if (!name.map) {  // neighbours keep exact packs only
+    for (const auto& neighbour : neighbours_) add(neighbour, true);
+  }
+  add(cloud_, false);
+}
+
+std::uint64_t ContextLoader::bytes_left() {
+  const std::scoped_lock lock(hour_mutex_);
+  const TimePoint now = parts_.clock->now();
+  if (hour_began_ == TimePoint{} || now - hour_began_ >= std::chrono::hours(1)) {
+    hour_began_ = now;
+    hour_bytes_ = 0;
+  }
+  return options_.max_bytes_per_hour - std::min(options_.max_bytes_per_hour, hour_bytes_);
+}
+
+void ContextLoader::count_bytes(const ResidentContext& context) {
+  const std::scoped_lock lock(hour_mutex_);
+  hour_bytes_ += context.report().bytes;
+}
+
+}  // namespace celslm

@@ -1,0 +1,158 @@
+#include "serve/load/remote_source.h"
+
+#include <optional>
+
+namespace celslm {
+
+SourceTraits RemoteSource::traits() const {
+  return {.max_flights = options_.n_connections, .is_neighbour = options_.is_neighbour, .max_bytes = options_.max_bytes};
+}
+
+// Cuts a stream of bytes into the blocks that the entries say.
+class BlockSplitter {
+ public:
+  BlockSplitter(std::span<const BlockEntry> entries, const BlockSource::Reader& reader)
+      : entries_(entries), reader_(reader) {}
+
+  bool add(ByteView piece) {
+    reader_.arrived(piece.size());
+    while (!piece.empty() && !entries_.empty()) {
+      const std::size_t wanted = entries_.front().bytes;
+      if (held_.empty() && piece.size() >= wanted) {
+        if (!use(piece.first(wanted))) return false;
+        piece = piece.subspan(wanted);
+        continue;
+      }
+      const ByteView part = piece.first(std::min(piece.size(), wanted - held_.size()));
+      held_.insert(held_.end(), part.begin(), part.end());
+      piece = piece.subspan(part.size());
+      if (held_.size() < wanted) return true;
+      if (!use(held_)) return false;
+      held_.clear();
+    }
+    return true;
+  }
+  bool finished() const { return entries_.empty(); }
+
+ private:
+  bool use(ByteView bytes) {
+    entries_ = entries_.subspan(1);
+    return reader_.block(bytes);
+  }
+
+  std::span<const BlockEntry> entries_;
+  const BlockSource::Reader& reader_;
+  Bytes held_;
+};
+
+Status RemoteSource::open(const Announce& announce, const Opening* opening, std::stop_token stop) {
+  Status status = open_pack(announce, opening, stop);
+  if (!status && status.error().kind == ErrorKind::kNotFound) return std::unexpected(explain(std::move(status).error()));
+  return status;
+}
+
+Status RemoteSource::open_pack(const Announce& announce, const Opening* opening, std::stop_token stop) {
+  CELSLM_TRY(const auto computing, opening ? open_reading(announce, *opening, stop) : open_plainly(announce, stop));
+  if (!computing) return {};
+  CELSLM_CHECK_OK(check(*computing));
+  int next = 0;
+  const auto on_entry = [&](const SignedEntry& entry) {
+    announce(next++, std::span(&entry.entry, 1));
+    return !stop.stop_requested();
+  };
+  const Status status = client_->entries(pack_, identity_, 0, on_entry, stop);
+  // With every entry here the pack is usable, however the stream ended.
+  return next == identity_.n_blocks() ? Status() : status;
+}
+
+// The identity, if the pack is being computed.
+Result<std::optional<PackIdentity>> RemoteSource::open_plainly(const Announce& announce, std::stop_token stop) {
+  CELSLM_TRY(auto opened, client_->open(pack_, stop));
+  if (opened.header.empty()) return std::move(opened.identity);
+  CELSLM_CHECK_OK(take_header(std::move(opened), announce));
+  return std::nullopt;
+}
+
+Result<std::optional<PackIdentity>> RemoteSource::open_reading(const Announce& announce, const Opening& opening,
+                                                               std::stop_token stop) {
+  std::stop_source either;
+  const auto forward = [&either] { either.request_stop(); };
+  const std::stop_callback all(stop, forward);
+  const std::stop_callback reading(opening.stop, forward);
+
+  Status taken;
+  std::optional<BlockSplitter> splitter;
+  std::vector<BlockEntry> entries;
+  std::uint64_t most = 0;
+  for (int i = opening.first; i < opening.first + opening.count; ++i) most += block_bytes(identity_, i).most;
+  const auto on_open = [&](CloudClient::OpenedPack opened) {
+    if (opened.blocks.size() == static_cast<std::size_t>(identity_.n_blocks()))
+      entries.assign(opened.blocks.begin() + opening.first, opened.blocks.begin() + opening.first + opening.count);
+    taken = take_header(std::move(opened), announce);
+    if (taken) splitter.emplace(entries, opening.reader);
+    return taken.has_value();
+  };
+  const auto answer = client_->open_reading(pack_,
+                                            {.first = opening.first,
+                                             .count = opening.count,
+                                             .max_bytes = most,
+                                             .on_open = on_open,
+                                             .on_bytes = [&](ByteView piece) { return splitter->add(piece); }},
+                                            either.get_token());
+  const bool open = splitter.has_value();
+  opening.ended(answer || open ? answer.transform([](const auto&) {}) : Status());
+  CELSLM_CHECK_OK(taken);
+  if (open) return std::nullopt;
+  // Its blocks had come from elsewhere before it answered.
+  if (!answer && opening.stop.stop_requested() && !stop.stop_requested()) return open_plainly(announce, stop);
+  return answer;
+}
+
+Status RemoteSource::check(const PackIdentity& offered) const {
+  if (const std::string difference = identity_.difference(offered); !difference.empty())
+    return fail(ErrorKind::kMismatch, "{} offers a pack that is not ours: {}", client_->url(), difference);
+  return {};
+}
+
+Status RemoteSource::take_header(CloudClient::OpenedPack opened, const Announce& announce) {
+  CELSLM_CHECK_OK(check(opened.identity));
+  announce(0, opened.blocks);
+  const std::scoped_lock lock(mutex_);
+  header_ = std::move(opened.header);
+  return {};
+}
+
+Status RemoteSource::read(std::span<const BlockEntry> entries, const Reader& reader, std::stop_token stop) {
+  const ByteRange range{entries.front().offset, entries.back().offset + entries.back().bytes};
+  BlockSplitter splitter(entries, reader);
+  CELSLM_CHECK_OK(client_->blocks(pack_, range, [&](ByteView piece) { return splitter.add(piece); }, stop));
+  if (!splitter.finished()) return fail(ErrorKind::kUnavailable, "{}: the answer ended early", client_->url());
+  return {};
+}
+
+Result<Bytes> RemoteSource::header(std::stop_token stop) {
+  {
+    const std::scoped_lock lock(mutex_);
+    if (!header_.empty()) return header_;
+  }
+  CELSLM_TRY(auto opened, client_->open(pack_, stop));
+  if (opened.header.empty()) return fail(ErrorKind::kUnavailable, "{} has not finished its header", client_->url());
+  return std::move(opened.header);
+}
+
+// A cloud that does not know our model: say in which field its closest one differs.
+Error RemoteSource::explain(Error error) const {
+  if (options_.is_neighbour) return error;
+  const auto models = client_->models();
+  if (!models) return error;
+  for (const HostedModel& hosted : *models) {
+    if (hosted.fingerprint == identity_.model) return error;
+  }
+  for (const HostedModel& hosted : *models) {
+    error.message +=
+        std::format("; its model '{}' differs from ours in {}", hosted.name, identity_.model.difference(hosted.fingerprint));
+  }
+  return error;
+}
+
+}  // namespace celslm

@@ -1,0 +1,125 @@
+// The OpenAI API as data: requests parsed and checked, responses and stream chunks built. No sockets, no engine.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "core/result.h"
+#include "model/text/sampler.h"
+#include "model/text/text.h"
+#include "serve/wire/protocol.h"
+
+namespace celslm {
+
+// Limits beyond the body's size, each with what it stops.
+inline constexpr std::size_t kMaxStops = 16;                // every token is compared with every stop string
+inline constexpr std::size_t kMaxStopBytes = 1024;          // the same, and text held back without end
+inline constexpr std::size_t kMaxGrammarBytes = 64U << 10;  // a grammar whose states fill memory
+inline constexpr int kMaxTopLogprobs = 20;                  // an answer many times as long as its text
+
+// A request for text, from either endpoint.
+struct CompletionRequest {
+  bool chat = true;
+  std::string model;                                     // empty: whichever this edge hosts
+  std::vector<ChatMessage> messages;                     // chat
+  std::variant<std::string, std::vector<Token>> prompt;  // completions: text or token ids
+  bool echo = false;                                     // completions: the prompt is part of the answer's text
+  std::optional<int> max_tokens;                         // absent: up to the model's context
+  SamplerOptions sampler;                                // greedy unless a temperature is given
+  bool seed_given = false;        // otherwise the caller draws sampler.seed, so that two requests differ
+  std::vector<std::string> stop;  // at most kMaxStops, none empty
+  bool stream = false;
+  bool include_usage = false;  // stream_options.include_usage
+  bool logprobs = false;
+  int top_logprobs = 0;                  // 0..kMaxTopLogprobs
+  std::optional<ContextHandle> context;  // x_celslm.context
+  // x_celslm.deadline_ms: from then on nothing is asked of the network for the context, and the rest of it is computed
+  std::optional<std::chrono::milliseconds> deadline;
+};
+
+// kInvalid with the field's name and what was expected. Unknown fields are ignored; null is the same as absent.
+// Message contents may be strings or arrays of {"type":"text","text"} parts (joined by newlines); others are refused by
+// name. Roles are system, developer (another word for system), user, assistant and tool: a role is part of the template's
+// own words, so no other text may come through there.
+Result<CompletionRequest> parse_chat_request(std::string_view body);
+Result<CompletionRequest> parse_completion_request(std::string_view body);
+
+// The API knows no word for an answer that was cut off; "length" is the one that clients take for "not whole".
+enum class FinishReason { kStop, kLength, kCancelled };
+
+struct Usage {
+  int prompt_tokens = 0;
+  int cached_tokens = 0;  // of them, not prefilled for this request
+  int completion_tokens = 0;
+};
+
+// One generated token's probability, as text. `bytes` are the token's own, which need not be whole UTF-8.
+struct TokenText {
+  std::string bytes;
+  float logprob = 0.0F;
+  std::vector<std::pair<std::string, float>> top;
+};
+
+// Makes the JSON of one answer. One instance per request; not thread-safe.
+class CompletionWriter {
+ public:
+  // id: "chatcmpl-…" / "cmpl-…" is derived from `unique`.
+  CompletionWriter(const CompletionRequest& request, std::string model, std::string_view unique,
+                   std::int64_t created_unix_s);
+
+  // The whole answer. With echo, `text` begins with the prompt; `tokens` are the generated ones only.
+  nlohmann::json response(std::string_view text, std::span<const TokenText> tokens, FinishReason reason, const Usage& usage,
+                          const nlohmann::json& x_celslm) const;
+
+  // Server-sent events, each a complete "data: …\n\n".
+  // Before the last event the pieces of text and the tokens may come in different calls (text is held back, tokens are not).
+  std::string first_event() const;  // chat: the role; completions: an empty text
+  std::string delta_event(std::string_view text, std::span<const TokenText> tokens);
+  std::string last_event(FinishReason reason, const nlohmann::json& x_celslm) const;
+  std::string usage_event(const Usage& usage) const;
+  static std::string done_event();  // "data: [DONE]\n\n"
+  static std::string error_event(const Error& error);
+
+ private:
+  nlohmann::json envelope(bool chunk) const;
+  nlohmann::json chunk(nlohmann::json choice) const;
+  // `offset`: characters of the answer before the first token (completions only).
+  nlohmann::json logprobs(std::span<const TokenText> tokens, std::size_t offset) const;
+  const bool chat_;
+  const bool logprobs_;
+  const bool include_usage_;
+  const std::size_t echoed_;  // characters of the prompt at the beginning of the answer
+  const std::string model_;
+  const std::string id_;
+  const std::int64_t created_;
+  std::size_t streamed_;  // characters of the tokens in earlier events, and echoed_
+};
+
+// Turns token pieces into text that may be sent: holds back incomplete UTF-8 and anything that may become a stop string.
+// What comes out is always UTF-8 and does not depend on how the text was cut into pieces; it ends before the stop string
+// that was complete first (of those ending together, before the longest). Not thread-safe.
+class TextAssembler {
+ public:
+  // Empty stop strings are dropped.
+  explicit TextAssembler(std::vector<std::string> stop);
+
+  // Text that is now certain. After stopped() is true nothing more comes.
+  std::string add(std::string_view piece);
+  // What is left at the end; incomplete UTF-8 becomes U+FFFD.
+  std::string flush();
+  bool stopped() const { return stopped_; }
+
+ private:
+  std::vector<std::string> stop_;
+  std::string held_;
+  bool stopped_ = false;
+};
+
+}  // namespace celslm

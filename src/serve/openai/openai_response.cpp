@@ -1,0 +1,184 @@
+#include <algorithm>
+#include <cmath>
+
+#include "core/utf8.h"
+#include "serve/openai/openai.h"
+
+namespace celslm {
+namespace {
+
+using nlohmann::json;
+
+const char* to_string(FinishReason reason) {
+  return reason == FinishReason::kStop ? "stop" : "length";
+}
+
+// JSON has no infinity; -9999 is what the API writes for a token that cannot come.
+double finite(float logprob) {
+  return std::isnan(logprob) ? -9999.0 : std::clamp<double>(logprob, -9999.0, 0.0);
+}
+
+std::string escaped(std::string_view bytes) {
+  std::string out;
+  for (const char c : bytes) out += std::format("\\x{:02x}", static_cast<unsigned char>(c));
+  return out;
+}
+
+// A token that is only a part of a character has no text; the API spells out its bytes, with "bytes:" before them in
+// completions.
+std::string token_name(std::string_view bytes, bool chat) {
+  if (is_utf8(bytes)) return std::string(bytes);
+  return (chat ? "" : "bytes:") + escaped(bytes);
+}
+
+json chat_token(std::string_view bytes, float logprob) {
+  json numbers = json::array();
+  for (const char c : bytes) numbers.push_back(static_cast<unsigned char>(c));
+  return {{"token", token_name(bytes, true)}, {"logprob", finite(logprob)}, {"bytes", std::move(numbers)}};
+}
+
+json chat_logprobs(std::span<const TokenText> tokens) {
+  json content = json::array();
+  for (const TokenText& token : tokens) {
+    json item = chat_token(token.bytes, token.logprob);
+    json& top = item["top_logprobs"] = json::array();
+    for (const auto& [bytes, logprob] : token.top) top.push_back(chat_token(bytes, logprob));
+    content.push_back(std::move(item));
+  }
+  return {{"content", std::move(content)}, {"refusal", nullptr}};
+}
+
+json completion_logprobs(std::span<const TokenText> tokens, std::size_t offset) {
+  json names = json::array();
+  json logprobs = json::array();
+  json tops = json::array();
+  json offsets = json::array();
+  for (const TokenText& token : tokens) {
+    const std::string name = token_name(token.bytes, false);
+    json top = {{name, finite(token.logprob)}};  // the chosen one is always among them
+    for (const auto& [bytes, logprob] : token.top) top[token_name(bytes, false)] = finite(logprob);
+    names.push_back(name);
+    logprobs.push_back(finite(token.logprob));
+    tops.push_back(std::move(top));
+    offsets.push_back(offset);
+    offset += utf8_length(token.bytes);
+  }
+  return {{"tokens", std::move(names)},
+          {"token_logprobs", std::move(logprobs)},
+          {"top_logprobs", std::move(tops)},
+          {"text_offset", std::move(offsets)}};
+}
+
+json to_json(const Usage& usage) {
+  return {{"prompt_tokens", usage.prompt_tokens},
+          {"completion_tokens", usage.completion_tokens},
+          {"total_tokens", usage.prompt_tokens + usage.completion_tokens},
+          {"prompt_tokens_details", {{"cached_tokens", usage.cached_tokens}}}};
+}
+
+std::string event(const json& data) {
+  // A newline within would end the event early; dump() escapes those in strings and adds none.
+  return "data: " + data.dump(-1, ' ', false, json::error_handler_t::replace) + "\n\n";
+}
+
+std::size_t echoed_characters(const CompletionRequest& request) {
+  const auto* text = std::get_if<std::string>(&request.prompt);
+  return request.echo && text != nullptr ? utf8_length(*text) : 0;
+}
+
+}  // namespace
+
+CompletionWriter::CompletionWriter(const CompletionRequest& request, std::string model, std::string_view unique,
+                                   std::int64_t created_unix_s)
+    : chat_(request.chat),
+      logprobs_(request.logprobs),
+      include_usage_(request.include_usage),
+      echoed_(echoed_characters(request)),
+      model_(std::move(model)),
+      id_(std::format("{}-{}", request.chat ? "chatcmpl" : "cmpl", unique)),
+      created_(created_unix_s),
+      streamed_(echoed_) {}
+
+json CompletionWriter::envelope(bool chunk) const {
+  const char* chat_object = chunk ? "chat.completion.chunk" : "chat.completion";
+  return {{"id", id_}, {"object", chat_ ? chat_object : "text_completion"}, {"created", created_}, {"model", model_}};
+}
+
+json CompletionWriter::logprobs(std::span<const TokenText> tokens, std::size_t offset) const {
+  if (!logprobs_) return nullptr;
+  return chat_ ? chat_logprobs(tokens) : completion_logprobs(tokens, offset);
+}
+
+json CompletionWriter::response(std::string_view text, std::span<const TokenText> tokens, FinishReason reason,
+                                const Usage& usage, const json& x_celslm) const {
+  json choice = {{"index", 0}, {"logprobs", logprobs(tokens, echoed_)}, {"finish_reason", to_string(reason)}};
+  if (chat_) {
+    choice["message"] = {{"role", "assistant"}, {"content", text}, {"refusal", nullptr}};
+  } else {
+    choice["text"] = text;
+  }
+  json out = envelope(false);
+  out["choices"] = json::array({std::move(choice)});
+  out["usage"] = to_json(usage);
+  out["x_celslm"] = x_celslm;
+  return out;
+}
+
+json CompletionWriter::chunk(json choice) const {
+  choice["index"] = 0;
+  json out = envelope(true);
+  out["choices"] = json::array({std::move(choice)});
+  if (include_usage_) out["usage"] = nullptr;  // comes in an event of its own, and is null before
+  return out;
+}
+
+std::string CompletionWriter::first_event() const {
+  json choice = {{"logprobs", nullptr}, {"finish_reason", nullptr}};
+  if (chat_) {
+    choice["delta"] = {{"role", "assistant"}, {"content", ""}};
+  } else {
+    choice["text"] = "";
+  }
+  return event(chunk(std::move(choice)));
+}
+
+std::string CompletionWriter::delta_event(std::string_view text, std::span<const TokenText> tokens) {
+  json choice = {{"logprobs", tokens.empty() ? json(nullptr) : logprobs(tokens, streamed_)}, {"finish_reason", nullptr}};
+  for (const TokenText& token : tokens) streamed_ += utf8_length(token.bytes);
+  if (chat_) {
+    choice["delta"] = {{"content", text}};
+  } else {
+    choice["text"] = text;
+  }
+  return event(chunk(std::move(choice)));
+}
+
+std::string CompletionWriter::last_event(FinishReason reason, const json& x_celslm) const {
+  json choice = {{"logprobs", nullptr}, {"finish_reason", to_string(reason)}};
+  if (chat_) {
+    choice["delta"] = json::object();
+  } else {
+    choice["text"] = "";
+  }
+  json out = chunk(std::move(choice));
+  out["x_celslm"] = x_celslm;
+  return event(out);
+}
+
+std::string CompletionWriter::usage_event(const Usage& usage) const {
+  json out = envelope(true);
+  out["choices"] = json::array();
+  out["usage"] = to_json(usage);
+  return event(out);
+}
+
+std::string CompletionWriter::done_event() {
+  return "data: [DONE]\n\n";
+}
+
+std::string CompletionWriter::error_event(const Error& error) {
+  const HttpResponse response = error_response(error);
+  return "data: " + response.body + "\n\n";
+}
+
+}  // namespace celslm

@@ -1,0 +1,279 @@
+#include "serve/wire/cloud_client.h"
+
+#include "core/file.h"
+
+namespace celslm {
+namespace {
+
+using namespace std::chrono_literals;
+using nlohmann::json;
+
+constexpr auto kAnswerTimeout = 3s;      // answers that cost the cloud nothing; a hung one must not hold a request
+constexpr auto kLayerTimeout = 60s;      // the longest a cloud may compute one layer before it counts as dead
+constexpr auto kBlockStallTimeout = 3s;  // no byte of a block for this long: dead link
+
+// An answer with another status than those expected, as an error.
+std::unexpected<Error> unexpected_status(const HttpAnswer& answer, const std::string& url, const std::string& path) {
+  const ErrorKind kind = answer.status == 404                           ? ErrorKind::kNotFound
+                         : answer.status == 401                         ? ErrorKind::kUnauthorized
+                         : answer.status == 429 || answer.status == 503 ? ErrorKind::kOverloaded
+                         : answer.status >= 400 && answer.status < 500  ? ErrorKind::kInvalid
+                                                                        : ErrorKind::kUnavailable;
+  return fail(kind, "{}{} answered {}: {}", url, path, answer.status, error_message(answer.body));
+}
+
+// Items of a list in a JSON object, each through `parse`.
+template <typename T, typename Parse>
+Result<std::vector<T>> list_field(const json& object, const char* name, std::size_t limit, Parse parse) {
+  const auto it = object.find(name);
+  if (it == object.end() || !it->is_array()) return fail(ErrorKind::kInvalid, "field '{}' must be a list", name);
+  if (it->size() > limit) return fail(ErrorKind::kInvalid, "list '{}' has more than {} items", name, limit);
+  std::vector<T> out;
+  for (const json& item : *it) {
+    CELSLM_TRY(T value, parse(item));
+    out.push_back(std::move(value));
+  }
+  return out;
+}
+
+// Cuts a byte stream into fixed-size records.
+class RecordSplitter {
+ public:
+  explicit RecordSplitter(std::size_t record_bytes) : record_bytes_(record_bytes) {}
+
+  // False as soon as `use` returns false.
+  bool add(ByteView piece, const std::function<bool(ByteView)>& use) {
+    while (!piece.empty()) {
+      const ByteView part = piece.first(std::min(piece.size(), record_bytes_ - held_.size()));
+      held_.insert(held_.end(), part.begin(), part.end());
+      piece = piece.subspan(part.size());
+      if (held_.size() < record_bytes_) return true;
+      const bool go_on = use(held_);
+      held_.clear();
+      if (!go_on) return false;
+    }
+    return true;
+  }
+
+ private:
+  const std::size_t record_bytes_;
+  Bytes held_;
+};
+
+}  // namespace
+
+CloudClient::CloudClient(std::unique_ptr<HttpClient> http, std::optional<PublicKey> pinned, std::filesystem::path key_file,
+                         Log log)
+    : http_(std::move(http)), key_file_(std::move(key_file)), log_(std::move(log)), key_(pinned) {}
+
+CloudClient::CloudClient(std::unique_ptr<HttpClient> http, std::shared_ptr<CloudClient> cloud, Log log)
+    : http_(std::move(http)), signer_(std::move(cloud)), log_(std::move(log)) {}
+
+Result<HttpAnswer> CloudClient::get(const std::string& path, std::size_t max_body_bytes, std::stop_token stop) {
+  CELSLM_TRY(HttpAnswer answer,
+             http_->call({.path = path, .max_body_bytes = max_body_bytes, .timeout = kAnswerTimeout, .stop = stop}));
+  if (answer.status != 200 && answer.status != 202) return unexpected_status(answer, url(), path);
+  return answer;
+}
+
+Result<PublicKey> CloudClient::ask_key() {
+  CELSLM_TRY(const HttpAnswer answer, get("/v1/key", 4096));
+  CELSLM_TRY(const json body, parse_object(as_text(answer.body)));
+  if (!body.contains("public_key") || !body["public_key"].is_string()) {
+    return fail(ErrorKind::kInvalid, "{}/v1/key: no 'public_key' in the answer", url());
+  }
+  return PublicKey::from_hex(body["public_key"].get<std::string>());
+}
+
+Result<PublicKey> CloudClient::known_key() {
+  if (signer_) return signer_->known_key();
+  const std::scoped_lock lock(mutex_);
+  if (key_) return *key_;
+  constexpr std::uint64_t kKeyFileLimit = 4096;
+  const auto kept = read_file(key_file_, kKeyFileLimit);
+  if (!kept) return fail(ErrorKind::kNotFound, "the key of {} is not known yet", url());
+  const std::string_view hex = as_text(*kept);
+  CELSLM_TRY(key_, PublicKey::from_hex(hex.substr(0, hex.find('\n'))));
+  return *key_;
+}
+
+Result<PublicKey> CloudClient::key() {
+  if (signer_) return signer_->key();
+  auto known = known_key();
+  if (known || known.error().kind != ErrorKind::kNotFound) return known;
+  CELSLM_TRY(const PublicKey shown, ask_key());
+  const std::scoped_lock lock(mutex_);
+  if (key_) return *key_;  // somebody else asked meanwhile
+  log_->info("trusting the key {} that {} shows; kept in {}", shown.hex(), url(), key_file_.string());
+  CELSLM_CHECK_OK(write_file_atomically(key_file_, as_bytes(shown.hex() + "\n")));
+  key_ = shown;
+  return shown;
+}
+
+Result<std::vector<ContextInfo>> CloudClient::contexts() {
+  CELSLM_TRY(const HttpAnswer answer, get("/v1/contexts", kMaxListBytes));
+  CELSLM_TRY(const json body, parse_object(as_text(answer.body)));
+  return list_field<ContextInfo>(body, "contexts", kMaxContexts, context_info_from);
+}
+
+Result<std::vector<HostedModel>> CloudClient::models() {
+  CELSLM_TRY(const HttpAnswer answer, get("/v1/models", kMaxListBytes));
+  CELSLM_TRY(const json body, parse_object(as_text(answer.body)));
+  return list_field<HostedModel>(body, "models", kMaxHostedModels, hosted_model_from);
+}
+
+Result<std::string> CloudClient::context_text(const ContextHandle& handle) {
+  constexpr std::size_t kEscaped = 6;  // a byte may become \u00XX in JSON
+  CELSLM_TRY(const HttpAnswer answer, get("/v1/contexts/" + handle.hex(), kMaxContextBytes * kEscaped));
+  CELSLM_TRY(const json body, parse_object(as_text(answer.body)));
+  if (!body.contains("text") || !body["text"].is_string())
+    return fail(ErrorKind::kInvalid, "{}: a context without 'text'", url());
+  auto text = body["text"].get<std::string>();
+  if (context_handle(text) != handle)
+    return fail(ErrorKind::kMismatch, "{}: the text it gave is not context {}", url(), handle.hex());
+  return text;
+}
+
+Result<ContextInfo> CloudClient::put_context(std::string_view text, std::string_view name) {
+  const json body = {{"text", text}, {"name", name}};
+  CELSLM_TRY(const HttpAnswer answer, http_->call({.method = "POST",
+                                                   .path = "/v1/contexts",
+                                                   .body = body.dump(-1, ' ', false, json::error_handler_t::replace),
+                                                   .max_body_bytes = kMaxListBytes}));
+  if (answer.status != 200) return unexpected_status(answer, url(), "/v1/contexts");
+  CELSLM_TRY(const json parsed, parse_object(as_text(answer.body)));
+  return context_info_from(parsed);
+}
+
+Result<CloudClient::OpenedPack> CloudClient::open(const PackName& pack, std::stop_token stop) {
+  CELSLM_TRY(const PublicKey signer, key());
+  CELSLM_TRY(HttpAnswer answer,
+             get(pack_path(pack.handle, pack.model, pack.codec, "header", pack.map), kMaxHeaderBytes, stop));
+  if (answer.status == 202) {
+    CELSLM_TRY(PackIdentity identity, parse_preamble(answer.body, signer));
+    return OpenedPack{.identity = std::move(identity)};
+  }
+  CELSLM_TRY(PackHeader header, parse_header(answer.body, signer));
+  return OpenedPack{
+      .identity = std::move(header.identity), .blocks = std::move(header.blocks), .header = std::move(answer.body)};
+}
+
+// Cuts an answer into a pack's header and what follows it. What is not a header is kept as a whole.
+class HeaderSplitter {
+ public:
+  HeaderSplitter(const PublicKey& signer, const CloudClient::BlockReading& reading) : signer_(signer), reading_(reading) {}
+
+  bool add(ByteView piece) {
+    while (!opened_ && !piece.empty()) {
+      const std::uint64_t wanted = needed();
+      const ByteView part = piece.first(std::min<std::uint64_t>(piece.size(), wanted - held_.size()));
+      held_.insert(held_.end(), part.begin(), part.end());
+      piece = piece.subspan(part.size());
+      if (held_.size() == wanted && is_header() && wanted == needed() && !open()) return false;
+    }
+    return piece.empty() || reading_.on_bytes(piece);
+  }
+  const Bytes& held() const { return held_; }
+  bool opened() const { return opened_; }
+  const std::optional<Error>& error() const { return error_; }
+
+ private:
+  bool is_header() const { return held_.size() >= kHeaderPrefixBytes && peek_header_bytes(held_).has_value(); }
+  std::uint64_t needed() const {
+    if (held_.size() < kHeaderPrefixBytes) return kHeaderPrefixBytes;
+    const auto bytes = peek_header_bytes(held_);
+    return bytes ? std::min(*bytes, kMaxHeaderBytes) : kMaxHeaderBytes;
+  }
+  bool open() {
+    auto header = parse_header(held_, signer_);
+    if (!header) {
+      error_ = std::move(header).error();
+      return false;
+    }
+    opened_ = true;
+    return reading_.on_open(
+        {.identity = std::move(header->identity), .blocks = std::move(header->blocks), .header = std::move(held_)});
+  }
+
+  const PublicKey& signer_;
+  const CloudClient::BlockReading& reading_;
+  Bytes held_;
+  bool opened_ = false;
+  std::optional<Error> error_;
+};
+
+Result<std::optional<PackIdentity>> CloudClient::open_reading(const PackName& pack, const BlockReading& reading,
+                                                              std::stop_token stop) {
+  CELSLM_TRY(const PublicKey signer, key());
+  const std::string part = std::format("header?blocks={}-{}", reading.first, reading.first + reading.count - 1);
+  const std::string path = pack_path(pack.handle, pack.model, pack.codec, part, pack.map);
+  HeaderSplitter splitter(signer, reading);
+  const auto answer = http_->call({.path = path,
+                                   .max_body_bytes = kMaxHeaderBytes + reading.max_bytes,
+                                   .timeout = 0ms,
+                                   .stall_timeout = kBlockStallTimeout,
+                                   .sink = [&](ByteView piece) { return splitter.add(piece); },
+                                   .stop = stop});
+  if (splitter.error()) return wrap(*splitter.error(), url() + path);
+  if (!answer) return std::unexpected(answer.error());
+  if (answer->status != 200 && answer->status != 202) return unexpected_status(*answer, url(), path);
+  if (splitter.opened()) return std::nullopt;
+  if (answer->status == 200) return fail(ErrorKind::kInvalid, "{}{}: no header in the answer", url(), path);
+  CELSLM_TRY(PackIdentity identity, parse_preamble(splitter.held(), signer));
+  return identity;
+}
+
+Status CloudClient::entries(const PackName& pack, const PackIdentity& identity, int from,
+                            const std::function<bool(const SignedEntry&)>& on_entry, std::stop_token stop) {
+  CELSLM_TRY(const PublicKey signer, key());
+  const Hash256 pack_id = identity.id();  // over all its tokens: once, not for each entry
+  RecordSplitter splitter(kSignedEntryBytes);
+  std::optional<Error> bad;
+  int next = from;
+  const auto use = [&](ByteView record) {
+    auto entry = parse_entry(record, identity, pack_id, signer);
+    if (!entry) {
+      bad = entry.error();
+    } else if (static_cast<int>(entry->index) != next) {
+      bad = Error{ErrorKind::kInvalid, std::format("entry {} came where {} was due", entry->index, next)};
+    } else {
+      ++next;
+      return on_entry(*entry);
+    }
+    return false;
+  };
+  const std::string path = pack_path(pack.handle, pack.model, pack.codec, std::format("entries?from={}", from), pack.map);
+  const auto answer = http_->call({.path = path,
+                                   .timeout = 0ms,
+                                   .stall_timeout = kLayerTimeout,
+                                   .sink = [&](ByteView piece) { return splitter.add(piece, use); },
+                                   .stop = stop});
+  if (bad) return wrap(*bad, url() + path);
+  if (!answer) return std::unexpected(answer.error());
+  if (answer->status != 200) return unexpected_status(*answer, url(), path);
+  if (next != identity.n_blocks())
+    return fail(ErrorKind::kUnavailable, "{}{} ended after entry {} of {}", url(), path, next, identity.n_blocks());
+  return {};
+}
+
+Status CloudClient::blocks(const PackName& pack, ByteRange range, const std::function<bool(ByteView)>& on_bytes,
+                           std::stop_token stop) {
+  const std::string path = pack_path(pack.handle, pack.model, pack.codec, "blocks", pack.map);
+  std::uint64_t left = range.end - range.first;
+  CELSLM_TRY(const HttpAnswer answer, http_->call({.path = path,
+                                                   .range = range,
+                                                   .max_body_bytes = range.end - range.first,
+                                                   .timeout = 0ms,
+                                                   .stall_timeout = kBlockStallTimeout,
+                                                   .sink =
+                                                       [&](ByteView piece) {
+                                                         left -= std::min<std::uint64_t>(left, piece.size());
+                                                         return on_bytes(piece);
+                                                       },
+                                                   .stop = stop}));
+  if (answer.status != 206) return unexpected_status(answer, url(), path);
+  if (left > 0) return fail(ErrorKind::kInvalid, "{}{}: {} bytes too few", url(), path, left);
+  return {};
+}
+
+}  // namespace celslm

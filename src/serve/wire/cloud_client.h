@@ -1,0 +1,92 @@
+// An edge's view of one cloud: the protocol of docs/http-protocol.md as typed calls.
+#pragma once
+
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "core/log.h"
+#include "core/result.h"
+#include "kv/pack/pack.h"
+#include "net/http_client.h"
+#include "serve/wire/protocol.h"
+
+namespace celslm {
+
+// Which pack of a cloud's: its path.
+struct PackName {
+  ContextHandle handle;
+  Hash256 model;
+  std::string codec;
+  std::optional<HostedMap> map;  // KV that was mapped
+};
+
+// Nothing here ever sends anything that a user wrote: calls carry handles, model ids and byte ranges, and texts only in
+// put_context, which a person asks for. Thread-safe.
+class CloudClient {
+ public:
+  // pinned: the key to insist on; otherwise the one in key_file, otherwise the first one the cloud shows, which is then kept
+  // in key_file (trust on first use).
+  CloudClient(std::unique_ptr<HttpClient> http, std::optional<PublicKey> pinned, std::filesystem::path key_file, Log log);
+
+  // A neighbouring edge, which serves packs that `cloud` signed.
+  CloudClient(std::unique_ptr<HttpClient> http, std::shared_ptr<CloudClient> cloud, Log log);
+
+  std::string url() const { return http_->base_url(); }
+
+  // kMismatch when the cloud shows another key than the one pinned or kept.
+  Result<PublicKey> key();
+  // The same without asking anyone: kNotFound when it is neither pinned nor kept.
+  Result<PublicKey> known_key();
+
+  Result<std::vector<ContextInfo>> contexts();
+  Result<std::vector<HostedModel>> models();
+  Result<std::string> context_text(const ContextHandle& handle);  // kMismatch if the text is not the handle's
+  Result<ContextInfo> put_context(std::string_view text, std::string_view name);
+
+  // The header of a finished pack, or the identity of one that is being computed now.
+  struct OpenedPack {
+    PackIdentity identity;
+    std::vector<BlockEntry> blocks;  // empty while computing
+    Bytes header;                    // as received; empty while computing
+  };
+  Result<OpenedPack> open(const PackName& pack, std::stop_token stop);
+
+  // The same, and behind the header of a finished pack the bytes of its blocks [first, first + count), in pieces as they
+  // arrive: on_open first, then on_bytes; either returning false ends it with kCancelled. An error after on_open is one of
+  // reading blocks. The identity of a pack that is being computed is returned.
+  struct BlockReading {
+    int first = 0;
+    int count = 0;
+    std::uint64_t max_bytes = 0;  // that these blocks may have
+    std::function<bool(OpenedPack)> on_open;
+    std::function<bool(ByteView)> on_bytes;
+  };
+  Result<std::optional<PackIdentity>> open_reading(const PackName& pack, const BlockReading& reading, std::stop_token stop);
+
+  // Calls on_entry for each signed entry from number `from` on, in order, as they are announced; checks every signature.
+  // Ends without error only after the last entry; on_entry returning false ends it with kCancelled.
+  Status entries(const PackName& pack, const PackIdentity& identity, int from,
+                 const std::function<bool(const SignedEntry&)>& on_entry, std::stop_token stop);
+
+  // Bytes [first, end) of the block region, in pieces as they arrive; on_bytes returning false ends it with kCancelled.
+  Status blocks(const PackName& pack, ByteRange range, const std::function<bool(ByteView)>& on_bytes, std::stop_token stop);
+
+ private:
+  Result<HttpAnswer> get(const std::string& path, std::size_t max_body_bytes, std::stop_token stop = {});
+  Result<PublicKey> ask_key();
+
+  const std::unique_ptr<HttpClient> http_;
+  const std::shared_ptr<CloudClient> signer_;  // null: itself
+  const std::filesystem::path key_file_;
+  const Log log_;
+  std::mutex mutex_;
+  std::optional<PublicKey> key_;  // protected by mutex_
+};
+
+}  // namespace celslm

@@ -1,0 +1,108 @@
+#include "serve/wire/pack_stream.h"
+
+#include <algorithm>
+
+#include "serve/wire/protocol.h"
+
+namespace celslm {
+namespace {
+
+constexpr std::size_t kPieceBytes = 256U << 10;  // handed to the socket at once
+
+std::function<bool(const BodySink&)> stream_of(const StoredPack& pack, std::vector<ByteView> parts, OnSent on_sent) {
+  return [pack, parts = std::move(parts), on_sent = std::move(on_sent)](const BodySink& sink) {
+    for (ByteView rest : parts) {
+      while (!rest.empty()) {
+        const ByteView piece = rest.first(std::min(rest.size(), kPieceBytes));
+        if (!sink(as_text(piece))) return false;
+        on_sent(piece.size());
+        rest = rest.subspan(piece.size());
+      }
+    }
+    return true;
+  };
+}
+
+// Part of a mapped file, which `pack` keeps alive.
+HttpResponse view_response(const StoredPack& pack, ByteView whole, std::string_view range_header, OnSent on_sent) {
+  const auto range = parse_range(range_header, whole.size());
+  if (!range) return range_refused(whole.size(), range.error().message);
+  HttpResponse out{.status = *range ? 206 : 200, .content_type = kPackContentType};
+  out.headers["Accept-Ranges"] = "bytes";
+  if (*range) {
+    out.headers["Content-Range"] = content_range(**range, std::to_string(whole.size()));
+    whole = whole.subspan((*range)->first, (*range)->end - (*range)->first);
+  }
+  out.content_length = whole.size();
+  out.stream = stream_of(pack, {whole}, std::move(on_sent));
+  return out;
+}
+
+ByteView block_region(const StoredPack& pack) {
+  return pack.file->bytes().subspan(pack.region_offset);
+}
+
+// Of blocks "FIRST-LAST".
+Result<ByteView> bytes_of_blocks(const StoredPack& pack, std::string_view blocks) {
+  const auto count = static_cast<std::uint64_t>(pack.header.blocks.size());
+  const auto range = parse_range("bytes=" + std::string(blocks), count);
+  if (!range || !blocks.contains('-') || blocks.starts_with('-') || blocks.ends_with('-'))
+    return fail(ErrorKind::kInvalid, "'blocks' must be FIRST-LAST, of the pack's {} blocks", count);
+  const BlockEntry& first = pack.header.blocks[(*range)->first];
+  const BlockEntry& last = pack.header.blocks[(*range)->end - 1];
+  return block_region(pack).subspan(first.offset, last.offset + last.bytes - first.offset);
+}
+
+bool send_entries(const StoredPack& pack, int from, const SigningKey& key, const BodySink& sink, const OnSent& on_sent) {
+  const Hash256 pack_id = pack.header.identity.id();
+  for (std::size_t i = static_cast<std::size_t>(from); i < pack.header.blocks.size(); ++i) {
+    const Bytes bytes = encode_entry(sign_entry(pack_id, static_cast<std::uint32_t>(i), pack.header.blocks[i], key));
+    if (!sink(as_text(bytes))) return false;
+    on_sent(bytes.size());
+  }
+  return true;
+}
+
+}  // namespace
+
+// total: "*" while it is not known
+std::string content_range(const ByteRange& range, std::string_view total) {
+  return std::format("bytes {}-{}/{}", range.first, range.end - 1, total);
+}
+
+HttpResponse range_refused(std::uint64_t available, std::string_view why) {
+  HttpResponse out = error_response(416, "range_not_available", why);
+  out.headers["Content-Range"] = std::format("bytes */{}", available);
+  return out;
+}
+
+HttpResponse header_response(const StoredPack& pack, std::string_view blocks, OnSent on_sent) {
+  HttpResponse out{.content_type = kPackContentType};
+  std::vector<ByteView> parts{pack.file->bytes().first(pack.region_offset)};
+  if (!blocks.empty()) {
+    const auto named = bytes_of_blocks(pack, blocks);
+    if (!named) return error_response(400, "invalid_request", named.error().message);
+    parts.push_back(*named);
+  }
+  out.headers["x-celslm-state"] = "complete";
+  out.content_length = 0;
+  for (const ByteView part : parts) *out.content_length += part.size();
+  out.stream = stream_of(pack, std::move(parts), std::move(on_sent));
+  return out;
+}
+
+HttpResponse entries_response(const StoredPack& pack, int from, const SigningKey& key, OnSent on_sent) {
+  HttpResponse out{.content_type = kPackContentType};
+  out.stream = [=, &key](const BodySink& sink) { return send_entries(pack, from, key, sink, on_sent); };
+  return out;
+}
+
+HttpResponse blocks_response(const StoredPack& pack, std::string_view range, OnSent on_sent) {
+  return view_response(pack, block_region(pack), range, std::move(on_sent));
+}
+
+HttpResponse file_response(const StoredPack& pack, std::string_view range, OnSent on_sent) {
+  return view_response(pack, pack.file->bytes(), range, std::move(on_sent));
+}
+
+}  // namespace celslm
