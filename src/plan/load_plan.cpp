@@ -56,8 +56,8 @@ bool LoadPlan::may_fetch(const SourceState& source, TimePoint now) const {
   if (!source.alive()) return false;
   if (!compute_counts(now)) return true;  // nothing else would supply the rest
   if (options_.deadline && now >= *options_.deadline) return false;
-  const bool spare_bytes = options_.prefer == Prefer::kBytes && source.traits.is_metered;
-  return !spare_bytes || computing_ >= options_.max_compute_layers;
+  const bool spare_bytes = options_.policy.prefer == Prefer::kBytes && source.traits.is_metered;
+  return !spare_bytes || computing_ >= max_compute_layers();
 }
 
 // --- flights ----------------------------------------------------------------------------------------------------------
@@ -202,6 +202,10 @@ bool LoadPlan::compute_counts(TimePoint now) const {
 }
 
 // What no source can give is computed whatever the policy says.
+int LoadPlan::max_compute_layers() const {
+  return std::min(options_.policy.max_compute_layers(shape_.n_layers), options_.max_compute_layers);
+}
+
 int LoadPlan::compute_limit(TimePoint now) const {
   if (!compute_counts(now)) return 0;
   bool source_helps = false;
@@ -209,7 +213,7 @@ int LoadPlan::compute_limit(TimePoint now) const {
     source_helps |= may_fetch(sources_[i], now) && !is_stuck(static_cast<SourceId>(i), now);
   }
   if (!source_helps) return shape_.n_layers;
-  return options_.prefer == Prefer::kEnergy ? 0 : std::min(shape_.n_layers, options_.max_compute_layers);
+  return max_compute_layers();
 }
 
 Forecast LoadPlan::look_ahead(TimePoint now) const {

@@ -38,9 +38,18 @@ enum class Prefer {
   kBytes,    // asks sources that cross a network only for what may not be computed here
 };
 
-struct PlanOptions {
+// What the operator of an edge chooses. What no source can give is computed in any case.
+struct LoadPolicy {
   Prefer prefer = Prefer::kLatency;
-  int max_compute_layers = 1 << 20;   // while a source lives; what no source can give is computed in any case
+  int max_compute_percent = 100;  // of a context's layers, while a source could give them
+
+  // The layers that may be computed while a source could give them, at most.
+  int max_compute_layers(int n_layers) const { return prefer == Prefer::kEnergy ? 0 : n_layers * max_compute_percent / 100; }
+};
+
+struct PlanOptions {
+  LoadPolicy policy;
+  int max_compute_layers = 1 << 20;   // a limit of this context's beside the policy's
   double own_share = 0;               // the user's own tokens through a layer, as a part of the layer's computation
   double layer_s = 0;                 // one layer's computation, from earlier; 0: unknown
   std::optional<TimePoint> deadline;  // from then on nothing is asked of sources: the rest is computed
@@ -108,6 +117,7 @@ class LoadPlan {
   };
 
   bool compute_counts(TimePoint now) const;
+  int max_compute_layers() const;
   int compute_limit(TimePoint now) const;
   bool may_fetch(const SourceState& source, TimePoint now) const;
   bool is_late(const Flight& flight, TimePoint now) const;

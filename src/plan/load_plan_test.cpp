@@ -235,8 +235,10 @@ TEST(LoadPlanTest, ANeighbourAsFastAsTheCloudTakesTheShallowEnd) {
 }
 
 TEST(LoadPlanTest, PreferringEnergyComputesOnlyWhatNoSourceGives) {
-  SimulatedLoad load{
-      .shape = shape(), .options = {.prefer = Prefer::kEnergy}, .sources = {{.rate_bytes_per_s = 2e6}}, .unit_s = 0.01};
+  SimulatedLoad load{.shape = shape(),
+                     .options = {.policy = {.prefer = Prefer::kEnergy}},
+                     .sources = {{.rate_bytes_per_s = 2e6}},
+                     .unit_s = 0.01};
   EXPECT_EQ(simulate(load).layers_computed, 0);
   load.sources[0].dies_at_s = 1;
   const SimulationResult died = simulate(load);
@@ -245,10 +247,12 @@ TEST(LoadPlanTest, PreferringEnergyComputesOnlyWhatNoSourceGives) {
 }
 
 TEST(LoadPlanTest, PreferringFewBytesAsksForNothingThatItMayCompute) {
-  SimulatedLoad load{
-      .shape = shape(), .options = {.prefer = Prefer::kBytes}, .sources = {{.rate_bytes_per_s = 1e8}}, .unit_s = 0.05};
+  SimulatedLoad load{.shape = shape(),
+                     .options = {.policy = {.prefer = Prefer::kBytes}},
+                     .sources = {{.rate_bytes_per_s = 1e8}},
+                     .unit_s = 0.05};
   EXPECT_EQ(simulate(load).bytes[0], 0U);
-  load.options.max_compute_layers = 6;
+  load.options.policy.max_compute_percent = 25;
   EXPECT_EQ(simulate(load).bytes[0], 18U * 16 * kBlock);
 }
 

@@ -19,7 +19,7 @@ void EdgeService::use_idle_time() {
 // Requests that are being answered keep the KV they began with; the next one finds the exact KV.
 bool EdgeService::refine_one() {
   if (!options_.refine) return false;
-  const Codec* const exact = options_.codecs.rungs().front().codec;
+  const Codec* const exact = options_.load.codecs.rungs().front().codec;
   if (!exact->exact_for()) return false;
   for (const auto& coarse : table_.all()) {
     const std::string codec = coarse->report().codec;

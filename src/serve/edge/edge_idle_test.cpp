@@ -34,7 +34,7 @@ class EdgeIdleTest : public testing_support::EdgeFixture {
 
 TEST_F(EdgeIdleTest, TakesTheCodecOfFewestBitsFromALinkThatIsNotMeasured) {
   put(long_text());
-  const auto e = edge({}, {.codecs = ladder()});
+  const auto e = edge({}, {.load = {.codecs = ladder()}});
   const json answer = ask(*e, long_text());
   EXPECT_EQ(answer["x_celslm"]["codec"], "t4");
   EXPECT_THAT(answer["x_celslm"]["codec_reason"].get<std::string>(), HasSubstr("not measured"));
@@ -44,7 +44,7 @@ TEST_F(EdgeIdleTest, TakesTheCodecOfFewestBitsFromALinkThatIsNotMeasured) {
 
 TEST_F(EdgeIdleTest, PutsExactKvInPlaceOfACoarseOneOnceIdle) {
   put(long_text());
-  const auto e = edge({}, {.codecs = ladder(), .refine = true});
+  const auto e = edge({}, {.refine = true, .load = {.codecs = ladder()}});
   EXPECT_EQ(ask(*e, long_text())["x_celslm"]["codec"], "t4");
   idle_until_loaded(*e, "refine");
   const json answer = ask(*e, long_text());
@@ -55,7 +55,7 @@ TEST_F(EdgeIdleTest, PutsExactKvInPlaceOfACoarseOneOnceIdle) {
 
 TEST_F(EdgeIdleTest, KeepsACoarseContextWhereItIsAllThereIs) {
   put(long_text());
-  const auto e = edge({}, {.codecs = ladder()});
+  const auto e = edge({}, {.load = {.codecs = ladder()}});
   ask(*e, long_text());
   for (int i = 0; i < 20; ++i) e->use_idle_time();
   EXPECT_EQ(ask(*e, long_text())["x_celslm"]["codec"], "t4");
@@ -64,12 +64,12 @@ TEST_F(EdgeIdleTest, KeepsACoarseContextWhereItIsAllThereIs) {
 TEST_F(EdgeIdleTest, StartsAgainFromTheBestPackOnDisk) {
   put(long_text());
   {
-    const auto e = edge({}, {.codecs = ladder(), .refine = true}, "data");
+    const auto e = edge({}, {.refine = true, .load = {.codecs = ladder()}}, "data");
     ask(*e, long_text());
     idle_until_loaded(*e, "refine");
     while (store_->list().size() < 2) std::this_thread::yield();
   }
-  const json answer = ask(*edge({}, {.codecs = ladder()}, "data"), long_text());
+  const json answer = ask(*edge({}, {.load = {.codecs = ladder()}}, "data"), long_text());
   EXPECT_EQ(answer["x_celslm"]["codec"], "f16");
   EXPECT_EQ(sources(answer), all("proxy disk"));
 }

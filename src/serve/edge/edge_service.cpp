@@ -64,20 +64,23 @@ json extension(const GenerationRequest& request, const GenerationTimes& times, c
   return out;
 }
 
+KvType context_kv_type(const EdgeOptions& options) {
+  const KvType wanted = options.batch.kv_type;
+  return wanted == KvType::kQ8 ? wanted : options.load.codecs.rungs().front().codec->exact_for().value_or(wanted);
+}
+
 }  // namespace
 
-EdgeService::EdgeService(EdgeParts parts, const EdgeOptions& options, KvType context_type)
+EdgeService::EdgeService(EdgeParts parts, const EdgeOptions& options)
     : parts_(std::move(parts)),
       options_(options),
-      context_type_(context_type),
+      context_type_(context_kv_type(options)),
       name_(options.model_name.empty() ? parts_.model->config().name : options.model_name),
       table_(options.context_budget_bytes) {}
 
 Result<std::unique_ptr<EdgeService>> EdgeService::create(EdgeParts parts, const EdgeOptions& options) {
-  const Codec& best = *options.codecs.rungs().front().codec;
   auto engine = std::move(parts.engine);
-  std::unique_ptr<EdgeService> edge(new EdgeService(
-      std::move(parts), options, options.kv_type == KvType::kQ8 ? KvType::kQ8 : best.exact_for().value_or(options.kv_type)));
+  std::unique_ptr<EdgeService> edge(new EdgeService(std::move(parts), options));
   const EdgeParts& p = edge->parts_;
   // A type that this model cannot have is better known now than at the first request.
   CELSLM_CHECK_OK(KvSegment::create(p.model->config(), edge->context_type_, 0, 1));
@@ -97,14 +100,8 @@ Result<std::unique_ptr<EdgeService>> EdgeService::create(EdgeParts parts, const 
     };
     edge->sharing_ = std::make_unique<PackSharing>(p.store, p.cloud, identify);
   }
-  const LoaderOptions loader{.codecs = options.codecs,
-                             .n_connections = options.n_connections,
-                             .prefer = options.prefer,
-                             .max_compute_layers = p.model->config().n_layers * options.max_compute_percent / 100,
-                             .max_bytes_per_hour = options.max_bytes_per_hour,
-                             .mapped = options.mapped,
-                             .compute_s_per_work = compute_s_per_work};
-  edge->loader_ = std::make_unique<ContextLoader>(p.model, p.cloud, p.neighbours, p.store, *p.clock, loader, p.log);
+  edge->loader_ = std::make_unique<ContextLoader>(p.model, p.cloud, p.neighbours, p.store, *p.clock, options.load, p.log);
+  edge->loader_->assume_compute_speed(compute_s_per_work);
   if (p.cloud) {
     edge->refresher_ = std::jthread([raw = edge.get()](std::stop_token stop) { raw->refresh_loop(stop); });
   }
@@ -169,7 +166,7 @@ Status EdgeService::refresh_contexts() {
   if (!parts_.cloud) return fail(ErrorKind::kUnavailable, "no cloud is configured (--cloud URL)");
   auto contexts = parts_.cloud->contexts();
   if (contexts) (void)parts_.cloud->key();  // now rather than in the first request's time
-  if (contexts && options_.mapped) {
+  if (contexts && options_.load.mapped) {
     if (const Status asked = refresh_map(); !asked) parts_.log->debug("maps not refreshed: {}", asked.error().message);
   }
   const std::scoped_lock lock(mutex_);

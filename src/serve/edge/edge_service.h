@@ -26,22 +26,16 @@
 namespace celslm {
 
 struct EdgeOptions {
-  std::string model_name;                                               // as clients name it; empty: the model's own
-  CodecLadder codecs = CodecLadder::only(**find_codec(CodecId::kF16));  // of packs asked for
-  KvType kv_type = KvType::kF16;  // of KV that is no pack's; with an exact codec, the codec's (but q8 is q8)
-  std::uint64_t context_budget_bytes = 4ULL << 30;  // of contexts in memory
+  std::string model_name;                           // as clients name it; empty: the model's own
+  std::uint64_t context_budget_bytes = 4ULL << 30;  // memory for contexts' KV
   std::chrono::milliseconds refresh{2'000};         // how often the cloud's list of contexts is read
-  int n_connections = 4;
-  // While nobody asks for anything: registered contexts to load before they are asked for, at most so many ...
+  std::vector<std::string> contexts;                // texts shared by this edge's own users: contexts without any cloud
+  // While no request runs: registered contexts to load before the first request for them, at most so many ...
   int max_prefetched = 0;
   // ... and exact KV in place of what came by an approximate codec.
   bool refine = false;
-  // Contexts as a larger model read them, through the cloud's layer map, rather than as this edge's model would by itself.
-  bool mapped = false;
-  Prefer prefer = Prefer::kLatency;
-  int max_compute_percent = 100;                  // of a context's layers, while a source could give them
-  std::uint64_t max_bytes_per_hour = UINT64_MAX;  // over the network
-  std::vector<std::string> contexts;              // texts shared by this edge's own users: contexts without any cloud
+  LoaderOptions load;
+  // batch.kv_type is contexts' type, too, unless load.codecs begins with an exact codec: then that codec's (but q8 is q8).
   BatchOptions batch;
 };
 
@@ -86,7 +80,7 @@ class EdgeService {
     std::string echo;
   };
 
-  EdgeService(EdgeParts parts, const EdgeOptions& options, KvType context_type);
+  EdgeService(EdgeParts parts, const EdgeOptions& options);
   HttpResponse complete(Result<CompletionRequest> request, const HttpRequest& http);
   HttpResponse answer_whole(const CompletionRequest& request, const std::string& echo, Generation& generation,
                             const HttpRequest& http);

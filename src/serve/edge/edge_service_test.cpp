@@ -29,7 +29,7 @@ TEST_F(EdgeServiceTest, SaysTheSameFromTheCloudsKvAsFromItsOwn) {
   for (const char* codec : {"f16", "bf16"}) {
     const std::string text = long_text();
     put(text);
-    const auto e = edge({}, {.codecs = CodecLadder::only(**find_codec(codec))});
+    const auto e = edge({}, {.load = {.codecs = CodecLadder::only(**find_codec(codec))}});
     const json answer = ask(*e, text);
     EXPECT_EQ(sources(answer), all("proxy cloud"));
     EXPECT_GT(answer["x_celslm"]["bytes"], 0);
@@ -41,7 +41,7 @@ TEST_F(EdgeServiceTest, KeepsContextsInEightBitsWhenAsked) {
   const std::string text = long_text();
   put(text);
   const auto bytes_of = [&](KvType type) {
-    const auto e = edge({}, {.kv_type = type});
+    const auto e = edge({}, {.batch = {.kv_type = type}});
     const json answer = ask(*e, text);
     EXPECT_EQ(sources(answer), all("proxy cloud"));
     const std::string metrics = e->metrics().body;
@@ -55,7 +55,7 @@ TEST_F(EdgeServiceTest, RefusesToStartWithKvThatTheModelCannotHave) {
   testing_support::write_random_model(folder_ / "narrow.gguf", {.n_heads = 4, .n_kv_heads = 4, .head_dim = 16});
   const auto narrow = *Model::load(folder_ / "narrow.gguf");
   EdgeParts parts{.model = narrow, .engine = *Engine::create(narrow, {.n_threads = 1}), .clock = &clock_, .log = null_log()};
-  const auto refused = EdgeService::create(std::move(parts), {.kv_type = KvType::kQ8});
+  const auto refused = EdgeService::create(std::move(parts), {.batch = {.kv_type = KvType::kQ8}});
   ASSERT_FALSE(refused);
   EXPECT_THAT(refused.error().message, HasSubstr("q8"));
 }
@@ -64,7 +64,7 @@ TEST_F(EdgeServiceTest, ReadsApproximatePacksAndSaysWhichCodec) {
   const std::string text = long_text();
   put(text);
   for (const char* codec : {"q8", "t3"}) {
-    const auto e = edge({}, {.codecs = CodecLadder::only(**find_codec(codec))});
+    const auto e = edge({}, {.load = {.codecs = CodecLadder::only(**find_codec(codec))}});
     const json answer = ask(*e, text);
     EXPECT_EQ(sources(answer), all("proxy cloud"));
     EXPECT_EQ(answer["x_celslm"]["codec"], codec);
@@ -410,7 +410,7 @@ TEST_F(EdgeServiceTest, KeepsTheLayersThatArrivedBeforeTheCloudDied) {
   const std::string text = long_text();
   put(text);
   fetch_and_keep(text, "other");
-  const auto e = edge(dying_after(2), {.n_connections = 1});
+  const auto e = edge(dying_after(2), {.load = {.n_connections = 1}});
   const json answer = ask(*e, text);
   EXPECT_EQ(sources(answer).front(), "proxy cloud");
   EXPECT_EQ(sources(answer).back(), "native compute");
@@ -444,7 +444,7 @@ TEST_F(EdgeServiceTest, SaysTheSameWhereverItsLayersMeet) {
   const std::string expected = said(local_answer(text));
   prefer_ = Prefer::kBytes;
   for (int layers = 1; layers < kLayers; ++layers) {
-    const auto e = edge({}, {.max_compute_percent = layers * 100 / kLayers});
+    const auto e = edge({}, {.load = {.policy = {.max_compute_percent = layers * 100 / kLayers}}});
     const json answer = ask(*e, text);
     EXPECT_EQ(std::ranges::count(sources(answer), "native compute"), layers);
     EXPECT_EQ(sources(answer).back(), "proxy cloud");

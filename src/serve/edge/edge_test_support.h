@@ -71,7 +71,7 @@ class EdgeFixture : public testing::Test {
     }
     parts.store = store_ = *PackStore::open(folder / "packs", 1U << 30, null_log(), true);
     options.refresh = std::chrono::hours(1);  // tests refresh by hand
-    options.prefer = prefer_;
+    options.load.policy.prefer = prefer_;
     auto out = EdgeService::create(std::move(parts), options);
     EXPECT_TRUE(out) << out.error().message;
     (void)(*out)->refresh_contexts();  // its faults are what some tests are about
@@ -90,8 +90,8 @@ class EdgeFixture : public testing::Test {
   json local_answer(const std::string& text, const std::string& question = "Where?", const std::string& codec = "f16") {
     EdgeParts parts{
         .model = model_, .engine = *Engine::create(model_, {.n_threads = 1}), .clock = &clock_, .log = null_log()};
-    const auto reference =
-        *EdgeService::create(std::move(parts), {.codecs = CodecLadder::only(**find_codec(codec)), .contexts = {text}});
+    const auto reference = *EdgeService::create(
+        std::move(parts), {.contexts = {text}, .load = {.codecs = CodecLadder::only(**find_codec(codec))}});
     return ask(*reference, text, question);
   }
 

@@ -26,14 +26,16 @@ ContextLoader::ContextLoader(std::shared_ptr<const Model> model, std::shared_ptr
              .log = std::move(log)},
       cloud_(std::move(cloud)),
       neighbours_(std::move(neighbours)),
-      options_(options) {
-  parts_.memory->computed(options.compute_s_per_work);
-}
+      options_(options) {}
 
 ContextLoader::~ContextLoader() {
   const std::scoped_lock lock(mutex_);
   for (Job& job : jobs_) job.thread.request_stop();
   jobs_.clear();
+}
+
+void ContextLoader::assume_compute_speed(double s_per_work) {
+  parts_.memory->computed(s_per_work);
 }
 
 void ContextLoader::offer_map(std::optional<HostedMap> map) {
@@ -63,7 +65,7 @@ ContextLoader::Wish ContextLoader::choose(const ResidentContext& context) const 
        .values = row * static_cast<std::uint64_t>(n_tokens) * static_cast<std::uint64_t>(config.n_layers),
        .link = cloud_ ? parts_.memory->link(cloud_->url()) : LinkEstimate(),
        .layer_s = parts_.memory->compute_s_per_work() * layer_work(n_tokens),
-       .max_compute_layers = options_.prefer == Prefer::kEnergy ? 0 : options_.max_compute_layers});
+       .max_compute_layers = options_.policy.max_compute_layers(config.n_layers)});
   PackIdentity identity = identity_of(context, choice.codec->id());
   return {std::move(choice), std::move(identity), std::nullopt};
 }
@@ -82,9 +84,9 @@ void ContextLoader::load(std::shared_ptr<ResidentContext> context, const CodecCh
 void ContextLoader::begin(std::shared_ptr<ResidentContext> context, Wish wish, std::function<void()> ended) {
   context->set_codec(std::string(wish.choice.codec->name()), wish.choice.reason);
   const PackIdentity& identity = wish.identity;
-  PlanOptions options{.prefer = options_.prefer, .max_compute_layers = options_.max_compute_layers};
+  PlanOptions options{.policy = options_.policy};
   // From the split on the model's own KV is what mapped KV is to be used instead of: computed only where no source gives it.
-  if (identity.map != Hash256{}) options.max_compute_layers = std::min(options.max_compute_layers, identity.split);
+  if (identity.map != Hash256{}) options.max_compute_layers = identity.split;
   auto load = std::make_shared<ContextLoad>(parts_, *context, identity, options);
   // Known before anyone asks whether to compute.
   const bool is_on_disk = wish.stored.has_value();

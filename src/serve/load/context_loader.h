@@ -24,13 +24,12 @@
 namespace celslm {
 
 struct LoaderOptions {
-  CodecLadder codecs = CodecLadder::only(**find_codec(CodecId::kF16));
-  int n_connections = 4;  // to each source, for one context
-  Prefer prefer = Prefer::kLatency;
-  int max_compute_layers = 1 << 20;               // see PlanOptions
+  CodecLadder codecs = CodecLadder::only(**find_codec(CodecId::kF16));  // of packs asked for
+  int n_connections = 4;                                                // to each source, for one context
+  LoadPolicy policy;
   std::uint64_t max_bytes_per_hour = UINT64_MAX;  // over the network, for all contexts together
-  bool mapped = false;                            // ask for KV made from a larger model's, where the cloud has a map
-  double compute_s_per_work = 0;                  // this box's speed, see measure_layer_speed(); 0: unknown
+  // Contexts as a larger model reads them, through the cloud's layer map where it has one, rather than as this edge's model.
+  bool mapped = false;
 };
 
 // The identity of the pack that a context's KV is asked for as.
@@ -50,7 +49,9 @@ class ContextLoader {
   // The same with this codec. `ended` is called when no source gives any more, whether the context is complete or not, but
   // not when the loader is destroyed before that.
   void load(std::shared_ptr<ResidentContext> context, const CodecChoice& choice, std::function<void()> ended);
-  // What the cloud offers for this model, from now on; used where options.mapped says so.
+  // This machine's speed, see measure_layer_speed(): the estimate until loads have measured it.
+  void assume_compute_speed(double s_per_work);
+  // What the cloud offers for this model, from now on; used where options.mapped is set.
   void offer_map(std::optional<HostedMap> map);
   // Whether anything is being loaded.
   bool busy() const;

@@ -1,0 +1,145 @@
+#include "cli/edge_options.h"
+
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+
+#include "cli/terminal/option_kinds.h"
+#include "core/file.h"
+
+namespace celslm {
+namespace {
+
+constexpr int kDefaultPort = 8080;
+constexpr std::size_t kMaxMeasurementsBytes = 4U << 20;  // a dozen lines per model
+
+std::uint64_t physical_memory_bytes() {
+  return static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+void add_request_options(CLI::App& app, EdgeCommand& command) {
+  BatchOptions& batch = command.options.batch;
+  app.option_defaults()->group("MODEL AND REQUESTS");
+  app.add_option("--model,-m", command.model_file, "GGUF file of the model that answers")
+      ->required()
+      ->option_text("FILE REQUIRED");
+  app.add_option("--name", command.options.model_name, "Model name in the API (default: the name in the GGUF file)")
+      ->option_text("NAME");
+  app.add_option("--threads,-t", command.n_threads, "Threads that compute (default: one per core)")
+      ->check(CLI::Range(0, 1024))
+      ->option_text("N");
+  add_number(app, "--max-users", batch.max_running, 1, 256, "Requests that are answered at the same time");
+  add_number(app, "--max-queue", batch.max_queued, 0, 4096,
+             "Requests that may wait for a free place; further ones are refused with status 429");
+  batch.kv_budget_bytes = 0;
+  add_size(app, "--kv-budget", batch.kv_budget_bytes,
+           "Memory for the KV cache of requests' own tokens; requests that do not fit wait", "a quarter of the memory");
+  app.add_flag_callback(
+      "--no-reuse", [&batch] { batch.reuse_prefixes = false; },
+      "Do not keep the KV cache of finished conversations for requests that continue them; without reuse the same request "
+      "always gets the same answer, with it results may differ by rounding");
+  add_milliseconds(app, "--max-stall", batch.max_stall, 1, 60'000,
+                   "Milliseconds by which the processing of new prompts may delay the next token of running answers");
+}
+
+void add_cloud_options(CLI::App& app, EdgeCommand& command) {
+  CloudAccess& cloud = command.cloud;
+  LoaderOptions& load = command.options.load;
+  app.option_defaults()->group("CLOUD AND PEERS");
+  app.add_option("--cloud", cloud.url, "URL of the cloud, e.g. http://cloud:8081; without it all contexts are computed here")
+      ->option_text("URL");
+  app.add_option("--cloud-key", cloud.public_key,
+                 "Public key that must have signed the cloud's packs (default: the first key that the cloud presents is "
+                 "stored and required from then on)")
+      ->option_text("HEX");
+  app.add_option("--cloud-ca", cloud.ca_file, "PEM file with the certificate authority of the cloud's TLS certificate")
+      ->option_text("FILE");
+  app.add_option("--cloud-token-file", cloud.token_file, "File with the bearer token for the cloud")->option_text("FILE");
+  add_list(app, "--peer", cloud.peers, "URL", "URL of another edge of the same cloud from which packs may be fetched, too");
+  app.add_option("--peer-token-file", cloud.peer_token_file, "File with the bearer token for the peers")
+      ->option_text("FILE");
+  add_number(app, "--connections", load.n_connections, 1, 64, "Connections to one server while a context is fetched");
+  add_size(app, "--max-bytes-per-hour", load.max_bytes_per_hour,
+           "Limit for fetched KV per hour; when it is reached, contexts are computed here", "no limit");
+}
+
+void add_context_options(CLI::App& app, EdgeCommand& command) {
+  EdgeOptions& options = command.options;
+  LoaderOptions& load = options.load;
+  app.option_defaults()->group("SHARED CONTEXTS");
+  add_list(app, "--context", command.context_files, "FILE",
+           "Text file that requests to this edge share as their system message; needs no cloud");
+  add_size(app, "--context-budget", options.context_budget_bytes,
+           "Memory for contexts' KV; the least recently used are evicted first");
+  add_choice<KvType>(
+      app, "--context-kv", options.batch.kv_type,
+      {{"f16", KvType::kF16}, {"bf16", KvType::kBf16}, {"f32", KvType::kF32}, {"q8", KvType::kQ8}},
+      "Number format of KV in memory; with an exact codec that codec's format is used instead, except for q8, which takes "
+      "about half the memory of f16 and is not exact");
+  app.add_option("--codec", command.codec.name,
+                 "Encoding of fetched KV: f16 or bf16 (exact), q8, t4, t3 or t2 (approximate: about 8.5, 4, 3, 2 bits per "
+                 "value); auto: the one expected to load fastest among those that --codec-quality shows to be good enough, "
+                 "f16 without that file")
+      ->option_text("NAME [auto]");
+  app.add_option("--codec-quality", command.codec.measurements_file,
+                 "How much each codec changes this model's answers, measured with "
+                 "'./dev bench codec --model GGUF --json FILE'")
+      ->option_text("FILE");
+  app.add_option("--least-agreement", command.codec.least_agreement,
+                 "Codecs are chosen automatically only if at least this share of greedily decoded tokens stays the same")
+      ->check(CLI::Range(0.0, 1.0))
+      ->option_text("0..1 [0.99]");
+  add_choice<Prefer>(app, "--prefer", load.policy.prefer,
+                     {{"latency", Prefer::kLatency}, {"energy", Prefer::kEnergy}, {"bytes", Prefer::kBytes}},
+                     "What to optimise when a context is loaded: latency fetches and computes at the same time; energy "
+                     "computes only what no source can supply; bytes fetches only what may not be computed");
+  add_number(app, "--max-compute", load.policy.max_compute_percent, 0, 100,
+             "Percentage of a context's layers that may be computed here while a source can supply them");
+  add_choice<bool>(app, "--guidance", load.mapped, {{"none", false}, {"mapped", true}},
+                   "mapped: use the KV of the cloud's larger model, converted for this model, if the cloud has a map that "
+                   "passed its quality gate (answers then differ from this model's own, see docs/alignment.md)");
+  app.add_flag("--refine", options.refine,
+               "When no request runs, replace contexts fetched with an approximate codec by exact ones");
+  add_number(app, "--prefetch", options.max_prefetched, 0, 100'000,
+             "When no request runs, load up to this many registered contexts in advance");
+}
+
+}  // namespace
+
+void add_edge_options(CLI::App& app, EdgeCommand& command) {
+  add_request_options(app, command);
+  add_cloud_options(app, command);
+  add_context_options(app, command);
+  app.option_defaults()->group("STORAGE");
+  app.add_option("--data", command.data_folder, "Folder for packs and the cloud's key (default: $XDG_DATA_HOME/celslm)")
+      ->option_text("FOLDER");
+  add_size(app, "--pack-budget", command.pack_budget_bytes,
+           "Disk space for packs; the least recently used are deleted first");
+  app.option_defaults()->group("SERVER");
+  add_listen_options(app, command.listen, kDefaultPort);
+  add_log_option(app, command.log_level);
+}
+
+Result<EdgeOptions> complete_options(const EdgeCommand& command) {
+  EdgeOptions out = command.options;
+  if (out.batch.kv_budget_bytes == 0) out.batch.kv_budget_bytes = physical_memory_bytes() / 4;
+  for (const std::string& file : command.context_files) {
+    CELSLM_TRY(const Bytes text, read_file(file, kMaxContextBytes));
+    out.contexts.emplace_back(as_text(text));
+  }
+  return out;
+}
+
+Result<CodecLadder> codecs_for(const CodecSelection& selection, const Model& model) {
+  if (selection.name != "auto") {
+    CELSLM_TRY(const Codec* codec, find_codec(selection.name));
+    return CodecLadder::only(*codec);
+  }
+  if (selection.measurements_file.empty()) return CodecLadder::only(**find_codec(CodecId::kF16));
+  CELSLM_TRY(const Bytes json, read_file(selection.measurements_file, kMaxMeasurementsBytes));
+  auto ladder = CodecLadder::from_measurements(as_text(json), model.fingerprint().id(), selection.least_agreement);
+  if (!ladder) return wrap(std::move(ladder).error(), selection.measurements_file);
+  return ladder;
+}
+
+}  // namespace celslm

@@ -1,0 +1,55 @@
+// The command line of `celslm edge`.
+#pragma once
+
+#include <CLI/App.hpp>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "cli/listen_options.h"
+#include "core/result.h"
+#include "model/engine/model.h"
+#include "serve/edge/edge_service.h"
+
+namespace celslm {
+
+// Where packs come from over the network.
+struct CloudAccess {
+  std::string url;         // empty: no cloud
+  std::string public_key;  // empty: trust on first use
+  std::string ca_file;
+  std::string token_file;
+  std::vector<std::string> peers;
+  std::string peer_token_file;
+};
+
+struct CodecSelection {
+  std::string name = "auto";
+  std::string measurements_file;
+  double least_agreement = 0.99;
+};
+
+struct EdgeCommand {
+  std::string model_file;
+  int n_threads = 0;  // 0: one per core
+  CloudAccess cloud;
+  CodecSelection codec;
+  std::vector<std::string> context_files;
+  std::string data_folder;
+  std::uint64_t pack_budget_bytes = 8ULL << 30;
+  EdgeOptions options;  // see complete_options()
+  ListenOptions listen;
+  std::string log_level = "info";
+};
+
+// `command` must outlive the parsing.
+void add_edge_options(CLI::App& app, EdgeCommand& command);
+
+// The options with what the command line alone does not have: the texts of the context files, a budget that suits this
+// machine's memory. load.codecs is left to codecs_for(), which needs the model.
+Result<EdgeOptions> complete_options(const EdgeCommand& command);
+
+// The codec that was named, or all whose measured effect on this model's answers is small enough. Errors name the file.
+Result<CodecLadder> codecs_for(const CodecSelection& selection, const Model& model);
+
+}  // namespace celslm
