@@ -4,157 +4,61 @@
 
 #include <thread>
 
-#include "tests/support/random_model.h"
+#include "serve/batch/batch_test_support.h"
 
 namespace celslm {
 namespace {
 
 using namespace std::chrono_literals;
 using testing::HasSubstr;
-using testing_support::TemporaryFolder;
+using testing_support::Answer;
+using testing_support::collect;
+using testing_support::kForever;
+using testing_support::request;
+using testing_support::some_tokens;
 
-std::vector<Token> some_tokens(int n, int seed) {
-  std::vector<Token> out;
-  for (int i = 0; i < n; ++i) out.push_back((i * 37 + seed) % 200 + 1);
-  return out;
-}
-
-struct Answer {
-  std::string text;
-  Usage usage;
-  FinishReason reason = FinishReason::kStop;
-};
-
-Answer rest_of(Generation& generation, std::string text = {}) {
-  for (;;) {
-    auto piece = generation.take(10s);
-    if (!piece || piece->error) {
-      ADD_FAILURE() << (piece ? piece->error->message : "no answer");
-      return {};
-    }
-    text += piece->text;
-    if (piece->finish) return {.text = text, .usage = piece->usage, .reason = *piece->finish};
-  }
-}
-
-class BatchLoopTest : public testing::Test {
+class BatchLoopTest : public testing_support::BatchFixture {
  protected:
-  BatchLoopTest() {
-    testing_support::write_random_model(folder_ / "m.gguf", {.n_layers = 3, .n_ctx = 2048});
-    model_ = *Model::load(folder_ / "m.gguf");
-  }
-
   std::unique_ptr<BatchLoop> loop(const BatchOptions& options = {}) const {
-    return std::make_unique<BatchLoop>(*Engine::create(model_, {.n_threads = 1}), clock_, options, null_log());
+    return std::make_unique<BatchLoop>(engine(), clock_, options, null_log());
   }
-  static GenerationRequest request(std::vector<Token> prompt, int max_tokens) {
-    return {.prompt = std::move(prompt), .max_tokens = max_tokens, .sampler = {.temperature = 0}};
+  // A request that does not get anywhere until its context is filled.
+  GenerationRequest stuck() const {
+    auto out = request(some_tokens(10, 1), 5);
+    out.context = context_;
+    return out;
   }
-  static std::shared_ptr<Generation> submit(BatchLoop& loop, std::vector<Token> prompt, int max_tokens) {
-    auto generation = loop.submit(request(std::move(prompt), max_tokens));
-    EXPECT_TRUE(generation) << generation.error().message;
-    return *generation;
-  }
-  // What a request says when nobody else is there and nothing is kept.
-  std::string alone(const std::vector<Token>& prompt, int max_tokens) const {
-    const auto l = loop({.reuse_prefixes = false});
-    return rest_of(*submit(*l, prompt, max_tokens)).text;
-  }
-  // A prompt whose answer does not end by itself before so many tokens.
-  std::vector<Token> talkative(int n_prompt, int n_answer) const {
-    const auto l = loop({.reuse_prefixes = false});
-    for (int seed = 0;; ++seed) {
-      auto prompt = some_tokens(n_prompt, seed);
-      if (rest_of(*submit(*l, prompt, n_answer)).reason == FinishReason::kLength) return prompt;
-    }
-  }
-  std::uint64_t bytes_for(int n_tokens) const { return KvSegment::resident_bytes(model_->config(), KvType::kF16, n_tokens); }
-  template <typename F>
-  static void wait_for(F condition) {
-    while (!condition()) std::this_thread::yield();
+  static Answer answer_of(Generation& generation) {
+    Answer out;
+    collect(generation, out, kForever);
+    return out;
   }
 
-  const SystemClock clock_;
-  const TemporaryFolder folder_;
-  std::shared_ptr<const Model> model_;
+  const std::shared_ptr<ResidentContext> context_ = empty_context();
 };
 
-TEST_F(BatchLoopTest, AConversationContinuesFromItsKv) {
+TEST_F(BatchLoopTest, AnswersRequestsFromManyThreads) {
   const auto l = loop();
-  const auto first = some_tokens(100, 1);
-  rest_of(*submit(*l, first, 10));
-  auto second = first;
-  for (const Token t : some_tokens(20, 5)) second.push_back(t);
-  const Answer answer = rest_of(*submit(*l, second, 10));
-  EXPECT_EQ(answer.usage.cached_tokens, 100);
-  EXPECT_EQ(answer.text, alone(second, 10));
-}
-
-TEST_F(BatchLoopTest, TheSameQuestionAgainComputesOneToken) {
-  const auto l = loop();
-  const auto prompt = some_tokens(100, 1);
-  const std::string text = rest_of(*submit(*l, prompt, 10)).text;
-  const Answer again = rest_of(*submit(*l, prompt, 10));
-  EXPECT_EQ(again.usage.cached_tokens, 99);
-  EXPECT_EQ(again.text, text);
-}
-
-TEST_F(BatchLoopTest, CopiesFromARequestThatIsStillRunning) {
-  const auto l = loop();
-  auto prompt = talkative(200, 1000);
-  const auto first = submit(*l, prompt, 1500);
-  auto piece = first->take(10s);
-  prompt.push_back(7);
-  const Answer second = rest_of(*submit(*l, prompt, 5));
-  EXPECT_EQ(second.usage.cached_tokens, 200);
-  EXPECT_EQ(second.text, alone(prompt, 5));
-  first->cancel();
-}
-
-TEST_F(BatchLoopTest, ABurstComputesItsCommonBeginningOnce) {
-  const auto l = loop();
-  std::vector<std::shared_ptr<Generation>> all;
-  std::vector<std::vector<Token>> prompts;
-  for (int i = 0; i < 8; ++i) {
-    prompts.push_back(some_tokens(300, 1));
-    for (const Token t : some_tokens(5, 60 + i)) prompts.back().push_back(t);
-    all.push_back(submit(*l, prompts.back(), 8));
+  const auto ask = [&](int seed) { return answer_of(**l->submit(request(some_tokens(30, seed), 10))).text; };
+  std::vector<std::string> alone;
+  for (int i = 0; i < 6; ++i) alone.push_back(ask(i));
+  std::vector<std::string> together(alone.size());
+  {
+    std::vector<std::jthread> users;
+    for (int i = 0; i < 6; ++i) users.emplace_back([&, i] { together[static_cast<std::size_t>(i)] = ask(i); });
   }
-  for (std::size_t i = 0; i < all.size(); ++i) EXPECT_EQ(rest_of(*all[i]).text, alone(prompts[i], 8)) << i;
-  EXPECT_LT(l->stats().prompt_tokens, 300U + 8U * 6U);
+  EXPECT_EQ(together, alone);
 }
 
-TEST_F(BatchLoopTest, NothingIsReusedWhenThatIsOff) {
-  const auto l = loop({.reuse_prefixes = false});
-  const auto prompt = some_tokens(100, 1);
-  rest_of(*submit(*l, prompt, 5));
-  EXPECT_EQ(rest_of(*submit(*l, prompt, 5)).usage.cached_tokens, 0);
-}
-
-TEST_F(BatchLoopTest, RequestsWaitForKvMemoryAndSayTheSame) {
-  const auto l = loop({.kv_budget_bytes = bytes_for(300)});
-  std::vector<std::shared_ptr<Generation>> all;
-  for (int i = 0; i < 6; ++i) all.push_back(submit(*l, some_tokens(120, i), 20));
-  for (int i = 0; i < 6; ++i) {
-    EXPECT_EQ(rest_of(*all[static_cast<std::size_t>(i)]).text, alone(some_tokens(120, i), 20)) << i;
-    EXPECT_LE(l->stats().own_kv_bytes + l->stats().kept_kv_bytes, bytes_for(300));
+TEST_F(BatchLoopTest, GoesOnWhenAContextsLayersCome) {
+  const auto l = loop();
+  context_->on_change([&] { l->wake(); });
+  const auto generation = *l->submit(stuck());
+  for (int layer = 0; layer < context_->n_layers(); ++layer) {
+    clock_.wait_for_sleepers(1);
+    context_->layer_filled(layer, {});
   }
-}
-
-TEST_F(BatchLoopTest, WhoGivesItsKvBackSaysTheSame) {
-  const auto l = loop({.kv_budget_bytes = bytes_for(700)});
-  std::vector<std::shared_ptr<Generation>> all;
-  for (int i = 0; i < 4; ++i) all.push_back(submit(*l, some_tokens(50, i), 400));
-  for (int i = 0; i < 4; ++i)
-    EXPECT_EQ(rest_of(*all[static_cast<std::size_t>(i)]).text, alone(some_tokens(50, i), 400)) << i;
-  EXPECT_GT(l->stats().preempted, 0U);
-}
-
-TEST_F(BatchLoopTest, AnAnswerAloneEndsWhereTheBudgetEnds) {
-  const auto l = loop({.kv_budget_bytes = bytes_for(400)});
-  const Answer answer = rest_of(*submit(*l, talkative(100, 1000), 1000));
-  EXPECT_EQ(answer.reason, FinishReason::kLength);
-  EXPECT_LT(answer.usage.completion_tokens, 1000);
+  EXPECT_EQ(answer_of(*generation).usage.cached_tokens, 40);
 }
 
 TEST_F(BatchLoopTest, RefusesAPromptOverTheBudget) {
@@ -165,27 +69,44 @@ TEST_F(BatchLoopTest, RefusesAPromptOverTheBudget) {
   EXPECT_THAT(refused.error().message, HasSubstr("--kv-budget"));
 }
 
-TEST_F(BatchLoopTest, ACancelledRequestLeavesTheQueueAtOnce) {
+TEST_F(BatchLoopTest, RefusesMoreThanItsPlacesHold) {
   const auto l = loop({.max_running = 1, .max_queued = 1});
-  const auto running = submit(*l, talkative(10, 1500), 2000);
-  wait_for([&] { return l->stats().running == 1; });
-  const auto waiting = submit(*l, some_tokens(10, 2), 5);
-  waiting->cancel();
-  wait_for([&] { return l->stats().queued == 0; });
-  EXPECT_EQ(l->stats().running, 1);
-  EXPECT_TRUE(l->submit(request(some_tokens(10, 3), 5)));
-  running->cancel();
+  EXPECT_TRUE(l->submit(stuck()));
+  EXPECT_TRUE(l->submit(stuck()));
+  EXPECT_EQ(l->submit(stuck()).error().kind, ErrorKind::kOverloaded);
 }
 
-TEST_F(BatchLoopTest, ALongPromptPassesInSharesBetweenOthersTokens) {
-  const auto l = loop({.max_stall = 0ms});  // the least share: 16 tokens a step
-  const auto answering = submit(*l, talkative(10, 1000), 1500);
-  wait_for([&] { return l->stats().completion_tokens > 0; });
-  const auto before = l->stats().completion_tokens;
-  const auto prompt = submit(*l, some_tokens(480, 2), 1);
-  rest_of(*prompt);
-  EXPECT_GE(l->stats().completion_tokens - before, 25U);
-  answering->cancel();
+TEST_F(BatchLoopTest, ACancelledRequestFreesItsPlaceThoughNothingElseHappens) {
+  const auto l = loop({.max_running = 1, .max_queued = 1});
+  const auto running = *l->submit(stuck());
+  const auto waiting = *l->submit(stuck());
+  for (const auto& generation : {waiting, running}) {
+    clock_.wait_for_sleepers(1);
+    generation->cancel();
+    clock_.advance(100ms);
+    EXPECT_EQ(answer_of(*generation).reason, FinishReason::kCancelled);
+    clock_.wait_for_sleepers(1);  // until the loop has counted it
+    EXPECT_TRUE(l->submit(stuck()));
+  }
+}
+
+TEST_F(BatchLoopTest, LetsRequestsFinishWhenItStops) {
+  const auto l = loop();
+  const auto generation = *l->submit(request(some_tokens(30, 1), 20));
+  l->stop(1h);
+  EXPECT_TRUE(answer_of(*generation).reason);
+  EXPECT_EQ(l->submit(request(some_tokens(30, 1), 20)).error().kind, ErrorKind::kUnavailable);
+}
+
+TEST_F(BatchLoopTest, EndsWhatIsLeftWhenTheGraceIsOver) {
+  const auto l = loop();
+  const auto generation = *l->submit(stuck());
+  std::jthread stopper([&] { l->stop(30s); });
+  clock_.wait_for_sleepers(2);
+  EXPECT_EQ(l->submit(stuck()).error().kind, ErrorKind::kUnavailable);
+  clock_.advance(30s);
+  stopper.join();
+  EXPECT_EQ(answer_of(*generation).error->kind, ErrorKind::kCancelled);
 }
 
 }  // namespace

@@ -4,21 +4,21 @@
 
 namespace celslm {
 
-// The computation fills a segment of its own, since layers of the context's may come from elsewhere meanwhile, and hands
-// over layer by layer.
+// The computation fills a segment of its own, since layers of the context's own may arrive from elsewhere meanwhile; each
+// finished layer is handed over.
 struct ContextCompute::Job {
   std::shared_ptr<ResidentContext> context;
   std::shared_ptr<KvSegment> target;
   ContextPrefill prefill;
   double steps_per_layer = 1;
-  std::vector<float> k;  // of the layer at hand, if wanted: [n_tokens][kv_width]
+  std::vector<float> k;  // of the current layer, if wanted: [n_tokens][kv_width]
   std::vector<float> v;
 };
 
 ContextCompute::ContextCompute(Engine& engine, const Clock& clock) : engine_(engine), clock_(clock) {}
 ContextCompute::~ContextCompute() = default;
 
-Status ContextCompute::take_up(const std::shared_ptr<ResidentContext>& context) {
+Status ContextCompute::add(const std::shared_ptr<ResidentContext>& context) {
   const auto work = context->compute_work();
   const bool wanted = work && work->wants_unit();
   if (!wanted || std::ranges::contains(jobs_, context, [](const auto& job) { return job->context; })) return {};

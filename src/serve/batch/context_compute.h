@@ -18,18 +18,18 @@ class ContextCompute {
   ContextCompute(Engine& engine, const Clock& clock);
   ~ContextCompute();
 
-  // Takes the context up if it wants to be computed and is not taken up yet. It is finished even if nobody waits for it any
-  // more: the next request will want it.
-  Status take_up(const std::shared_ptr<ResidentContext>& context);
+  // Adds the context to those that are computed here, if it wants a unit and is not among them yet. It is finished even if
+  // nobody waits for it any more: the next request will want it.
+  Status add(const std::shared_ptr<ResidentContext>& context);
 
   struct Step {
     bool worked = false;
-    std::shared_ptr<ResidentContext> failed;  // dropped from here
+    std::shared_ptr<ResidentContext> failed;  // and removed; null if nothing failed
     Error error;
   };
-  // The next unit of the first context that wants one.
+  // Computes the next unit of the first context that wants one.
   Step advance();
-  // Whether the last advance() did work.
+  // Whether the last advance() computed something.
   bool busy() const { return busy_; }
 
  private:

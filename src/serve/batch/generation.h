@@ -1,18 +1,18 @@
-// One request's way through the batch loop, seen from both ends.
+// A request to the batch loop and the channel through which its answer comes.
 #pragma once
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <deque>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "core/clock.h"
+#include "core/mutex.h"
 #include "core/result.h"
+#include "core/timed_condition.h"
 #include "model/text/sampler.h"
 #include "serve/context/resident_context.h"
 #include "serve/openai/openai.h"
@@ -22,7 +22,7 @@ namespace celslm {
 // What is to be generated. Tokens exclude the context's.
 struct GenerationRequest {
   std::shared_ptr<ResidentContext> context;  // or null
-  bool context_was_resident = false;         // complete when the request came: its sources are "memory"
+  bool context_was_resident = false;         // complete when the request came: its source is "memory"
   std::vector<Token> prompt;                 // at least one
   int max_tokens = 0;                        // at least one; prompt and answer fit the model's context (checked by submit)
   SamplerOptions sampler;
@@ -32,8 +32,8 @@ struct GenerationRequest {
 };
 
 struct GenerationTimes {
-  Duration queue{};        // submitted -> taken up
-  Duration context{};      // taken up -> the context's last layer was there
+  Duration queue{};        // submitted -> in the batch
+  Duration context{};      // in the batch -> the context's last layer was there
   Duration prefill{};      // engine time spent on the prompt's own tokens
   Duration first_token{};  // submitted -> first token
   Duration decode{};       // first token -> last
@@ -49,26 +49,29 @@ struct GenerationPiece {
   GenerationTimes times;  // with finish
 };
 
-// The channel between the batch loop (puts) and a server thread (takes). Thread-safe.
+// The channel between the batch loop (puts) and a server thread (takes). Thread-safe; the clock must outlive it.
 class Generation {
  public:
-  explicit Generation(GenerationRequest generation_request) : request(std::move(generation_request)) {}
+  Generation(GenerationRequest generation_request, const Clock& clock)
+      : request(std::move(generation_request)), more_(clock) {}
 
   const GenerationRequest request;
 
-  // The next piece, or nullopt after `patience` so that the caller can look whether its client is still there.
-  std::optional<GenerationPiece> take(std::chrono::milliseconds patience) {
-    std::unique_lock lock(mutex_);
-    if (!more_.wait_for(lock, patience, [&] { return !pieces_.empty(); })) return std::nullopt;
+  // The next piece; nullopt if none came within `patience`, so that the caller can check whether its client is still there.
+  std::optional<GenerationPiece> take(Duration patience) CELSLM_EXCLUDES(mutex_) {
+    const MutexLock lock(mutex_);
+    if (!more_.wait_for(mutex_, patience, [&]() CELSLM_REQUIRES(mutex_) { return !pieces_.empty(); })) return std::nullopt;
     GenerationPiece piece = std::move(pieces_.front());
     pieces_.pop_front();
     return piece;
   }
 
-  void put(GenerationPiece piece) {
-    const std::scoped_lock lock(mutex_);
-    pieces_.push_back(std::move(piece));
-    more_.notify_one();
+  void put(GenerationPiece piece) CELSLM_EXCLUDES(mutex_) {
+    {
+      const MutexLock lock(mutex_);
+      pieces_.push_back(std::move(piece));
+    }
+    more_.notify_all();
   }
 
   // The client has gone: the loop frees the request's place at its next step.
@@ -77,9 +80,9 @@ class Generation {
 
  private:
   std::atomic<bool> cancelled_{false};
-  std::mutex mutex_;
-  std::condition_variable more_;
-  std::deque<GenerationPiece> pieces_;  // protected by mutex_
+  Mutex mutex_;
+  TimedCondition more_;
+  std::deque<GenerationPiece> pieces_ CELSLM_GUARDED_BY(mutex_);
 };
 
 }  // namespace celslm

@@ -50,6 +50,7 @@ void Sequence::accept(const Text& text, std::span<const float> logits, TimePoint
 }
 
 void Sequence::finish(FinishReason reason, TimePoint now) {
+  if (phase_ == Phase::kEnded) return;
   const bool began = first_token_ != TimePoint{};
   GenerationPiece piece{.text = assembler_.flush(), .finish = reason};
   piece.usage = {.prompt_tokens = n_context() + static_cast<int>(request().prompt.size()),
@@ -62,11 +63,14 @@ void Sequence::finish(FinishReason reason, TimePoint now) {
                  .decode = began ? now - first_token_ : Duration{}};
   generation_->put(std::move(piece));
   phase_ = Phase::kEnded;
+  finish_reason_ = reason;
 }
 
 void Sequence::fail(const Error& error) {
+  if (phase_ == Phase::kEnded) return;
   generation_->put({.error = error});
   phase_ = Phase::kEnded;
+  error_ = error;
 }
 
 }  // namespace celslm

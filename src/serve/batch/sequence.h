@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -12,8 +13,8 @@
 
 namespace celslm {
 
-// Touched by the loop's thread alone, once it runs. `tokens` are the request's prompt and the answer so far; `own` holds the
-// KV of the first own->length() of them. All but one of them have passed the layers: it answers; else it is in its prompt.
+// Used by the loop's thread alone, once it is in the scheduler. tokens() are the request's prompt and the answer so far;
+// kv() holds the KV of the first done() of them. In phase kAnswer all of them but the last have passed the layers.
 class Sequence {
  public:
   enum class Phase { kPrompt, kAnswer, kEnded };
@@ -28,16 +29,16 @@ class Sequence {
   int n_context() const { return context() ? static_cast<int>(context()->tokens.size()) : 0; }
 
   std::span<const Token> tokens() const { return tokens_; }
-  int done() const { return own_ ? own_->length() : 0; }  // of tokens(), that passed all layers
+  int done() const { return own_ ? own_->length() : 0; }  // of tokens(), have passed all layers
   std::span<const Token> rest() const { return std::span(tokens_).subspan(static_cast<std::size_t>(done())); }
   int most_tokens() const { return static_cast<int>(request().prompt.size()) + request().max_tokens; }
 
   bool has_kv() const { return own_ != nullptr; }
   std::shared_ptr<KvSegment> kv() const { return own_; }
   void give_kv(std::shared_ptr<KvSegment> own) { own_ = std::move(own); }
-  // Counts rows that were another's and need not be computed.
+  // Counts tokens whose KV was copied from another request and need not be computed.
   void count_reused(int n_tokens) { reused_ += n_tokens; }
-  // Gives the memory back; the sequence will compute its tokens again.
+  // Frees its KV; its tokens will be computed again.
   void preempt();
 
   // The chunk of n_tokens that follows done().
@@ -56,8 +57,13 @@ class Sequence {
 
   // Chooses a token from logits [n_vocab] and passes it on; may end the sequence.
   void accept(const Text& text, std::span<const float> logits, TimePoint now);
+  // Each ends the sequence; none of them does anything to one that has ended.
   void finish(FinishReason reason, TimePoint now);
   void fail(const Error& error);
+
+  // How it ended: with an error, or else for this reason.
+  const std::optional<Error>& error() const { return error_; }
+  FinishReason finish_reason() const { return finish_reason_; }
 
  private:
   const std::shared_ptr<Generation> generation_;
@@ -67,6 +73,8 @@ class Sequence {
   std::vector<Token> tokens_;
   std::shared_ptr<KvSegment> own_;
   Phase phase_ = Phase::kPrompt;
+  std::optional<Error> error_;
+  FinishReason finish_reason_ = FinishReason::kStop;
   int produced_ = 0;
   int reused_ = 0;
 

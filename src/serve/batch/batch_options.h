@@ -1,0 +1,35 @@
+// What the operator of an edge sets about batching, and what is counted of it.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+
+#include "model/kv/kv_segment.h"
+
+namespace celslm {
+
+struct BatchOptions {
+  int max_running = 32;                        // requests in the batch
+  int max_queued = 128;                        // beyond these, submit() returns kOverloaded
+  KvType kv_type = KvType::kF16;               // of requests without a context; others take their context's (f16 behind q8)
+  std::uint64_t kv_budget_bytes = 2ULL << 30;  // of requests' own KV, kept prefixes included
+  bool reuse_prefixes = true;
+  std::chrono::milliseconds max_stall{100};  // how long a step may hold up requests that are being answered
+};
+
+struct BatchStats {
+  std::uint64_t steps = 0;
+  std::uint64_t prompt_tokens = 0;  // computed
+  std::uint64_t reused_tokens = 0;  // of prompts, copied from earlier requests instead
+  std::uint64_t completion_tokens = 0;
+  std::uint64_t finished = 0;
+  std::uint64_t cancelled = 0;
+  std::uint64_t failed = 0;
+  std::uint64_t preempted = 0;  // times a request lost its KV and had to wait again
+  std::uint64_t own_kv_bytes = 0;
+  std::uint64_t kept_kv_bytes = 0;
+  int running = 0;
+  int queued = 0;
+};
+
+}  // namespace celslm

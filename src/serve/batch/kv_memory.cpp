@@ -1,0 +1,78 @@
+#include "serve/batch/kv_memory.h"
+
+#include <algorithm>
+
+namespace celslm {
+namespace {
+
+KvType own_type(const BatchOptions& options, const Sequence& sequence) {
+  const KvType type = sequence.context() ? sequence.context()->segment->type() : options.kv_type;
+  return type == KvType::kQ8 ? KvType::kF16 : type;
+}
+
+}  // namespace
+
+std::uint64_t own_kv_bytes(const ModelConfig& config, const BatchOptions& options, const Sequence& sequence, int n_tokens) {
+  return KvSegment::resident_bytes(config, own_type(options, sequence), n_tokens);
+}
+
+std::uint64_t KvMemory::bytes_of(const Sequence& sequence, int n_tokens) const {
+  return own_kv_bytes(config_, options_, sequence, n_tokens);
+}
+
+std::uint64_t KvMemory::bytes_of(const Sequences& running) const {
+  std::uint64_t sum = 0;
+  for (const auto& sequence : running) sum += bytes_of(*sequence, static_cast<int>(sequence->tokens().size()));
+  return sum;
+}
+
+bool KvMemory::make_room(const Sequences& running, std::uint64_t bytes) {
+  const std::uint64_t taken = bytes_of(running) + bytes;
+  prefixes_.shrink_to(taken < options_.kv_budget_bytes ? options_.kv_budget_bytes - taken : 0);
+  return taken <= options_.kv_budget_bytes;
+}
+
+// One token is always left to compute, for its logits.
+PrefixCache::Match KvMemory::reusable(const Sequence& sequence, const Sequences& running) {
+  if (!options_.reuse_prefixes) return {};
+  const std::span<const Token> wanted = sequence.tokens().first(sequence.tokens().size() - 1);
+  PrefixCache::Match best = prefixes_.find(sequence.context(), wanted);
+  for (const auto& other : running) {
+    if (other.get() == &sequence || other->context() != sequence.context() || !other->has_kv()) continue;
+    const int n = common_prefix(other->tokens().first(static_cast<std::size_t>(other->done())), wanted);
+    if (n > best.n_tokens) best = {other->kv(), n};
+  }
+  return best;
+}
+
+bool KvMemory::should_wait(const Sequence& sequence, const Sequences& running, int reusable_now) const {
+  if (!options_.reuse_prefixes) return false;
+  return std::ranges::any_of(running, [&](const auto& other) {
+    return other->number() < sequence.number() && other->phase() == Sequence::Phase::kPrompt &&
+           other->context() == sequence.context() &&
+           common_prefix(other->tokens(), sequence.tokens()) >= reusable_now + kMinPrefix;
+  });
+}
+
+Result<bool> KvMemory::allocate(Sequence& sequence, const Sequences& running) {
+  const PrefixCache::Match match = reusable(sequence, running);
+  if (should_wait(sequence, running, match.n_tokens)) return false;
+  CELSLM_TRY(auto own,
+             KvSegment::create(config_, own_type(options_, sequence), sequence.n_context(), sequence.most_tokens()));
+  if (match.n_tokens >= kMinPrefix) {
+    own->copy_from(*match.segment, match.n_tokens);
+    sequence.count_reused(match.n_tokens);
+    reused_tokens_ += static_cast<std::uint64_t>(match.n_tokens);
+  }
+  sequence.give_kv(std::move(own));
+  return true;
+}
+
+void KvMemory::keep(const Sequence& sequence) {
+  if (!options_.reuse_prefixes || !sequence.has_kv() || sequence.done() < kMinPrefix) return;
+  const auto n_tokens = static_cast<std::size_t>(sequence.done());
+  const std::span<const Token> tokens = sequence.tokens().first(n_tokens);
+  prefixes_.keep(sequence.context(), {tokens.begin(), tokens.end()}, sequence.kv(), bytes_of(sequence, sequence.done()));
+}
+
+}  // namespace celslm
