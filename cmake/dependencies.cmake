@@ -1,6 +1,7 @@
 # Every third-party library, found once. docs/architecture.md says what each is for.
 find_package(PkgConfig REQUIRED)
 find_package(blake3 REQUIRED)
+find_package(fmt REQUIRED)
 find_package(spdlog REQUIRED)
 find_package(ggml REQUIRED)
 find_package(llama REQUIRED)

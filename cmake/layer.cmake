@@ -67,7 +67,6 @@ function(celslm_layer_tests layer)
   add_executable(${layer}_test ${tests})
   target_link_libraries(${layer}_test PRIVATE ${rooms} ${arg_NEEDS} celslm_options GTest::gmock_main)
   target_include_directories(${layer}_test PRIVATE ${CMAKE_SOURCE_DIR})
-  target_compile_definitions(${layer}_test PRIVATE CELSLM_SOURCE_DIR="${CMAKE_SOURCE_DIR}" CELSLM_BUILD_DIR="${CMAKE_BINARY_DIR}")
-  add_test(NAME ${layer} COMMAND ${layer}_test)
+  add_test(NAME ${layer} COMMAND ${layer}_test WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})  # some read models/ and docs/
   set_tests_properties(${layer} PROPERTIES TIMEOUT 900)
 endfunction()

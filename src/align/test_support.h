@@ -3,8 +3,6 @@
 
 #include <gtest/gtest.h>
 
-#include <format>
-
 #include "align/fit/collect.h"
 #include "align/fit/fit.h"
 #include "align/map/numbers.h"

@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -277,7 +278,7 @@ TEST(CommandLineTest, ACloudComputesAPackThatInspectFindsGood) {
   const TemporaryFolder folder;
   RunningCloud cloud(folder);
   std::string text;
-  for (int i = 0; i < 60; ++i) text += std::format("line {}. ", i);
+  for (int i = 0; i < 60; ++i) text += fmt::format("line {}. ", i);
   write(folder / "text", text);
   Invocation put;
   ASSERT_EQ(put.run({"context", "put", folder / "text", "--cloud", cloud.url()}), kExitFine) << put.errors();

@@ -1,5 +1,7 @@
 #include "cli/commands.h"
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <array>
 #include <ostream>
@@ -38,7 +40,7 @@ int run_command_line(int argc, const char* const* argv, Environment& env) {
       app.exit(e, env.out, env.err);
       return kExitFine;
     }
-    return misused(env, std::format("{} ('{} --help' says more)", e.what(), chosen_command(app)));
+    return misused(env, fmt::format("{} ('{} --help' says more)", e.what(), chosen_command(app)));
   }
   return env.action ? env.action() : misused(env, "nothing to do");
 }

@@ -1,4 +1,6 @@
 // celslm context: registers texts as shared, lists and removes them.
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <iterator>
 #include <nlohmann/json.hpp>
@@ -105,7 +107,7 @@ Status list(Environment& env, const ContextCommand& command) {
     return fail(ErrorKind::kInvalid, "the answer holds no list of contexts");
   for (const json& context : *contexts) {
     CELSLM_TRY(const ContextInfo info, context_info_from(context));
-    env.out << std::format("{}  {:>8}  {}\n", info.handle.hex(), info.bytes, info.name);
+    env.out << fmt::format("{}  {:>8}  {}\n", info.handle.hex(), info.bytes, info.name);
   }
   env.out << std::flush;
   return {};

@@ -1,4 +1,6 @@
 // celslm pack: looks into pack files, compares them, makes smaller ones of them.
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <ostream>
@@ -45,7 +47,7 @@ Status verify(const std::string& path, const std::optional<PublicKey>& signer) {
   CELSLM_TRY(const StoredPack pack, open_pack(path, signer));
   for (int i = 0; i < pack.header.identity.n_blocks(); ++i) {
     if (const Status good = check_block(pack.header.blocks[static_cast<std::size_t>(i)], pack.block(i)); !good) {
-      return wrap(good.error(), std::format("{}: block {}", path, i));
+      return wrap(good.error(), fmt::format("{}: block {}", path, i));
     }
   }
   return {};
@@ -56,7 +58,7 @@ Status convert(Environment& env, const PackCommand& command) {
   CELSLM_TRY(const StoredPack pack, open_pack(command.file));
   CELSLM_TRY(const SigningKey key, SigningKey::load_or_create(command.signing_key));
   CELSLM_TRY(const std::uint64_t bytes, convert_pack(pack, *codec, key, command.out));
-  env.out << std::format("{}: {} bytes, {:.2f} times smaller, signed by {}\n", command.out, bytes,
+  env.out << fmt::format("{}: {} bytes, {:.2f} times smaller, signed by {}\n", command.out, bytes,
                          static_cast<double>(pack.file->bytes().size()) / static_cast<double>(bytes), key.public_key().hex())
           << std::flush;
   return {};

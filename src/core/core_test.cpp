@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/wait.h>
@@ -14,7 +15,7 @@ namespace fs = std::filesystem;
 
 class FileTest : public testing::Test {
  protected:
-  FileTest() : folder_(fs::path(testing::TempDir()) / std::format("celslm-core-{}", ::getpid())) {
+  FileTest() : folder_(fs::path(testing::TempDir()) / fmt::format("celslm-core-{}", ::getpid())) {
     fs::create_directories(folder_);
   }
   ~FileTest() override { fs::remove_all(folder_); }

@@ -1,6 +1,7 @@
 #include "core/file.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -57,7 +58,7 @@ Status sync_folder(const fs::path& path) {
 // the same ids, hence the tries at the next name.
 fs::path temporary_name(const fs::path& path) {
   static std::atomic<unsigned> counter{0};
-  return path.string() + std::format(".{}.{}{}", ::getpid(), counter.fetch_add(1), kTemporarySuffix);
+  return path.string() + fmt::format(".{}.{}{}", ::getpid(), counter.fetch_add(1), kTemporarySuffix);
 }
 
 // A lock that dies with its holder marks a temporary file as in use. A process id would not do: ids are used again, and

@@ -1,8 +1,9 @@
 // Errors as values. No exception crosses a layer; an error says what the caller can do about it.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <expected>
-#include <format>
 #include <string>
 #include <utility>
 
@@ -33,8 +34,8 @@ using Result = std::expected<T, Error>;
 using Status = Result<void>;
 
 template <typename... Args>
-[[nodiscard]] std::unexpected<Error> fail(ErrorKind kind, std::format_string<Args...> format, Args&&... args) {
-  return std::unexpected(Error{kind, std::format(format, std::forward<Args>(args)...)});
+[[nodiscard]] std::unexpected<Error> fail(ErrorKind kind, fmt::format_string<Args...> format, Args&&... args) {
+  return std::unexpected(Error{kind, fmt::format(format, std::forward<Args>(args)...)});
 }
 
 // Puts "what: " before an error's message; its kind stays.

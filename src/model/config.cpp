@@ -1,6 +1,7 @@
 #include "model/config.h"
 
-#include <format>
+#include <fmt/format.h>
+
 #include <span>
 #include <string_view>
 
@@ -12,7 +13,7 @@ constexpr std::string_view kFingerprintDomain = "celslm.model.v1";
 
 template <typename T>
 std::string differing(const char* field, const T& here, const T& there) {
-  return std::format("{} ({} here, {} there)", field, here, there);
+  return fmt::format("{} ({} here, {} there)", field, here, there);
 }
 
 std::string differing(const char* field, const Hash256& here, const Hash256& there) {

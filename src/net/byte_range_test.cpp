@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -12,7 +13,7 @@ constexpr std::uint64_t kSize = 100;
 std::string text(const Result<std::optional<ByteRange>>& range) {
   if (!range) return "refused";
   if (!*range) return "none";
-  return std::format("[{},{})", (*range)->first, (*range)->end);
+  return fmt::format("[{},{})", (*range)->first, (*range)->end);
 }
 
 TEST(ByteRangeTest, ReadsTheFormsOfRfc9110) {

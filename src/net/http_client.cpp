@@ -1,6 +1,7 @@
 #include "net/http_client.h"
 
 #include <curl/curl.h>
+#include <fmt/format.h>
 
 #include <algorithm>
 #include <cctype>
@@ -85,7 +86,7 @@ class Receiver {
 
  private:
   bool refuse(ErrorKind kind, std::string_view what) {
-    error = Error{kind, std::format("{}: {}", url_, what)};
+    error = Error{kind, fmt::format("{}: {}", url_, what)};
     return false;
   }
   bool begin_body();
@@ -124,11 +125,11 @@ bool Receiver::begin_body() {
   in_body_ = true;
   if (!call_.range || answer.status >= 400) return true;
   if (answer.status != 206)
-    return refuse(ErrorKind::kInvalid, std::format("answered {} to a range request, not 206", answer.status));
-  const std::string wanted = std::format("bytes {}-{}/", call_.range->first, call_.range->end - 1);
+    return refuse(ErrorKind::kInvalid, fmt::format("answered {} to a range request, not 206", answer.status));
+  const std::string wanted = fmt::format("bytes {}-{}/", call_.range->first, call_.range->end - 1);
   const auto it = answer.headers.find("content-range");
   if (it == answer.headers.end() || !lower(it->second).starts_with(wanted)) {
-    return refuse(ErrorKind::kInvalid, std::format("answered another range than {}", wanted.substr(0, wanted.size() - 1)));
+    return refuse(ErrorKind::kInvalid, fmt::format("answered another range than {}", wanted.substr(0, wanted.size() - 1)));
   }
   return true;
 }
@@ -139,7 +140,7 @@ bool Receiver::take_body(std::string_view piece) {
   std::uint64_t limit = call_.max_body_bytes;
   if (call_.range)
     limit = is_success() ? call_.range->end - call_.range->first : std::min<std::uint64_t>(limit, kMaxErrorBodyBytes);
-  if (total > limit) return refuse(ErrorKind::kInvalid, std::format("answered with more than {} bytes", limit));
+  if (total > limit) return refuse(ErrorKind::kInvalid, fmt::format("answered with more than {} bytes", limit));
   answer.bytes_received = total;
   if (!call_.sink || !is_success()) {
     answer.body.insert(answer.body.end(), as_bytes(piece).begin(), as_bytes(piece).end());
@@ -162,7 +163,7 @@ bool Receiver::finish() {
   if (call_.range && answer.status == 206) {
     const std::uint64_t wanted = call_.range->end - call_.range->first;
     if (answer.bytes_received != wanted) {
-      return refuse(ErrorKind::kInvalid, std::format("answered {} bytes to a range of {}", answer.bytes_received, wanted));
+      return refuse(ErrorKind::kInvalid, fmt::format("answered {} bytes to a range of {}", answer.bytes_received, wanted));
     }
   }
   return true;
@@ -303,7 +304,7 @@ Status CurlClient::set_up(CURL* easy, const HttpCall& call, const std::string& u
   if (call.method == "HEAD") curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
   curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, call.method.c_str());
   if (call.range) {
-    curl_easy_setopt(easy, CURLOPT_RANGE, std::format("{}-{}", call.range->first, call.range->end - 1).c_str());
+    curl_easy_setopt(easy, CURLOPT_RANGE, fmt::format("{}-{}", call.range->first, call.range->end - 1).c_str());
   }
   return {};
 }

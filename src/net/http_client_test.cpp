@@ -1,5 +1,6 @@
 #include "net/http_client.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -70,7 +71,7 @@ class EchoServerTest : public testing::Test {
       if (!*range) return HttpResponse{.body = blob};
       return HttpResponse{
           .status = 206,
-          .headers = {{"Content-Range", std::format("bytes {}-{}/{}", (*range)->first, (*range)->end - 1, blob.size())}},
+          .headers = {{"Content-Range", fmt::format("bytes {}-{}/{}", (*range)->first, (*range)->end - 1, blob.size())}},
           .body = blob.substr((*range)->first, (*range)->end - (*range)->first)};
     });
     const Status status = server_->start();
@@ -97,7 +98,7 @@ TEST_F(EchoServerTest, SendsHeadersAndTokenAndNothingThatNobodyAskedFor) {
   ASSERT_TRUE(answer) << answer.error().message;
   EXPECT_EQ(answer->headers.at("x-answer"), "yes");
   EXPECT_EQ(answer_text(answer),
-            std::format("accept: */*\nauthorization: Bearer abc\nhost: 127.0.0.1:{}\nx-question: a=b\n", server_->port()));
+            fmt::format("accept: */*\nauthorization: Bearer abc\nhost: 127.0.0.1:{}\nx-question: a=b\n", server_->port()));
 }
 
 TEST_F(EchoServerTest, AnErrorStatusIsAnAnswer) {
@@ -149,7 +150,7 @@ TEST_F(EchoServerTest, IsUsedByManyThreadsAtOnce) {
     for (int t = 0; t < 6; ++t) {
       threads.emplace_back([&, t] {
         for (int i = 0; i < 30; ++i) {
-          const std::string body = std::format("{}/{}", t, i);
+          const std::string body = fmt::format("{}/{}", t, i);
           right += answer_text(client->call({.method = "POST", .path = "/echo", .body = body})) == body ? 1 : 0;
         }
       });
@@ -391,9 +392,9 @@ TEST(HttpClientTest, SaysThatNobodyListens) {
     const RawServer server([](RawPeer&, int) {});
     port = server.port();
   }
-  const auto answer = client_for(std::format("http://127.0.0.1:{}", port))->call({.path = "/"});
+  const auto answer = client_for(fmt::format("http://127.0.0.1:{}", port))->call({.path = "/"});
   EXPECT_EQ(kind_of(answer), ErrorKind::kUnavailable);
-  EXPECT_THAT(answer_text(answer), HasSubstr(std::format("127.0.0.1:{}", port)));
+  EXPECT_THAT(answer_text(answer), HasSubstr(fmt::format("127.0.0.1:{}", port)));
 }
 
 TEST(HttpClientTest, RefusesWhatWouldChangeTheRequest) {
@@ -420,7 +421,7 @@ class TlsTest : public EchoServerTest {
  protected:
   void start_tls() {
     identity_ = testing_support::TlsIdentity::create(std::filesystem::path(testing::TempDir()) /
-                                                     std::format("celslm-tls-{}", ::getpid()));
+                                                     fmt::format("celslm-tls-{}", ::getpid()));
     ASSERT_TRUE(identity_);
     start({.tls_certificate_file = identity_->certificate_file(), .tls_key_file = identity_->key_file()});
   }
@@ -454,7 +455,7 @@ TEST_F(TlsTest, DropsAClientThatSpeaksPlainHttp) {
 TEST_F(TlsTest, RefusesAKeyOfAnotherCertificate) {
   start_tls();
   const auto other = testing_support::TlsIdentity::create(std::filesystem::path(testing::TempDir()) /
-                                                          std::format("celslm-tls2-{}", ::getpid()));
+                                                          fmt::format("celslm-tls2-{}", ::getpid()));
   ASSERT_TRUE(other);
   const auto server = HttpServer::create(
       {.tls_certificate_file = identity_->certificate_file(), .tls_key_file = other->key_file()}, null_log());

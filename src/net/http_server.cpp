@@ -1,5 +1,6 @@
 #include "net/http_server.h"
 
+#include <fmt/format.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -88,7 +89,7 @@ std::string Server::url() const {
   if (host.empty() || host == "0.0.0.0") host = "127.0.0.1";
   if (host == "::") host = "::1";
   if (host.contains(':') && !host.starts_with('[')) host = "[" + host + "]";
-  return std::format("{}://{}:{}", tls_ ? "https" : "http", host, port_);
+  return fmt::format("{}://{}:{}", tls_ ? "https" : "http", host, port_);
 }
 
 void Server::accept_loop() {

@@ -1,5 +1,6 @@
 #include "net/http_server.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -307,7 +308,7 @@ TEST_F(HttpServerTest, LetsTheHandlersOwnErrorsPass) {
 TEST_F(HttpServerTest, MakesItsErrorsAsTold) {
   make();
   server_->on_error([](int status, std::string_view message) {
-    return HttpResponse{.status = status, .content_type = "text/plain", .body = std::format("<{}|{}>", status, message)};
+    return HttpResponse{.status = status, .content_type = "text/plain", .body = fmt::format("<{}|{}>", status, message)};
   });
   start();
   EXPECT_THAT(exchange("GET /nowhere HTTP/1.1\r\n" + kEnd), HasSubstr("\r\n\r\n<404|no such path>"));
@@ -549,8 +550,8 @@ TEST_F(HttpServerTest, ServesManyConnectionsAtOnce) {
       clients.emplace_back([&, c] {
         RawPeer peer = RawPeer::connect(server_->port());
         for (int i = 0; i < 50; ++i) {
-          const std::string body = std::format("{}-{}", c, i);
-          peer.send(std::format("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{}", body.size(), body));
+          const std::string body = fmt::format("{}-{}", c, i);
+          peer.send(fmt::format("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{}", body.size(), body));
           right += peer.read_message().ends_with("\r\n\r\n" + body) ? 1 : 0;
         }
       });
@@ -568,13 +569,13 @@ TEST_F(HttpServerTest, SaysThatThePortIsInUse) {
   ASSERT_FALSE(status);
   EXPECT_EQ(status.error().kind, ErrorKind::kUnavailable);
   EXPECT_EQ(status.error().message,
-            std::format("port {} on 127.0.0.1 is in use: choose another with --port", server_->port()));
+            fmt::format("port {} on 127.0.0.1 is in use: choose another with --port", server_->port()));
 }
 
 TEST_F(HttpServerTest, KnowsItsUrl) {
   make();
   start();
-  EXPECT_EQ(server_->url(), std::format("http://127.0.0.1:{}", server_->port()));
+  EXPECT_EQ(server_->url(), fmt::format("http://127.0.0.1:{}", server_->port()));
 }
 
 TEST(HttpServerOptionsTest, RefusesOptionsThatMakeNoSense) {

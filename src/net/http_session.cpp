@@ -1,12 +1,12 @@
 #include "net/http_session.h"
 
+#include <fmt/format.h>
 #include <httplib.h>
 
 #include <algorithm>
 #include <array>
 #include <cctype>
 #include <exception>
-#include <format>
 #include <mutex>
 #include <optional>
 #include <string>
@@ -111,7 +111,7 @@ HttpResponse default_error(int status, std::string_view message) {
     if (c == '"' || c == '\\') escaped.push_back('\\');
     if (static_cast<unsigned char>(c) >= 0x20) escaped.push_back(c);
   }
-  return {.status = status, .body = std::format(R"({{"error":{{"message":"{}"}}}})", escaped)};
+  return {.status = status, .body = fmt::format(R"({{"error":{{"message":"{}"}}}})", escaped)};
 }
 
 class HttpSession::Impl : private httplib::Server {
@@ -384,7 +384,7 @@ void HttpSession::Impl::answer_unparsed() {
   connection_->stop_reading();
   const HttpResponse error = context_.make_error(status, message_for(status));
   const std::string text =
-      std::format("HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{}", status,
+      fmt::format("HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{}", status,
                   httplib::status_message(status), error.content_type, error.body.size(), error.body);
   connection_->write(text.data(), text.size());
 }

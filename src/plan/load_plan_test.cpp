@@ -1,5 +1,6 @@
 #include "plan/load_plan.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -81,10 +82,10 @@ class RandomLoads {
 
 std::string describe(const SimulatedLoad& load) {
   std::string out =
-      std::format("{} layers of {} blocks; {} units of {} s{}", load.shape.n_layers, load.shape.blocks_per_layer,
+      fmt::format("{} layers of {} blocks; {} units of {} s{}", load.shape.n_layers, load.shape.blocks_per_layer,
                   load.units_per_layer, load.unit_s, load.compute_known ? " (known)" : "");
   for (const SimulatedSource& s : load.sources) {
-    out += std::format("; {} B/s, {} s, {} flights{}", s.rate_bytes_per_s, s.latency_s, s.max_flights,
+    out += fmt::format("; {} B/s, {} s, {} flights{}", s.rate_bytes_per_s, s.latency_s, s.max_flights,
                        s.known ? " (known)" : "");
   }
   return out;

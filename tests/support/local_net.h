@@ -2,6 +2,8 @@
 // between.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <functional>
 #include <memory>
@@ -116,7 +118,7 @@ class LocalClient final : public HttpClient {
       request.path = call.path.substr(0, query);
       request.parameters[pair.substr(0, pair.find('='))] = pair.substr(pair.find('=') + 1);
     }
-    if (call.range) request.headers["range"] = std::format("bytes={}-{}", call.range->first, call.range->end - 1);
+    if (call.range) request.headers["range"] = fmt::format("bytes={}-{}", call.range->first, call.range->end - 1);
     HttpResponse response = server_.handle(request);
     HttpAnswer answer{.status = response.status, .headers = response.headers};
     bool whole = true;

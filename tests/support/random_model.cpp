@@ -1,5 +1,6 @@
 #include "tests/support/random_model.h"
 
+#include <fmt/format.h>
 #include <ggml-cpp.h>
 #include <unistd.h>
 
@@ -7,7 +8,6 @@
 #include <array>
 #include <atomic>
 #include <cmath>
-#include <format>
 #include <random>
 #include <stdexcept>
 #include <vector>
@@ -45,9 +45,9 @@ Vocabulary make_vocabulary(const RandomModel& model) {
   for (const auto& [a, b] :
        {std::pair{"t", "h"}, {"th", "e"}, {"Ġ", "a"}, {"i", "n"}, {"e", "r"}, {"Ġ", "the"}, {"in", "g"}}) {
     v.tokens.push_back(std::string(a) + b);
-    v.merges.push_back(std::format("{} {}", a, b));
+    v.merges.push_back(fmt::format("{} {}", a, b));
   }
-  for (int i = 0; i < model.n_filler; ++i) v.tokens.push_back(std::format("<filler{}>", i));
+  for (int i = 0; i < model.n_filler; ++i) v.tokens.push_back(fmt::format("<filler{}>", i));
   v.types.assign(v.tokens.size(), 1);  // normal
   for (const std::string& control : model.control_words) {
     v.tokens.push_back(control);
@@ -167,7 +167,7 @@ class Writer {
     vector("output_norm.weight", m_.n_embd, 1.0F, 0.1F);
     if (!m_.tied) projection("output", m_.n_embd, n_vocab, false);
     if (m_.frequency_factors) vector("rope_freqs.weight", head_dim_ / 2, 3.0F, 0.5F);
-    for (int i = 0; i < m_.n_layers; ++i) write_layer(std::format("blk.{}.", i));
+    for (int i = 0; i < m_.n_layers; ++i) write_layer(fmt::format("blk.{}.", i));
     if (!m_.extra_tensor.empty()) vector(m_.extra_tensor, m_.n_embd, 0.0F, 1.0F);
   }
 
@@ -247,7 +247,7 @@ void write_permuted_model(const fs::path& from, const fs::path& to, const std::v
 
 TemporaryFolder::TemporaryFolder() {
   static std::atomic<int> counter{0};
-  path_ = fs::temp_directory_path() / std::format("celslm-test-{}-{}", ::getpid(), counter.fetch_add(1));
+  path_ = fs::temp_directory_path() / fmt::format("celslm-test-{}-{}", ::getpid(), counter.fetch_add(1));
   fs::create_directories(path_);
 }
 

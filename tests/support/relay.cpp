@@ -1,5 +1,6 @@
 #include "tests/support/relay.h"
 
+#include <fmt/format.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -308,7 +309,7 @@ int Relay::port() const {
   return local_port(impl_->listener_);
 }
 std::string Relay::url() const {
-  return std::format("http://{}:{}", impl_->options_.listen_host, port());
+  return fmt::format("http://{}:{}", impl_->options_.listen_host, port());
 }
 std::uint64_t Relay::bytes_up() const {
   return impl_->read([this] { return impl_->up_.bytes; });

@@ -1,5 +1,6 @@
 #include "tests/support/relay.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -83,7 +84,7 @@ TEST(RelayTest, DelaysEachWay) {
 }
 
 TEST(RelayTest, RecordsWhatClientsSendEvenInPiecesAndInterleaved) {
-  const auto file = std::filesystem::path(testing::TempDir()) / std::format("celslm-relay-{}", ::getpid());
+  const auto file = std::filesystem::path(testing::TempDir()) / fmt::format("celslm-relay-{}", ::getpid());
   RawServer server(echo);
   {
     const auto relay = relay_to(server, {.record_file = file});

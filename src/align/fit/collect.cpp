@@ -1,5 +1,7 @@
 #include "align/fit/collect.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 
@@ -152,7 +154,7 @@ Result<Collected> collect(Engine& source, Engine& target, std::span<const Docume
     const Document& document = documents[done];
     const auto rows = add_document(source, target, document, options.source_layers, options.max_tokens,
                                    is_held_out(document) ? out.held_out : out.fit);
-    if (!rows) return wrap(rows.error(), std::format("document {}", done + 1));
+    if (!rows) return wrap(rows.error(), fmt::format("document {}", done + 1));
     if (options.progress) {
       options.progress(static_cast<int>(done) + 1, static_cast<int>(documents.size()),
                        static_cast<std::uint64_t>(out.fit.k.rows() + out.held_out.k.rows()));

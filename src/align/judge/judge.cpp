@@ -1,5 +1,7 @@
 #include "align/judge/judge.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "align/map/apply.h"
@@ -59,7 +61,7 @@ struct Judge::Reference {
 std::string to_string(const Way& way) {
   if (way.kind == Way::Kind::kNative) return "native";
   if (way.kind == Way::Kind::kLarge) return "large model";
-  return std::format("{} from layer {}", to_string(way.variant), way.split);
+  return fmt::format("{} from layer {}", to_string(way.variant), way.split);
 }
 
 double LayerFit::r2() const {

@@ -1,6 +1,7 @@
 // A report as tables, as JSON and as a picture.
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 #include <nlohmann/json.hpp>
 
 #include "align/judge/report.h"
@@ -11,7 +12,7 @@ namespace {
 using Json = nlohmann::json;
 
 std::string cell(const std::optional<Interval>& i) {
-  return i ? std::format("{:.3f} ({:.3f} to {:.3f})", i->value, i->low, i->high) : "-";
+  return i ? fmt::format("{:.3f} ({:.3f} to {:.3f})", i->value, i->low, i->high) : "-";
 }
 
 std::string text_table(const std::vector<WayFigures>& figures) {
@@ -19,7 +20,7 @@ std::string text_table(const std::vector<WayFigures>& figures) {
       "| KV | divergence from native, nats | from the large model | perplexity | greedy as native "
       "|\n|---|---|---|---|---|\n";
   for (const WayFigures& f : figures) {
-    out += std::format("| {} | {} | {} | {} | {} |\n", to_string(f.way), cell(f.kl), cell(f.kl_large), cell(f.perplexity),
+    out += fmt::format("| {} | {} | {} | {} | {} |\n", to_string(f.way), cell(f.kl), cell(f.kl_large), cell(f.perplexity),
                        cell(f.greedy));
   }
   return out;
@@ -29,14 +30,14 @@ std::string question_table(const std::vector<WayFigures>& figures) {
   std::string out = "| KV | right |";
   std::string rule = "|---|---|";
   for (const auto& [steps, share] : figures.front().right_by_steps) {
-    out += std::format(" {} step{} |", steps, steps == 1 ? "" : "s");
+    out += fmt::format(" {} step{} |", steps, steps == 1 ? "" : "s");
     rule += "---|";
   }
   out += " perplexity of right replies | greedy as native |\n" + rule + "---|---|\n";
   for (const WayFigures& f : figures) {
-    out += std::format("| {} | {} |", to_string(f.way), cell(f.right));
-    for (const auto& [steps, share] : f.right_by_steps) out += std::format(" {} |", cell(share));
-    out += std::format(" {} | {} |\n", cell(f.perplexity), cell(f.greedy));
+    out += fmt::format("| {} | {} |", to_string(f.way), cell(f.right));
+    for (const auto& [steps, share] : f.right_by_steps) out += fmt::format(" {} |", cell(share));
+    out += fmt::format(" {} | {} |\n", cell(f.perplexity), cell(f.greedy));
   }
   return out;
 }
@@ -46,7 +47,7 @@ std::string layer_table(const Report& report) {
   for (std::size_t layer = 0; layer < report.layers.size(); ++layer) {
     for (const KvVariant t : kKvVariants) {
       const VariantFit& fit = report.fits[static_cast<std::size_t>(t)];
-      out += std::format("| {} | {} | {:.4f} | {:.4f} | {:.4f} |\n", layer, to_string(t), fit.k[layer].r2(),
+      out += fmt::format("| {} | {} | {:.4f} | {:.4f} | {:.4f} |\n", layer, to_string(t), fit.k[layer].r2(),
                          fit.v[layer].r2(), fit.rows > 0.0 ? fit.cosine[layer] / fit.rows : 0.0);
     }
   }
@@ -83,15 +84,15 @@ constexpr int kMargin = 60;
 // White to dark blue.
 std::string colour(double share) {
   const double s = std::clamp(share, 0.0, 1.0);
-  return std::format("rgb({:.0f},{:.0f},{:.0f})", 255 - 235 * s, 255 - 190 * s, 255 - 115 * s);
+  return fmt::format("rgb({:.0f},{:.0f},{:.0f})", 255 - 235 * s, 255 - 190 * s, 255 - 115 * s);
 }
 
 std::string panel(const char* title, const std::vector<std::vector<double>>& cka, const std::vector<LayerMap>& layers,
                   bool key, int left) {
-  std::string out = std::format("<text x=\"{}\" y=\"24\" font-weight=\"bold\">{}</text>\n", left + kMargin, title);
+  std::string out = fmt::format("<text x=\"{}\" y=\"24\" font-weight=\"bold\">{}</text>\n", left + kMargin, title);
   for (std::size_t target = 0; target < cka.size(); ++target) {
     const int y = kMargin + static_cast<int>(target) * kCell;
-    out += std::format("<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>\n", left + kMargin - 6, y + kCell / 2 + 4,
+    out += fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"end\">{}</text>\n", left + kMargin - 6, y + kCell / 2 + 4,
                        target);
     const std::vector<int>& used = (key ? layers[target].k : layers[target].v).sources;
     for (std::size_t source = 0; source < cka[target].size(); ++source) {
@@ -99,14 +100,14 @@ std::string panel(const char* title, const std::vector<std::vector<double>>& cka
       const double value = cka[target][source];
       const bool framed = std::ranges::contains(used, static_cast<int>(source));
       out +=
-          std::format("<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"{}\" stroke=\"{}\" stroke-width=\"{}\"/>",
+          fmt::format("<rect x=\"{}\" y=\"{}\" width=\"{}\" height=\"{}\" fill=\"{}\" stroke=\"{}\" stroke-width=\"{}\"/>",
                       x + 1, y + 1, kCell - 2, kCell - 2, colour(value), framed ? "#d9480f" : "none", framed ? 2 : 0);
-      out += std::format("<text x=\"{}\" y=\"{}\" text-anchor=\"middle\" font-size=\"10\" fill=\"{}\">{:.2f}</text>\n",
+      out += fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"middle\" font-size=\"10\" fill=\"{}\">{:.2f}</text>\n",
                          x + kCell / 2, y + kCell / 2 + 4, value > 0.5 ? "white" : "black", value);
     }
   }
   for (std::size_t source = 0; source < cka.front().size(); ++source) {
-    out += std::format("<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n",
+    out += fmt::format("<text x=\"{}\" y=\"{}\" text-anchor=\"middle\">{}</text>\n",
                        left + kMargin + static_cast<int>(source) * kCell + kCell / 2, kMargin - 8, source);
   }
   return out;
@@ -116,7 +117,7 @@ std::string panel(const char* title, const std::vector<std::vector<double>>& cka
 
 std::string to_text(const Report& report) {
   std::string out =
-      std::format("map {}{}, {} held-out documents, {:.0f} tokens of context; 95 % intervals over documents\n",
+      fmt::format("map {}{}, {} held-out documents, {:.0f} tokens of context; 95 % intervals over documents\n",
                   report.map.hex().substr(0, 12), report.fused ? " (fused)" : "", report.n_documents, report.n_tokens);
   out += "\n" + layer_table(report);
   if (!report.texts.empty()) out += "\nplain text, the 64 tokens after a context:\n" + text_table(report.texts);
@@ -149,13 +150,13 @@ std::string heat_map_svg(const Report& report) {
   if (report.cka_k.empty()) return "<svg xmlns=\"http://www.w3.org/2000/svg\"/>\n";
   const int wide = 2 * kMargin + report.source.n_layers * kCell;
   const int high = 2 * kMargin + report.target.n_layers * kCell;
-  std::string out = std::format(
+  std::string out = fmt::format(
       "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{}\" height=\"{}\" font-family=\"sans-serif\" font-size=\"12\">\n"
       "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n",
       2 * wide, high);
   out += panel("linear CKA of K", report.cka_k, report.layers, true, 0);
   out += panel("linear CKA of V", report.cka_v, report.layers, false, wide);
-  out += std::format(
+  out += fmt::format(
       "<text x=\"{}\" y=\"{}\">rows: target layers, columns: source layers, framed: used by the map</text>\n</svg>\n",
       kMargin, high - 20);
   return out;

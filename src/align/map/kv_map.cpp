@@ -1,7 +1,8 @@
 #include "align/map/kv_map.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 
 namespace celslm {
 namespace {
@@ -131,11 +132,11 @@ Gate judge_splits(std::vector<SplitFigures> splits, const GateLimits& limits) {
 
 std::string describe(const Gate& gate) {
   if (gate.state == GateState::kNotJudged) return "not judged yet: run `celslm align report MAP --write-gate`";
-  std::string out = gate.state == GateState::kPassed ? std::format("passed from layer {} on", gate.split) : "refused";
-  out += std::format(" (limits: {:.1f} % of native answers, {:.3g} nats;", 100.0 * gate.limits.least_retained,
+  std::string out = gate.state == GateState::kPassed ? fmt::format("passed from layer {} on", gate.split) : "refused";
+  out += fmt::format(" (limits: {:.1f} % of native answers, {:.3g} nats;", 100.0 * gate.limits.least_retained,
                      gate.limits.most_kl);
   for (const SplitFigures& s : gate.splits) {
-    out += std::format(" split {}: {} of {} right, {} native, {:.3g} nats;", s.split, s.right, s.questions, s.native_right,
+    out += fmt::format(" split {}: {} of {} right, {} native, {:.3g} nats;", s.split, s.right, s.questions, s.native_right,
                        s.kl);
   }
   out.back() = ')';
@@ -166,7 +167,7 @@ Status check_map(const KvMap& map) {
   for (std::size_t i = 0; i < map.layers.size(); ++i) {
     for (const auto& [name, plane] : {std::pair{"K", &map.layers[i].k}, {"V", &map.layers[i].v}}) {
       if (const Status good = check_plane(*plane, map); !good)
-        return wrap(good.error(), std::format("layer {}, {}", i, name));
+        return wrap(good.error(), fmt::format("layer {}, {}", i, name));
     }
   }
   return {};
@@ -191,7 +192,7 @@ MapCost map_cost(const KvMap& map, int first_layer) {
 
 std::string describe(const KvMap& map) {
   const MapCost cost = map_cost(map, 0);
-  return std::format("{:.2f} MB of {}, {:.2f} million multiplications a token to apply; {}",
+  return fmt::format("{:.2f} MB of {}, {:.2f} million multiplications a token to apply; {}",
                      static_cast<double>(cost.bytes) / 1e6, to_string(map.precision),
                      static_cast<double>(cost.products) / 1e6, describe(map.gate));
 }

@@ -1,6 +1,8 @@
 // docs/map-format.md, in code.
 #include "align/map/map_codec.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -233,9 +235,9 @@ Status read_contents(ByteReader& in, KvMap& map) {
   CELSLM_TRY(map.gate, read_gate(in, map.target));
   for (int i = 0; i < map.target.n_layers; ++i) {
     auto k = read_plane(in, map);
-    if (!k) return wrap(std::move(k).error(), std::format("layer {}, K", i));
+    if (!k) return wrap(std::move(k).error(), fmt::format("layer {}, K", i));
     auto v = read_plane(in, map);
-    if (!v) return wrap(std::move(v).error(), std::format("layer {}, V", i));
+    if (!v) return wrap(std::move(v).error(), fmt::format("layer {}, V", i));
     map.layers.push_back({.k = *std::move(k), .v = *std::move(v)});
   }
   if (!in.ok()) return fail(ErrorKind::kInvalid, "ends early");

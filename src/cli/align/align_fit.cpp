@@ -1,4 +1,6 @@
 // celslm align fit
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <ostream>
 
@@ -36,19 +38,19 @@ Status check_source_layers(const std::vector<int>& layers, const Model& source) 
 
 std::string layer_list(const std::vector<int>& layers) {
   std::string out;
-  for (const int layer : layers) out += std::format("{}{}", out.empty() ? "" : "+", layer);
+  for (const int layer : layers) out += fmt::format("{}{}", out.empty() ? "" : "+", layer);
   return out;
 }
 
 void show(const KvMap& map, std::ostream& out) {
   const auto plane = [](const PlaneMap& p) {
-    return std::format("R2 {:.4f} from {} ({})", p.held_out_r2, layer_list(p.sources),
+    return fmt::format("R2 {:.4f} from {} ({})", p.held_out_r2, layer_list(p.sources),
                        p.same_head ? "same head" : "all heads");
   };
   for (std::size_t i = 0; i < map.layers.size(); ++i) {
-    out << std::format("layer {:3}: K {}, V {}\n", i, plane(map.layers[i].k), plane(map.layers[i].v));
+    out << fmt::format("layer {:3}: K {}, V {}\n", i, plane(map.layers[i].k), plane(map.layers[i].v));
   }
-  out << std::format("map {}: {}\n", map.id.hex().substr(0, 12), describe(map));
+  out << fmt::format("map {}: {}\n", map.id.hex().substr(0, 12), describe(map));
 }
 
 Status fit(Environment& env, const FitCommand& command) {
@@ -68,7 +70,7 @@ Status fit(Environment& env, const FitCommand& command) {
                                             .max_tokens = command.max_tokens,
                                             .checkpoint = checkpoint,
                                             .progress = [&](int done, int of, std::uint64_t rows) {
-                                              reading.show(static_cast<double>(done) / of, std::format("{} tokens", rows));
+                                              reading.show(static_cast<double>(done) / of, fmt::format("{} tokens", rows));
                                             }}));
   reading.end();
   const TimePoint read = env.clock.now();
@@ -83,7 +85,7 @@ Status fit(Environment& env, const FitCommand& command) {
   CELSLM_TRY(const KvMap map, write_map(command.out, fitted));
   std::error_code ignored;
   std::filesystem::remove(checkpoint, ignored);
-  env.err << std::format("read {:.0f} + {:.0f} tokens in {:.1f} s, solved in {:.1f} s\n", sums.fit.k.rows(),
+  env.err << fmt::format("read {:.0f} + {:.0f} tokens in {:.1f} s, solved in {:.1f} s\n", sums.fit.k.rows(),
                          sums.held_out.k.rows(), seconds(read - start), seconds(env.clock.now() - read));
   show(map, env.out);
   return {};

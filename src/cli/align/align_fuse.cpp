@@ -1,4 +1,6 @@
 // celslm align fuse
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <ostream>
 
@@ -20,7 +22,7 @@ Status fuse_file(Environment& env, const FuseCommand& command) {
   CELSLM_TRY(const auto file, MappedFile::open(command.networks));
   if (const Status fused = fuse(file->bytes(), map); !fused) return wrap(fused.error(), command.networks);
   CELSLM_TRY(const KvMap written, write_map(command.out, map));
-  env.out << std::format("{}: map {}, {}\n", command.out, written.id.hex().substr(0, 12), describe(written));
+  env.out << fmt::format("{}: map {}, {}\n", command.out, written.id.hex().substr(0, 12), describe(written));
   return {};
 }
 

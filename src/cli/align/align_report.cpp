@@ -1,4 +1,6 @@
 // celslm align report
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <nlohmann/json.hpp>
 #include <ostream>
@@ -70,9 +72,9 @@ Status report(Environment& env, const ReportCommand& command) {
   Progress progress(env.err, "judging");
   for (std::size_t i = 0; i < documents.size(); ++i) {
     auto some = judge.judge(static_cast<int>(i), documents[i]);
-    if (!some) return wrap(std::move(some).error(), std::format("document {}", i + 1));
+    if (!some) return wrap(std::move(some).error(), fmt::format("document {}", i + 1));
     seen.insert(seen.end(), some->begin(), some->end());
-    progress.show(static_cast<double>(i + 1) / static_cast<double>(documents.size()), std::format("{} documents", i + 1));
+    progress.show(static_cast<double>(i + 1) / static_cast<double>(documents.size()), fmt::format("{} documents", i + 1));
   }
   progress.end();
   if (seen.empty())
@@ -86,7 +88,7 @@ Status report(Environment& env, const ReportCommand& command) {
   CELSLM_CHECK_OK(write_text(command.svg, heat_map_svg(result)));
   if (!command.write_gate) return {};
   CELSLM_TRY(const KvMap judged, write_map(command.map, map));
-  env.out << std::format("{} is now map {}", command.map, judged.id.hex().substr(0, 12)) << std::endl;
+  env.out << fmt::format("{} is now map {}", command.map, judged.id.hex().substr(0, 12)) << std::endl;
   return {};
 }
 

@@ -1,5 +1,7 @@
 #include "cli/terminal/model_loading.h"
 
+#include <fmt/format.h>
+
 #include <ostream>
 
 #include "cli/terminal/progress.h"
@@ -12,7 +14,7 @@ Result<std::shared_ptr<const Model>> load_model(Environment& env, const std::fil
   progress.end();
   if (!model) return model;
   const ModelConfig& config = (*model)->config();
-  env.err << std::format("loaded {}: {} with {} layers, {:.1f} MB, in {:.1f} s", path.filename().string(), config.name,
+  env.err << fmt::format("loaded {}: {} with {} layers, {:.1f} MB, in {:.1f} s", path.filename().string(), config.name,
                          config.n_layers, static_cast<double>((*model)->weight_bytes()) / 1e6,
                          seconds(env.clock.now() - start))
           << std::endl;

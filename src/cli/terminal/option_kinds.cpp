@@ -1,9 +1,10 @@
 #include "cli/terminal/option_kinds.h"
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <array>
-#include <format>
 
 namespace celslm {
 namespace {
@@ -16,7 +17,7 @@ std::string size_text(std::uint64_t bytes) {
     bytes /= 1024;
     ++unit;
   }
-  return std::format("{}{}", bytes, kUnits[unit]);
+  return fmt::format("{}{}", bytes, kUnits[unit]);
 }
 
 }  // namespace
@@ -24,7 +25,7 @@ std::string size_text(std::uint64_t bytes) {
 CLI::Option* add_number(CLI::App& app, const std::string& name, int& value, int least, int most, const std::string& help) {
   return app.add_option(name, value, help)
       ->check(CLI::Range(least, most))
-      ->option_text(std::format("{}..{} [{}]", least, most, value));
+      ->option_text(fmt::format("{}..{} [{}]", least, most, value));
 }
 
 CLI::Option* add_milliseconds(CLI::App& app, const std::string& name, std::chrono::milliseconds& value, int least, int most,
@@ -32,14 +33,14 @@ CLI::Option* add_milliseconds(CLI::App& app, const std::string& name, std::chron
   return app.add_option_function<int>(
                 name, [&value](int given) { value = std::chrono::milliseconds(given); }, help)
       ->check(CLI::Range(least, most))
-      ->option_text(std::format("{}..{} [{}]", least, most, value.count()));
+      ->option_text(fmt::format("{}..{} [{}]", least, most, value.count()));
 }
 
 CLI::Option* add_size(CLI::App& app, const std::string& name, std::uint64_t& bytes, const std::string& help,
                       const std::string& default_text) {
   return app.add_option(name, bytes, help)
       ->transform(CLI::AsSizeValue(false))
-      ->option_text(std::format("SIZE [{}]", default_text.empty() ? size_text(bytes) : default_text));
+      ->option_text(fmt::format("SIZE [{}]", default_text.empty() ? size_text(bytes) : default_text));
 }
 
 CLI::Option* add_list(CLI::App& app, const std::string& name, std::vector<std::string>& values, const std::string& kind,
@@ -56,7 +57,7 @@ CLI::Option* add_word(CLI::App& app, const std::string& name, const std::vector<
   };
   return app.add_option_function<std::string>(name, set, help)
       ->check(CLI::IsMember(words))
-      ->option_text(std::format("{} [{}]", text, words[default_word]));
+      ->option_text(fmt::format("{} [{}]", text, words[default_word]));
 }
 
 }  // namespace celslm

@@ -1,8 +1,7 @@
 #include "cli/terminal/progress.h"
 
+#include <fmt/format.h>
 #include <unistd.h>
-
-#include <format>
 
 namespace celslm {
 
@@ -14,7 +13,7 @@ void Progress::show(double part, const std::string& detail) {
   const int step = terminal_ ? 1 : 25;
   if (percent / step == shown_ / step && shown_ >= 0) return;
   shown_ = percent;
-  err_ << (terminal_ ? "\r\033[K" : "") << std::format("{}: {} %{}{}", what_, percent, detail.empty() ? "" : ", ", detail)
+  err_ << (terminal_ ? "\r\033[K" : "") << fmt::format("{}: {} %{}{}", what_, percent, detail.empty() ? "" : ", ", detail)
        << (terminal_ ? "" : "\n") << std::flush;
 }
 

@@ -1,5 +1,7 @@
 #include "kv/codec/codec.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -119,7 +121,7 @@ Result<const Codec*> find_codec(std::string_view name) {
   std::string names;
   for (const Codec* codec : all_codecs()) {
     if (codec->name() == name) return codec;
-    names += std::format("{}{}", names.empty() ? "" : ", ", codec->name());
+    names += fmt::format("{}{}", names.empty() ? "" : ", ", codec->name());
   }
   return fail(ErrorKind::kInvalid, "no codec '{}'; there are {}", name, names);
 }

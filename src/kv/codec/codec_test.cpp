@@ -1,6 +1,7 @@
 // Conformance of every codec in all_codecs(): a new codec is tested by being in the table.
 #include "kv/codec/codec.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -154,7 +155,7 @@ TEST_P(CodecTest, RefusesNanInfinityAndWhatItCannotHoldAndSaysWhere) {
       ASSERT_FALSE(result) << bad << " at " << at;
       EXPECT_EQ(result.error().kind, ErrorKind::kInvalid);
       EXPECT_THAT(result.error().message,
-                  testing::HasSubstr(std::format("token {}, head {}, dimension {}", at / 80, at / 40 % 2, at % 40)));
+                  testing::HasSubstr(fmt::format("token {}, head {}, dimension {}", at / 80, at / 40 % 2, at % 40)));
     }
   }
 }

@@ -1,4 +1,6 @@
 // What a pack is of: its numbering, its name, and how two identities differ.
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "kv/pack/pack.h"
@@ -34,19 +36,19 @@ Status check_provenance(const PackIdentity& identity) {
 }
 
 std::string differing(const char* field, std::string_view here, std::string_view there) {
-  return std::format("{} ({} here, {} there)", field, here, there);
+  return fmt::format("{} ({} here, {} there)", field, here, there);
 }
 
 std::string codec_name(CodecId id) {
   const auto codec = find_codec(id);
-  return codec ? std::string((*codec)->name()) : std::format("number {}", static_cast<int>(id));
+  return codec ? std::string((*codec)->name()) : fmt::format("number {}", static_cast<int>(id));
 }
 
 std::string token_difference(const std::vector<Token>& here, const std::vector<Token>& there) {
-  if (here.size() != there.size()) return std::format("n_tokens ({} here, {} there)", here.size(), there.size());
+  if (here.size() != there.size()) return fmt::format("n_tokens ({} here, {} there)", here.size(), there.size());
   const auto [a, b] = std::ranges::mismatch(here, there);
   if (a == here.end()) return {};
-  return std::format("tokens[{}] ({} here, {} there)", a - here.begin(), *a, *b);
+  return fmt::format("tokens[{}] ({} here, {} there)", a - here.begin(), *a, *b);
 }
 
 }  // namespace

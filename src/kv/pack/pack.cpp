@@ -1,5 +1,7 @@
 #include "kv/pack/pack.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "kv/pack/pack_layout.h"
@@ -336,7 +338,7 @@ Status check_block(const BlockEntry& entry, ByteView bytes) {
 Status decode_block(const PackIdentity& identity, const BlockRef& ref, const BlockEntry& entry, ByteView bytes,
                     std::span<float> values) {
   const auto name = [&ref] {
-    return std::format("layer {} {} chunk {}", ref.layer, ref.kind == BlockKind::kKey ? 'K' : 'V', ref.chunk);
+    return fmt::format("layer {} {} chunk {}", ref.layer, ref.kind == BlockKind::kKey ? 'K' : 'V', ref.chunk);
   };
   if (auto status = check_block(entry, bytes); !status) return wrap(std::move(status).error(), name());
   CELSLM_TRY(const Codec* const codec, find_codec(identity.codec));

@@ -1,7 +1,8 @@
 #include "kv/pack/pack_inspect.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 #include <vector>
 
 #include "core/file.h"
@@ -13,7 +14,7 @@ namespace {
 namespace fs = std::filesystem;
 
 std::string line(std::string_view name, const std::string& value) {
-  return std::format("{:<14}{}\n", name, value);
+  return fmt::format("{:<14}{}\n", name, value);
 }
 
 // Text from a file that anyone may have made: no control characters reach the terminal.
@@ -27,14 +28,14 @@ std::string describe_identity(const PackIdentity& identity) {
   const ModelFingerprint& model = identity.model;
   const auto codec = find_codec(identity.codec);
   std::string out = line("pack id", identity.id().hex());
-  out += line("context", std::format("{}, {} tokens", identity.context.hex(), identity.n_tokens()));
-  out += line("model", std::format("{}, {} layers, {} KV heads of {}", printable(model.architecture), model.n_layers,
+  out += line("context", fmt::format("{}, {} tokens", identity.context.hex(), identity.n_tokens()));
+  out += line("model", fmt::format("{}, {} layers, {} KV heads of {}", printable(model.architecture), model.n_layers,
                                    model.n_kv_heads, model.head_dim));
   out += line("rope", printable(model.rope));
   out += line("weights", model.weights.hex());
   out += line("tokenizer", model.tokenizer.hex());
   out += line("provenance", to_string(identity.provenance));
-  if (identity.map != Hash256{}) out += line("map", std::format("{}, from layer {} on", identity.map.hex(), identity.split));
+  if (identity.map != Hash256{}) out += line("map", fmt::format("{}, from layer {} on", identity.map.hex(), identity.split));
   out += line("codec", codec ? std::string((*codec)->name()) : "unknown");
   return out;
 }
@@ -43,13 +44,13 @@ std::string describe_sizes(const PackHeader& header, std::uint64_t header_size, 
   const std::uint64_t region = header.block_region_bytes();
   const auto values = 2.0 * header.identity.n_tokens() * header.identity.model.n_layers * header.identity.model.n_kv_heads *
                       header.identity.model.head_dim;
-  std::string out = line("header", std::format("{} bytes", header_size));
-  out += line("blocks", std::format("{} of up to {} tokens, {} bytes, {:.2f} bits a value", header.blocks.size(),
+  std::string out = line("header", fmt::format("{} bytes", header_size));
+  out += line("blocks", fmt::format("{} of up to {} tokens, {} bytes, {:.2f} bits a value", header.blocks.size(),
                                     header.identity.block_tokens(), region, static_cast<double>(region) * 8 / values));
-  out += line("a layer", std::format("{} bytes", region / header.identity.model.n_layers));
+  out += line("a layer", fmt::format("{} bytes", region / header.identity.model.n_layers));
   out += line("file", file_size == header_size + region
-                          ? std::format("{} bytes", file_size)
-                          : std::format("{} bytes, but the header asks for {}", file_size, header_size + region));
+                          ? fmt::format("{} bytes", file_size)
+                          : fmt::format("{} bytes, but the header asks for {}", file_size, header_size + region));
   return out;
 }
 
@@ -80,10 +81,10 @@ std::string describe_blocks(const PackHeader& header, ByteView region) {
   std::string problems;
   for (int i = 0; i < static_cast<int>(header.blocks.size()); ++i) {
     const std::string problem = problem_with(header, i, region);
-    if (!problem.empty() && bad++ < kShown) problems += line("", std::format("block {}: {}", i, problem));
+    if (!problem.empty() && bad++ < kShown) problems += line("", fmt::format("block {}: {}", i, problem));
   }
   if (bad == 0) return line("contents", "every block matches its hash and decodes");
-  return line("contents", std::format("BAD: {} of {} blocks", bad, header.blocks.size())) + problems;
+  return line("contents", fmt::format("BAD: {} of {} blocks", bad, header.blocks.size())) + problems;
 }
 
 }  // namespace

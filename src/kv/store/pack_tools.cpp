@@ -1,5 +1,7 @@
 #include "kv/store/pack_tools.h"
 
+#include <fmt/format.h>
+
 #include <cmath>
 
 #include "kv/store/store_folder.h"
@@ -96,7 +98,7 @@ Result<PackDifference> compare_packs(const StoredPack& a, const StoredPack& b) {
       CELSLM_TRY(const std::vector<float> right, read_plane(b, layer, kind));
       const PlaneDifference plane = compare_planes(left, right);
       out.same_values = out.same_values && plane.largest == 0.0;
-      out.text += std::format("layer {:3} {}  error {:.5f} of the values, at most {:.5f}\n", layer,
+      out.text += fmt::format("layer {:3} {}  error {:.5f} of the values, at most {:.5f}\n", layer,
                               kind == BlockKind::kKey ? 'K' : 'V', plane.error, plane.largest);
     }
   }

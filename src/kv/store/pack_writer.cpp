@@ -1,5 +1,7 @@
 #include "kv/store/pack_writer.h"
 
+#include <fmt/format.h>
+
 #include <mutex>
 #include <vector>
 
@@ -19,7 +21,7 @@ class FilePackWriter final : public PackWriter {
   Status put(int index, const BlockEntry& entry, ByteView bytes) override {
     CELSLM_CHECK_OK(check_slot(index, entry));
     if (auto status = check_block(entry, bytes); !status)
-      return wrap(std::move(status).error(), std::format("block {}", index));
+      return wrap(std::move(status).error(), fmt::format("block {}", index));
     CELSLM_CHECK_OK(file_->write_at(header_bytes_ + entry.offset, bytes));
     const std::scoped_lock lock(mutex_);
     if (!part_.empty()) file_->leave_as(part_);

@@ -1,10 +1,10 @@
 // Loading a model from any bytes ends with a model or an error: in our header walk, in ggml's parser behind it, in the
 // configuration, the tensors and libllama's vocabulary.
+#include <fmt/format.h>
 #include <unistd.h>
 
 #include <cstdint>
 #include <filesystem>
-#include <format>
 #include <fstream>
 #include <string>
 
@@ -12,7 +12,7 @@
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   using namespace celslm;
-  const auto path = std::filesystem::temp_directory_path() / std::format("celslm-gguf-fuzz-{}", ::getpid());
+  const auto path = std::filesystem::temp_directory_path() / fmt::format("celslm-gguf-fuzz-{}", ::getpid());
   std::ofstream(path, std::ios::binary).write(reinterpret_cast<const char*>(data), static_cast<std::streamsize>(size));
   if (const auto model = Model::load(path)) {
     const auto tokens = (*model)->text().tokenize("the <|im_end|> \xFF\n\n123", true, true);

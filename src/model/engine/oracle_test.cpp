@@ -1,8 +1,8 @@
 // The same GGUF, the same tokens: our logits against libllama's, over every feature of the supported families.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <format>
 #include <numeric>
 
 #include "model/engine/engine.h"
@@ -127,7 +127,7 @@ INSTANTIATE_TEST_SUITE_P(Types, WeightTypeTest,
 class DemoModelTest : public testing::TestWithParam<const char*> {
  protected:
   static std::filesystem::path path() {
-    return std::filesystem::path(CELSLM_SOURCE_DIR) / "models" / std::format("celslm-demo-{}-f16.gguf", GetParam());
+    return std::filesystem::path("models") / fmt::format("celslm-demo-{}-f16.gguf", GetParam());
   }
 };
 

@@ -1,10 +1,10 @@
 #include "model/engine/weights.h"
 
+#include <fmt/format.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include <array>
-#include <format>
 #include <initializer_list>
 #include <map>
 #include <set>
@@ -32,7 +32,7 @@ void prefer_large_pages(void* begin, std::size_t size) {
 
 std::string shape_text(std::span<const std::int64_t> ne) {
   std::string out;
-  for (const std::int64_t n : ne) out += std::format("{}{}", out.empty() ? "" : " x ", n);
+  for (const std::int64_t n : ne) out += fmt::format("{}{}", out.empty() ? "" : " x ", n);
   return out;
 }
 
@@ -134,7 +134,7 @@ class WeightsLoader {
       CELSLM_TRY(out_->rope_factors, vector("rope_freqs.weight", config_.rope.dimensions / 2, false));
     }
     config_.rope.has_frequency_factors = out_->rope_factors != nullptr;
-    for (int i = 0; i < config_.n_layers; ++i) CELSLM_CHECK_OK(name_layer(std::format("blk.{}.", i)));
+    for (int i = 0; i < config_.n_layers; ++i) CELSLM_CHECK_OK(name_layer(fmt::format("blk.{}.", i)));
     config_.qkv_bias = out_->layers.front().q.b != nullptr;
     config_.qk_norm = out_->layers.front().q_norm != nullptr;
     return {};

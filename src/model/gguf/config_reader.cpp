@@ -1,7 +1,8 @@
 // The model's shape from its GGUF, with limits beside each size, after libllama's rules for defaults.
+#include <fmt/format.h>
+
 #include <array>
 #include <cmath>
-#include <format>
 #include <string>
 #include <unordered_set>
 
@@ -23,7 +24,7 @@ Result<Architecture> architecture_from(const std::string& name) {
   std::string ours;
   for (const Architecture a : kAll) {
     if (name == to_string(a)) return a;
-    ours += std::format("{}{}", ours.empty() ? "" : ", ", to_string(a));
+    ours += fmt::format("{}{}", ours.empty() ? "" : ", ", to_string(a));
   }
   return fail(ErrorKind::kInvalid, "architecture '{}' is not supported; supported are {}", name, ours);
 }
@@ -133,7 +134,7 @@ Status refuse_equal_tokens(const gguf_context* gguf, std::size_t n_tokens) {
   std::unordered_set<std::string> seen(n_tokens);
   for (std::size_t i = 0; i < n_tokens; ++i) {
     std::string text = gguf_get_arr_str(gguf, id, i);
-    if (text.empty()) text = std::format("[EMPTY_{}]", i);
+    if (text.empty()) text = fmt::format("[EMPTY_{}]", i);
     if (!seen.insert(std::move(text)).second) return fail(ErrorKind::kInvalid, "token {} has the text of another", i);
   }
   return {};
@@ -171,7 +172,7 @@ Result<int> check_tokenizer(const GgufMetadata& m, const gguf_context* gguf) {
 }
 
 std::string canonical_text(const RopeConfig& r) {
-  return std::format("{} {} base {} scaling {} {} of {} ext {} attn {} beta {} {} factors {}", r.neox ? "neox" : "norm",
+  return fmt::format("{} {} base {} scaling {} {} of {} ext {} attn {} beta {} {} factors {}", r.neox ? "neox" : "norm",
                      r.dimensions, r.base, static_cast<int>(r.scaling), r.factor, r.original_context, r.yarn_ext_factor,
                      r.yarn_attn_factor, r.yarn_beta_fast, r.yarn_beta_slow, r.has_frequency_factors);
 }

@@ -1,5 +1,6 @@
 #include "model/gguf/gguf_check.h"
 
+#include <fmt/format.h>
 #include <ggml.h>
 #include <gguf.h>
 
@@ -76,9 +77,9 @@ class Walk {
   }
 
   Status key(std::uint64_t i) {
-    CELSLM_TRY(const auto name, text(kMaxNameBytes, std::format("metadata key {}", i)));
+    CELSLM_TRY(const auto name, text(kMaxNameBytes, fmt::format("metadata key {}", i)));
     if (name.empty()) return fail(ErrorKind::kInvalid, "metadata key {} has no name", i);
-    const std::string where = std::format("metadata key '{}'", name);
+    const std::string where = fmt::format("metadata key '{}'", name);
     if (!keys_.emplace(name).second) return fail(ErrorKind::kInvalid, "{} appears twice", where);
     const std::uint32_t type = in_.u32();
     if (!in_.ok()) return cut(where);
@@ -119,8 +120,8 @@ class Walk {
   }
 
   Status tensor(std::uint64_t i) {
-    CELSLM_TRY(const auto name, text(GGML_MAX_NAME - 1, std::format("the name of tensor {}", i)));
-    const std::string where = std::format("tensor '{}'", name);
+    CELSLM_TRY(const auto name, text(GGML_MAX_NAME - 1, fmt::format("the name of tensor {}", i)));
+    const std::string where = fmt::format("tensor '{}'", name);
     if (!tensors_.emplace(name).second) return fail(ErrorKind::kInvalid, "{} appears twice", where);
     CELSLM_TRY(const std::uint64_t elements, shape(where));
     const std::uint32_t type = in_.u32();

@@ -3,8 +3,9 @@
 // libllama renders a template to plain text, in which a user's "<|im_end|>" looks like the template's. So the template is
 // rendered a second time with a unique mark for each content: what lies between the marks is the template's, and control
 // tokens are recognised there only.
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 #include <optional>
 #include <span>
 
@@ -55,7 +56,7 @@ Result<std::string> render(const Text::Impl& impl, std::span<const ChatMessage> 
 
 // The template's own text before, between and after the contents: messages.size() + 1 pieces.
 Result<std::vector<std::string>> template_text(const Text::Impl& impl, std::span<const ChatMessage> messages, bool answer) {
-  const auto mark = [](std::size_t i) { return std::format("\x01{}\x02", i); };
+  const auto mark = [](std::size_t i) { return fmt::format("\x01{}\x02", i); };
   std::vector<ChatMessage> marked(messages.begin(), messages.end());
   for (std::size_t i = 0; i < marked.size(); ++i) marked[i].content = mark(i);
   CELSLM_TRY(const std::string text, render(impl, marked, answer));

@@ -1,10 +1,10 @@
 #include "model/text/text.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <llama.h>
 
-#include <format>
 #include <random>
 
 #include "model/text/vocabulary.h"
@@ -159,7 +159,7 @@ RandomModel sentencepiece_model(int missing_byte = -1) {
     std::vector<std::string> tokens = {"<unk>", "<s>", "<|endoftext|>"};
     std::vector<std::int32_t> types = {2, 3, 3};
     for (int b = 0; b < 256; ++b) {
-      tokens.push_back(b == missing_byte ? "<filler>" : std::format("<0x{:02X}>", b));
+      tokens.push_back(b == missing_byte ? "<filler>" : fmt::format("<0x{:02X}>", b));
       types.push_back(b == missing_byte ? 1 : 6);
     }
     for (const char* word : {"▁", "t", "h", "▁t", "▁th", "th"}) {

@@ -1,5 +1,7 @@
 #include "serve/cloud/cloud_service.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <charconv>
 #include <set>
@@ -17,7 +19,7 @@ std::unexpected<HttpResponse> refuse(HttpResponse response) {
 
 HttpResponse unknown_context(const std::string& handle) {
   return error_response(404, "unknown_context",
-                        std::format("no context '{}' is registered here: register its text with POST /v1/contexts", handle));
+                        fmt::format("no context '{}' is registered here: register its text with POST /v1/contexts", handle));
 }
 
 // Refusals of a pack that could be named: by what the caller can do.
@@ -230,11 +232,11 @@ CloudService::Answer<PackIdentity> CloudService::wanted(const HttpRequest& reque
   if (!handle || !contexts_->contains(*handle)) return refuse(unknown_context(context));
   const auto model_id = Hash256::from_hex(model_name);
   if (!model_id)
-    return refuse(error_response(404, "unknown_model", std::format("'{}' is no model id: 64 hex digits are", model_name)));
+    return refuse(error_response(404, "unknown_model", fmt::format("'{}' is no model id: 64 hex digits are", model_name)));
   const std::string map_name = request.parameter("map");
   const Result<Hash256> map_id = map_name.empty() ? Hash256{} : Hash256::from_hex(map_name);
   if (!map_id)
-    return refuse(error_response(404, "unknown_map", std::format("'{}' is no map id: 64 hex digits are", map_name)));
+    return refuse(error_response(404, "unknown_map", fmt::format("'{}' is no map id: 64 hex digits are", map_name)));
   const auto model = catalog_.find_model(*model_id, *map_id);
   if (!model) return refuse(error_response(404, "unknown_model", model.error().message));
   const auto codec = offered_codec(request.parameter("codec"));

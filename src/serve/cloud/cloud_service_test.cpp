@@ -1,6 +1,7 @@
 // The cloud over real sockets on loopback, with a model that is a script.
 #include "serve/cloud/cloud_service.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -22,7 +23,7 @@ using testing_support::FakeProducer;
 
 class CloudServiceTest : public testing::Test {
  protected:
-  CloudServiceTest() : folder_(std::filesystem::path(testing::TempDir()) / std::format("celslm-cloud-{}", ::getpid())) {
+  CloudServiceTest() : folder_(std::filesystem::path(testing::TempDir()) / fmt::format("celslm-cloud-{}", ::getpid())) {
     std::filesystem::remove_all(folder_);
   }
   ~CloudServiceTest() override {
@@ -309,8 +310,8 @@ TEST_F(CloudServiceTest, RefusesRangesThatWereNotAnnounced) {
   small_->allow(FakeProducer::kLayers);
   EXPECT_EQ(get(path(handle, "entries")).status, 200);
   const std::uint64_t size = block_region_bytes(*identity).most;
-  EXPECT_EQ(status(std::format("bytes=0-{}", size - 1)), 206);
-  EXPECT_EQ(status(std::format("bytes={}-{}", size, size)), 416);
+  EXPECT_EQ(status(fmt::format("bytes=0-{}", size - 1)), 206);
+  EXPECT_EQ(status(fmt::format("bytes={}-{}", size, size)), 416);
   for (const char* bad : {"bytes=5-4", "bytes=a-b", "bytes=0-1,2-3", "lines=1-2", "bytes=-"})
     EXPECT_EQ(status(bad), 416) << bad;
 }
@@ -325,7 +326,7 @@ TEST_F(CloudServiceTest, ServesAnyRangeOfAWholePack) {
        {std::pair<std::size_t, std::size_t>{0, 1}, {100, 5000}, {region.size() - 3, region.size()}}) {
     const auto part = call({.path = path(handle, "blocks"), .range = ByteRange{first, end}});
     ASSERT_TRUE(part) << part.error().message;
-    EXPECT_EQ(part->headers.at("content-range"), std::format("bytes {}-{}/{}", first, end - 1, region.size()));
+    EXPECT_EQ(part->headers.at("content-range"), fmt::format("bytes {}-{}/{}", first, end - 1, region.size()));
     EXPECT_EQ(part->body,
               Bytes(region.begin() + static_cast<std::ptrdiff_t>(first), region.begin() + static_cast<std::ptrdiff_t>(end)));
     const auto of_file = call({.path = path(handle, "pack"), .range = ByteRange{first, end}});
@@ -346,7 +347,7 @@ TEST_F(CloudServiceTest, StreamsEntriesFromAnyNumberOnAlsoOfAWholePack) {
   const auto entry = parse_entry(ByteView(some).first(kSignedEntryBytes), header.identity, key());
   ASSERT_TRUE(entry) << entry.error().message;
   EXPECT_EQ(entry->entry, header.blocks[5]);
-  EXPECT_TRUE(get(path(handle, std::format("entries?from={}", header.blocks.size()))).body.empty());
+  EXPECT_TRUE(get(path(handle, fmt::format("entries?from={}", header.blocks.size()))).body.empty());
   for (const char* bad : {"entries?from=-1", "entries?from=x", "entries?from=99999999999"}) {
     EXPECT_EQ(get(path(handle, bad)).status, 400) << bad;
   }
@@ -490,7 +491,7 @@ TEST_F(CloudServiceTest, EveryMetricIsDocumented) {
   const ContextHandle failing = put("failing");
   get(path(failing, "header"));
   (void)call({.path = path(failing, "entries")});  // may break or find nothing any more
-  std::ifstream file(std::string(CELSLM_SOURCE_DIR) + "/docs/metrics.md");
+  std::ifstream file("docs/metrics.md");
   const std::string documented((std::istreambuf_iterator<char>(file)), {});
   std::istringstream page{std::string(as_text(get("/metrics").body))};
   int n = 0;

@@ -1,5 +1,6 @@
 #include "serve/cloud/context_registry.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -17,7 +18,7 @@ using testing::SizeIs;
 
 class ContextRegistryTest : public testing::Test {
  protected:
-  ContextRegistryTest() : folder_(fs::path(testing::TempDir()) / std::format("celslm-registry-{}", ::getpid())) {
+  ContextRegistryTest() : folder_(fs::path(testing::TempDir()) / fmt::format("celslm-registry-{}", ::getpid())) {
     fs::remove_all(folder_);
   }
   ~ContextRegistryTest() override { fs::remove_all(folder_); }
@@ -132,8 +133,8 @@ TEST_F(ContextRegistryTest, ManyThreadsMayRegisterListAndRemoveAtOnce) {
     for (int t = 0; t < 8; ++t) {
       threads.emplace_back([&registry, t] {
         for (int i = 0; i < 8; ++i) {
-          EXPECT_TRUE(registry->put(std::format("shared {}", i), ""));
-          const auto own = registry->put(std::format("own {} {}", t, i), "");
+          EXPECT_TRUE(registry->put(fmt::format("shared {}", i), ""));
+          const auto own = registry->put(fmt::format("own {} {}", t, i), "");
           ASSERT_TRUE(own);
           EXPECT_TRUE(registry->find(own->handle));
           registry->list();

@@ -1,5 +1,7 @@
 #include "serve/cloud/pack_catalog.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 namespace celslm {
@@ -38,7 +40,7 @@ Result<KvProducer*> PackCatalog::find_model(const Hash256& id, const Hash256& ma
   for (const auto& model : models_) {
     const HostedModel& hosted = model->model();
     if (hosted.fingerprint.id() == id && (hosted.map ? hosted.map->id : Hash256{}) == map) return model.get();
-    names += std::format("{}{} ({}{})", names.empty() ? "" : ", ", hosted.name, hosted.fingerprint.id().hex(),
+    names += fmt::format("{}{} ({}{})", names.empty() ? "" : ", ", hosted.name, hosted.fingerprint.id().hex(),
                          hosted.map ? ", map " + hosted.map->id.hex() : "");
   }
   if (map != Hash256{})

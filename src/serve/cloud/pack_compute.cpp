@@ -1,5 +1,7 @@
 #include "serve/cloud/pack_compute.h"
 
+#include <fmt/format.h>
+
 #include <array>
 #include <optional>
 
@@ -67,7 +69,7 @@ class PackEncoder {
 
   Status encode(const BlockShape& shape, std::span<const float> values, Plane& plane) {
     auto bytes = codec_.encode(shape, values);
-    if (!bytes) return wrap(std::move(bytes).error(), std::format("layer {}", layer_));
+    if (!bytes) return wrap(std::move(bytes).error(), fmt::format("layer {}", layer_));
     plane.blocks.push_back(*std::move(bytes));
     return {};
   }

@@ -1,5 +1,7 @@
 #include "serve/cloud/pack_job_stream.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 namespace celslm {
@@ -18,7 +20,7 @@ HttpResponse job_blocks(const std::shared_ptr<PackJob>& job, std::string_view ra
   const auto range = parse_range(range_header, size);
   if (!range) return range_refused(announced, range.error().message);
   if (!*range || (*range)->end > announced) {
-    return range_refused(announced, std::format("only bytes up to {} have been announced so far", announced));
+    return range_refused(announced, fmt::format("only bytes up to {} have been announced so far", announced));
   }
   HttpResponse out{.status = 206, .content_type = kPackContentType};
   out.headers["Content-Range"] = content_range(**range, "*");

@@ -1,5 +1,7 @@
 #include "serve/cloud/pack_jobs.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 namespace celslm {
@@ -12,7 +14,7 @@ constexpr Duration kProgressInterval = 2s;
 
 std::string describe(const PackIdentity& identity, const HostedModel& model) {
   const auto codec = find_codec(identity.codec);
-  return std::format("context {} ({} tokens) for {} as {}", identity.context.hex().substr(0, 12), identity.n_tokens(),
+  return fmt::format("context {} ({} tokens) for {} as {}", identity.context.hex().substr(0, 12), identity.n_tokens(),
                      model.name, codec ? (*codec)->name() : "?");
 }
 

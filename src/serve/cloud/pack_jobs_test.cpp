@@ -1,5 +1,6 @@
 #include "serve/cloud/pack_jobs.h"
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -74,7 +75,7 @@ class PackJobsTest : public testing::Test {
  protected:
   static constexpr int kTokens = 700;  // three chunks, the last one short
 
-  PackJobsTest() : folder_(std::filesystem::path(testing::TempDir()) / std::format("celslm-jobs-{}", ::getpid())) {
+  PackJobsTest() : folder_(std::filesystem::path(testing::TempDir()) / fmt::format("celslm-jobs-{}", ::getpid())) {
     std::filesystem::remove_all(folder_);
     open_store(64U << 20);
   }

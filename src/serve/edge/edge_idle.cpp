@@ -1,5 +1,7 @@
 // What an edge does while nobody asks for anything: contexts are loaded before they are asked for, and exact KV takes the
 // place of what came by an approximate codec. One context at a time.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <optional>
 
@@ -26,7 +28,7 @@ bool EdgeService::refine_one() {
     if (!coarse->complete() || codec == exact->name() || find_codec(codec).value()->exact_for()) continue;
     auto better = ResidentContext::create(coarse->handle, parts_.model->config(), coarse->id, coarse->tokens, context_type_);
     if (!better) continue;
-    loader_->load(*better, {exact, std::format("took the place of {}", codec)}, [this, coarse, better = *better] {
+    loader_->load(*better, {exact, fmt::format("took the place of {}", codec)}, [this, coarse, better = *better] {
       if (better->complete() && table_.replace(coarse, better)) metrics_.loaded_idly("refine");
     });
     return true;

@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -24,7 +25,7 @@ class EdgeIdleTest : public testing_support::EdgeFixture {
 
   // Gives the edge idle time until a context has been loaded in it.
   static void idle_until_loaded(EdgeService& edge, const std::string& why, int n = 1) {
-    const std::string counted = std::format("celslm_edge_idle_loads_total{{why=\"{}\"}} {}", why, n);
+    const std::string counted = fmt::format("celslm_edge_idle_loads_total{{why=\"{}\"}} {}", why, n);
     while (edge.metrics().body.find(counted) == std::string::npos) {
       edge.use_idle_time();
       std::this_thread::yield();

@@ -1,5 +1,7 @@
 #include "serve/edge/edge_service.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -289,7 +291,7 @@ HttpResponse EdgeService::complete(Result<CompletionRequest> request, const Http
   if (!request) return error_response(request.error());
   if (!request->model.empty() && request->model != name_) {
     return error_response(404, "model_not_found",
-                          std::format("no model '{}' here; this edge serves '{}'", request->model, name_));
+                          fmt::format("no model '{}' here; this edge serves '{}'", request->model, name_));
   }
   auto prepared = prepare(*std::move(request));
   if (!prepared) {
@@ -360,7 +362,7 @@ Result<EdgeService::Prepared> EdgeService::prepare(CompletionRequest request) {
 CompletionWriter EdgeService::writer(const CompletionRequest& request) {
   const auto created = std::chrono::duration_cast<std::chrono::seconds>(parts_.clock->wall().time_since_epoch()).count();
   const std::uint64_t number = request_counter_.fetch_add(1);
-  return {request, name_, std::format("{:x}{:06x}", created, number), created};
+  return {request, name_, fmt::format("{:x}{:06x}", created, number), created};
 }
 
 std::uint32_t EdgeService::draw_seed() {

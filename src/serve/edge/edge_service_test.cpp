@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -203,12 +204,12 @@ TEST_F(EdgeServiceTest, GivesEachOfManyUsersItsOwnAnswer) {
   put(text);
   const auto e = edge();
   std::vector<std::string> alone;
-  for (int user = 0; user < 12; ++user) alone.push_back(said(ask(*e, text, std::format("I am user {}.", user))));
+  for (int user = 0; user < 12; ++user) alone.push_back(said(ask(*e, text, fmt::format("I am user {}.", user))));
   std::vector<std::string> together(alone.size());
   {
     std::vector<std::jthread> users;
     for (std::size_t user = 0; user < together.size(); ++user) {
-      users.emplace_back([&, user] { together[user] = said(ask(*e, text, std::format("I am user {}.", user))); });
+      users.emplace_back([&, user] { together[user] = said(ask(*e, text, fmt::format("I am user {}.", user))); });
     }
   }
   EXPECT_EQ(together, alone);

@@ -2,6 +2,7 @@
 // them.
 #pragma once
 
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -23,7 +24,7 @@ inline constexpr int kEdgeLayers = 4;
 // About 600 tokens: three chunks of blocks.
 inline std::string long_text(char salt = 'a') {
   std::string out = "Harbour bulletin. ";
-  for (int i = 0; out.size() < 600; ++i) out += std::format("Crate {} is in container {}{}. ", i, salt, i * 7 % 13);
+  for (int i = 0; out.size() < 600; ++i) out += fmt::format("Crate {} is in container {}{}. ", i, salt, i * 7 % 13);
   return out;
 }
 
@@ -42,7 +43,7 @@ class EdgeFixture : public testing::Test {
   void start_cloud(std::shared_ptr<const Model> model) {
     if (cloud_) cloud_->shutdown();
     std::vector<std::shared_ptr<KvProducer>> models{*ModelProducer::create(std::move(model), {.n_threads = 1})};
-    cloud_ = *CloudService::create({.data_folder = folder_ / std::format("cloud{}", clouds_++)}, std::move(models), clock_,
+    cloud_ = *CloudService::create({.data_folder = folder_ / fmt::format("cloud{}", clouds_++)}, std::move(models), clock_,
                                    null_log());
     server_ = std::make_unique<LocalServer>();
     cloud_->add_routes(*server_);
@@ -58,7 +59,7 @@ class EdgeFixture : public testing::Test {
 
   // A fresh edge. Its packs are in the folder `data`, so that an edge can start again with what it had.
   std::unique_ptr<EdgeService> edge(Fault fault = {}, EdgeOptions options = {}, const std::string& data = "") {
-    const auto folder = folder_ / (data.empty() ? std::format("edge{}", edges_++) : data);
+    const auto folder = folder_ / (data.empty() ? fmt::format("edge{}", edges_++) : data);
     std::filesystem::create_directories(folder);
     auto client = std::make_unique<LocalClient>(*server_, std::move(fault));
     client_ = client.get();

@@ -1,7 +1,8 @@
 #include "serve/load/codec_ladder.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
-#include <format>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -81,7 +82,7 @@ CodecChoice CodecLadder::choose(const LoadOutlook& outlook) const {
   if (!outlook.link.rate_bytes_per_s.known()) {
     const CodecRung& smallest = *std::ranges::min_element(rungs_, {}, &CodecRung::bits_per_value);
     return {smallest.codec,
-            std::format("the fewest bits ({:.1f} a value), for the link is not measured yet; greedy agreement {:.3f}",
+            fmt::format("the fewest bits ({:.1f} a value), for the link is not measured yet; greedy agreement {:.3f}",
                         smallest.bits_per_value, smallest.agreement)};
   }
   const CodecRung* best = &first;
@@ -96,8 +97,8 @@ CodecChoice CodecLadder::choose(const LoadOutlook& outlook) const {
   }
   const double mbit = outlook.link.rate_bytes_per_s.mean() * 8e-6;
   if (best == &first)
-    return {best->codec, std::format("no other would be here sooner than in {:.2f} s at {:.0f} Mbit/s", best_s, mbit)};
-  return {best->codec, std::format("here in {:.2f} s at {:.0f} Mbit/s, {} in {:.2f} s; greedy agreement {:.3f}", best_s,
+    return {best->codec, fmt::format("no other would be here sooner than in {:.2f} s at {:.0f} Mbit/s", best_s, mbit)};
+  return {best->codec, fmt::format("here in {:.2f} s at {:.0f} Mbit/s, {} in {:.2f} s; greedy agreement {:.3f}", best_s,
                                    mbit, first.codec->name(), first_s, best->agreement)};
 }
 

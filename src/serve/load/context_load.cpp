@@ -1,5 +1,7 @@
 #include "serve/load/context_load.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "plan/layer_work.h"
@@ -214,7 +216,7 @@ FlightEnd ContextLoad::end_of(Supplier& supplier, const Reading& reading, const 
   }
   if (overdue) {
     supplier.error = Error{ErrorKind::kUnavailable,
-                           std::format("{} sent nothing for {} s", supplier.source->name(),
+                           fmt::format("{} sent nothing for {} s", supplier.source->name(),
                                        std::chrono::duration_cast<std::chrono::seconds>(kBlockDeadline).count())};
     return FlightEnd::kFailed;
   }

@@ -1,5 +1,7 @@
 #include "serve/load/context_loader.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "plan/layer_work.h"
@@ -138,7 +140,7 @@ void ContextLoader::add_network(ContextLoad& load, const ResidentContext& contex
   const std::uint64_t max_bytes = bytes_left();
   const auto add = [&](const std::shared_ptr<CloudClient>& client, bool is_neighbour) {
     if (parts_.memory->rests(client->url(), parts_.clock->now()))
-      return load.note(std::format("{} failed a moment ago and is left alone for now", client->url()));
+      return load.note(fmt::format("{} failed a moment ago and is left alone for now", client->url()));
     const RemoteOptions remote{
         .is_neighbour = is_neighbour, .n_connections = options_.n_connections, .max_bytes = max_bytes};
     load.add_source(std::make_unique<RemoteSource>(client, name, identity, remote));

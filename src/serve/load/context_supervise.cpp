@@ -1,4 +1,6 @@
 // ContextLoad: what is watched while threads read, and what the engine computes.
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "plan/layer_work.h"
@@ -87,7 +89,7 @@ void ContextLoad::conclude() {
   std::string from;
   for (std::size_t i = 0; i < layers.size(); ++i) {
     if (layers[i] > 0)
-      from += std::format("{}{} from {}", from.empty() ? "" : ", ", layers[i], to_string(static_cast<Source>(i)));
+      from += fmt::format("{}{} from {}", from.empty() ? "" : ", ", layers[i], to_string(static_cast<Source>(i)));
   }
   parts_.log->info("context {}: {} tokens in {:.0f} ms (predicted: {:.0f}); layers: {}{}{}",
                    context_.handle.hex().substr(0, 12), identity_.n_tokens(), report_.took_ms, report_.predicted_ms, from,

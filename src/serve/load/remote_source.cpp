@@ -1,5 +1,7 @@
 #include "serve/load/remote_source.h"
 
+#include <fmt/format.h>
+
 #include <optional>
 
 namespace celslm {
@@ -150,7 +152,7 @@ Error RemoteSource::explain(Error error) const {
   }
   for (const HostedModel& hosted : *models) {
     error.message +=
-        std::format("; its model '{}' differs from ours in {}", hosted.name, identity_.model.difference(hosted.fingerprint));
+        fmt::format("; its model '{}' differs from ours in {}", hosted.name, identity_.model.difference(hosted.fingerprint));
   }
   return error;
 }

@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <limits>
@@ -41,7 +43,7 @@ class Fields {
     if (value == nullptr) return std::nullopt;
     const bool too_big = value->is_number_unsigned() && value->get<std::uint64_t>() > static_cast<std::uint64_t>(high);
     if (!value->is_number_integer() || too_big || value->get<std::int64_t>() < low || value->get<std::int64_t>() > high) {
-      return expected(name, std::format("a whole number from {} to {}", low, high));
+      return expected(name, fmt::format("a whole number from {} to {}", low, high));
     }
     return value->get<std::int64_t>();
   }
@@ -50,7 +52,7 @@ class Fields {
     const json* value = find(name);
     if (value == nullptr) return {};
     if (!value->is_number() || value->get<double>() < low || value->get<double>() > high) {
-      return expected(name, std::format("a number from {} to {}", low, high));
+      return expected(name, fmt::format("a number from {} to {}", low, high));
     }
     out = value->get<float>();
     return {};
@@ -61,7 +63,7 @@ class Fields {
     if (value == nullptr) return std::string();
     if (!value->is_string()) return expected(name, "a string");
     if (value->get_ref<const std::string&>().size() > limit)
-      return expected(name, std::format("at most {} bytes long", limit));
+      return expected(name, fmt::format("at most {} bytes long", limit));
     return value->get<std::string>();
   }
 
@@ -90,11 +92,11 @@ Result<std::string> role_of(const Fields& message) {
 Result<std::string> text_of_parts(const json& parts, const std::string& path) {
   std::string out;
   for (std::size_t i = 0; i < parts.size(); ++i) {
-    const std::string name = std::format("{}[{}]", path, i);
+    const std::string name = fmt::format("{}[{}]", path, i);
     if (!parts[i].is_object()) return fail(ErrorKind::kInvalid, "field '{}' must be an object", name);
     const Fields part(parts[i], name + ".");
     CELSLM_TRY(const std::string type, part.text("type", 64));
-    if (type != "text") return part.expected("type", std::format("'text', the only kind of content here (not '{}')", type));
+    if (type != "text") return part.expected("type", fmt::format("'text', the only kind of content here (not '{}')", type));
     if (part.find("text") == nullptr) return part.expected("text", "a string");
     CELSLM_TRY(const std::string text, part.text("text"));
     if (i > 0) out += '\n';
@@ -120,7 +122,7 @@ Result<std::vector<ChatMessage>> messages_of(const Fields& fields) {
   }
   std::vector<ChatMessage> out;
   for (const json& item : *messages) {
-    const std::string path = std::format("messages[{}]", out.size());
+    const std::string path = fmt::format("messages[{}]", out.size());
     if (!item.is_object()) return fields.expected(path, "an object");
     const Fields message(item, path + ".");
     CELSLM_TRY(std::string role, role_of(message));
@@ -135,7 +137,7 @@ Result<std::vector<Token>> token_ids(const Fields& fields, const json& ids) {
   out.reserve(ids.size());
   for (const json& id : ids) {
     if (!id.is_number_unsigned() || id.get<std::uint64_t>() > static_cast<std::uint64_t>(kMaxInt)) {
-      return fields.expected(std::format("prompt[{}]", out.size()), "a token id, as the rest of the prompt");
+      return fields.expected(fmt::format("prompt[{}]", out.size()), "a token id, as the rest of the prompt");
     }
     out.push_back(static_cast<Token>(id.get<std::uint64_t>()));
   }
@@ -159,7 +161,7 @@ Result<std::vector<std::string>> stops_of(const Fields& fields) {
   const json* stop = fields.find("stop");
   if (stop == nullptr) return {};
   const std::string what =
-      std::format("a string or an array of at most {} strings, each of 1 to {} bytes", kMaxStops, kMaxStopBytes);
+      fmt::format("a string or an array of at most {} strings, each of 1 to {} bytes", kMaxStops, kMaxStopBytes);
   const json list = stop->is_array() ? *stop : json::array({*stop});
   if (list.size() > kMaxStops) return fields.expected("stop", what);
   std::vector<std::string> out;

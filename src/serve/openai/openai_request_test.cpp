@@ -1,3 +1,4 @@
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -69,8 +70,8 @@ TEST(RequestTest, NullIsTheSameAsAbsent) {
                            "n",
                            "x_celslm",
                            "echo"}) {
-    chat(std::format(R"("{}": null)", name));
-    completion(std::format(R"("{}": null)", name));
+    chat(fmt::format(R"("{}": null)", name));
+    completion(fmt::format(R"("{}": null)", name));
   }
   EXPECT_FALSE(chat(R"("x_celslm": {"context": null})").context);
 }
@@ -131,7 +132,7 @@ TEST(RequestTest, UsageIsForStreamsOnly) {
 TEST(RequestTest, EverySeedOfTheApiIsReproducible) {
   // 0xffffffff means "draw one" to the sampler.
   for (const char* seed : {"4294967295", "-1", "-9223372036854775808", "9223372036854775807"}) {
-    const CompletionRequest r = chat(std::format(R"("seed": {})", seed));
+    const CompletionRequest r = chat(fmt::format(R"("seed": {})", seed));
     EXPECT_TRUE(r.seed_given);
     EXPECT_NE(r.sampler.seed, 0xFFFFFFFFU) << seed;
   }

@@ -1,3 +1,5 @@
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -20,7 +22,7 @@ double finite(float logprob) {
 
 std::string escaped(std::string_view bytes) {
   std::string out;
-  for (const char c : bytes) out += std::format("\\x{:02x}", static_cast<unsigned char>(c));
+  for (const char c : bytes) out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
   return out;
 }
 
@@ -95,7 +97,7 @@ CompletionWriter::CompletionWriter(const CompletionRequest& request, std::string
       include_usage_(request.include_usage),
       echoed_(echoed_characters(request)),
       model_(std::move(model)),
-      id_(std::format("{}-{}", request.chat ? "chatcmpl" : "cmpl", unique)),
+      id_(fmt::format("{}-{}", request.chat ? "chatcmpl" : "cmpl", unique)),
       created_(created_unix_s),
       streamed_(echoed_) {}
 

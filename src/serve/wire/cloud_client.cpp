@@ -1,5 +1,7 @@
 #include "serve/wire/cloud_client.h"
 
+#include <fmt/format.h>
+
 #include "core/file.h"
 
 namespace celslm {
@@ -205,7 +207,7 @@ class HeaderSplitter {
 Result<std::optional<PackIdentity>> CloudClient::open_reading(const PackName& pack, const BlockReading& reading,
                                                               std::stop_token stop) {
   CELSLM_TRY(const PublicKey signer, key());
-  const std::string part = std::format("header?blocks={}-{}", reading.first, reading.first + reading.count - 1);
+  const std::string part = fmt::format("header?blocks={}-{}", reading.first, reading.first + reading.count - 1);
   const std::string path = pack_path(pack.handle, pack.model, pack.codec, part, pack.map);
   HeaderSplitter splitter(signer, reading);
   const auto answer = http_->call({.path = path,
@@ -235,14 +237,14 @@ Status CloudClient::entries(const PackName& pack, const PackIdentity& identity, 
     if (!entry) {
       bad = entry.error();
     } else if (static_cast<int>(entry->index) != next) {
-      bad = Error{ErrorKind::kInvalid, std::format("entry {} came where {} was due", entry->index, next)};
+      bad = Error{ErrorKind::kInvalid, fmt::format("entry {} came where {} was due", entry->index, next)};
     } else {
       ++next;
       return on_entry(*entry);
     }
     return false;
   };
-  const std::string path = pack_path(pack.handle, pack.model, pack.codec, std::format("entries?from={}", from), pack.map);
+  const std::string path = pack_path(pack.handle, pack.model, pack.codec, fmt::format("entries?from={}", from), pack.map);
   const auto answer = http_->call({.path = path,
                                    .timeout = 0ms,
                                    .stall_timeout = kLayerTimeout,

@@ -1,5 +1,7 @@
 #include "serve/wire/pack_stream.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "serve/wire/protocol.h"
@@ -67,12 +69,12 @@ bool send_entries(const StoredPack& pack, int from, const SigningKey& key, const
 
 // total: "*" while it is not known
 std::string content_range(const ByteRange& range, std::string_view total) {
-  return std::format("bytes {}-{}/{}", range.first, range.end - 1, total);
+  return fmt::format("bytes {}-{}/{}", range.first, range.end - 1, total);
 }
 
 HttpResponse range_refused(std::uint64_t available, std::string_view why) {
   HttpResponse out = error_response(416, "range_not_available", why);
-  out.headers["Content-Range"] = std::format("bytes */{}", available);
+  out.headers["Content-Range"] = fmt::format("bytes */{}", available);
   return out;
 }
 

@@ -1,5 +1,7 @@
 #include "serve/wire/protocol.h"
 
+#include <fmt/format.h>
+
 namespace celslm {
 namespace {
 
@@ -81,8 +83,8 @@ class ShapeGuard final : public nlohmann::json_sax<json> {
   bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception&) override { return false; }
 
   Error error() const {
-    if (values_ > kMaxValues) return {ErrorKind::kInvalid, std::format("JSON holds more than {} values", kMaxValues)};
-    if (depth_ > kMaxDepth) return {ErrorKind::kInvalid, std::format("JSON is nested deeper than {} levels", kMaxDepth)};
+    if (values_ > kMaxValues) return {ErrorKind::kInvalid, fmt::format("JSON holds more than {} values", kMaxValues)};
+    if (depth_ > kMaxDepth) return {ErrorKind::kInvalid, fmt::format("JSON is nested deeper than {} levels", kMaxDepth)};
     return {ErrorKind::kInvalid, "malformed JSON"};
   }
 
@@ -114,8 +116,8 @@ void set_map(PackIdentity& identity, const HostedMap& map) {
 
 std::string pack_path(const ContextHandle& handle, const Hash256& model, std::string_view codec, std::string_view part,
                       const std::optional<HostedMap>& map) {
-  const std::string path = std::format("/v1/packs/{}/{}/{}/{}", handle.hex(), model.hex(), codec, part);
-  return map ? std::format("{}{}map={}", path, part.contains('?') ? '&' : '?', map->id.hex()) : path;
+  const std::string path = fmt::format("/v1/packs/{}/{}/{}/{}", handle.hex(), model.hex(), codec, part);
+  return map ? fmt::format("{}{}map={}", path, part.contains('?') ? '&' : '?', map->id.hex()) : path;
 }
 
 json to_json(const ContextInfo& info) {
