@@ -4,7 +4,7 @@ Only the last layer's K and V change, so the small model's queries, and all that
 once for each question, and a step of training is one attention, one feed-forward block and the output head. A bulletin costs 0.2 s
 once and then 70 ms a step on one thread.
 
-Three things without which it did not learn (docs/alignment.md has the figures):
+Three things without which it did not learn (docs/measurements/alignment.md has the figures):
 - A question of two or three steps looks at no fact at all at first, so what lies there makes no difference, and where nothing lies
   there is no reason to look: `looking` rewards attention to the fact that the question's subject stands in.
 - The names of a chain are told apart by small directions: AdamW, whose steps shrink with the gradient. Muon's, which do not, wiped
