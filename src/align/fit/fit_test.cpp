@@ -3,7 +3,7 @@
 #include <gmock/gmock.h>
 
 #include "align/map/apply.h"
-#include "align/test_support.h"
+#include "align/fit/test_support.h"
 #include "core/file.h"
 
 namespace celslm {

@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "align/judge/report.h"
-#include "align/test_support.h"
+#include "align/fit/test_support.h"
 
 namespace celslm {
 namespace {

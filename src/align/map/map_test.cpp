@@ -2,7 +2,7 @@
 
 #include "align/map/apply.h"
 #include "align/map/map_codec.h"
-#include "align/test_support.h"
+#include "align/fit/test_support.h"
 #include "align/texts/positions.h"
 #include "core/file.h"
 

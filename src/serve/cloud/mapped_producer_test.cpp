@@ -5,7 +5,7 @@
 #include <map>
 
 #include "align/map/kv_variant.h"
-#include "align/test_support.h"
+#include "align/fit/test_support.h"
 #include "serve/cloud/model_producer.h"
 
 namespace celslm {
