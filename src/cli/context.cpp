@@ -12,6 +12,7 @@
 #include "core/utf8.h"
 #include "net/http_client.h"
 #include "serve/cloud/context_registry.h"
+#include "serve/wire/errors.h"
 #include "serve/wire/protocol.h"
 
 namespace celslm {
@@ -56,7 +57,8 @@ Result<json> ask(const ContextCommand& command, const HttpCall& call) {
   }
   if (!answer) return std::unexpected(answer.error());
   if (answer->status < 200 || answer->status > 299) {
-    return fail(ErrorKind::kInvalid, "{} answered {}: {}", client->base_url(), answer->status, error_message(answer->body));
+    return wrap(error_of_answer(answer->status, answer->body),
+                fmt::format("{} answered {}", client->base_url(), answer->status));
   }
   if (answer->body.empty()) return json();
   return parse_object(as_text(answer->body));

@@ -115,9 +115,8 @@ void Server::hand_over(Fd socket) {
     lock.unlock();
     if (!context_.table.evict_one()) {
       context_.log->warn("all {} connections are in use: one refused", capacity());
-      constexpr std::string_view kFull =
-          "HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
-      if (!tls_) ::send(socket.get(), kFull.data(), kFull.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+      const std::string refusal = closing_answer(context_.make_error, 503);
+      if (!tls_) ::send(socket.get(), refusal.data(), refusal.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
       return;
     }
     lock.lock();

@@ -111,7 +111,17 @@ HttpResponse default_error(int status, std::string_view message) {
     if (c == '"' || c == '\\') escaped.push_back('\\');
     if (static_cast<unsigned char>(c) >= 0x20) escaped.push_back(c);
   }
-  return {.status = status, .body = fmt::format(R"({{"error":{{"message":"{}"}}}})", escaped)};
+  HttpResponse out{.status = status, .body = fmt::format(R"({{"error":{{"message":"{}"}}}})", escaped)};
+  if (status == 503) out.headers["Retry-After"] = "1";
+  return out;
+}
+
+std::string closing_answer(const ErrorMaker& make_error, int status) {
+  const HttpResponse error = make_error(status, message_for(status));
+  std::string head = fmt::format("HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n", status,
+                                 httplib::status_message(status), error.content_type, error.body.size());
+  for (const auto& [name, value] : error.headers) head += fmt::format("{}: {}\r\n", name, value);
+  return head + "\r\n" + error.body;
 }
 
 class HttpSession::Impl : private httplib::Server {
@@ -288,7 +298,6 @@ int HttpSession::Impl::admit(const Request&, Response& response) {
   }
   refuse(response, status, message_for(status));
   if (status == 401) response.set_header("WWW-Authenticate", "Bearer");
-  if (status == 503) response.set_header("Retry-After", "1");
   if (status == 405) response.set_header("Allow", current_.request.headers[":allow"]);
   return status;
 }
@@ -382,10 +391,7 @@ void HttpSession::Impl::answer_unparsed() {
   if (failure == Connection::Failure::kTooLong || line_only) status = 414;
   if (status == 0) return;
   connection_->stop_reading();
-  const HttpResponse error = context_.make_error(status, message_for(status));
-  const std::string text =
-      fmt::format("HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{}", status,
-                  httplib::status_message(status), error.content_type, error.body.size(), error.body);
+  const std::string text = closing_answer(context_.make_error, status);
   connection_->write(text.data(), text.size());
 }
 

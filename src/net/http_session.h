@@ -27,8 +27,11 @@ struct SessionContext {
   Log log;
 };
 
-// {"error":{"message":…}}
+// {"error":{"message":…}}; a 503 with Retry-After.
 HttpResponse default_error(int status, std::string_view message);
+
+// The same refusal as bytes, for a peer whose request was not parsed: the connection ends with it.
+std::string closing_answer(const ErrorMaker& make_error, int status);
 
 // One per thread.
 class HttpSession {

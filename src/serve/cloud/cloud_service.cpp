@@ -7,6 +7,7 @@
 #include <set>
 
 #include "core/utf8.h"
+#include "serve/wire/errors.h"
 
 namespace celslm {
 namespace {
@@ -18,17 +19,15 @@ std::unexpected<HttpResponse> refuse(HttpResponse response) {
 }
 
 HttpResponse unknown_context(const std::string& handle) {
-  return error_response(404, "unknown_context",
+  return error_response(ApiError::kUnknownContext,
                         fmt::format("no context '{}' is registered here: register its text with POST /v1/contexts", handle));
 }
 
-// Refusals of a pack that could be named: by what the caller can do.
+// Refusals of a context, and of a pack that could be named.
 HttpResponse pack_refused(const Error& error) {
   switch (error.kind) {
-    case ErrorKind::kInvalid: return error_response(400, "invalid_context", error.message);
-    case ErrorKind::kOverloaded: return error_response(503, "overloaded", error.message);
-    case ErrorKind::kUnavailable: return error_response(503, "unavailable", error.message);
-    case ErrorKind::kIo: return error_response(507, "insufficient_storage", error.message);
+    case ErrorKind::kInvalid: return error_response(ApiError::kInvalidContext, error.message);
+    case ErrorKind::kIo: return error_response(ApiError::kInsufficientStorage, error.message);
     default: return error_response(error);
   }
 }
@@ -87,13 +86,7 @@ CloudService::CloudService(SigningKey key, std::unique_ptr<ContextRegistry> cont
       jobs_(catalog_.models(), *storage_, key_, clock, metrics_, log_, options.jobs) {}
 
 void CloudService::add_routes(HttpServer& server) {
-  server.on_error([](int status, std::string_view message) {
-    const char* code = status == 401   ? "unauthorized"
-                       : status == 404 ? "not_found"
-                       : status == 413 ? "too_large"
-                                       : "invalid_request";
-    return error_response(status, status >= 500 ? "internal" : code, message);
-  });
+  server.on_error(http_error);
   server.route("GET", "/health", [](const HttpRequest&) { return json_response({{"status", "ok"}}); });
   server.route("GET", "/metrics", [this](const HttpRequest&) {
     return HttpResponse{.content_type = Metrics::kContentType,
@@ -168,13 +161,13 @@ Result<json> CloudService::models_for(std::string_view text) {
 }
 
 HttpResponse CloudService::put_context(const HttpRequest& request) {
-  if (!is_utf8(request.body)) return error_response(400, "invalid_context", "the text is not UTF-8");
+  if (!is_utf8(request.body)) return error_response(ApiError::kInvalidContext, "the text is not UTF-8");
   const auto body = parse_object(request.body);
-  if (!body) return error_response(400, "invalid_request", body.error().message);
+  if (!body) return error_response(body.error());
   const auto text = optional_text(*body, "text");
   const auto name = optional_text(*body, "name");
-  if (!text) return error_response(400, "invalid_request", text.error().message);
-  if (!name) return error_response(400, "invalid_request", name.error().message);
+  if (!text) return error_response(text.error());
+  if (!name) return error_response(name.error());
   if (const Status fits = ContextRegistry::check(*text, *name); !fits) return pack_refused(fits.error());
   auto models = models_for(*text);
   if (!models) return pack_refused(models.error());
@@ -209,7 +202,7 @@ HttpResponse CloudService::get_context(const HttpRequest& request) const {
   if (!handle) return unknown_context(name);
   const auto context = contexts_->find(*handle);
   if (!context && context.error().kind == ErrorKind::kNotFound) return unknown_context(name);
-  if (!context) return error_response(500, "internal", context.error().message);
+  if (!context) return error_response(ApiError::kInternal, context.error().message);
   json out = to_json(context->info);
   out["text"] = context->text;
   return json_response(out);
@@ -232,15 +225,17 @@ CloudService::Answer<PackIdentity> CloudService::wanted(const HttpRequest& reque
   if (!handle || !contexts_->contains(*handle)) return refuse(unknown_context(context));
   const auto model_id = Hash256::from_hex(model_name);
   if (!model_id)
-    return refuse(error_response(404, "unknown_model", fmt::format("'{}' is no model id: 64 hex digits are", model_name)));
+    return refuse(
+        error_response(ApiError::kUnknownModel, fmt::format("'{}' is no model id: 64 hex digits are", model_name)));
   const std::string map_name = request.parameter("map");
   const Result<Hash256> map_id = map_name.empty() ? Hash256{} : Hash256::from_hex(map_name);
   if (!map_id)
-    return refuse(error_response(404, "unknown_map", fmt::format("'{}' is no map id: 64 hex digits are", map_name)));
+    return refuse(error_response(ApiError::kUnknownMap, fmt::format("'{}' is no map id: 64 hex digits are", map_name)));
   const auto model = catalog_.find_model(*model_id, *map_id);
-  if (!model) return refuse(error_response(404, "unknown_model", model.error().message));
+  const ApiError unknown = map_name.empty() ? ApiError::kUnknownModel : ApiError::kUnknownMap;
+  if (!model) return refuse(error_response(unknown, model.error().message));
   const auto codec = offered_codec(request.parameter("codec"));
-  if (!codec) return refuse(error_response(404, "unknown_codec", codec.error().message));
+  if (!codec) return refuse(error_response(ApiError::kUnknownCodec, codec.error().message));
   auto identity = catalog_.identity(*handle, **model, *codec);
   if (!identity && identity.error().kind == ErrorKind::kNotFound) return refuse(unknown_context(context));
   if (!identity) return refuse(pack_refused(identity.error()));
@@ -251,7 +246,7 @@ CloudService::Answer<PackAccess> CloudService::existing(const HttpRequest& reque
   const auto identity = wanted(request);
   if (!identity) return refuse(identity.error());
   auto access = jobs_.lookup(identity->id());
-  if (!access) return refuse(error_response(404, "unknown_pack", access.error().message));
+  if (!access) return refuse(error_response(ApiError::kUnknownPack, access.error().message));
   return *std::move(access);
 }
 
@@ -268,7 +263,7 @@ HttpResponse CloudService::get_entries(const HttpRequest& request) {
   int from = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), from);
   if (!text.empty() && (error != std::errc() || end != text.data() + text.size() || from < 0)) {
-    return error_response(400, "invalid_request", "'from' must be a whole number, the first entry wanted");
+    return error_response(ApiError::kInvalidRequest, "'from' must be a whole number, the first entry wanted");
   }
   const auto access = existing(request);
   if (!access) return access.error();
@@ -285,7 +280,8 @@ HttpResponse CloudService::get_pack(const HttpRequest& request) {
   const auto access = existing(request);
   if (!access) return access.error();
   const auto* stored = std::get_if<StoredPack>(&*access);
-  if (stored == nullptr) return error_response(404, "unknown_pack", "the pack is still being computed: follow its entries");
+  if (stored == nullptr)
+    return error_response(ApiError::kUnknownPack, "the pack is still being computed: follow its entries");
   return file_response(*stored, request.header("range"), meter("pack"));
 }
 

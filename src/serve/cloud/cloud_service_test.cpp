@@ -11,6 +11,7 @@
 #include <latch>
 
 #include "net/http_client.h"
+#include "serve/wire/errors.h"
 #include "tests/support/fake_producer.h"
 
 namespace celslm {
@@ -200,12 +201,14 @@ TEST_F(CloudServiceTest, NamesWhatIsUnknownAndWhatThereIs) {
     const HttpAnswer answer = get(where);
     EXPECT_EQ(answer.status, 404) << where;
     EXPECT_EQ(code_of(answer), code) << where;
-    return error_message(answer.body);
+    return error_of_answer(answer.status, answer.body).message;
   };
   unknown(path(context_handle("other"), "header"), "unknown_context");
   unknown(pack_path(handle, small_->model().fingerprint.id(), "f16", "header").replace(10, 4, "zzzz"), "unknown_context");
   EXPECT_THAT(unknown(pack_path(handle, hash_of("no model"), "f16", "header"), "unknown_model"), HasSubstr("small"));
   EXPECT_THAT(unknown(path(handle, "header", "q3"), "unknown_codec"), HasSubstr("f16"));
+  unknown(path(handle, "header?map=zz"), "unknown_map");
+  unknown(path(handle, "header?map=" + hash_of("no map").hex()), "unknown_map");
   unknown(path(handle, "entries"), "unknown_pack");
   unknown(path(handle, "blocks"), "unknown_pack");
   unknown(path(handle, "pack"), "unknown_pack");

@@ -7,6 +7,7 @@
 
 #include "plan/layer_work.h"
 #include "serve/batch/compute_speed.h"
+#include "serve/wire/errors.h"
 
 namespace celslm {
 namespace {
@@ -69,6 +70,14 @@ json extension(const GenerationRequest& request, const GenerationTimes& times, c
 KvType context_kv_type(const EdgeOptions& options) {
   const KvType wanted = options.batch.kv_type;
   return wanted == KvType::kQ8 ? wanted : options.load.codecs.rungs().front().codec->exact_for().value_or(wanted);
+}
+
+HttpResponse completion_refused(const Error& error) {
+  switch (error.kind) {
+    case ErrorKind::kNotFound: return error_response(ApiError::kUnknownContext, error.message);
+    case ErrorKind::kOverloaded: return error_response(ApiError::kTooManyRequests, error.message);
+    default: return error_response(error);
+  }
 }
 
 }  // namespace
@@ -142,13 +151,7 @@ void EdgeService::add_routes(HttpServer& server) {
   server.route("GET", "/health", [](const HttpRequest&) { return json_response({{"status", "ok"}}); });
   server.route("GET", "/metrics", [this](const HttpRequest&) { return metrics(); });
   if (sharing_) sharing_->add_routes(server);
-  server.on_error([](int status, std::string_view message) {
-    const char* code = status == 413   ? "too_large"
-                       : status == 404 ? "not_found"
-                       : status == 401 ? "unauthorized"
-                                       : "invalid_request";
-    return error_response(status, code, message);
-  });
+  server.on_error(http_error);
 }
 
 // --- contexts ---------------------------------------------------------------------------------------------------------
@@ -256,11 +259,11 @@ Result<std::shared_ptr<ResidentContext>> EdgeService::resident(const std::string
 }
 
 HttpResponse EdgeService::put_context(const HttpRequest& request) {
-  if (!parts_.cloud) return error_response(503, "unavailable", "no cloud is configured (--cloud URL)");
+  if (!parts_.cloud) return error_response(ApiError::kUnavailable, "no cloud is configured (--cloud URL)");
   const auto body = parse_object(request.body);
   if (!body) return error_response(body.error());
   if (!body->contains("text") || !(*body)["text"].is_string())
-    return error_response(400, "invalid_context", "'text' must be a string");
+    return error_response(ApiError::kInvalidRequest, "'text' must be a string");
   const bool named = body->contains("name") && (*body)["name"].is_string();
   const auto info =
       parts_.cloud->put_context((*body)["text"].get<std::string>(), named ? (*body)["name"].get<std::string>() : "");
@@ -290,16 +293,13 @@ HttpResponse EdgeService::completions(const HttpRequest& request) {
 HttpResponse EdgeService::complete(Result<CompletionRequest> request, const HttpRequest& http) {
   if (!request) return error_response(request.error());
   if (!request->model.empty() && request->model != name_) {
-    return error_response(404, "model_not_found",
+    return error_response(ApiError::kModelNotFound,
                           fmt::format("no model '{}' here; this edge serves '{}'", request->model, name_));
   }
   auto prepared = prepare(*std::move(request));
-  if (!prepared) {
-    const bool unknown = prepared.error().kind == ErrorKind::kNotFound;
-    return unknown ? error_response(404, "unknown_context", prepared.error().message) : error_response(prepared.error());
-  }
+  if (!prepared) return completion_refused(prepared.error());
   auto generation = loop_->submit(std::move(prepared->generation));
-  if (!generation) return error_response(generation.error());
+  if (!generation) return completion_refused(generation.error());
   if (prepared->request.stream)
     return answer_stream(std::move(prepared->request), std::move(prepared->echo), *generation, http);
   return answer_whole(prepared->request, prepared->echo, **generation, http);
@@ -380,12 +380,12 @@ HttpResponse EdgeService::answer_whole(const CompletionRequest& request, const s
       if (http.disconnected && http.disconnected()) generation.cancel();
       continue;
     }
-    if (piece->error) return error_response(*piece->error);
+    if (piece->error) return completion_refused(*piece->error);
     text += piece->text;
     std::ranges::move(piece->tokens, std::back_inserter(tokens));
     if (!piece->finish) continue;
     metrics_.finished(generation.request, piece->usage, piece->times);
-    if (*piece->finish == FinishReason::kCancelled) return error_response(499, "cancelled", "the client went away");
+    if (*piece->finish == FinishReason::kCancelled) return error_response(ApiError::kCancelled, "the client went away");
     return json_response(writer(request).response(text, tokens, *piece->finish, piece->usage,
                                                   extension(generation.request, piece->times, cloud_trouble_now())));
   }

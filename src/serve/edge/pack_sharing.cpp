@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "serve/wire/errors.h"
 #include "serve/wire/pack_stream.h"
 
 namespace celslm {
@@ -10,7 +11,7 @@ namespace {
 constexpr std::size_t kMaxOpen = 16;
 
 HttpResponse unknown_pack(const Error& error) {
-  return error_response(404, "unknown_pack", error.message);
+  return error_response(ApiError::kUnknownPack, error.message);
 }
 
 }  // namespace

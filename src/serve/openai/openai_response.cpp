@@ -5,6 +5,7 @@
 
 #include "core/utf8.h"
 #include "serve/openai/openai.h"
+#include "serve/wire/errors.h"
 
 namespace celslm {
 namespace {
@@ -179,8 +180,7 @@ std::string CompletionWriter::done_event() {
 }
 
 std::string CompletionWriter::error_event(const Error& error) {
-  const HttpResponse response = error_response(error);
-  return "data: " + response.body + "\n\n";
+  return "data: " + error_body(answer_to(error.kind), error.message) + "\n\n";
 }
 
 }  // namespace celslm

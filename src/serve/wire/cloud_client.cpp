@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "core/file.h"
+#include "serve/wire/errors.h"
 
 namespace celslm {
 namespace {
@@ -16,12 +17,8 @@ constexpr auto kBlockStallTimeout = 3s;  // no byte of a block for this long: de
 
 // An answer with another status than those expected, as an error.
 std::unexpected<Error> unexpected_status(const HttpAnswer& answer, const std::string& url, const std::string& path) {
-  const ErrorKind kind = answer.status == 404                           ? ErrorKind::kNotFound
-                         : answer.status == 401                         ? ErrorKind::kUnauthorized
-                         : answer.status == 429 || answer.status == 503 ? ErrorKind::kOverloaded
-                         : answer.status >= 400 && answer.status < 500  ? ErrorKind::kInvalid
-                                                                        : ErrorKind::kUnavailable;
-  return fail(kind, "{}{} answered {}: {}", url, path, answer.status, error_message(answer.body));
+  Error error = error_of_answer(answer.status, answer.body);
+  return wrap(std::move(error), fmt::format("{}{} answered {}", url, path, answer.status));
 }
 
 // Items of a list in a JSON object, each through `parse`.

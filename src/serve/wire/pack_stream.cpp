@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "serve/wire/protocol.h"
+#include "serve/wire/errors.h"
 
 namespace celslm {
 namespace {
@@ -73,7 +73,7 @@ std::string content_range(const ByteRange& range, std::string_view total) {
 }
 
 HttpResponse range_refused(std::uint64_t available, std::string_view why) {
-  HttpResponse out = error_response(416, "range_not_available", why);
+  HttpResponse out = error_response(ApiError::kRangeNotAvailable, why);
   out.headers["Content-Range"] = fmt::format("bytes */{}", available);
   return out;
 }
@@ -83,7 +83,7 @@ HttpResponse header_response(const StoredPack& pack, std::string_view blocks, On
   std::vector<ByteView> parts{pack.file->bytes().first(pack.region_offset)};
   if (!blocks.empty()) {
     const auto named = bytes_of_blocks(pack, blocks);
-    if (!named) return error_response(400, "invalid_request", named.error().message);
+    if (!named) return error_response(named.error());
     parts.push_back(*named);
   }
   out.headers["x-celslm-state"] = "complete";

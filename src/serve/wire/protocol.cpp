@@ -31,36 +31,6 @@ Result<Hash256> hash_field(const json& object, const char* name) {
   return hash;
 }
 
-int status_of(ErrorKind kind) {
-  switch (kind) {
-    case ErrorKind::kInvalid: return 400;
-    case ErrorKind::kNotFound: return 404;
-    case ErrorKind::kMismatch: return 409;
-    case ErrorKind::kUnauthorized: return 401;
-    case ErrorKind::kUnavailable: return 503;
-    case ErrorKind::kOverloaded: return 429;
-    case ErrorKind::kCancelled: return 499;
-    case ErrorKind::kIo:
-    case ErrorKind::kInternal: return 500;
-  }
-  return 500;
-}
-
-const char* code_of(ErrorKind kind) {
-  switch (kind) {
-    case ErrorKind::kInvalid: return "invalid_request";
-    case ErrorKind::kNotFound: return "not_found";
-    case ErrorKind::kMismatch: return "mismatch";
-    case ErrorKind::kUnauthorized: return "unauthorized";
-    case ErrorKind::kUnavailable: return "unavailable";
-    case ErrorKind::kOverloaded: return "overloaded";
-    case ErrorKind::kCancelled: return "cancelled";
-    case ErrorKind::kIo:
-    case ErrorKind::kInternal: return "internal";
-  }
-  return "internal";
-}
-
 constexpr std::size_t kMaxName = 1024;  // a name is shown to people and written to logs
 constexpr int kMaxDepth = 64;           // nesting that would exhaust the parser's stack
 constexpr int kMaxValues = 1 << 20;     // "[{},{},…": a tree thirty times as big as its text
@@ -186,28 +156,9 @@ Result<json> parse_object(std::string_view text) {
   return out;
 }
 
-HttpResponse json_response(const json& body, int status) {
-  // Bytes that are not UTF-8 (an error message quoting a peer) must not make the answer fail.
-  return {.status = status, .body = body.dump(-1, ' ', false, json::error_handler_t::replace)};
-}
-
-HttpResponse error_response(int status, std::string_view code, std::string_view message) {
-  HttpResponse out = json_response({{"error", {{"code", code}, {"message", message}, {"type", code}}}}, status);
-  if (status == 429 || status == 503) out.headers["Retry-After"] = "1";
-  return out;
-}
-
-HttpResponse error_response(const Error& error) {
-  return error_response(status_of(error.kind), code_of(error.kind), error.message);
-}
-
-std::string error_message(ByteView body) {
-  const auto parsed = parse_object(as_text(body));
-  if (parsed && parsed->contains("error") && (*parsed)["error"].is_object() && (*parsed)["error"].contains("message") &&
-      (*parsed)["error"]["message"].is_string()) {
-    return (*parsed)["error"]["message"].get<std::string>();
-  }
-  return std::string(as_text(body.first(std::min<std::size_t>(body.size(), 200))));
+HttpResponse json_response(const json& body) {
+  // Bytes that are not UTF-8 (a name that a peer gave) must not make the answer fail.
+  return {.body = body.dump(-1, ' ', false, json::error_handler_t::replace)};
 }
 
 }  // namespace celslm

@@ -61,11 +61,6 @@ Result<HostedModel> hosted_model_from(const nlohmann::json& json);
 // object.
 Result<nlohmann::json> parse_object(std::string_view text);
 
-// {"error":{"code","message"}} with a status chosen by `kind`; or with the status given.
-HttpResponse error_response(int status, std::string_view code, std::string_view message);
-HttpResponse error_response(const Error& error);
-HttpResponse json_response(const nlohmann::json& body, int status = 200);
-// The message of such an error, or the body's beginning, for people.
-std::string error_message(ByteView body);
+HttpResponse json_response(const nlohmann::json& body);
 
 }  // namespace celslm

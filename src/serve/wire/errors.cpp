@@ -1,0 +1,127 @@
+#include "serve/wire/errors.h"
+
+#include <algorithm>
+#include <array>
+#include <nlohmann/json.hpp>
+
+#include "serve/wire/protocol.h"
+
+namespace celslm {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::array kRows{
+    ApiErrorRow{ApiError::kInvalidRequest, 400, "invalid_request", ErrorKind::kInvalid},
+    ApiErrorRow{ApiError::kInvalidContext, 400, "invalid_context", ErrorKind::kInvalid},
+    ApiErrorRow{ApiError::kUnauthorized, 401, "unauthorized", ErrorKind::kUnauthorized},
+    ApiErrorRow{ApiError::kNotFound, 404, "not_found", ErrorKind::kNotFound},
+    ApiErrorRow{ApiError::kUnknownContext, 404, "unknown_context", ErrorKind::kNotFound},
+    ApiErrorRow{ApiError::kUnknownModel, 404, "unknown_model", ErrorKind::kNotFound},
+    ApiErrorRow{ApiError::kUnknownCodec, 404, "unknown_codec", ErrorKind::kNotFound},
+    ApiErrorRow{ApiError::kUnknownMap, 404, "unknown_map", ErrorKind::kNotFound},
+    ApiErrorRow{ApiError::kUnknownPack, 404, "unknown_pack", ErrorKind::kNotFound},
+    ApiErrorRow{ApiError::kModelNotFound, 404, "model_not_found", ErrorKind::kNotFound},
+    ApiErrorRow{ApiError::kMethodNotAllowed, 405, "method_not_allowed", ErrorKind::kInvalid},
+    ApiErrorRow{ApiError::kRequestTimeout, 408, "request_timeout", ErrorKind::kUnavailable},
+    ApiErrorRow{ApiError::kMismatch, 409, "mismatch", ErrorKind::kMismatch},
+    ApiErrorRow{ApiError::kBodyTooLarge, 413, "too_large", ErrorKind::kInvalid},
+    ApiErrorRow{ApiError::kUrlTooLong, 414, "url_too_long", ErrorKind::kInvalid},
+    ApiErrorRow{ApiError::kUnsupportedEncoding, 415, "unsupported_encoding", ErrorKind::kInvalid},
+    ApiErrorRow{ApiError::kRangeNotAvailable, 416, "range_not_available", ErrorKind::kInvalid},
+    ApiErrorRow{ApiError::kTooManyRequests, 429, "overloaded", ErrorKind::kOverloaded},
+    ApiErrorRow{ApiError::kHeadersTooLong, 431, "headers_too_long", ErrorKind::kInvalid},
+    ApiErrorRow{ApiError::kCancelled, 499, "cancelled", ErrorKind::kUnavailable},
+    ApiErrorRow{ApiError::kInternal, 500, "internal", ErrorKind::kUnavailable},
+    ApiErrorRow{ApiError::kUnsupportedTransfer, 501, "unsupported_encoding", ErrorKind::kInvalid},
+    ApiErrorRow{ApiError::kOverloaded, 503, "overloaded", ErrorKind::kOverloaded},
+    ApiErrorRow{ApiError::kUnavailable, 503, "unavailable", ErrorKind::kUnavailable},
+    ApiErrorRow{ApiError::kInsufficientStorage, 507, "insufficient_storage", ErrorKind::kUnavailable},
+};
+
+constexpr bool ordered_like_the_enumeration() {
+  for (std::size_t i = 0; i < kRows.size(); ++i) {
+    if (kRows[i].error != static_cast<ApiError>(i)) return false;
+  }
+  return kRows.back().error == ApiError::kInsufficientStorage;
+}
+static_assert(ordered_like_the_enumeration(), "row_of() indexes the table");
+
+const ApiErrorRow& row_of(ApiError error) {
+  return kRows[static_cast<std::size_t>(error)];
+}
+
+// A status that the table does not have belongs to the first row of its class.
+const ApiErrorRow& row_of(int status) {
+  const auto it = std::ranges::find(kRows, status, &ApiErrorRow::status);
+  if (it != kRows.end()) return *it;
+  return row_of(status >= 400 && status < 500 ? ApiError::kInvalidRequest : ApiError::kInternal);
+}
+
+HttpResponse response(int status, const ApiErrorRow& row, std::string_view message) {
+  HttpResponse out{.status = status, .body = error_body(row.error, message)};
+  if (status == 429 || status == 503) out.headers["Retry-After"] = "1";
+  return out;
+}
+
+}  // namespace
+
+std::span<const ApiErrorRow> api_errors() {
+  return kRows;
+}
+
+ApiError answer_to(ErrorKind kind) {
+  switch (kind) {
+    case ErrorKind::kInvalid: return ApiError::kInvalidRequest;
+    case ErrorKind::kNotFound: return ApiError::kNotFound;
+    case ErrorKind::kMismatch: return ApiError::kMismatch;
+    case ErrorKind::kUnauthorized: return ApiError::kUnauthorized;
+    case ErrorKind::kUnavailable: return ApiError::kUnavailable;
+    case ErrorKind::kOverloaded: return ApiError::kOverloaded;
+    case ErrorKind::kCancelled: return ApiError::kCancelled;
+    case ErrorKind::kIo:
+    case ErrorKind::kInternal: return ApiError::kInternal;
+  }
+  return ApiError::kInternal;
+}
+
+ErrorKind kind_of_answer(int status, std::string_view code) {
+  const auto same = [&](const ApiErrorRow& row) { return row.status == status && row.code == code; };
+  const auto it = std::ranges::find_if(kRows, same);
+  return it != kRows.end() ? it->client : row_of(status).client;
+}
+
+std::string error_body(ApiError error, std::string_view message) {
+  const std::string_view code = row_of(error).code;
+  const json body = {{"error", {{"code", code}, {"message", message}, {"type", code}}}};
+  // Bytes that are not UTF-8 (a message quoting a peer) must not make the answer fail.
+  return body.dump(-1, ' ', false, json::error_handler_t::replace);
+}
+
+HttpResponse error_response(ApiError error, std::string_view message) {
+  const ApiErrorRow& row = row_of(error);
+  return response(row.status, row, message);
+}
+
+HttpResponse error_response(const Error& error) {
+  return error_response(answer_to(error.kind), error.message);
+}
+
+HttpResponse http_error(int status, std::string_view message) {
+  return response(status, row_of(status), message);
+}
+
+Error error_of_answer(int status, ByteView body) {
+  constexpr std::size_t kQuotedBytes = 200;
+  const auto parsed = parse_object(as_text(body));
+  const json none;
+  const json& error = parsed && parsed->contains("error") ? (*parsed)["error"] : none;
+  const auto text = [&](const char* name) {
+    return error.is_object() && error.contains(name) && error[name].is_string() ? error[name].get<std::string>() : "";
+  };
+  const std::string message = text("message");
+  const std::string_view quoted = as_text(body.first(std::min(body.size(), kQuotedBytes)));
+  return {kind_of_answer(status, text("code")), message.empty() ? std::string(quoted) : message};
+}
+
+}  // namespace celslm

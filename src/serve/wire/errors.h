@@ -1,0 +1,73 @@
+// How errors cross HTTP: the one table of what the servers answer and what a client makes of it. docs/http-protocol.md,
+// "Errors", shows the same table; a test compares the two.
+#pragma once
+
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "core/bytes.h"
+#include "core/result.h"
+#include "net/http_types.h"
+
+namespace celslm {
+
+// The answers that report an error, in the order of the table's rows.
+enum class ApiError {
+  kInvalidRequest,
+  kInvalidContext,
+  kUnauthorized,
+  kNotFound,
+  kUnknownContext,
+  kUnknownModel,
+  kUnknownCodec,
+  kUnknownMap,
+  kUnknownPack,
+  kModelNotFound,
+  kMethodNotAllowed,
+  kRequestTimeout,
+  kMismatch,
+  kBodyTooLarge,
+  kUrlTooLong,
+  kUnsupportedEncoding,
+  kRangeNotAvailable,
+  kTooManyRequests,
+  kHeadersTooLong,
+  kCancelled,
+  kInternal,
+  kUnsupportedTransfer,
+  kOverloaded,
+  kUnavailable,
+  kInsufficientStorage,
+};
+
+struct ApiErrorRow {
+  ApiError error;
+  int status;
+  std::string_view code;
+  ErrorKind client;  // what this answer is to whoever asked; a fault of the server's own is a peer that failed
+};
+
+// All rows, by status. The first row of a status is what the HTTP layer's own refusals with that status become.
+std::span<const ApiErrorRow> api_errors();
+
+// The answer to an error of this kind, unless the service knows a more precise one.
+ApiError answer_to(ErrorKind kind);
+
+// The client's view: by status and code; where the code is missing or unknown, by status alone.
+ErrorKind kind_of_answer(int status, std::string_view code);
+
+// {"error":{"code","message","type"}}, as text.
+std::string error_body(ApiError error, std::string_view message);
+
+// With that body and, where trying again later makes sense, Retry-After.
+HttpResponse error_response(ApiError error, std::string_view message);
+HttpResponse error_response(const Error& error);
+
+// For HttpServer::on_error: what the HTTP layer refuses by itself.
+HttpResponse http_error(int status, std::string_view message);
+
+// The error in an answer with an unexpected status: its kind as above, and the message in its body, or the body's beginning.
+Error error_of_answer(int status, ByteView body);
+
+}  // namespace celslm

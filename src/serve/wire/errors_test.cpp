@@ -1,0 +1,102 @@
+#include "serve/wire/errors.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "core/bytes.h"
+
+namespace celslm {
+namespace {
+
+using nlohmann::json;
+
+// "| 404 | `unknown_map` | not found | …" of the page, as "404 unknown_map: not found".
+std::vector<std::string> documented() {
+  std::ifstream page("docs/http-protocol.md");
+  std::vector<std::string> out;
+  bool inside = false;
+  for (std::string line; std::getline(page, line);) {
+    if (line.starts_with("## ")) inside = line == "## Errors";
+    if (!inside || !line.starts_with("| ") || line.starts_with("| status")) continue;
+    std::vector<std::string> cells;
+    std::istringstream stream(line.substr(1));
+    for (std::string cell; std::getline(stream, cell, '|');) {
+      const std::size_t first = cell.find_first_not_of(" `");
+      if (first != std::string::npos) cells.push_back(cell.substr(first, cell.find_last_not_of(" `") - first + 1));
+    }
+    out.push_back(cells.size() < 3 ? "not a row: " + line : cells[0] + " " + cells[1] + ": " + cells[2]);
+  }
+  return out;
+}
+
+TEST(ApiErrorsTest, AreThoseOfTheDocumentation) {
+  std::vector<std::string> in_code;
+  for (const ApiErrorRow& row : api_errors())
+    in_code.push_back(fmt::format("{} {}: {}", row.status, row.code, to_string(row.client)));
+  EXPECT_EQ(documented(), in_code);
+}
+
+TEST(ApiErrorsTest, AClientSeesWhatTheServerMeant) {
+  for (const ErrorKind kind : {ErrorKind::kInvalid, ErrorKind::kNotFound, ErrorKind::kMismatch, ErrorKind::kUnauthorized,
+                               ErrorKind::kUnavailable, ErrorKind::kOverloaded}) {
+    const HttpResponse answer = error_response(Error{kind, "why"});
+    const Error seen = error_of_answer(answer.status, as_bytes(answer.body));
+    EXPECT_EQ(seen.kind, kind) << to_string(kind);
+    EXPECT_EQ(seen.message, "why");
+  }
+}
+
+// Above all, no server can make a client believe that the client itself has cancelled.
+TEST(ApiErrorsTest, TheServersOwnTroubleIsToAClientAPeerThatFailed) {
+  for (const ErrorKind kind : {ErrorKind::kCancelled, ErrorKind::kIo, ErrorKind::kInternal}) {
+    const HttpResponse answer = error_response(Error{kind, "why"});
+    EXPECT_EQ(error_of_answer(answer.status, as_bytes(answer.body)).kind, ErrorKind::kUnavailable) << to_string(kind);
+  }
+}
+
+TEST(ApiErrorsTest, EachRowIsFoundByStatusAndCode) {
+  for (const ApiErrorRow& row : api_errors()) {
+    const HttpResponse answer = error_response(row.error, "a \"message\"\n");
+    EXPECT_EQ(answer.status, row.status);
+    EXPECT_EQ(answer.headers.contains("Retry-After"), row.status == 429 || row.status == 503) << row.status;
+    const json body = json::parse(answer.body);
+    EXPECT_EQ(body["error"]["code"], row.code);
+    EXPECT_EQ(body["error"]["message"], "a \"message\"\n");
+    EXPECT_EQ(kind_of_answer(row.status, row.code), row.client) << row.code;
+  }
+}
+
+TEST(ApiErrorsTest, AnAnswerWithoutAKnownCodeCountsByItsStatus) {
+  EXPECT_EQ(kind_of_answer(503, ""), ErrorKind::kOverloaded);
+  EXPECT_EQ(kind_of_answer(404, "NoSuchBucket"), ErrorKind::kNotFound);
+  EXPECT_EQ(kind_of_answer(404, "unavailable"), ErrorKind::kNotFound) << "a code of another status";
+  EXPECT_EQ(kind_of_answer(418, ""), ErrorKind::kInvalid);
+  EXPECT_EQ(kind_of_answer(502, ""), ErrorKind::kUnavailable);
+  EXPECT_EQ(kind_of_answer(302, ""), ErrorKind::kUnavailable);
+  const std::string page = "<html>" + std::string(1000, 'x');
+  EXPECT_EQ(error_of_answer(502, as_bytes(page)).message, page.substr(0, 200));
+  EXPECT_EQ(error_of_answer(502, as_bytes(std::string(R"({"error":"plain"})"))).message, R"({"error":"plain"})");
+}
+
+TEST(ApiErrorsTest, TheHttpLayersRefusalsHaveCodesOfTheirOwn) {
+  const auto code = [](int status) {
+    return json::parse(http_error(status, "why").body)["error"]["code"].get<std::string>();
+  };
+  EXPECT_EQ(code(400), "invalid_request");
+  EXPECT_EQ(code(404), "not_found");
+  EXPECT_EQ(code(405), "method_not_allowed");
+  EXPECT_EQ(code(408), "request_timeout");
+  EXPECT_EQ(code(413), "too_large");
+  EXPECT_EQ(code(431), "headers_too_long");
+  EXPECT_EQ(code(500), "internal");
+  EXPECT_EQ(code(503), "overloaded");
+  EXPECT_EQ(http_error(417, "why").status, 417);
+  EXPECT_EQ(code(417), "invalid_request");
+}
+
+}  // namespace
+}  // namespace celslm
