@@ -6,8 +6,8 @@ namespace celslm {
 namespace {
 
 constexpr double kWeight = 0.25;  // of a new value
-// A rate is told by so many bytes over at least so long, or by whatever came within the longest time: long enough for
-// bursts to even out, short enough that a link that breaks down is seen to within a request.
+// A sample takes so many bytes over at least the shortest time, or whatever arrived within the longest time: long enough for
+// bursts to even out, short enough to notice a link that breaks down within one request.
 constexpr std::uint64_t kWindowBytes = 64U << 10;
 constexpr double kShortestWindow = 0.02;
 constexpr double kLongestWindow = 0.25;
@@ -30,7 +30,7 @@ void RateMeter::pass(TimePoint now) {
 
 void RateMeter::begin(std::uint64_t bytes, TimePoint now) {
   pass(now);
-  if (answers_++ > 0) bytes_ += bytes;  // else they were on their way before anything was measured
+  if (answers_++ > 0) bytes_ += bytes;  // else they were sent before the measured time began
 }
 
 void RateMeter::end(TimePoint now) {

@@ -1,4 +1,4 @@
-// What is measured of links and of this box: means that follow changes, each with its spread.
+// What is measured of sources and of this machine: means that follow changes, each with its spread.
 #pragma once
 
 #include <cmath>
@@ -24,22 +24,22 @@ class Ewma {
   int n_ = 0;
 };
 
-// A link, or any other way by which blocks come, as seen by its receiver.
+// How fast a source supplies blocks, as measured by the receiver.
 struct LinkEstimate {
   Ewma rate_bytes_per_s;  // of all connections together
   Ewma latency_s;         // from a request to its first byte
 };
 
-// Samples of a link's rate: bytes over the time in which at least one request was being answered. Idle time does not count,
-// and neither does the wait for the first byte.
+// Samples of a source's rate: bytes over the time in which at least one answer was arriving. Idle time does not count, nor
+// does the wait for the first byte.
 class RateMeter {
  public:
-  // An answer begins with these bytes, or ends. Several may be under way.
+  // An answer begins with these bytes, or ends. Several may be arriving at once.
   void begin(std::uint64_t bytes, TimePoint now);
   void end(TimePoint now);
   // More bytes of any answer.
   void add(std::uint64_t bytes, TimePoint now);
-  // A sample, if enough was seen since the last one to tell a rate by; `roughly` is content with less.
+  // A sample, if enough has arrived since the last one; with `roughly` less is enough.
   std::optional<double> sample(bool roughly);
 
  private:

@@ -25,7 +25,7 @@ LoadShape shape(int n_layers = 24, int blocks_per_layer = 16) {
           .block_bytes = std::vector<std::uint32_t>(static_cast<std::size_t>(n_layers * blocks_per_layer), kBlock)};
 }
 
-// What one source, or compute, would take on its own.
+// Seconds that one source, or compute, would take alone.
 double alone_s(const SimulatedLoad& load, std::size_t source) {
   SimulatedLoad one = load;
   one.sources = {load.sources[source]};
@@ -46,7 +46,7 @@ class RandomLoads {
     for (int i = between(0, 3); i > 0; --i) {
       out.sources.push_back({.rate_bytes_per_s = log_between(2e5, 2e8),
                              .latency_s = between(0, 1) == 0 ? 0 : log_between(1e-4, 0.2),
-                             .max_flights = between(4, 8),
+                             .max_transfers = between(4, 8),
                              .is_neighbour = between(0, 1) == 1,
                              .known = between(0, 1) == 1});
     }
@@ -85,7 +85,7 @@ std::string describe(const SimulatedLoad& load) {
       fmt::format("{} layers of {} blocks; {} units of {} s{}", load.shape.n_layers, load.shape.blocks_per_layer,
                   load.units_per_layer, load.unit_s, load.compute_known ? " (known)" : "");
   for (const SimulatedSource& s : load.sources) {
-    out += fmt::format("; {} B/s, {} s, {} flights{}", s.rate_bytes_per_s, s.latency_s, s.max_flights,
+    out += fmt::format("; {} B/s, {} s, {} transfers{}", s.rate_bytes_per_s, s.latency_s, s.max_transfers,
                        s.known ? " (known)" : "");
   }
   return out;
@@ -102,7 +102,7 @@ TEST(LoadPlanProperties, EveryBlockIsWrittenExactlyOnceWhateverFails) {
   }
 }
 
-TEST(LoadPlanProperties, EndsForEveryPatternOfFailuresAndCompleteWhereAnybodyLives) {
+TEST(LoadPlanProperties, EndsForEveryPatternOfFailuresAndIsCompleteWhereAnySourceOrComputeWorks) {
   for (unsigned seed = 0; seed < 2000; ++seed) {
     const SimulatedLoad load = RandomLoads(seed).troubled();
     const SimulationResult result = simulate(load);
@@ -113,8 +113,8 @@ TEST(LoadPlanProperties, EndsForEveryPatternOfFailuresAndCompleteWhereAnybodyLiv
   }
 }
 
-// Exactly so where requests cost no wait. Where a link waits longer than it sends, what was asked of it a moment too early
-// is lost time that no later decision brings back: that may cost a tenth, and happens in less than one load of a hundred.
+// Exactly so where requests cost no wait. Where a link's latency is longer than its transfers, what was asked of it a moment
+// too early is lost time that no later decision regains: that may cost a tenth, in less than one load of a hundred.
 TEST(LoadPlanProperties, IsNeverWorseThanTheBestSingleSourceByMoreThanOneBlockAndATenth) {
   constexpr unsigned kLoads = 2000;
   int over_a_block = 0;
@@ -219,7 +219,7 @@ TEST(LoadPlanTest, DoesNotWaitForACloudThatComputesMoreSlowlyThanThisBox) {
                      .unit_s = 0.1,
                      .units_per_layer = 4,
                      .compute_known = true};
-  // But for the moment in which a cloud known to be fast is believed to have it whole.
+  // But for the moment in which a cloud known to be fast is trusted to have all of it.
   EXPECT_LE(simulate(load).seconds, compute_s(load) + 0.05);
 }
 
@@ -269,12 +269,12 @@ TEST(LoadPlanTest, ADeadlineTurnsTheRestIntoLocalCompute) {
 
 TEST(LoadPlanTest, StaysWithinTheBytesThatASourceMayBeAskedFor) {
   LoadPlan plan(shape(), {}, {});
-  const SourceId source = plan.add_source({.max_flights = 100, .max_bytes = 10 * kBlock}, {});
-  plan.offer(source, 0, plan.shape().n_blocks());
+  const SourceId source = plan.add_source({.max_transfers = 100, .max_bytes = 10 * kBlock}, {});
+  plan.offer(source, {0, plan.shape().n_blocks()});
   int blocks = 0;
-  while (const auto run = plan.next(source, {})) {
-    blocks += run->count;
-    plan.ended(run->flight, FlightEnd::kDone, {});
+  while (const auto transfer = plan.next(source, {})) {
+    blocks += transfer->blocks.count;
+    plan.ended(transfer->id, TransferEnd::kDone, {});
   }
   EXPECT_GE(blocks, 10);
   EXPECT_LE(blocks, 12);  // the last request may reach over
@@ -285,21 +285,21 @@ TEST(LoadPlanTest, AsksForBlocksBeforeASourceHasOfferedAny) {
   LinkEstimate link;
   link.rate_bytes_per_s.add(20.0 * kBlock);
   link.latency_s.add(0.5);
-  const SourceId one = plan.add_source({.max_flights = 4, .estimate = link}, {});
-  const SourceId other = plan.add_source({.max_flights = 4, .estimate = link}, {});
+  const SourceId one = plan.add_source({.max_transfers = 4, .estimate = link}, {});
+  const SourceId other = plan.add_source({.max_transfers = 4, .estimate = link}, {});
   EXPECT_FALSE(plan.next(one, {}));
-  const auto first = plan.first(one, {});
-  const auto second = plan.first(other, {});
+  const auto first = plan.next_with_header(one, {});
+  const auto second = plan.next_with_header(other, {});
   ASSERT_TRUE(first && second);
-  EXPECT_GE(first->count, 10) << "what comes while the next request waits";
-  EXPECT_TRUE(first->first + first->count <= second->first || second->first + second->count <= first->first);
-  EXPECT_FALSE(plan.next(one, {})) << "nothing is known to be there yet";
-  plan.ended(first->flight, FlightEnd::kDone, {});
+  EXPECT_GE(first->blocks.count, 10) << "what arrives while the next request waits";
+  EXPECT_TRUE(first->blocks.end() <= second->blocks.first || second->blocks.end() <= first->blocks.first);
+  EXPECT_FALSE(plan.next(one, {})) << "nothing has been offered yet";
+  plan.ended(first->id, TransferEnd::kDone, {});
   EXPECT_TRUE(plan.alive(one));
 }
 
 TEST(RateMeterTest, TellsTheRateOfBlocksThatComeSideBySide) {
-  // Four answers share a link of 1 MB/s; their blocks are whole at nearly the same moment, over and over.
+  // Four answers share a link of 1 MB/s; their blocks are complete at nearly the same moment, over and over.
   RateMeter meter;
   TimePoint now{};
   for (int i = 0; i < 4; ++i) meter.begin(1000, now);
@@ -326,7 +326,7 @@ TEST(RateMeterTest, CountsNoTimeInWhichNothingIsBeingAnswered) {
   const auto sample = meter.sample(false);
   ASSERT_TRUE(sample);
   EXPECT_NEAR(*sample, 2e6, 1e3);
-  EXPECT_FALSE(meter.sample(true)) << "told once";
+  EXPECT_FALSE(meter.sample(true)) << "each byte counts once";
 }
 
 }  // namespace

@@ -10,12 +10,12 @@ using namespace std::chrono_literals;
 
 constexpr double kNever = std::numeric_limits<double>::infinity();
 constexpr int kMaxFailures = 2;
-// What a request asks for where nothing is known: two f16 blocks of the 0.5B models.
+// What a transfer asks for where nothing is known: two f16 blocks of the 0.5B models.
 constexpr std::uint64_t kFirstRequestBytes = 128U << 10;
 constexpr std::uint64_t kMinRequestBytes = 64U << 10;
 constexpr std::uint64_t kMaxRequestBytes = 4U << 20;
 constexpr double kMinRequestSeconds = 0.05;
-constexpr std::uint64_t kBytesPerFlight = 256U << 10;
+constexpr std::uint64_t kBytesPerTransfer = 256U << 10;
 // Before a block counts as late: so many times what it should take, and never less than a scheduler's hiccup.
 constexpr double kLateFactor = 3.0;
 constexpr double kLateFloor = 0.1;
@@ -27,8 +27,8 @@ constexpr double kOpenFloor = 0.03;
 SourceState::SourceState(const SourceTraits& given, int n_blocks, TimePoint now)
     : traits(given), offered_(static_cast<std::size_t>(n_blocks)), added_(now), estimate_(given.estimate) {}
 
-void SourceState::offer(int first, int count) {
-  for (int block = first; block < first + count; ++block) {
+void SourceState::offer(BlockRange blocks) {
+  for (int block = blocks.first; block < blocks.end(); ++block) {
     const auto i = static_cast<std::size_t>(block);
     n_offered_ += offered_[i] ? 0 : 1;
     offered_[i] = true;
@@ -40,16 +40,16 @@ bool SourceState::seems_to_have_all(TimePoint now) const {
   return seconds(now - added_) < kOpenFloor + kLateFactor * estimate_.latency_s.mean();
 }
 
-double SourceState::grows_for_s(TimePoint now) const {
+double SourceState::complete_in_s(TimePoint now) const {
   if (has_all()) return 0;
   if (n_offered_ == 0) return kNever;
   return seconds(now - added_) / static_cast<double>(n_offered_) * static_cast<double>(offered_.size() - n_offered_);
 }
 
-bool SourceState::wants_flight() const {
+bool SourceState::wants_transfer() const {
   if (!alive_ || asked_bytes_ >= traits.max_bytes) return false;
-  const std::uint64_t useful = 2 + bytes_per_wait() / kBytesPerFlight;
-  return active_ < static_cast<int>(std::min<std::uint64_t>(useful, static_cast<std::uint64_t>(traits.max_flights)));
+  const std::uint64_t useful = 2 + bytes_per_wait() / kBytesPerTransfer;
+  return active_ < static_cast<int>(std::min<std::uint64_t>(useful, static_cast<std::uint64_t>(traits.max_transfers)));
 }
 
 std::uint64_t SourceState::bytes_per_wait() const {
@@ -68,27 +68,27 @@ double SourceState::transfer_s(std::uint64_t bytes) const {
   return rate > 0 ? static_cast<double>(bytes) * std::max(1, active_) / rate : kNever;
 }
 
-bool SourceState::is_late(const Flight& flight, std::uint64_t bytes, TimePoint now) const {
-  const double waited = seconds(now - flight.moved);
+bool SourceState::is_late(const Transfer& transfer, std::uint64_t bytes, TimePoint now) const {
+  const double waited = seconds(now - transfer.progressed);
   const Ewma& latency = estimate_.latency_s;
   if (!estimate_.rate_bytes_per_s.known()) return waited > kLateUnknown;
-  const double wait = flight.answered ? 0 : latency.mean() + 4 * latency.spread();
+  const double wait = transfer.answered ? 0 : latency.mean() + 4 * latency.spread();
   return waited > kLateFloor + kLateFactor * (wait + transfer_s(bytes));
 }
 
-void SourceState::flight_began(std::uint64_t bytes) {
+void SourceState::transfer_began(std::uint64_t bytes) {
   ++active_;
   asked_bytes_ += bytes;
 }
 
-void SourceState::arrived(Flight& flight, std::uint64_t bytes, TimePoint now) {
-  flight.part += bytes;
-  if (flight.answered) {
+void SourceState::bytes_arrived(Transfer& transfer, std::uint64_t bytes, TimePoint now) {
+  transfer.partial_bytes += bytes;
+  if (transfer.answered) {
     meter_.add(bytes, now);
   } else {
-    flight.answered = true;
-    flight.moved = now;
-    if (!flight.opening) estimate_.latency_s.add(seconds(now - flight.began));
+    transfer.answered = true;
+    transfer.progressed = now;
+    if (!transfer.with_header) estimate_.latency_s.add(seconds(now - transfer.began));
     meter_.begin(bytes, now);
   }
   take_sample();
@@ -96,27 +96,27 @@ void SourceState::arrived(Flight& flight, std::uint64_t bytes, TimePoint now) {
 
 void SourceState::take_sample() {
   Ewma& rate = estimate_.rate_bytes_per_s;
-  if (const auto sample = meter_.sample(!rate.known())) rate.add(*sample);  // a rough idea early, a good one later
+  if (const auto sample = meter_.sample(!rate.known())) rate.add(*sample);  // a rough value early, a good one later
 }
 
-void SourceState::block_came(Flight& flight, std::uint64_t bytes, TimePoint now) {
-  flight.moved = now;
-  flight.part -= std::min(flight.part, bytes);
-  ++flight.next;
+void SourceState::block_arrived(Transfer& transfer, std::uint64_t bytes, TimePoint now) {
+  transfer.progressed = now;
+  transfer.partial_bytes -= std::min(transfer.partial_bytes, bytes);
+  ++transfer.next;
   failures_ = 0;
 }
 
-void SourceState::flight_ended(const Flight& flight, bool failed, bool fatal, TimePoint now) {
+void SourceState::transfer_ended(const Transfer& transfer, TransferEnd how, TimePoint now) {
   --active_;
-  if (flight.answered) {
+  if (transfer.answered) {
     meter_.end(now);
     take_sample();
   }
-  if (failed && (failures_ == 0 || flight.began >= failed_at_)) {
+  if (how == TransferEnd::kFailed && (failures_ == 0 || transfer.began >= failed_at_)) {
     ++failures_;
     failed_at_ = now;
   }
-  if (fatal || failures_ >= kMaxFailures) alive_ = false;
+  if (how == TransferEnd::kRefused || failures_ >= kMaxFailures) alive_ = false;
 }
 
 }  // namespace celslm

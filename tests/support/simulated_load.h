@@ -12,7 +12,7 @@ namespace celslm::testing_support {
 struct SimulatedSource {
   double rate_bytes_per_s = 1e6;
   double latency_s = 0;
-  int max_flights = 4;
+  int max_transfers = 4;
   bool is_neighbour = false;
   bool known = false;                   // its rate and latency have been measured before
   std::optional<double> dies_at_s{};    // every request fails from then on
@@ -49,13 +49,13 @@ class Simulation {
     out_.bytes.resize(load.sources.size());
     lanes_.resize(load.sources.size());
     for (const SimulatedSource& source : load.sources) {
-      SourceTraits traits{.max_flights = source.max_flights, .is_neighbour = source.is_neighbour};
+      SourceTraits traits{.max_transfers = source.max_transfers, .is_neighbour = source.is_neighbour};
       if (source.known) {
         traits.estimate.rate_bytes_per_s.add(source.rate_bytes_per_s);
         traits.estimate.latency_s.add(source.latency_s);
       }
       const SourceId id = plan_.add_source(traits, at(0));
-      if (source.layer_every_s == 0) plan_.offer(id, 0, load.shape.n_blocks());
+      if (source.layer_every_s == 0) plan_.offer(id, {0, load.shape.n_blocks()});
     }
   }
 
@@ -72,7 +72,7 @@ class Simulation {
  private:
   static constexpr std::uint64_t kPiece = 32U << 10;
   struct Lane {  // a request under way
-    Run run;
+    Transfer transfer;
     double ready_s = 0;  // its first byte may leave
     int sent = 0;
     std::uint64_t part = 0;  // of the next block
@@ -105,7 +105,7 @@ class Simulation {
     double next = now_ + 0.01;  // somebody looks at least this often
     for (std::size_t i = 0; i < lanes_.size(); ++i) next = std::min(next, serve(i));
     if (load_.unit_s > 0) next = std::min(next, compute());
-    for (const FlightId late : plan_.overdue(at(now_), std::chrono::seconds(3))) end(late, FlightEnd::kFailed);
+    for (const TransferId late : plan_.stalled(at(now_), std::chrono::seconds(3))) end(late, TransferEnd::kFailed);
     if (!plan_.complete()) now_ = std::max(next, now_ + 1e-9);
   }
 
@@ -114,15 +114,15 @@ class Simulation {
     Pipe& pipe = lanes_[i];
     offer_more(i);
     if (dead(i)) {
-      while (!pipe.lanes.empty()) end(pipe.lanes.front().run.flight, FlightEnd::kFailed);
+      while (!pipe.lanes.empty()) end(pipe.lanes.front().transfer.id, TransferEnd::kFailed);
     }
     for (std::size_t k = pipe.lanes.size(); k-- > 0;) {
-      if (!plan_.is_wanted(pipe.lanes[k].run.flight)) end(pipe.lanes[k].run.flight, FlightEnd::kDone);
+      if (!plan_.is_needed(pipe.lanes[k].transfer.id)) end(pipe.lanes[k].transfer.id, TransferEnd::kDone);
     }
     if (pipe.piece_done_s && now_ >= *pipe.piece_done_s && !pipe.lanes.empty()) deliver(i);
-    while (const auto run = plan_.next(static_cast<SourceId>(i), at(now_))) {
-      pipe.lanes.push_back({*run, now_ + load_.sources[i].latency_s});
-      if (dead(i)) end(run->flight, FlightEnd::kFailed);
+    while (const auto transfer = plan_.next(static_cast<SourceId>(i), at(now_))) {
+      pipe.lanes.push_back({*transfer, now_ + load_.sources[i].latency_s});
+      if (dead(i)) end(transfer->id, TransferEnd::kFailed);
     }
     if (!pipe.piece_done_s && !stalled(i)) begin_piece(i);
     if (pipe.piece_done_s && !stalled(i)) return std::max(*pipe.piece_done_s, now_);
@@ -137,8 +137,8 @@ class Simulation {
     const double every = load_.sources[i].layer_every_s;
     Pipe& pipe = lanes_[i];
     while (every > 0 && pipe.offered_layers < load_.shape.n_layers && now_ >= (pipe.offered_layers + 1) * every) {
-      plan_.offer(static_cast<SourceId>(i), static_cast<int>(pipe.offered_layers) * load_.shape.blocks_per_layer,
-                  load_.shape.blocks_per_layer);
+      plan_.offer(static_cast<SourceId>(i),
+                  {static_cast<int>(pipe.offered_layers) * load_.shape.blocks_per_layer, load_.shape.blocks_per_layer});
       pipe.offered_layers += 1;
     }
   }
@@ -161,22 +161,22 @@ class Simulation {
     pipe.piece_done_s.reset();
     pipe.turn %= pipe.lanes.size();
     Lane& lane = pipe.lanes[pipe.turn++];
-    plan_.arrived(lane.run.flight, pipe.piece, at(now_));
+    plan_.bytes_arrived(lane.transfer.id, pipe.piece, at(now_));
     lane.part += pipe.piece;
     if (lane.part < block_bytes(lane)) return;
     lane.part = 0;
-    const int block = lane.run.first + lane.sent;
+    const int block = lane.transfer.blocks.first + lane.sent;
     out_.bytes[i] += load_.shape.block_bytes[static_cast<std::size_t>(block)];
     // Spread evenly and without chance, so that a run can be repeated.
     if (load_.sources[i].garbage_share > 0 && (block * 7919 % 1000) < load_.sources[i].garbage_share * 1000) {
-      return end(lane.run.flight, FlightEnd::kFailed);
+      return end(lane.transfer.id, TransferEnd::kFailed);
     }
-    if (plan_.claim(lane.run.flight, at(now_))) write(block);
-    if (++lane.sent == lane.run.count) end(lane.run.flight, FlightEnd::kDone);
+    if (plan_.claim_next(lane.transfer.id, at(now_))) write(block);
+    if (++lane.sent == lane.transfer.blocks.count) end(lane.transfer.id, TransferEnd::kDone);
   }
 
   std::uint64_t block_bytes(const Lane& lane) const {
-    return load_.shape.block_bytes[static_cast<std::size_t>(lane.run.first + lane.sent)];
+    return load_.shape.block_bytes[static_cast<std::size_t>(lane.transfer.blocks.first + lane.sent)];
   }
 
   double compute() {
@@ -196,13 +196,13 @@ class Simulation {
   void write(int block) {
     ++out_.writes[static_cast<std::size_t>(block)];
     out_.order.push_back(block);
-    plan_.held(block);
+    plan_.written(block);
   }
 
-  void end(FlightId flight, FlightEnd how) {
-    plan_.ended(flight, how, at(now_));
+  void end(TransferId transfer, TransferEnd how) {
+    plan_.ended(transfer, how, at(now_));
     for (Pipe& pipe : lanes_) {
-      const auto it = std::ranges::find(pipe.lanes, flight, [](const Lane& lane) { return lane.run.flight; });
+      const auto it = std::ranges::find(pipe.lanes, transfer, [](const Lane& lane) { return lane.transfer.id; });
       if (it == pipe.lanes.end()) continue;
       const auto index = static_cast<std::size_t>(it - pipe.lanes.begin());
       if (index == pipe.turn) pipe.piece_done_s.reset();  // the piece on the wire is cut off with its request

@@ -100,7 +100,7 @@ void ContextLoad::start_threads(std::vector<std::jthread>& threads) {
   for (; n_started_ < suppliers_.size(); ++n_started_) {
     Supplier& supplier = suppliers_[n_started_];
     threads.emplace_back([this, &supplier](std::stop_token stop) { open(supplier, stop); });
-    for (int i = 0; i < supplier.source->traits().max_flights; ++i) {
+    for (int i = 0; i < supplier.source->traits().max_transfers; ++i) {
       threads.emplace_back([this, &supplier](std::stop_token stop) { work(supplier, stop); });
     }
   }
@@ -110,12 +110,12 @@ void ContextLoad::open(Supplier& supplier, std::stop_token stop) {
   std::optional<Reading> reading;
   {
     const std::scoped_lock lock(mutex_);
-    if (const auto run = plan_.first(supplier.id, now())) reading = begin_reading(*run);
+    if (const auto transfer = plan_.next_with_header(supplier.id, now())) reading = begin_reading(*transfer);
   }
   std::optional<BlockSource::Opening> opening;
   if (reading) {
-    opening = {.first = reading->run.first,
-               .count = reading->run.count,
+    opening = {.first = reading->transfer.blocks.first,
+               .count = reading->transfer.blocks.count,
                .reader = reader(supplier, *reading),
                .ended = [&](const Status& read) { end_reading(supplier, *reading, read, stop); },
                .stop = reading->cut.get_token()};
@@ -133,7 +133,7 @@ void ContextLoad::announce(Supplier& supplier, int first, std::span<const BlockE
   {
     const std::scoped_lock lock(mutex_);
     std::ranges::copy(entries, supplier.entries.begin() + first);
-    plan_.offer(supplier.id, first, static_cast<int>(entries.size()));
+    plan_.offer(supplier.id, {first, static_cast<int>(entries.size())});
   }
   changed_.notify_all();
 }
@@ -159,7 +159,7 @@ void ContextLoad::work(Supplier& supplier, std::stop_token stop) {
     {
       std::unique_lock lock(mutex_);
       if (plan_.complete() || !plan_.alive(supplier.id)) return;
-      if (const auto run = plan_.next(supplier.id, now())) reading = begin_reading(*run);
+      if (const auto transfer = plan_.next(supplier.id, now())) reading = begin_reading(*transfer);
       if (!reading) changed_.wait_for(lock, stop, kTick, [] { return false; });
     }
     if (reading) fly(supplier, *reading, stop);
@@ -170,23 +170,23 @@ void ContextLoad::fly(Supplier& supplier, Reading& reading, std::stop_token stop
   std::vector<BlockEntry> entries;
   {
     const std::scoped_lock lock(mutex_);
-    const auto first = supplier.entries.begin() + reading.run.first;
-    entries.assign(first, first + reading.run.count);
+    const auto first = supplier.entries.begin() + reading.transfer.blocks.first;
+    entries.assign(first, first + reading.transfer.blocks.count);
   }
   const std::stop_callback forward(stop, [&] { reading.cut.request_stop(); });
   const Status read = supplier.source->read(entries, reader(supplier, reading), reading.cut.get_token());
   end_reading(supplier, reading, read, stop);
 }
 
-ContextLoad::Reading ContextLoad::begin_reading(const Run& run) {
-  return {.run = run, .next = run.first, .checked = {}, .cut = cuts_[run.flight].stop};
+ContextLoad::Reading ContextLoad::begin_reading(const Transfer& transfer) {
+  return {.transfer = transfer, .next = transfer.blocks.first, .checked = {}, .cut = cuts_[transfer.id].stop};
 }
 
 BlockSource::Reader ContextLoad::reader(Supplier& supplier, Reading& reading) {
   return {.arrived =
               [this, &reading](std::size_t bytes) {
                 const std::scoped_lock lock(mutex_);
-                plan_.arrived(reading.run.flight, bytes, now());
+                plan_.bytes_arrived(reading.transfer.id, bytes, now());
               },
           .block = [this, &supplier, &reading](ByteView bytes) { return take_block(supplier, reading, bytes); }};
 }
@@ -194,9 +194,9 @@ BlockSource::Reader ContextLoad::reader(Supplier& supplier, Reading& reading) {
 void ContextLoad::end_reading(Supplier& supplier, const Reading& reading, const Status& read, std::stop_token stop) {
   {
     const std::scoped_lock lock(mutex_);
-    const bool overdue = cuts_.at(reading.run.flight).overdue;
-    cuts_.erase(reading.run.flight);
-    plan_.ended(reading.run.flight, stop.stop_requested() ? FlightEnd::kDone : end_of(supplier, reading, read, overdue),
+    const bool overdue = cuts_.at(reading.transfer.id).overdue;
+    cuts_.erase(reading.transfer.id);
+    plan_.ended(reading.transfer.id, stop.stop_requested() ? TransferEnd::kDone : end_of(supplier, reading, read, overdue),
                 now());
     if (!plan_.alive(supplier.id) && supplier.error && !plan_.complete()) {
       add_note(supplier.error->message);
@@ -207,23 +207,23 @@ void ContextLoad::end_reading(Supplier& supplier, const Reading& reading, const 
   changed_.notify_all();
 }
 
-FlightEnd ContextLoad::end_of(Supplier& supplier, const Reading& reading, const Status& read, bool overdue) {
+TransferEnd ContextLoad::end_of(Supplier& supplier, const Reading& reading, const Status& read, bool overdue) {
   if (!reading.checked) {
     supplier.error = reading.checked.error();
-    if (supplier.source->kind() != Source::kDisk) return FlightEnd::kFailed;
+    if (supplier.source->kind() != Source::kDisk) return TransferEnd::kFailed;
     parts_.store->discard(identity_.id(), reading.checked.error());
-    return FlightEnd::kRefused;
+    return TransferEnd::kRefused;
   }
   if (overdue) {
     supplier.error = Error{ErrorKind::kUnavailable,
                            fmt::format("{} sent nothing for {} s", supplier.source->name(),
                                        std::chrono::duration_cast<std::chrono::seconds>(kBlockDeadline).count())};
-    return FlightEnd::kFailed;
+    return TransferEnd::kFailed;
   }
-  if (read || read.error().kind == ErrorKind::kCancelled) return FlightEnd::kDone;
+  if (read || read.error().kind == ErrorKind::kCancelled) return TransferEnd::kDone;
   supplier.error = read.error();
   const bool hopeless = read.error().kind == ErrorKind::kNotFound || read.error().kind == ErrorKind::kUnauthorized;
-  return hopeless ? FlightEnd::kRefused : FlightEnd::kFailed;
+  return hopeless ? TransferEnd::kRefused : TransferEnd::kFailed;
 }
 
 void ContextLoad::take_leftovers(int first, std::span<const BlockEntry> entries) {
@@ -234,7 +234,7 @@ void ContextLoad::take_leftovers(int first, std::span<const BlockEntry> entries)
     if (bytes.empty() || !check_block(entry, bytes)) continue;
     {
       const std::scoped_lock lock(mutex_);
-      if (!plan_.claim_block(index)) continue;
+      if (!plan_.claim(index)) continue;
     }
     if (!use_block(index, entry, bytes, Source::kDisk)) continue;
     const std::scoped_lock lock(keep_mutex_);
@@ -257,7 +257,7 @@ Status ContextLoad::use_block(int index, const BlockEntry& entry, ByteView bytes
 
 bool ContextLoad::take_block(Supplier& supplier, Reading& reading, ByteView bytes) {
   const int index = reading.next++;
-  const Run& run = reading.run;
+  const Transfer& transfer = reading.transfer;
   const Source kind = supplier.source->kind();
   const BlockEntry entry = [&] {
     const std::scoped_lock lock(mutex_);
@@ -270,7 +270,7 @@ bool ContextLoad::take_block(Supplier& supplier, Reading& reading, ByteView byte
   {
     const std::scoped_lock lock(mutex_);
     supplier.received += bytes.size();
-    mine = plan_.claim(run.flight, now());
+    mine = plan_.claim_next(transfer.id, now());
     report_.hedged_bytes += mine ? 0 : bytes.size();
   }
   if (mine) {
@@ -282,14 +282,14 @@ bool ContextLoad::take_block(Supplier& supplier, Reading& reading, ByteView byte
     keeper_.put(index, bytes);
   }
   const std::scoped_lock lock(mutex_);
-  return index + 1 == run.first + run.count || plan_.is_wanted(run.flight);
+  return index + 1 == transfer.blocks.end() || plan_.is_needed(transfer.id);
 }
 
 void ContextLoad::block_held(int index, Source source) {
-  plan_.held(index);
+  plan_.written(index);
   const int layer = plan_.shape().layer_of(index);
   ++blocks_from_[static_cast<std::size_t>(layer)][static_cast<std::size_t>(source)];
-  if (plan_.layer_held(layer)) filled_.push_back(layer);
+  if (plan_.layer_complete(layer)) filled_.push_back(layer);
 }
 
 LayerOrigin ContextLoad::origin_of(int layer) const {

@@ -80,7 +80,7 @@ class ContextLoad final : public ComputeWork {
   void start_threads(std::vector<std::jthread>& threads);
   // A request for blocks, while it is under way. `checked`: what was wrong with a block that came.
   struct Reading {
-    Run run;
+    Transfer transfer;
     int next = 0;
     Status checked;
     std::stop_source cut;
@@ -90,10 +90,10 @@ class ContextLoad final : public ComputeWork {
   void opened(Supplier& supplier, const Status& status);
   void work(Supplier& supplier, std::stop_token stop);
   void fly(Supplier& supplier, Reading& reading, std::stop_token stop);
-  Reading begin_reading(const Run& run);  // with mutex_ held
+  Reading begin_reading(const Transfer& transfer);  // with mutex_ held
   BlockSource::Reader reader(Supplier& supplier, Reading& reading);
   void end_reading(Supplier& supplier, const Reading& reading, const Status& read, std::stop_token stop);
-  FlightEnd end_of(Supplier& supplier, const Reading& reading, const Status& read, bool overdue);  // with mutex_ held
+  TransferEnd end_of(Supplier& supplier, const Reading& reading, const Status& read, bool overdue);  // with mutex_ held
   void take_leftovers(int first, std::span<const BlockEntry> entries);
   Status use_block(int index, const BlockEntry& entry, ByteView bytes, Source source);
   bool take_block(Supplier& supplier, Reading& reading, ByteView bytes);
@@ -124,7 +124,7 @@ class ContextLoad final : public ComputeWork {
     std::stop_source stop;
     bool overdue = false;
   };
-  std::map<FlightId, Cut> cuts_;                 // of flights under way
+  std::map<TransferId, Cut> cuts_;               // of flights under way
   std::vector<std::array<int, 5>> blocks_from_;  // [n_layers][Source]
   std::vector<int> filled_;                      // layers to be published
   std::deque<ComputedLayer> computed_;           // to be kept

@@ -35,17 +35,17 @@ bool ContextLoad::nothing_more(bool with_keeping) const {
 }
 
 void ContextLoad::tick() {
-  for (const FlightId late : plan_.overdue(now(), kBlockDeadline)) {
+  for (const TransferId late : plan_.stalled(now(), kBlockDeadline)) {
     Cut& cut = cuts_.at(late);
     cut.overdue = true;
     cut.stop.request_stop();
   }
   for (auto& [flight, cut] : cuts_) {
-    if (!plan_.is_wanted(flight)) cut.stop.request_stop();
+    if (!plan_.is_needed(flight)) cut.stop.request_stop();
   }
   if (report_.predicted_ms > 0 || plan_.complete()) return;
   // The first forecast that rests on measurements of everything it speaks of.
-  const Forecast ahead = plan_.look_ahead(now());
+  const Forecast ahead = plan_.forecast(now());
   const bool measured = plan_.layer_s() > 0 || ahead.order == FetchOrder::kShallowFirst;
   if (measured && std::isfinite(ahead.seconds) && ahead.seconds > 0)
     report_.predicted_ms = milliseconds(now() - began_) + ahead.seconds * 1e3;

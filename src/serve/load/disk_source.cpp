@@ -3,7 +3,7 @@
 namespace celslm {
 
 SourceTraits DiskSource::traits() const {
-  SourceTraits out{.max_flights = 1, .is_metered = false};
+  SourceTraits out{.max_transfers = 1, .is_metered = false};
   // Until it is measured: any disk is faster than to compute beside it would be worth.
   out.estimate.rate_bytes_per_s.add(5e8);
   out.estimate.latency_s.add(1e-3);

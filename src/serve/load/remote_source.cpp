@@ -7,7 +7,7 @@
 namespace celslm {
 
 SourceTraits RemoteSource::traits() const {
-  return {.max_flights = options_.n_connections, .is_neighbour = options_.is_neighbour, .max_bytes = options_.max_bytes};
+  return {.max_transfers = options_.n_connections, .is_neighbour = options_.is_neighbour, .max_bytes = options_.max_bytes};
 }
 
 // Cuts a stream of bytes into the blocks that the entries say.
