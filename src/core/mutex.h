@@ -16,12 +16,11 @@
 // object.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <mutex>
 #include <stop_token>
 #include <utility>
-
-#include "core/clock.h"
 
 #if defined(__clang__)
 #define CELSLM_THREAD_ATTRIBUTE_(x) __attribute__((x))
@@ -86,15 +85,15 @@ class ConditionVariable {
     return condition_.wait(mutex, std::move(stop), std::move(done));
   }
   template <typename Done>
-  bool wait_for(Mutex& mutex, Duration time, Done done) CELSLM_REQUIRES(mutex) {
+  bool wait_for(Mutex& mutex, std::chrono::nanoseconds time, Done done) CELSLM_REQUIRES(mutex) {
     return condition_.wait_for(mutex, time, std::move(done));
   }
   template <typename Done>
-  bool wait_for(Mutex& mutex, std::stop_token stop, Duration time, Done done) CELSLM_REQUIRES(mutex) {
+  bool wait_for(Mutex& mutex, std::stop_token stop, std::chrono::nanoseconds time, Done done) CELSLM_REQUIRES(mutex) {
     return condition_.wait_for(mutex, std::move(stop), time, std::move(done));
   }
   template <typename Done>
-  bool wait_until(Mutex& mutex, TimePoint time, Done done) CELSLM_REQUIRES(mutex) {
+  bool wait_until(Mutex& mutex, std::chrono::steady_clock::time_point time, Done done) CELSLM_REQUIRES(mutex) {
     return condition_.wait_until(mutex, time, std::move(done));
   }
 

@@ -6,6 +6,8 @@
 #include <thread>
 #include <vector>
 
+#include "core/clock.h"
+
 namespace celslm {
 namespace {
 

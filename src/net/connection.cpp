@@ -17,12 +17,6 @@ using std::chrono::steady_clock;
 Connection::Connection(Fd fd, std::unique_ptr<TlsSession> tls, milliseconds read_timeout, milliseconds write_timeout)
     : read_timeout_(read_timeout), write_timeout_(write_timeout), fd_(std::move(fd)), tls_(std::move(tls)) {}
 
-Connection::~Connection() {
-  const std::scoped_lock lock(mutex_);
-  tls_.reset();
-  fd_.reset();
-}
-
 bool Connection::wait(short events, Time deadline) {
   const short seen = wait_for(fd_.get(), events, deadline);
   if (seen == 0) failure_ = Failure::kTimeout;
@@ -171,8 +165,7 @@ void Connection::reset_on_close() {
 
 bool Connection::peer_gone() const {
   if (cut_) return true;
-  const std::scoped_lock lock(mutex_);
-  if (!fd_) return true;
+  const MutexLock lock(mutex_);
   // After our own end_input() a hang-up of the peer's half cannot be told from it; a whole one still can.
   const short half = input_ended_ ? 0 : POLLRDHUP;
   pollfd entry{.fd = fd_.get(), .events = half, .revents = 0};
@@ -180,15 +173,14 @@ bool Connection::peer_gone() const {
 }
 
 void Connection::end_input() {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   input_ended_ = true;
-  if (fd_) ::shutdown(fd_.get(), SHUT_RD);
+  ::shutdown(fd_.get(), SHUT_RD);
 }
 
 void Connection::cut() {
   cut_ = true;
-  const std::scoped_lock lock(mutex_);
-  if (fd_) ::shutdown(fd_.get(), SHUT_RDWR);
+  ::shutdown(fd_.get(), SHUT_RDWR);
 }
 
 }  // namespace celslm

@@ -10,8 +10,8 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 
+#include "core/mutex.h"
 #include "net/socket.h"
 #include "net/tls.h"
 
@@ -25,7 +25,7 @@ class Connection {
 
   Connection(Fd fd, std::unique_ptr<TlsSession> tls, std::chrono::milliseconds read_timeout,
              std::chrono::milliseconds write_timeout);
-  ~Connection();
+  ~Connection() = default;
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
@@ -65,10 +65,11 @@ class Connection {
 
   const std::chrono::milliseconds read_timeout_;
   const std::chrono::milliseconds write_timeout_;
-  mutable std::mutex mutex_;  // held to close fd_ and to use it from a thread that does not own the connection
-  bool input_ended_ = false;  // guarded by mutex_
-  Fd fd_;
-  std::unique_ptr<TlsSession> tls_;
+  const Fd fd_;
+  const std::unique_ptr<TlsSession> tls_;  // over fd_, so destroyed before it; used by the owner only
+  mutable Mutex mutex_;
+  bool input_ended_ CELSLM_GUARDED_BY(mutex_) = false;
+
   std::array<char, 16U << 10> buffer_;
   std::size_t begin_ = 0;
   std::size_t end_ = 0;

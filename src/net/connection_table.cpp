@@ -7,13 +7,13 @@ namespace celslm {
 using std::chrono::steady_clock;
 
 void ConnectionTable::add(Connection& connection) {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   entries_[&connection] = Entry{.since = steady_clock::now()};
   if (cut_) connection.cut();
 }
 
 void ConnectionTable::remove(Connection& connection) {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   entries_.erase(&connection);
 }
 
@@ -29,17 +29,17 @@ void ConnectionTable::set(Connection& connection, State state) {
 }
 
 void ConnectionTable::set_idle(Connection& connection) {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   set(connection, State::kIdle);
 }
 
 void ConnectionTable::set_head(Connection& connection) {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   set(connection, State::kHead);
 }
 
 bool ConnectionTable::begin_work(Connection& connection, bool open) {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   if (!open && counted_ >= max_working_) return false;
   set(connection, State::kWorking);
   entries_[&connection].counted = !open;
@@ -49,7 +49,7 @@ bool ConnectionTable::begin_work(Connection& connection, bool open) {
 }
 
 void ConnectionTable::end_work(Connection& connection) {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   Entry& entry = entries_[&connection];
   if (entry.state != State::kWorking) return;
   counted_ -= entry.counted ? 1 : 0;
@@ -59,7 +59,7 @@ void ConnectionTable::end_work(Connection& connection) {
 }
 
 bool ConnectionTable::evict_one() {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto now = steady_clock::now();
   auto* best = static_cast<decltype(entries_)::value_type*>(nullptr);
   for (auto& item : entries_) {
@@ -75,7 +75,7 @@ bool ConnectionTable::evict_one() {
 }
 
 void ConnectionTable::drain() {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   draining_ = true;
   for (auto& [connection, entry] : entries_) {
     if (entry.state == State::kIdle) set(*connection, State::kIdle);
@@ -83,17 +83,17 @@ void ConnectionTable::drain() {
 }
 
 bool ConnectionTable::draining() const {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   return draining_;
 }
 
 bool ConnectionTable::wait_until_quiet(steady_clock::time_point deadline) {
-  std::unique_lock lock(mutex_);
-  return changed_.wait_until(lock, deadline, [&] { return working_ == 0; });
+  const MutexLock lock(mutex_);
+  return changed_.wait_until(mutex_, deadline, [&]() CELSLM_REQUIRES(mutex_) { return working_ == 0; });
 }
 
 void ConnectionTable::cut_all() {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   cut_ = true;
   for (auto& [connection, entry] : entries_) connection->cut();
 }

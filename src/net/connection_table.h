@@ -2,11 +2,10 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
 #include <cstddef>
 #include <map>
-#include <mutex>
 
+#include "core/mutex.h"
 #include "net/connection.h"
 
 namespace celslm {
@@ -46,16 +45,16 @@ class ConnectionTable {
     bool counted = false;
     std::chrono::steady_clock::time_point since;
   };
-  void set(Connection& connection, State state);
+  void set(Connection& connection, State state) CELSLM_REQUIRES(mutex_);
 
   const int max_working_;
-  mutable std::mutex mutex_;  // guards everything below
-  std::condition_variable changed_;
-  std::map<Connection*, Entry> entries_;
-  int working_ = 0;  // handlers running, of any path
-  int counted_ = 0;  // those counted against max_working_
-  bool draining_ = false;
-  bool cut_ = false;
+  mutable Mutex mutex_;
+  ConditionVariable changed_;
+  std::map<Connection*, Entry> entries_ CELSLM_GUARDED_BY(mutex_);
+  int working_ CELSLM_GUARDED_BY(mutex_) = 0;  // handlers running, of any path
+  int counted_ CELSLM_GUARDED_BY(mutex_) = 0;  // those counted against max_working_
+  bool draining_ CELSLM_GUARDED_BY(mutex_) = false;
+  bool cut_ CELSLM_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace celslm

@@ -8,10 +8,10 @@
 #include <charconv>
 #include <filesystem>
 #include <memory>
-#include <mutex>
 #include <utility>
 #include <vector>
 
+#include "core/mutex.h"
 #include "net/http_limits.h"
 
 namespace celslm {
@@ -237,13 +237,13 @@ class CurlClient final : public HttpClient {
   Status run(const Channel& channel, const HttpCall& call, const std::string& url, Receiver& receiver) const;
 
   const HttpClientOptions options_;
-  std::mutex mutex_;
-  std::vector<std::unique_ptr<Channel>> idle_;  // guarded by mutex_; the most recently used last
+  Mutex mutex_;
+  std::vector<std::unique_ptr<Channel>> idle_ CELSLM_GUARDED_BY(mutex_);  // the most recently used last
 };
 
 Result<std::unique_ptr<Channel>> CurlClient::take_channel() {
   {
-    const std::scoped_lock lock(mutex_);
+    const MutexLock lock(mutex_);
     if (!idle_.empty()) {
       auto out = std::move(idle_.back());
       idle_.pop_back();
@@ -259,7 +259,7 @@ Result<std::unique_ptr<Channel>> CurlClient::take_channel() {
 
 void CurlClient::put_back(std::unique_ptr<Channel> channel) {
   curl_easy_reset(channel->easy.get());  // drops pointers into this call; keeps connections and TLS sessions
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   if (idle_.size() < kMaxIdleChannels) idle_.push_back(std::move(channel));
 }
 

@@ -7,13 +7,12 @@
 #include <algorithm>
 #include <array>
 #include <cctype>
-#include <condition_variable>
 #include <deque>
-#include <mutex>
 #include <system_error>
 #include <thread>
 #include <vector>
 
+#include "core/mutex.h"
 #include "net/connection_table.h"
 #include "net/http_limits.h"
 #include "net/http_session.h"
@@ -60,21 +59,21 @@ class Server final : public HttpServer {
   int port_ = 0;
   Wakeup wakeup_;
 
-  std::mutex mutex_;  // guards the members up to the threads
-  std::condition_variable arrived_;
-  std::deque<Fd> waiting_;
-  std::size_t serving_ = 0;
-  bool stopping_ = false;
+  Mutex stop_mutex_;  // one stop() at a time
+  std::thread acceptor_ CELSLM_GUARDED_BY(stop_mutex_);
+  std::vector<std::thread> workers_ CELSLM_GUARDED_BY(stop_mutex_);
 
-  std::mutex stop_mutex_;  // one stop() at a time; guards the threads
-  std::thread acceptor_;
-  std::vector<std::thread> workers_;
+  Mutex mutex_ CELSLM_ACQUIRED_AFTER(stop_mutex_);
+  ConditionVariable arrived_;
+  std::deque<Fd> waiting_ CELSLM_GUARDED_BY(mutex_);
+  std::size_t serving_ CELSLM_GUARDED_BY(mutex_) = 0;
+  bool stopping_ CELSLM_GUARDED_BY(mutex_) = false;
 };
 
 Status Server::start() {
   CELSLM_TRY(listener_, listen_on(context_.options.host, context_.options.port, kListenBacklog));
   port_ = local_port(listener_);
-  const std::scoped_lock lock(stop_mutex_);
+  const MutexLock lock(stop_mutex_);
   try {
     for (std::size_t i = 0; i < capacity(); ++i) workers_.emplace_back([this] { work(); });
     acceptor_ = std::thread([this] { accept_loop(); });
@@ -110,7 +109,7 @@ void Server::accept_loop() {
 }
 
 void Server::hand_over(Fd socket) {
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   if (serving_ + waiting_.size() >= capacity()) {
     lock.unlock();
     if (!context_.table.evict_one()) {
@@ -127,9 +126,9 @@ void Server::hand_over(Fd socket) {
 
 void Server::work() {
   HttpSession session(context_);
-  std::unique_lock lock(mutex_);
+  MutexLock lock(mutex_);
   while (true) {
-    arrived_.wait(lock, [&] { return stopping_ || !waiting_.empty(); });
+    arrived_.wait(mutex_, [&]() CELSLM_REQUIRES(mutex_) { return stopping_ || !waiting_.empty(); });
     if (stopping_) return;
     Fd socket = std::move(waiting_.front());
     waiting_.pop_front();
@@ -149,13 +148,13 @@ void Server::work() {
 }
 
 void Server::stop(milliseconds grace) {
-  const std::scoped_lock one(stop_mutex_);
+  const MutexLock one(stop_mutex_);
   if (workers_.empty()) return;
   wakeup_.notify();
   if (acceptor_.joinable()) acceptor_.join();
   listener_.reset();
   {
-    const std::scoped_lock lock(mutex_);
+    const MutexLock lock(mutex_);
     stopping_ = true;
     waiting_.clear();
   }

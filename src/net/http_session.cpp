@@ -7,11 +7,11 @@
 #include <array>
 #include <cctype>
 #include <exception>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <utility>
 
+#include "core/mutex.h"
 #include "net/http_limits.h"
 
 namespace celslm {
@@ -48,17 +48,17 @@ class DisconnectProbe {
  public:
   explicit DisconnectProbe(const Connection& connection) : connection_(&connection) {}
   bool gone() const {
-    const std::scoped_lock lock(mutex_);
+    const MutexLock lock(mutex_);
     return connection_ == nullptr || connection_->peer_gone();
   }
   void end() {
-    const std::scoped_lock lock(mutex_);
+    const MutexLock lock(mutex_);
     connection_ = nullptr;
   }
 
  private:
-  mutable std::mutex mutex_;
-  const Connection* connection_;  // guarded by mutex_
+  mutable Mutex mutex_;
+  const Connection* connection_ CELSLM_GUARDED_BY(mutex_);
 };
 
 std::string lower(std::string text) {
