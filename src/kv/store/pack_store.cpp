@@ -151,7 +151,7 @@ Result<std::unique_ptr<PackWriter>> PackStore::create(const PackIdentity& identi
     return fail(ErrorKind::kOverloaded, "{}: a pack of {} bytes is over the whole budget of {}: raise it", folder_.string(),
                 total, budget_bytes_);
   }
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(evicting_);
   CELSLM_TRY(const FolderLock folder_lock, FolderLock::take(folder_));
   CELSLM_CHECK_OK(make_room(total));
   // Reserved while the lock is held, so that the next one to make room sees these bytes.

@@ -11,11 +11,11 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
-#include <mutex>
 #include <vector>
 
 #include "core/file.h"
 #include "core/log.h"
+#include "core/mutex.h"
 #include "core/result.h"
 #include "kv/pack/pack.h"
 #include "kv/store/pack_writer.h"
@@ -79,14 +79,14 @@ class PackStore {
  private:
   PackStore(std::filesystem::path folder, std::uint64_t budget_bytes, Log log, bool keep_parts);
   std::filesystem::path path_of(const Hash256& pack_id) const;
-  Status make_room(std::uint64_t bytes);  // needs mutex_ and the folder's lock
+  Status make_room(std::uint64_t bytes) CELSLM_REQUIRES(evicting_);  // with the folder's lock, too
   void move_aside(const std::filesystem::path& path, const Error& why);
 
   const std::filesystem::path folder_;
   const std::uint64_t budget_bytes_;
   const Log log_;
   const bool keep_parts_;
-  mutable std::mutex mutex_;  // serialises eviction within the process; the folder's lock does across processes
+  Mutex evicting_;  // one at a time within the process; the folder's lock does the same across processes
 };
 
 }  // namespace celslm

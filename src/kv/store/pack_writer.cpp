@@ -2,8 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <mutex>
 #include <vector>
+
+#include "core/mutex.h"
 
 namespace celslm {
 namespace {
@@ -23,7 +24,7 @@ class FilePackWriter final : public PackWriter {
     if (auto status = check_block(entry, bytes); !status)
       return wrap(std::move(status).error(), fmt::format("block {}", index));
     CELSLM_CHECK_OK(file_->write_at(header_bytes_ + entry.offset, bytes));
-    const std::scoped_lock lock(mutex_);
+    const MutexLock lock(mutex_);
     if (!part_.empty()) file_->leave_as(part_);
     entries_[static_cast<std::size_t>(index)] = entry;
     put_[static_cast<std::size_t>(index)] = true;
@@ -33,7 +34,7 @@ class FilePackWriter final : public PackWriter {
   Result<Bytes> read(int index) const override {
     BlockEntry entry;
     {
-      const std::scoped_lock lock(mutex_);
+      const MutexLock lock(mutex_);
       if (index < 0 || index >= identity_.n_blocks() || !put_[static_cast<std::size_t>(index)]) {
         return fail(ErrorKind::kNotFound, "block {} has not been put", index);
       }
@@ -43,7 +44,7 @@ class FilePackWriter final : public PackWriter {
   }
 
   Status commit(ByteView header) override {
-    const std::scoped_lock lock(mutex_);
+    const MutexLock lock(mutex_);
     CELSLM_CHECK_OK(check_header(header));
     CELSLM_CHECK_OK(file_->write_at(0, header));
     CELSLM_CHECK_OK(file_->truncate(header_bytes_ + entries_.back().offset + entries_.back().bytes));
@@ -62,7 +63,7 @@ class FilePackWriter final : public PackWriter {
   }
 
   // The signature is left to find(): the writer has no key, and whoever wrote the blocks checked where they came from.
-  Status check_header(ByteView header) const {
+  Status check_header(ByteView header) const CELSLM_REQUIRES(mutex_) {
     CELSLM_TRY(const PackHeader parsed, parse_header_unverified(header));
     if (const std::string difference = parsed.identity.difference(identity_); !difference.empty()) {
       return fail(ErrorKind::kMismatch, "header is of another pack: {}", difference);
@@ -78,9 +79,9 @@ class FilePackWriter final : public PackWriter {
   const std::uint64_t header_bytes_;
   const std::unique_ptr<AtomicFile> file_;
   const std::filesystem::path part_;
-  mutable std::mutex mutex_;         // guards what follows
-  std::vector<BlockEntry> entries_;  // [n_blocks]
-  std::vector<bool> put_;            // [n_blocks]
+  mutable Mutex mutex_;
+  std::vector<BlockEntry> entries_ CELSLM_GUARDED_BY(mutex_);  // [n_blocks]
+  std::vector<bool> put_ CELSLM_GUARDED_BY(mutex_);            // [n_blocks]
 };
 
 }  // namespace
