@@ -7,11 +7,11 @@
 
 #include <array>
 #include <cerrno>
-#include <condition_variable>
 #include <csignal>
 #include <cstdint>
 #include <cstdlib>
-#include <mutex>
+
+#include "core/mutex.h"
 
 namespace celslm {
 namespace {
@@ -80,10 +80,10 @@ void SignalWatch::request_stop() {
 }
 
 void SignalWatch::wait() {
-  std::mutex mutex;
-  std::condition_variable_any stopped;
-  std::unique_lock lock(mutex);
-  stopped.wait(lock, stop(), [] { return false; });
+  Mutex mutex;
+  ConditionVariable stopped;
+  const MutexLock lock(mutex);
+  stopped.wait(mutex, stop(), [] { return false; });
 }
 
 }  // namespace celslm

@@ -80,7 +80,7 @@ void ContextRegistry::load_file(const fs::path& path) {
   const auto handle = Hash256::from_hex(path.stem().string());
   auto context = handle ? read_context(path, *handle) : Result<RegisteredContext>(std::unexpected(handle.error()));
   if (context) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     bytes_ += context->info.bytes;
     contexts_.emplace(*handle, std::move(context->info));
     return;
@@ -107,7 +107,7 @@ Result<ContextInfo> ContextRegistry::put(std::string_view text, std::string_view
   ContextInfo info{context_handle(text), std::string(name), text.size()};
   // The lock is held over the write, so that two registrations of one text are one, and nobody finds a handle whose file is
   // not there yet. Registering is rare; reading texts does not wait for it.
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (const auto it = contexts_.find(info.handle); it != contexts_.end()) return it->second;
   if (contexts_.size() >= kMaxContexts || bytes_ + info.bytes > kMaxRegisteredBytes) {
     return fail(ErrorKind::kOverloaded, "{} contexts of {} bytes are registered, which is all this cloud keeps: remove some",
@@ -128,12 +128,12 @@ Result<RegisteredContext> ContextRegistry::find(const ContextHandle& handle) con
 }
 
 bool ContextRegistry::contains(const ContextHandle& handle) const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return contexts_.contains(handle);
 }
 
 std::vector<ContextInfo> ContextRegistry::list() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   std::vector<ContextInfo> out;
   out.reserve(contexts_.size());
   for (const auto& [handle, info] : contexts_) out.push_back(info);
@@ -141,7 +141,7 @@ std::vector<ContextInfo> ContextRegistry::list() const {
 }
 
 Status ContextRegistry::remove(const ContextHandle& handle) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto it = contexts_.find(handle);
   if (it == contexts_.end()) return fail(ErrorKind::kNotFound, "no context {} is registered here", handle.hex());
   std::error_code error;
@@ -154,7 +154,7 @@ Status ContextRegistry::remove(const ContextHandle& handle) {
 }
 
 std::size_t ContextRegistry::size() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return contexts_.size();
 }
 

@@ -5,12 +5,12 @@
 #include <filesystem>
 #include <map>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "core/log.h"
+#include "core/mutex.h"
 #include "core/result.h"
 #include "serve/wire/protocol.h"
 
@@ -53,9 +53,9 @@ class ContextRegistry {
 
   const std::filesystem::path folder_;
   const Log log_;
-  mutable std::mutex mutex_;
-  std::map<ContextHandle, ContextInfo> contexts_;  // guarded by mutex_
-  std::uint64_t bytes_ = 0;                        // of all texts; guarded by mutex_
+  mutable Mutex mutex_;
+  std::map<ContextHandle, ContextInfo> contexts_ CELSLM_GUARDED_BY(mutex_);
+  std::uint64_t bytes_ CELSLM_GUARDED_BY(mutex_) = 0;  // of all texts
 };
 
 }  // namespace celslm

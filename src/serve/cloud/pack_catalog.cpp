@@ -52,7 +52,7 @@ Result<KvProducer*> PackCatalog::find_model(const Hash256& id, const Hash256& ma
 Result<PackCatalog::Tokenized> PackCatalog::tokenize(std::string_view text, KvProducer& model) {
   const Key key{context_handle(text), model.model().fingerprint.id()};
   if (auto known = kept(key)) return *std::move(known);
-  const std::lock_guard lock(tokenizing_);
+  const MutexLock lock(tokenizing_);
   if (auto known = kept(key)) return *std::move(known);
   auto tokens = tokens_of(text, model);
   if (tokens || tokens.error().kind == ErrorKind::kInvalid) keep(key, tokens);
@@ -75,7 +75,7 @@ Result<PackIdentity> PackCatalog::identity(const ContextHandle& handle, KvProduc
 }
 
 std::optional<Result<PackCatalog::Tokenized>> PackCatalog::kept(const Key& key) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto it = kept_.find(key);
   if (it == kept_.end()) return std::nullopt;
   it->second.last_use = ++uses_;
@@ -83,7 +83,7 @@ std::optional<Result<PackCatalog::Tokenized>> PackCatalog::kept(const Key& key) 
 }
 
 void PackCatalog::keep(const Key& key, const Result<Tokenized>& tokens) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   kept_.insert_or_assign(key, Kept{tokens, ++uses_});
   kept_tokens_ += size_of(tokens);
   while (kept_.size() > 1 && (kept_.size() > kMaxKept || kept_tokens_ > kMaxKeptTokens)) {

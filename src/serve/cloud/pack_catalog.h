@@ -3,12 +3,12 @@
 
 #include <map>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
 
+#include "core/mutex.h"
 #include "core/result.h"
 #include "serve/cloud/context_registry.h"
 #include "serve/cloud/kv_producer.h"
@@ -46,16 +46,16 @@ class PackCatalog {
     std::uint64_t last_use = 0;
   };
 
-  std::optional<Result<Tokenized>> kept(const Key& key);
-  void keep(const Key& key, const Result<Tokenized>& tokens);
+  std::optional<Result<Tokenized>> kept(const Key& key) CELSLM_EXCLUDES(mutex_);
+  void keep(const Key& key, const Result<Tokenized>& tokens) CELSLM_EXCLUDES(mutex_);
 
   const ContextRegistry& registry_;
   const std::vector<std::shared_ptr<KvProducer>> models_;
-  std::mutex tokenizing_;  // held while a text is tokenized, so that a crowd that asks for a new one tokenizes it once
-  std::mutex mutex_;
-  std::map<Key, Kept> kept_;     // guarded by mutex_
-  std::size_t kept_tokens_ = 0;  // guarded by mutex_
-  std::uint64_t uses_ = 0;       // guarded by mutex_
+  Mutex tokenizing_;  // held while a text is tokenized, so that a crowd that asks for a new one tokenizes it once
+  Mutex mutex_ CELSLM_ACQUIRED_AFTER(tokenizing_);
+  std::map<Key, Kept> kept_ CELSLM_GUARDED_BY(mutex_);
+  std::size_t kept_tokens_ CELSLM_GUARDED_BY(mutex_) = 0;
+  std::uint64_t uses_ CELSLM_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace celslm

@@ -9,27 +9,28 @@ PackJob::PackJob(PackIdentity what, Hash256 id, Bytes signed_preamble)
 
 Result<Bytes> PackJob::entries(int from, std::chrono::milliseconds patience) const {
   const auto first = static_cast<std::size_t>(from) * kSignedEntryBytes;
-  std::unique_lock lock(mutex_);
-  changed_.wait_for(lock, patience, [&] { return error_ || stored_ || entries_.size() > first; });
+  const MutexLock lock(mutex_);
+  changed_.wait_for(mutex_, patience,
+                    [&]() CELSLM_REQUIRES(mutex_) { return error_ || stored_ || entries_.size() > first; });
   if (error_) return std::unexpected(*error_);
   if (entries_.size() <= first) return Bytes{};
   return Bytes(entries_.begin() + static_cast<std::ptrdiff_t>(first), entries_.end());
 }
 
 Result<bool> PackJob::wait_complete(std::chrono::milliseconds patience) const {
-  std::unique_lock lock(mutex_);
-  changed_.wait_for(lock, patience, [&] { return error_ || stored_; });
+  const MutexLock lock(mutex_);
+  changed_.wait_for(mutex_, patience, [&]() CELSLM_REQUIRES(mutex_) { return error_ || stored_; });
   if (error_) return std::unexpected(*error_);
   return stored_.has_value();
 }
 
 int PackJob::announced() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return static_cast<int>(table_.size());
 }
 
 std::uint64_t PackJob::announced_bytes() const {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   return table_.empty() ? 0 : table_.back().offset + table_.back().bytes;
 }
 
@@ -38,7 +39,7 @@ Result<Bytes> PackJob::read(std::uint64_t offset) const {
   int index = 0;
   std::size_t skip = 0;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (error_) return std::unexpected(*error_);
     const auto it = std::ranges::upper_bound(table_, offset, {}, [](const BlockEntry& e) { return e.offset + e.bytes; });
     if (it == table_.end())
@@ -57,13 +58,13 @@ Result<Bytes> PackJob::read(std::uint64_t offset) const {
 }
 
 void PackJob::begin(std::shared_ptr<PackWriter> writer) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   writer_ = std::move(writer);
 }
 
 void PackJob::announce(std::span<const SignedEntry> next) {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     for (const SignedEntry& entry : next) {
       const Bytes bytes = encode_entry(entry);
       entries_.insert(entries_.end(), bytes.begin(), bytes.end());
@@ -76,7 +77,7 @@ void PackJob::announce(std::span<const SignedEntry> next) {
 void PackJob::complete(StoredPack pack) {
   std::shared_ptr<PackWriter> done;
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     stored_ = std::move(pack);
     done = std::move(writer_);
   }
@@ -86,7 +87,7 @@ void PackJob::complete(StoredPack pack) {
 void PackJob::fail(Error error) {
   std::shared_ptr<PackWriter> abandoned;  // removes its file after the lock is released
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     error_ = std::move(error);
     abandoned = std::move(writer_);
   }

@@ -2,14 +2,13 @@
 #pragma once
 
 #include <chrono>
-#include <condition_variable>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <span>
 #include <vector>
 
 #include "core/bytes.h"
+#include "core/mutex.h"
 #include "core/result.h"
 #include "kv/pack/pack.h"
 #include "kv/store/pack_store.h"
@@ -48,13 +47,13 @@ class PackJob {
   void fail(Error error);
 
  private:
-  mutable std::mutex mutex_;
-  mutable std::condition_variable changed_;
-  std::shared_ptr<PackWriter> writer_;  // guarded by mutex_, as all below; gone once the job has ended
-  Bytes entries_;                       // encoded
-  std::vector<BlockEntry> table_;       // the same
-  std::optional<StoredPack> stored_;
-  std::optional<Error> error_;
+  mutable Mutex mutex_;
+  mutable ConditionVariable changed_;
+  std::shared_ptr<PackWriter> writer_ CELSLM_GUARDED_BY(mutex_);  // gone once the job has ended
+  Bytes entries_ CELSLM_GUARDED_BY(mutex_);                       // encoded
+  std::vector<BlockEntry> table_ CELSLM_GUARDED_BY(mutex_);       // the same
+  std::optional<StoredPack> stored_ CELSLM_GUARDED_BY(mutex_);
+  std::optional<Error> error_ CELSLM_GUARDED_BY(mutex_);
 };
 
 }  // namespace celslm

@@ -52,11 +52,11 @@ Result<PackAccess> PackJobs::request(const PackIdentity& identity) {
   {
     // The store is asked with the lock held: a pack is at any time either among the jobs or in the store, and nobody may
     // look into one before and into the other after it has moved.
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     if (const auto it = jobs_.find(pack_id); it != jobs_.end()) return it->second;
     if (auto stored = find_stored(pack_id)) return *std::move(stored);
     CELSLM_TRY(job, begin(*worker, identity, pack_id));
-    waiting = static_cast<int>(worker->queue.size());
+    waiting = static_cast<int>(queues_[worker].size());
   }
   queued_.notify_all();
   observer_.waiting(worker->producer->model(), waiting);
@@ -64,7 +64,7 @@ Result<PackAccess> PackJobs::request(const PackIdentity& identity) {
 }
 
 Result<PackAccess> PackJobs::lookup(const Hash256& pack_id) {
-  const std::lock_guard lock(mutex_);
+  const MutexLock lock(mutex_);
   if (const auto it = jobs_.find(pack_id); it != jobs_.end()) return it->second;
   if (const auto it = std::ranges::find(open_, pack_id, &Open::pack_id); it != open_.end()) {
     std::rotate(open_.begin(), it, it + 1);
@@ -98,26 +98,29 @@ Result<std::shared_ptr<PackJob>> PackJobs::begin(Worker& worker, const PackIdent
                 "the pack has {} bytes, more than all that may be kept ({}): raise the cloud's --pack-budget", size,
                 storage_.budget_bytes());
   }
-  if (worker.queue.size() >= static_cast<std::size_t>(options_.max_waiting)) {
-    return fail(ErrorKind::kOverloaded, "{} packs are waiting to be computed for {}: try again later", worker.queue.size(),
+  Queue& queue = queues_[&worker];
+  if (queue.size() >= static_cast<std::size_t>(options_.max_waiting)) {
+    return fail(ErrorKind::kOverloaded, "{} packs are waiting to be computed for {}: try again later", queue.size(),
                 worker.producer->model().name);
   }
   auto job = std::make_shared<PackJob>(identity, pack_id, encode_preamble(identity, key_));
   jobs_.emplace(pack_id, job);
-  worker.queue.push_back(job);
+  queue.push_back(job);
   return job;
 }
 
 void PackJobs::work(Worker& worker, std::stop_token stop) {
+  const auto has_job = [&]() CELSLM_REQUIRES(mutex_) { return !queues_[&worker].empty(); };
   while (true) {
     std::shared_ptr<PackJob> job;
     int waiting = 0;
     {
-      std::unique_lock lock(mutex_);
-      if (!queued_.wait(lock, stop, [&] { return !worker.queue.empty(); }) || stop.stop_requested()) return;
-      job = std::move(worker.queue.front());
-      worker.queue.pop_front();
-      waiting = static_cast<int>(worker.queue.size());
+      const MutexLock lock(mutex_);
+      if (!queued_.wait(mutex_, stop, has_job) || stop.stop_requested()) return;
+      Queue& queue = queues_[&worker];
+      job = std::move(queue.front());
+      queue.pop_front();
+      waiting = static_cast<int>(queue.size());
     }
     observer_.waiting(worker.producer->model(), waiting);
     compute(worker, job, stop);
@@ -130,7 +133,7 @@ void PackJobs::compute(Worker& worker, const std::shared_ptr<PackJob>& job, std:
   log_->info("computing {}", describe(job->identity, model));
   auto stored = run(*worker.producer, *job, stop);
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     jobs_.erase(job->pack_id);
     if (stored) remember(job->pack_id, *stored);
   }
@@ -163,7 +166,7 @@ Result<StoredPack> PackJobs::run(KvProducer& producer, PackJob& job, std::stop_t
 
 void PackJobs::stop() {
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     stopping_ = true;
   }
   for (const auto& worker : workers_) worker->thread.request_stop();
@@ -172,9 +175,9 @@ void PackJobs::stop() {
   }
   std::unordered_map<Hash256, std::shared_ptr<PackJob>> left;  // those that were still waiting for their turn
   {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     left.swap(jobs_);
-    for (const auto& worker : workers_) worker->queue.clear();
+    queues_.clear();
   }
   for (const auto& [id, job] : left) job->fail({ErrorKind::kCancelled, "the cloud is shutting down"});
 }

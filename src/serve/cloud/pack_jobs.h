@@ -1,10 +1,8 @@
 // Computes packs that are asked for: each once, however many ask, one at a time per model.
 #pragma once
 
-#include <condition_variable>
 #include <deque>
 #include <memory>
-#include <mutex>
 #include <stop_token>
 #include <thread>
 #include <unordered_map>
@@ -13,6 +11,7 @@
 
 #include "core/clock.h"
 #include "core/log.h"
+#include "core/mutex.h"
 #include "core/result.h"
 #include "serve/cloud/kv_producer.h"
 #include "serve/cloud/pack_compute.h"
@@ -60,21 +59,22 @@ class PackJobs {
  private:
   struct Worker {
     std::shared_ptr<KvProducer> producer;
-    std::deque<std::shared_ptr<PackJob>> queue;  // guarded by PackJobs::mutex_
     std::jthread thread;
   };
+  using Queue = std::deque<std::shared_ptr<PackJob>>;
   struct Open {
     Hash256 pack_id;
     StoredPack pack;
   };
 
   Worker* worker_of(const PackIdentity& identity);
-  Result<std::shared_ptr<PackJob>> begin(Worker& worker, const PackIdentity& identity, const Hash256& pack_id);
+  Result<std::shared_ptr<PackJob>> begin(Worker& worker, const PackIdentity& identity, const Hash256& pack_id)
+      CELSLM_REQUIRES(mutex_);
   void work(Worker& worker, std::stop_token stop);
   void compute(Worker& worker, const std::shared_ptr<PackJob>& job, std::stop_token stop);
   Result<StoredPack> run(KvProducer& producer, PackJob& job, std::stop_token stop);
-  Result<StoredPack> find_stored(const Hash256& pack_id);         // with mutex_ held
-  void remember(const Hash256& pack_id, const StoredPack& pack);  // with mutex_ held
+  Result<StoredPack> find_stored(const Hash256& pack_id) CELSLM_REQUIRES(mutex_);
+  void remember(const Hash256& pack_id, const StoredPack& pack) CELSLM_REQUIRES(mutex_);
 
   PackStorage& storage_;
   const SigningKey& key_;
@@ -83,12 +83,15 @@ class PackJobs {
   const Log log_;
   const PackJobsOptions options_;
 
-  std::mutex mutex_;
-  std::condition_variable_any queued_;
-  bool stopping_ = false;                                       // guarded by mutex_, as all below
-  std::unordered_map<Hash256, std::shared_ptr<PackJob>> jobs_;  // by pack id; those that have not ended
-  std::deque<Open> open_;                                       // most recently used first
-  std::vector<std::unique_ptr<Worker>> workers_;                // the list itself is constant after construction
+  std::vector<std::unique_ptr<Worker>> workers_;  // constant after construction
+
+  Mutex mutex_;
+  ConditionVariable queued_;
+  bool stopping_ CELSLM_GUARDED_BY(mutex_) = false;
+  // By pack id; those that have not ended.
+  std::unordered_map<Hash256, std::shared_ptr<PackJob>> jobs_ CELSLM_GUARDED_BY(mutex_);
+  std::unordered_map<const Worker*, Queue> queues_ CELSLM_GUARDED_BY(mutex_);  // those that wait for their turn
+  std::deque<Open> open_ CELSLM_GUARDED_BY(mutex_);                            // most recently used first
 };
 
 }  // namespace celslm

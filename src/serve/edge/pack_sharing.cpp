@@ -29,7 +29,7 @@ Result<StoredPack> PackSharing::find(const HttpRequest& request) {
   if (!identity || identity->model.id().hex() != request.parameter("model"))
     return fail(ErrorKind::kNotFound, "this edge has no pack of context {} for that model", handle.hex());
   const Hash256 id = identity->id();
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto it = std::ranges::find(open_, id, [](const auto& open) { return open.first; });
   if (it != open_.end()) {
     std::rotate(open_.begin(), it, it + 1);

@@ -6,9 +6,9 @@
 #include <deque>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 
+#include "core/mutex.h"
 #include "core/result.h"
 #include "kv/store/pack_store.h"
 #include "net/http_server.h"
@@ -38,9 +38,9 @@ class PackSharing {
   const std::shared_ptr<CloudClient> cloud_;
   const Identify identify_;
   std::atomic<std::uint64_t> sent_bytes_{0};
-  std::mutex mutex_;
-  // Kept mapped, so that a pack's many block requests parse its header once; most recently used first. Protected by mutex_.
-  std::deque<std::pair<Hash256, StoredPack>> open_;
+  Mutex mutex_;
+  // Kept mapped, so that a pack's many block requests parse its header once; most recently used first.
+  std::deque<std::pair<Hash256, StoredPack>> open_ CELSLM_GUARDED_BY(mutex_);
 };
 
 }  // namespace celslm

@@ -86,7 +86,7 @@ Result<PublicKey> CloudClient::ask_key() {
 
 Result<PublicKey> CloudClient::known_key() {
   if (signer_) return signer_->known_key();
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   if (key_) return *key_;
   constexpr std::uint64_t kKeyFileLimit = 4096;
   const auto kept = read_file(key_file_, kKeyFileLimit);
@@ -101,7 +101,7 @@ Result<PublicKey> CloudClient::key() {
   auto known = known_key();
   if (known || known.error().kind != ErrorKind::kNotFound) return known;
   CELSLM_TRY(const PublicKey shown, ask_key());
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   if (key_) return *key_;  // somebody else asked meanwhile
   log_->info("trusting the key {} that {} shows; kept in {}", shown.hex(), url(), key_file_.string());
   CELSLM_CHECK_OK(write_file_atomically(key_file_, as_bytes(shown.hex() + "\n")));

@@ -4,13 +4,13 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <stop_token>
 #include <string>
 #include <vector>
 
 #include "core/log.h"
+#include "core/mutex.h"
 #include "core/result.h"
 #include "kv/pack/pack.h"
 #include "net/http_client.h"
@@ -85,8 +85,8 @@ class CloudClient {
   const std::shared_ptr<CloudClient> signer_;  // null: itself
   const std::filesystem::path key_file_;
   const Log log_;
-  std::mutex mutex_;
-  std::optional<PublicKey> key_;  // protected by mutex_
+  Mutex mutex_;
+  std::optional<PublicKey> key_ CELSLM_GUARDED_BY(mutex_);
 };
 
 }  // namespace celslm
