@@ -3,10 +3,9 @@
 
 #include <algorithm>
 #include <atomic>
-#include <condition_variable>
-#include <mutex>
 #include <optional>
 
+#include "core/mutex.h"
 #include "serve/cloud/kv_producer.h"
 
 namespace celslm::testing_support {
@@ -59,17 +58,17 @@ class FakeProducer final : public KvProducer {
 
   // From now on a layer is computed only when allowed.
   void hold() {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     allowed_ = 0;
   }
   void allow(int layers) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     *allowed_ += layers;
     changed_.notify_all();
   }
   // The next layer to be computed is this error instead. Once.
   void fail_next(Error error) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     error_ = std::move(error);
     changed_.notify_all();
   }
@@ -91,8 +90,8 @@ class FakeProducer final : public KvProducer {
   }
 
   std::optional<Error> wait_for_layer(std::stop_token stop) {
-    std::unique_lock lock(mutex_);
-    if (!changed_.wait(lock, stop, [&] { return error_ || !allowed_ || *allowed_ > 0; })) {
+    const MutexLock lock(mutex_);
+    if (!changed_.wait(mutex_, stop, [&]() CELSLM_REQUIRES(mutex_) { return error_ || !allowed_ || *allowed_ > 0; })) {
       return Error{ErrorKind::kCancelled, "stopped"};
     }
     if (error_) return std::exchange(error_, std::nullopt);
@@ -101,10 +100,10 @@ class FakeProducer final : public KvProducer {
   }
 
   HostedModel hosted_;
-  std::mutex mutex_;
-  std::condition_variable_any changed_;
-  std::optional<int> allowed_;  // layers; unset: no limit. guarded by mutex_
-  std::optional<Error> error_;  // guarded by mutex_
+  Mutex mutex_;
+  ConditionVariable changed_;
+  std::optional<int> allowed_ CELSLM_GUARDED_BY(mutex_);  // layers; unset: no limit
+  std::optional<Error> error_ CELSLM_GUARDED_BY(mutex_);
 };
 
 }  // namespace celslm::testing_support

@@ -7,11 +7,11 @@
 #include <algorithm>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "core/mutex.h"
 #include "net/http_client.h"
 #include "net/http_server.h"
 
@@ -80,7 +80,7 @@ class LocalClient final : public HttpClient {
 
   Result<HttpAnswer> call(const HttpCall& call) override {
     {
-      const std::scoped_lock lock(mutex_);
+      const MutexLock lock(mutex_);
       sent_ += call.method + " " + call.path + "\n" + call.body + "\n";
     }
     // Of blocks the body reaches the sink after the fault had it, and is then checked as the real client checks it.
@@ -104,7 +104,7 @@ class LocalClient final : public HttpClient {
 
   // Everything that ever went to the server.
   std::string sent() const {
-    const std::scoped_lock lock(mutex_);
+    const MutexLock lock(mutex_);
     return sent_;
   }
 
@@ -139,8 +139,8 @@ class LocalClient final : public HttpClient {
 
   const LocalServer& server_;
   const Fault fault_;
-  mutable std::mutex mutex_;
-  std::string sent_;  // protected by mutex_
+  mutable Mutex mutex_;
+  std::string sent_ CELSLM_GUARDED_BY(mutex_);
 };
 
 }  // namespace celslm::testing_support

@@ -7,17 +7,16 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <condition_variable>
 #include <cstddef>
 #include <deque>
 #include <fstream>
 #include <list>
-#include <mutex>
 #include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "core/mutex.h"
 #include "net/socket.h"
 
 namespace celslm::testing_support {
@@ -78,63 +77,53 @@ class Relay::Impl {
     thread_ = std::thread([this] { run(); });
   }
   ~Impl() {
-    change([this] { stopping_ = true; });
+    {
+      const MutexLock lock(mutex_);
+      stopping_ = true;
+    }
+    wakeup_.notify();
     thread_.join();
   }
 
-  template <typename F>
-  void change(F f) {
-    {
-      const std::scoped_lock lock(mutex_);
-      f();
-    }
-    wakeup_.notify();
-  }
-  template <typename F>
-  auto read(F f) const {
-    const std::scoped_lock lock(mutex_);
-    return f();
-  }
-
   void run();
-  void step(std::unique_lock<std::mutex>& lock);
-  void accept_all();
-  void take(Pair& pair, Flow& flow, Cable& cable, Time now);
-  void spoil(std::string& data);
-  void give(Pair& pair, Flow& flow, Time now);
-  void break_pair(Pair& pair);
-  void cut_all();
-  void finish(Pair& pair);
-  bool may_take(const Flow& flow, const Cable& cable, Time now) const;
-  void consider(const Flow& flow, const Cable& cable, Time now, Time& next, std::vector<pollfd>& entries) const;
+  void step() CELSLM_REQUIRES(mutex_);
+  void accept_all() CELSLM_REQUIRES(mutex_);
+  void take(Pair& pair, Flow& flow, Cable& cable, Time now) CELSLM_REQUIRES(mutex_);
+  void spoil(std::string& data) CELSLM_REQUIRES(mutex_);
+  void cut_all() CELSLM_REQUIRES(mutex_);
+  void finish(Pair& pair) CELSLM_REQUIRES(mutex_);
+  static void give(Pair& pair, Flow& flow, Time now);
+  static void break_pair(Pair& pair);
+  static bool may_take(const Flow& flow, const Cable& cable, Time now);
+  static void consider(const Flow& flow, const Cable& cable, Time now, Time& next, std::vector<pollfd>& entries);
 
   const RelayOptions options_;
   const Fd listener_;
   const Wakeup wakeup_;
-  mutable std::mutex mutex_;  // guards everything below except the thread
-  std::list<Pair> pairs_;
-  std::string recorded_;  // of connections that ended
-  Cable up_;
-  Cable down_;
-  double rate_bytes_per_s_ = 0;
-  std::uint64_t drop_left_ = UINT64_MAX;
-  std::uint64_t garble_skip_ = 0;
-  std::uint64_t garble_left_ = 0;
-  int connections_ = 0;
-  bool paused_ = false;
-  bool down_link_ = false;  // cut: new connections are reset
-  bool cut_asked_ = false;
-  bool stopping_ = false;
-  std::condition_variable cut_done_;
+  mutable Mutex mutex_;
+  std::list<Pair> pairs_ CELSLM_GUARDED_BY(mutex_);
+  std::string recorded_ CELSLM_GUARDED_BY(mutex_);  // of connections that ended
+  Cable up_ CELSLM_GUARDED_BY(mutex_);
+  Cable down_ CELSLM_GUARDED_BY(mutex_);
+  double rate_bytes_per_s_ CELSLM_GUARDED_BY(mutex_) = 0;
+  std::uint64_t drop_left_ CELSLM_GUARDED_BY(mutex_) = UINT64_MAX;
+  std::uint64_t garble_skip_ CELSLM_GUARDED_BY(mutex_) = 0;
+  std::uint64_t garble_left_ CELSLM_GUARDED_BY(mutex_) = 0;
+  int connections_ CELSLM_GUARDED_BY(mutex_) = 0;
+  bool paused_ CELSLM_GUARDED_BY(mutex_) = false;
+  bool down_link_ CELSLM_GUARDED_BY(mutex_) = false;  // cut: new connections are reset
+  bool cut_asked_ CELSLM_GUARDED_BY(mutex_) = false;
+  bool stopping_ CELSLM_GUARDED_BY(mutex_) = false;
+  ConditionVariable cut_done_;
   std::thread thread_;
 };
 
-bool Relay::Impl::may_take(const Flow& flow, const Cable& cable, Time now) const {
+bool Relay::Impl::may_take(const Flow& flow, const Cable& cable, Time now) {
   return !flow.ended && flow.in_flight < kMaxInFlight && cable.free_at < now + kQueueTime;
 }
 
 // What this flow waits for: its source, its destination, or a time.
-void Relay::Impl::consider(const Flow& flow, const Cable& cable, Time now, Time& next, std::vector<pollfd>& entries) const {
+void Relay::Impl::consider(const Flow& flow, const Cable& cable, Time now, Time& next, std::vector<pollfd>& entries) {
   if (may_take(flow, cable, now)) {
     entries.push_back({.fd = flow.from, .events = POLLIN, .revents = 0});
   } else if (!flow.ended && flow.in_flight < kMaxInFlight) {
@@ -149,8 +138,8 @@ void Relay::Impl::consider(const Flow& flow, const Cable& cable, Time now, Time&
 }
 
 void Relay::Impl::run() {
-  std::unique_lock lock(mutex_);
-  while (!stopping_) step(lock);
+  const MutexLock lock(mutex_);
+  while (!stopping_) step();
   for (Pair& pair : pairs_) {
     break_pair(pair);
     finish(pair);
@@ -158,7 +147,7 @@ void Relay::Impl::run() {
   pairs_.clear();
 }
 
-void Relay::Impl::step(std::unique_lock<std::mutex>& lock) {
+void Relay::Impl::step() {
   Time now = steady_clock::now();
   Time next = now + std::chrono::seconds(60);
   std::vector<pollfd> entries{{.fd = wakeup_.fd(), .events = POLLIN, .revents = 0},
@@ -171,9 +160,9 @@ void Relay::Impl::step(std::unique_lock<std::mutex>& lock) {
   const auto wait = std::max(steady_clock::duration(0), next - now);
   const auto whole = std::chrono::floor<std::chrono::seconds>(wait);
   const timespec timeout{.tv_sec = whole.count(), .tv_nsec = std::chrono::nanoseconds(wait - whole).count()};
-  lock.unlock();
+  mutex_.unlock();
   ::ppoll(entries.data(), entries.size(), &timeout, nullptr);
-  lock.lock();
+  mutex_.lock();
   wakeup_.drain();
   if (cut_asked_) cut_all();
   if (stopping_) return;
@@ -312,45 +301,55 @@ std::string Relay::url() const {
   return fmt::format("http://{}:{}", impl_->options_.listen_host, port());
 }
 std::uint64_t Relay::bytes_up() const {
-  return impl_->read([this] { return impl_->up_.bytes; });
+  const MutexLock lock(impl_->mutex_);
+  return impl_->up_.bytes;
 }
 std::uint64_t Relay::bytes_down() const {
-  return impl_->read([this] { return impl_->down_.bytes; });
+  const MutexLock lock(impl_->mutex_);
+  return impl_->down_.bytes;
 }
 int Relay::connections() const {
-  return impl_->read([this] { return impl_->connections_; });
+  const MutexLock lock(impl_->mutex_);
+  return impl_->connections_;
 }
 
 std::string Relay::recorded() const {
-  return impl_->read([this] {
-    std::string out = impl_->recorded_;
-    for (const Pair& pair : impl_->pairs_) out += pair.sent;
-    return out;
-  });
+  const MutexLock lock(impl_->mutex_);
+  std::string out = impl_->recorded_;
+  for (const Pair& pair : impl_->pairs_) out += pair.sent;
+  return out;
 }
 
 void Relay::set_rate(double rate_mbit) {
-  impl_->change([&] { impl_->rate_bytes_per_s_ = rate_mbit * 1e6 / 8; });
+  const MutexLock lock(impl_->mutex_);
+  impl_->rate_bytes_per_s_ = rate_mbit * 1e6 / 8;
+  impl_->wakeup_.notify();
 }
 void Relay::pause() {
-  impl_->change([this] { impl_->paused_ = true; });
+  const MutexLock lock(impl_->mutex_);
+  impl_->paused_ = true;
+  impl_->wakeup_.notify();
 }
 void Relay::resume() {
-  impl_->change([this] { impl_->paused_ = impl_->down_link_ = false; });
+  const MutexLock lock(impl_->mutex_);
+  impl_->paused_ = impl_->down_link_ = false;
+  impl_->wakeup_.notify();
 }
 void Relay::cut() {
-  impl_->change([this] { impl_->cut_asked_ = true; });
-  std::unique_lock lock(impl_->mutex_);
-  impl_->cut_done_.wait(lock, [this] { return !impl_->cut_asked_; });
+  Impl& relay = *impl_;
+  const MutexLock lock(relay.mutex_);
+  relay.cut_asked_ = true;
+  relay.wakeup_.notify();
+  relay.cut_done_.wait(relay.mutex_, [&]() CELSLM_REQUIRES(relay.mutex_) { return !relay.cut_asked_; });
 }
 void Relay::drop_after(std::uint64_t bytes) {
-  impl_->change([&] { impl_->drop_left_ = std::max<std::uint64_t>(bytes, 1); });
+  const MutexLock lock(impl_->mutex_);
+  impl_->drop_left_ = std::max<std::uint64_t>(bytes, 1);
 }
 void Relay::garble(std::uint64_t skip, std::uint64_t count) {
-  impl_->change([&] {
-    impl_->garble_skip_ = skip;
-    impl_->garble_left_ = count;
-  });
+  const MutexLock lock(impl_->mutex_);
+  impl_->garble_skip_ = skip;
+  impl_->garble_left_ = count;
 }
 
 }  // namespace celslm::testing_support
