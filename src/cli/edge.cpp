@@ -86,7 +86,7 @@ Status run_edge(Environment& env, const EdgeCommand& command, HttpServerOptions 
   CELSLM_TRY(const auto folder, data_folder(env, command));
   EdgeParts parts{.clock = &env.clock, .log = log};
   CELSLM_TRY(parts.cloud, make_cloud(command.cloud, folder, log));
-  CELSLM_TRY(parts.neighbours, make_neighbours(command.cloud, parts.cloud, log));
+  CELSLM_TRY(parts.peers, make_neighbours(command.cloud, parts.cloud, log));
   CELSLM_TRY(auto store, PackStore::open(folder / "packs", command.pack_budget_bytes, log, true));
   parts.store = std::move(store);
   CELSLM_TRY(parts.model, load_model(env, command.model_file));

@@ -67,8 +67,8 @@ class EdgeFixture : public testing::Test {
         .model = model_, .engine = *Engine::create(model_, {.n_threads = 1}), .clock = &clock_, .log = null_log()};
     parts.cloud = std::make_shared<CloudClient>(std::move(client), std::nullopt, folder / "key", null_log());
     for (const LocalServer* neighbour : neighbours_) {
-      parts.neighbours.push_back(std::make_shared<CloudClient>(std::make_unique<LocalClient>(*neighbour, neighbour_fault_),
-                                                               parts.cloud, null_log()));
+      parts.peers.push_back(std::make_shared<CloudClient>(std::make_unique<LocalClient>(*neighbour, neighbour_fault_),
+                                                          parts.cloud, null_log()));
     }
     parts.store = store_ = *PackStore::open(folder / "packs", 1U << 30, null_log(), true);
     options.refresh = std::chrono::hours(1);  // tests refresh by hand

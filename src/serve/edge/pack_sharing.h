@@ -1,4 +1,5 @@
-// An edge's packs for its neighbours: the two routes of the cloud's protocol that a reader of a finished pack needs.
+// An edge's packs for other edges of the same cloud: the two routes of the cloud's protocol that a reader of a finished pack
+// needs.
 #pragma once
 
 #include <atomic>
@@ -17,10 +18,10 @@
 
 namespace celslm {
 
-// Only what lies whole in the store is given, and nothing is ever computed or fetched for a neighbour. Thread-safe.
+// Serves only packs that are complete in the store: nothing is ever computed or fetched for a peer. Thread-safe.
 class PackSharing {
  public:
-  // The identity of a context that this edge has; nullopt for others.
+  // The identity of the pack of a context that is in this edge's memory; nullopt for others.
   using Identify = std::function<std::optional<PackIdentity>(const ContextHandle&, CodecId)>;
   PackSharing(std::shared_ptr<PackStore> store, std::shared_ptr<CloudClient> cloud, Identify identify)
       : store_(std::move(store)), cloud_(std::move(cloud)), identify_(std::move(identify)) {}
@@ -30,7 +31,7 @@ class PackSharing {
   std::uint64_t sent_bytes() const { return sent_bytes_.load(); }
 
  private:
-  Result<StoredPack> find(const HttpRequest& request);
+  Result<StoredPack> find(const HttpRequest& request) CELSLM_EXCLUDES(mutex_);
   HttpResponse get_header(const HttpRequest& request);
   HttpResponse get_blocks(const HttpRequest& request);
 

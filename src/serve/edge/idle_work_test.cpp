@@ -14,7 +14,7 @@ using testing::HasSubstr;
 using testing_support::LocalClient;
 using testing_support::long_text;
 
-class EdgeIdleTest : public testing_support::EdgeFixture {
+class IdleWorkTest : public testing_support::EdgeFixture {
  protected:
   // f16, and t4 as measured on this model.
   CodecLadder ladder() const {
@@ -33,7 +33,7 @@ class EdgeIdleTest : public testing_support::EdgeFixture {
   }
 };
 
-TEST_F(EdgeIdleTest, TakesTheCodecOfFewestBitsFromALinkThatIsNotMeasured) {
+TEST_F(IdleWorkTest, TakesTheCodecOfFewestBitsFromALinkThatIsNotMeasured) {
   put(long_text());
   const auto e = edge({}, {.load = {.codecs = ladder()}});
   const json answer = ask(*e, long_text());
@@ -43,7 +43,7 @@ TEST_F(EdgeIdleTest, TakesTheCodecOfFewestBitsFromALinkThatIsNotMeasured) {
   EXPECT_THAT(e->metrics().body, HasSubstr(R"(celslm_edge_loads_total{codec="t4"} 1)"));
 }
 
-TEST_F(EdgeIdleTest, PutsExactKvInPlaceOfACoarseOneOnceIdle) {
+TEST_F(IdleWorkTest, PutsExactKvInPlaceOfACoarseOneOnceIdle) {
   put(long_text());
   const auto e = edge({}, {.refine = true, .load = {.codecs = ladder()}});
   EXPECT_EQ(ask(*e, long_text())["x_celslm"]["codec"], "t4");
@@ -54,7 +54,7 @@ TEST_F(EdgeIdleTest, PutsExactKvInPlaceOfACoarseOneOnceIdle) {
   EXPECT_EQ(said(answer), said(local_answer(long_text())));
 }
 
-TEST_F(EdgeIdleTest, KeepsACoarseContextWhereItIsAllThereIs) {
+TEST_F(IdleWorkTest, KeepsACoarseContextWhereItIsAllThereIs) {
   put(long_text());
   const auto e = edge({}, {.load = {.codecs = ladder()}});
   ask(*e, long_text());
@@ -62,7 +62,7 @@ TEST_F(EdgeIdleTest, KeepsACoarseContextWhereItIsAllThereIs) {
   EXPECT_EQ(ask(*e, long_text())["x_celslm"]["codec"], "t4");
 }
 
-TEST_F(EdgeIdleTest, StartsAgainFromTheBestPackOnDisk) {
+TEST_F(IdleWorkTest, StartsAgainFromTheBestPackOnDisk) {
   put(long_text());
   {
     const auto e = edge({}, {.refine = true, .load = {.codecs = ladder()}}, "data");
@@ -75,7 +75,7 @@ TEST_F(EdgeIdleTest, StartsAgainFromTheBestPackOnDisk) {
   EXPECT_EQ(sources(answer), all("proxy disk"));
 }
 
-TEST_F(EdgeIdleTest, PrefetchesAsManyContextsAsItMay) {
+TEST_F(IdleWorkTest, PrefetchesAsManyContextsAsItMay) {
   for (const char salt : {'a', 'b', 'c'}) put(long_text(salt));
   const auto e = edge({}, {.max_prefetched = 2});
   idle_until_loaded(*e, "prefetch", 2);
@@ -83,7 +83,7 @@ TEST_F(EdgeIdleTest, PrefetchesAsManyContextsAsItMay) {
   EXPECT_THAT(e->metrics().body, HasSubstr("celslm_edge_resident_contexts 2\n"));
 }
 
-TEST_F(EdgeIdleTest, PrefetchesNothingThatWouldPushOutWhatIsUsed) {
+TEST_F(IdleWorkTest, PrefetchesNothingThatWouldPushOutWhatIsUsed) {
   put(long_text());
   const auto e = edge({}, {.context_budget_bytes = 1000, .max_prefetched = 2});
   for (int i = 0; i < 20; ++i) e->use_idle_time();

@@ -1,0 +1,39 @@
+#include "serve/edge/cloud_refresh.h"
+
+#include <algorithm>
+
+namespace celslm {
+
+void CloudRefresh::start(std::chrono::milliseconds interval) {
+  if (parts_.cloud) thread_ = std::jthread([this, interval](std::stop_token stop) { run(std::move(stop), interval); });
+}
+
+void CloudRefresh::run(std::stop_token stop, std::chrono::milliseconds interval) {
+  while (!stop.stop_requested()) {
+    if (const Status refreshed = refresh(); refreshed)
+      parts_.idle_work.run_once();
+    else
+      parts_.log->debug("contexts not refreshed: {}", refreshed.error().message);
+    const MutexLock lock(mutex_);
+    stopped_.wait_for(mutex_, stop, interval, [] { return false; });
+  }
+}
+
+Status CloudRefresh::refresh() {
+  const Status refreshed = parts_.directory.refresh();
+  if (!refreshed) return refreshed;
+  (void)parts_.cloud->key();  // now rather than in the first request's time
+  if (!parts_.mapped) return {};
+  if (const Status asked = refresh_map(); !asked) parts_.log->debug("maps not refreshed: {}", asked.error().message);
+  return {};
+}
+
+Status CloudRefresh::refresh_map() {
+  CELSLM_TRY(const auto models, parts_.cloud->models());
+  const auto it = std::ranges::find_if(
+      models, [&](const HostedModel& hosted) { return hosted.map && hosted.fingerprint == parts_.model->fingerprint(); });
+  parts_.contexts.offer_map(it == models.end() ? std::nullopt : it->map);
+  return {};
+}
+
+}  // namespace celslm

@@ -1,0 +1,51 @@
+#include "serve/edge/context_memory.h"
+
+namespace celslm {
+
+ContextMemory::ContextMemory(std::shared_ptr<const Model> model, std::unique_ptr<ContextLoader> loader, KvType type,
+                             std::uint64_t budget_bytes, std::function<void()> on_change)
+    : model_(std::move(model)),
+      type_(type),
+      on_change_(std::move(on_change)),
+      table_(budget_bytes),
+      loader_(std::move(loader)) {}
+
+Result<std::shared_ptr<ResidentContext>> ContextMemory::create(const ContextHandle& handle, const std::string& text) const {
+  CELSLM_TRY(std::vector<Token> tokens, model_->text().context(text));
+  const int n_ctx = model_->config().n_ctx_train;
+  if (static_cast<int>(tokens.size()) + 2 > n_ctx)
+    return fail(ErrorKind::kInvalid, "the context's {} tokens exceed the model's context of {}", tokens.size(), n_ctx);
+  const Hash256 id = context_id(model_->fingerprint().tokenizer, tokens);
+  return ResidentContext::create(handle, model_->config(), id, std::move(tokens), type_);
+}
+
+Result<ContextMemory::Acquired> ContextMemory::acquire(const std::string& text) {
+  const ContextHandle handle = context_handle(text);
+  bool created = false;
+  CELSLM_TRY(auto context, table_.acquire(handle, [&] { return create(handle, text); }, &created));
+  const bool was_complete = context->complete();
+  if (created) {
+    context->on_change(on_change_);
+    loader_->load(context);
+  }
+  return Acquired{std::move(context), was_complete};
+}
+
+bool ContextMemory::fits(const std::string& text) const {
+  const auto tokens = model_->text().context(text);
+  if (!tokens) return false;
+  const std::size_t bytes = KvSegment::resident_bytes(model_->config(), type_, static_cast<int>(tokens->size()));
+  return table_.bytes() + bytes <= table_.budget_bytes();
+}
+
+bool ContextMemory::reload(const std::shared_ptr<ResidentContext>& known, const CodecChoice& choice,
+                           std::function<void()> replaced) {
+  auto better = ResidentContext::create(known->handle, model_->config(), known->id, known->tokens, type_);
+  if (!better) return false;
+  loader_->load(*better, choice, [this, known, better = *better, replaced = std::move(replaced)] {
+    if (better->complete() && table_.replace(known, better)) replaced();
+  });
+  return true;
+}
+
+}  // namespace celslm

@@ -1,0 +1,52 @@
+// The contexts in an edge's memory, and what brings them there.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "core/result.h"
+#include "model/engine/model.h"
+#include "serve/context/context_table.h"
+#include "serve/load/context_loader.h"
+
+namespace celslm {
+
+// Thread-safe. Owns the loader, whose threads end with this.
+class ContextMemory {
+ public:
+  // on_change: something of a context that is being loaded has changed; called from any thread. What it uses must outlive
+  // this.
+  ContextMemory(std::shared_ptr<const Model> model, std::unique_ptr<ContextLoader> loader, KvType type,
+                std::uint64_t budget_bytes, std::function<void()> on_change);
+
+  struct Acquired {
+    std::shared_ptr<ResidentContext> context;
+    bool was_complete = false;
+  };
+  // The context of this text: in memory already, or new and from now on being loaded. Does not wait for it. kInvalid for a
+  // text that is too long for the model.
+  Result<Acquired> acquire(const std::string& text);
+  // Whether acquire() of this text would fit into the budget without evicting anything. False for a text that it would
+  // refuse.
+  bool fits(const std::string& text) const;
+  // Loads the context `known` again with another codec; `replaced` is called if it takes the place of `known` in the end.
+  // Requests that have begun keep the KV they began with. False if the memory for it cannot be had.
+  bool reload(const std::shared_ptr<ResidentContext>& known, const CodecChoice& choice, std::function<void()> replaced);
+
+  bool loading() const { return loader_->busy(); }
+  void offer_map(const std::optional<HostedMap>& map) { loader_->offer_map(map); }
+  const ContextTable& table() const { return table_; }
+
+ private:
+  Result<std::shared_ptr<ResidentContext>> create(const ContextHandle& handle, const std::string& text) const;
+
+  const std::shared_ptr<const Model> model_;
+  const KvType type_;
+  const std::function<void()> on_change_;
+  ContextTable table_;
+  const std::unique_ptr<ContextLoader> loader_;  // destroyed first: its threads use the table
+};
+
+}  // namespace celslm

@@ -1,0 +1,34 @@
+// What an edge is configured with. The command line parses straight into it (cli/edge_options.h).
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "serve/batch/batch_loop.h"
+#include "serve/load/context_loader.h"
+
+namespace celslm {
+
+struct EdgeOptions {
+  std::string model_name;                           // as clients name it; empty: the model's own
+  std::uint64_t context_budget_bytes = 4ULL << 30;  // memory for contexts' KV
+  std::chrono::milliseconds refresh{2'000};         // how often the cloud's list of contexts is read
+  std::vector<std::string> contexts;                // texts shared by this edge's own users: contexts without any cloud
+  // While no request runs: registered contexts to load before the first request for them, at most so many ...
+  int max_prefetched = 0;
+  // ... and exact KV in place of what came by an approximate codec.
+  bool refine = false;
+  LoaderOptions load;
+  // batch.kv_type is contexts' type, too, unless load.codecs begins with an exact codec: see context_kv_type().
+  BatchOptions batch;
+
+  // An exact codec needs KV of its own type in memory; q8 was chosen to save memory, whatever the codec.
+  KvType context_kv_type() const {
+    const KvType wanted = batch.kv_type;
+    return wanted == KvType::kQ8 ? wanted : load.codecs.rungs().front().codec->exact_for().value_or(wanted);
+  }
+};
+
+}  // namespace celslm

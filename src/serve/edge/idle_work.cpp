@@ -1,0 +1,48 @@
+#include "serve/edge/idle_work.h"
+
+#include <fmt/format.h>
+
+namespace celslm {
+
+IdleWork::IdleWork(const EdgeOptions& options, ContextDirectory& directory, ContextMemory& contexts, EdgeMetrics& metrics,
+                   std::function<bool()> requests_running)
+    : best_codec_(*options.load.codecs.rungs().front().codec),
+      refine_(options.refine),
+      max_prefetched_(options.max_prefetched),
+      directory_(directory),
+      contexts_(contexts),
+      metrics_(metrics),
+      requests_running_(std::move(requests_running)) {}
+
+void IdleWork::run_once() {
+  const MutexLock lock(mutex_);
+  if (requests_running_() || contexts_.loading() || refine_one()) return;
+  prefetch_one();
+}
+
+bool IdleWork::refine_one() {
+  if (!refine_ || !best_codec_.exact_for()) return false;
+  for (const auto& coarse : contexts_.table().all()) {
+    const std::string codec = coarse->report().codec;
+    if (!coarse->complete() || codec == best_codec_.name() || find_codec(codec).value()->exact_for()) continue;
+    const CodecChoice exact{&best_codec_, fmt::format("took the place of {}", codec)};
+    if (contexts_.reload(coarse, exact, [this] { metrics_.loaded_idly("refine"); })) return true;
+  }
+  return false;
+}
+
+void IdleWork::prefetch_one() {
+  if (n_prefetched_ >= max_prefetched_) return;
+  const auto next = directory_.find([&](const ContextHandle& handle) CELSLM_REQUIRES(mutex_) {
+    return !considered_.contains(handle) && !contexts_.table().find(handle);
+  });
+  if (!next) return;
+  considered_.insert(*next);
+  const auto text = directory_.text(*next);
+  // What a request asked for is not evicted for what none has asked for yet.
+  if (!text || !contexts_.fits(*text) || !contexts_.acquire(*text)) return;
+  ++n_prefetched_;
+  metrics_.loaded_idly("prefetch");
+}
+
+}  // namespace celslm

@@ -1,0 +1,42 @@
+// What an edge does while no request runs: it loads registered contexts in advance, and replaces KV that came by an
+// approximate codec by exact KV.
+#pragma once
+
+#include <functional>
+#include <unordered_set>
+
+#include "core/mutex.h"
+#include "serve/edge/context_directory.h"
+#include "serve/edge/context_memory.h"
+#include "serve/edge/edge_metrics.h"
+#include "serve/edge/edge_options.h"
+
+namespace celslm {
+
+// Thread-safe, without threads of its own; what it is made of must outlive it.
+class IdleWork {
+ public:
+  // requests_running: whether any request runs or waits.
+  IdleWork(const EdgeOptions& options, ContextDirectory& directory, ContextMemory& contexts, EdgeMetrics& metrics,
+           std::function<bool()> requests_running);
+
+  // Starts to load one context, if there is one to load and neither requests nor other loads are under way.
+  void run_once() CELSLM_EXCLUDES(mutex_);
+
+ private:
+  bool refine_one();
+  void prefetch_one() CELSLM_REQUIRES(mutex_);
+
+  const Codec& best_codec_;
+  const bool refine_;
+  const int max_prefetched_;
+  ContextDirectory& directory_;
+  ContextMemory& contexts_;
+  EdgeMetrics& metrics_;
+  const std::function<bool()> requests_running_;
+  Mutex mutex_;
+  int n_prefetched_ CELSLM_GUARDED_BY(mutex_) = 0;
+  std::unordered_set<ContextHandle> considered_ CELSLM_GUARDED_BY(mutex_);  // for prefetching, once each
+};
+
+}  // namespace celslm

@@ -1,0 +1,100 @@
+#include "serve/edge/request_preparation.h"
+
+#include <algorithm>
+#include <random>
+
+namespace celslm {
+namespace {
+
+bool begins_with_system_message(const CompletionRequest& request) {
+  return !request.messages.empty() && request.messages.front().role == "system";
+}
+
+// Removes the context's tokens from the beginning of a rendered chat.
+Status remove_context(std::vector<Token>& tokens, const std::vector<Token>& context) {
+  if (tokens.size() <= context.size() || !std::equal(context.begin(), context.end(), tokens.begin())) {
+    return fail(ErrorKind::kInternal,
+                "the chat template does not put the system message first; contexts cannot be shared with it");
+  }
+  tokens.erase(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(context.size()));
+  return {};
+}
+
+// Two requests without a seed draw differently.
+SamplerOptions sampler_of(const CompletionRequest& request) {
+  SamplerOptions out = request.sampler;
+  if (!request.seed_given) out.seed = std::random_device{}();
+  return out;
+}
+
+std::string echo_of(const CompletionRequest& request) {
+  const auto* prompt = std::get_if<std::string>(&request.prompt);
+  return !request.chat && request.echo && prompt != nullptr ? *prompt : "";
+}
+
+}  // namespace
+
+// The registered text that this request begins with, if any: named by its handle, or its system message.
+Result<std::optional<std::string>> RequestPreparation::shared_text(const CompletionRequest& request) {
+  if (request.context) {
+    CELSLM_TRY(std::string text, directory_.text(*request.context));
+    if (begins_with_system_message(request) && request.messages.front().content != text) {
+      return fail(ErrorKind::kInvalid,
+                  "the request names a context in 'x_celslm' and has another system message: give one of them");
+    }
+    return std::optional(std::move(text));
+  }
+  if (!request.chat || !begins_with_system_message(request)) return std::nullopt;
+  const std::string& text = request.messages.front().content;
+  return directory_.contains(context_handle(text)) ? std::optional(text) : std::nullopt;
+}
+
+Result<std::vector<Token>> RequestPreparation::prompt_tokens(const CompletionRequest& request, bool with_bos) const {
+  const Text& text = model_.text();
+  if (request.chat) return text.chat(request.messages);
+  if (const auto* words = std::get_if<std::string>(&request.prompt))
+    return text.tokenize(*words, with_bos && text.adds_bos(), true);
+  std::vector<Token> tokens = std::get<std::vector<Token>>(request.prompt);
+  const int n_vocab = model_.config().n_vocab;
+  const bool known = std::ranges::all_of(tokens, [&](Token t) { return t >= 0 && t < n_vocab; });
+  if (!known) return fail(ErrorKind::kInvalid, "'prompt' has a token outside the vocabulary of {}", n_vocab);
+  return tokens;
+}
+
+Result<PreparedRequest> RequestPreparation::prepare(CompletionRequest request) {
+  PreparedRequest out;
+  GenerationRequest& generation = out.generation;
+  CELSLM_TRY(const std::optional<std::string> shared, shared_text(request));
+  if (shared && request.chat && !begins_with_system_message(request))
+    request.messages.insert(request.messages.begin(), {.role = "system", .content = *shared});
+  CELSLM_TRY(std::vector<Token> tokens, prompt_tokens(request, !shared));
+  std::size_t n_context = 0;
+  if (shared) {
+    CELSLM_TRY(auto acquired, contexts_.acquire(*shared));
+    generation.context = std::move(acquired.context);
+    generation.context_was_resident = acquired.was_complete;
+    const auto work = generation.context->compute_work();
+    if (work && request.deadline) work->set_deadline(clock_.now() + *request.deadline);
+    n_context = generation.context->tokens.size();
+    if (request.chat) CELSLM_CHECK_OK(remove_context(tokens, generation.context->tokens));
+  }
+  if (tokens.empty()) return fail(ErrorKind::kInvalid, "the prompt is empty");
+  const std::size_t used = tokens.size() + n_context;
+  const auto room = static_cast<std::size_t>(model_.config().n_ctx_train);
+  if (used >= room) {
+    return fail(ErrorKind::kInvalid, "context length exceeded: the prompt has {} tokens, the model's context {}", used,
+                room);
+  }
+  const int left = static_cast<int>(room - used);
+  generation.prompt = std::move(tokens);
+  generation.max_tokens = std::min(request.max_tokens.value_or(left), left);
+  generation.sampler = sampler_of(request);
+  generation.stop = request.stop;
+  generation.logprobs = request.logprobs;
+  generation.top_logprobs = request.top_logprobs;
+  out.echo = echo_of(request);
+  out.request = std::move(request);
+  return out;
+}
+
+}  // namespace celslm

@@ -1,0 +1,63 @@
+#include "serve/edge/response_extension.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace celslm {
+namespace {
+
+using nlohmann::json;
+
+double round_ms(Duration d) {
+  return std::round(milliseconds(d) * 1000.0) / 1000.0;
+}
+
+json layers_json(const GenerationRequest& request, const ResidentContext::Report& report) {
+  json layers = json::array();
+  for (const LayerOrigin& origin : report.layers) {
+    layers.push_back({{"provenance", to_string(origin.provenance)},
+                      {"source", to_string(request.context_was_resident ? Source::kMemory : origin.source)}});
+    if (request.context_was_resident) continue;
+    layers.back()["ms"] = round_ms(origin.after);
+    if (std::ranges::count_if(origin.blocks, [](int n) { return n > 0; }) < 2) continue;
+    for (std::size_t i = 0; i < origin.blocks.size(); ++i) {
+      if (origin.blocks[i] > 0) layers.back()["blocks"][to_string(static_cast<Source>(i))] = origin.blocks[i];
+    }
+  }
+  return layers;
+}
+
+json load_json(const LoadReport& load) {
+  return {{"ms", load.took_ms},
+          {"predicted_ms", load.predicted_ms > 0 ? json(load.predicted_ms) : json(nullptr)},
+          {"hedged_bytes", load.hedged_bytes}};
+}
+
+}  // namespace
+
+json response_extension(const GenerationRequest& request, const GenerationTimes& times, const std::string& cloud_trouble) {
+  json out = {{"context", nullptr},
+              {"ms",
+               {{"queue", round_ms(times.queue)},
+                {"context", round_ms(times.context)},
+                {"prefill", round_ms(times.prefill)},
+                {"first_token", round_ms(times.first_token)},
+                {"decode", round_ms(times.decode)}}}};
+  if (!request.context) {
+    if (!cloud_trouble.empty()) out["note"] = cloud_trouble;
+    return out;
+  }
+  const ResidentContext::Report report = request.context->report();
+  out["context"] = request.context->handle.hex();
+  out["context_id"] = request.context->id.hex();
+  out["context_tokens"] = request.context->tokens.size();
+  out["layers"] = layers_json(request, report);
+  out["bytes"] = request.context_was_resident ? 0 : report.bytes;
+  out["codec"] = report.codec;
+  out["codec_reason"] = report.codec_reason;
+  if (!report.note.empty()) out["note"] = report.note;
+  if (!request.context_was_resident) out["load"] = load_json(report.load);
+  return out;
+}
+
+}  // namespace celslm

@@ -1,0 +1,16 @@
+// The "x_celslm" object of a response: where the context's KV came from, and what each phase took. docs/http-protocol.md
+// describes its fields.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "serve/batch/generation.h"
+
+namespace celslm {
+
+// cloud_trouble: why the cloud could not be reached lately; shown where no context was used.
+nlohmann::json response_extension(const GenerationRequest& request, const GenerationTimes& times,
+                                  const std::string& cloud_trouble);
+
+}  // namespace celslm
