@@ -9,11 +9,12 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "align/map/speaker.h"
+#include "align/judge/context_decoder.h"
 #include "align/texts/documents.h"
 #include "bench/kv_treatments.h"
 #include "bench/support.h"
 #include "core/file.h"
+#include "model/numeric/logits.h"
 #include "model/text/text.h"
 
 namespace celslm {
@@ -54,19 +55,19 @@ struct Reference {
   std::vector<Token> answer;
 };
 
-Result<Reference> refer(Speaker& speaker, const ExactKv& exact, const Probe& probe) {
+Result<Reference> refer(ContextDecoder& decoder, const ExactKv& exact, const Probe& probe) {
   Reference out;
-  CELSLM_TRY(out.answer, speaker.answer(exact.segment, probe.prompt));
+  CELSLM_TRY(out.answer, decoder.greedy(exact.segment, probe.prompt));
   out.followed = probe.prompt;
   const auto& more = probe.followed.empty() ? out.answer : probe.followed;
   out.followed.insert(out.followed.end(), more.begin(), more.end());
-  CELSLM_TRY(out.logits, speaker.follow(exact.segment, out.followed));
+  CELSLM_TRY(out.logits, decoder.forced_logits(exact.segment, out.followed));
   return out;
 }
 
-Result<Json> judge(Speaker& speaker, const Model& model, const TreatedKv& treated, const Probe& probe,
+Result<Json> judge(ContextDecoder& decoder, const Model& model, const TreatedKv& treated, const Probe& probe,
                    const Reference& reference) {
-  CELSLM_TRY(const auto logits, speaker.follow(treated.segment, reference.followed));
+  CELSLM_TRY(const auto logits, decoder.forced_logits(treated.segment, reference.followed));
   const auto n_vocab = static_cast<std::size_t>(model.config().n_vocab);
   double divergences = 0.0;
   int alike = 0;
@@ -74,10 +75,10 @@ Result<Json> judge(Speaker& speaker, const Model& model, const TreatedKv& treate
   for (std::size_t i = probe.prompt.size() - 1; i < reference.followed.size(); ++i, ++positions) {
     const auto exact = std::span(reference.logits).subspan(i * n_vocab, n_vocab);
     const auto now = std::span(logits).subspan(i * n_vocab, n_vocab);
-    divergences += divergence(exact, now);
-    alike += best(exact) == best(now) ? 1 : 0;
+    divergences += kl_divergence(exact, now);
+    alike += argmax(exact) == argmax(now) ? 1 : 0;
   }
-  CELSLM_TRY(const auto answer, speaker.answer(treated.segment, probe.prompt));
+  CELSLM_TRY(const auto answer, decoder.greedy(treated.segment, probe.prompt));
   const auto same = std::ranges::mismatch(answer, reference.answer).in1 - answer.begin();
   Json out{{"positions", positions},
            {"kl", divergences / positions},
@@ -101,11 +102,12 @@ struct Prepared {
   std::vector<double> harm;  // [n_layers][K, V]: divergence where only this plane is coarse
 };
 
-Result<double> mean_divergence(Speaker& speaker, const Model& model, const TreatedKv& treated, const Prepared& prepared) {
+Result<double> mean_divergence(ContextDecoder& decoder, const Model& model, const TreatedKv& treated,
+                               const Prepared& prepared) {
   double sum = 0.0;
   double positions = 0.0;
   for (std::size_t i = 0; i < prepared.references.size(); ++i) {
-    CELSLM_TRY(const Json seen, judge(speaker, model, treated, prepared.item->probes[i], prepared.references[i]));
+    CELSLM_TRY(const Json seen, judge(decoder, model, treated, prepared.item->probes[i], prepared.references[i]));
     sum += seen["kl"].get<double>() * seen["positions"].get<double>();
     positions += seen["positions"].get<double>();
   }
@@ -115,15 +117,15 @@ Result<double> mean_divergence(Speaker& speaker, const Model& model, const Treat
 Result<Prepared> prepare(Engine& engine, const Case& item, bool with_harm) {
   CELSLM_TRY(auto exact, compute_kv(engine, item.context));
   Prepared out{.item = &item, .exact = std::move(exact)};
-  Speaker speaker(engine);
+  ContextDecoder decoder(engine);
   for (const Probe& probe : item.probes) {
-    CELSLM_TRY(Reference reference, refer(speaker, out.exact, probe));
+    CELSLM_TRY(Reference reference, refer(decoder, out.exact, probe));
     out.references.push_back(std::move(reference));
   }
   for (int layer = 0; with_harm && layer < engine.model().config().n_layers; ++layer) {
     for (const BlockKind kind : {BlockKind::kKey, BlockKind::kValue}) {
       CELSLM_TRY(const TreatedKv coarse, coarsen_plane(engine.model(), out.exact, layer, kind));
-      CELSLM_TRY(const double harm, mean_divergence(speaker, engine.model(), coarse, out));
+      CELSLM_TRY(const double harm, mean_divergence(decoder, engine.model(), coarse, out));
       out.harm.push_back(harm);
     }
   }
@@ -155,7 +157,7 @@ Status measure(Engine& engine, const std::vector<Prepared>& all, std::size_t num
   for (std::size_t i = 0; i < all.size(); ++i) {
     if (i != number) subject.others.push_back(&all[i].exact);
   }
-  Speaker speaker(engine);
+  ContextDecoder decoder(engine);
   double values = 0.0;
   for (const auto& plane : prepared.exact.planes.k) values += 2.0 * static_cast<double>(plane.size());
   const std::string& source = prepared.item->source;
@@ -165,7 +167,7 @@ Status measure(Engine& engine, const std::vector<Prepared>& all, std::size_t num
     if (treatment.ours) size.update({{"encode_s", treated.encode_s}, {"decode_s", treated.decode_s}});
     print(size);
     for (std::size_t i = 0; i < prepared.references.size(); ++i) {
-      CELSLM_TRY(Json seen, judge(speaker, engine.model(), treated, prepared.item->probes[i], prepared.references[i]));
+      CELSLM_TRY(Json seen, judge(decoder, engine.model(), treated, prepared.item->probes[i], prepared.references[i]));
       seen.update({{"case", number}, {"source", source}, {"codec", treatment.name}});
       print(seen);
     }

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "align/map/exact_kv.h"
+#include "align/map/kv_planes.h"
 #include "core/result.h"
 #include "kv/codec/codec.h"
 #include "model/engine/engine.h"

@@ -3,7 +3,7 @@
 
 #include <span>
 
-#include "align/map/exact_kv.h"
+#include "align/map/kv_planes.h"
 #include "kv/codec/codec.h"
 
 namespace celslm {

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "align/fit/gram.h"
-#include "align/map/exact_kv.h"
+#include "align/map/kv_planes.h"
 #include "align/texts/documents.h"
 #include "model/engine/engine.h"
 

@@ -141,25 +141,25 @@ Status Judge::compare(const Context& context, const Probe& probe) {
   }
   std::vector<Token> tokens = probe.prompt;
   tokens.insert(tokens.end(), probe.followed.begin(), probe.followed.end());
-  CELSLM_TRY(const auto outputs, small_.attention_outputs(segments, tokens));
+  CELSLM_TRY(const auto outputs, attention_outputs(target_, segments, tokens));
   const std::size_t width = outputs[0][0].size() / tokens.size();
   for (std::size_t t = 0; t < kKvVariants.size(); ++t) {
     fits_[t].rows += static_cast<double>(tokens.size());
     for (std::size_t layer = 0; layer < outputs.size(); ++layer) {
       for (std::size_t row = 0; row < tokens.size(); ++row) {
         const auto at = [&](std::size_t which) { return std::span(outputs[layer][which]).subspan(row * width, width); };
-        fits_[t].cosine[layer] += cosine(at(0), at(t + 1));
+        fits_[t].cosine[layer] += cosine_similarity(at(0), at(t + 1));
       }
     }
   }
   return {};
 }
 
-Result<Judge::Said> Judge::say(Speaker& speaker, const std::shared_ptr<const KvSegment>& segment, const Probe& probe,
+Result<Judge::Said> Judge::say(ContextDecoder& decoder, const std::shared_ptr<const KvSegment>& segment, const Probe& probe,
                                std::span<const Token> followed) {
   Said out;
-  CELSLM_TRY(out.answer, speaker.answer(segment, probe.prompt));
-  CELSLM_TRY(out.logits, speaker.follow(segment, followed));
+  CELSLM_TRY(out.answer, decoder.greedy(segment, probe.prompt));
+  CELSLM_TRY(out.logits, decoder.forced_logits(segment, followed));
   return out;
 }
 
@@ -179,9 +179,9 @@ Observation Judge::observe(const Said& said, const Probe& probe, const Reference
   const std::size_t n_vocab = reference.native.logits.size() / reference.followed.size();
   for (std::size_t i = probe.prompt.size() - 1; i + 1 < reference.followed.size(); ++i, ++out.positions) {
     const auto at = [&](const Said& of) { return std::span(of.logits).subspan(i * n_vocab, n_vocab); };
-    out.kl += divergence(at(reference.native), at(said));
-    if (reference.large) *out.kl_large += divergence(at(*reference.large), at(said));
-    out.surprise += surprise(at(said), reference.followed[i + 1]);
+    out.kl += kl_divergence(at(reference.native), at(said));
+    if (reference.large) *out.kl_large += kl_divergence(at(*reference.large), at(said));
+    out.surprise += negative_log_likelihood(at(said), reference.followed[i + 1]);
   }
   const std::vector<Token>& native = reference.native.answer;
   out.greedy = static_cast<int>(std::ranges::mismatch(said.answer, native).in1 - said.answer.begin());

@@ -8,9 +8,10 @@
 #include <vector>
 
 #include "align/fit/collect.h"
+#include "align/judge/context_decoder.h"
+#include "align/judge/kv_variant.h"
+#include "align/map/attention_similarity.h"
 #include "align/map/kv_map.h"
-#include "align/map/kv_variant.h"
-#include "align/map/speaker.h"
 #include "align/texts/documents.h"
 
 namespace celslm {
@@ -83,7 +84,7 @@ class Judge {
   Result<Context> read(std::vector<Token> source_tokens, std::vector<Token> target_tokens);
   Status compare(const Context& context, const Probe& probe);
   Result<Reference> refer(const Context& context, const Probe& probe);
-  static Result<Said> say(Speaker& speaker, const std::shared_ptr<const KvSegment>& segment, const Probe& probe,
+  static Result<Said> say(ContextDecoder& decoder, const std::shared_ptr<const KvSegment>& segment, const Probe& probe,
                           std::span<const Token> followed);
   Observation observe(const Said& said, const Probe& probe, const Reference& reference) const;
   bool same_tokens() const { return map_.source.tokenizer == map_.target.tokenizer; }
@@ -93,8 +94,8 @@ class Judge {
   const KvMap& map_;
   const KvMap random_;
   const JudgeOptions options_;
-  Speaker large_;
-  Speaker small_;
+  ContextDecoder large_;
+  ContextDecoder small_;
   std::array<VariantFit, kKvVariants.size()> fits_;
   KvGrams sums_;
   const std::vector<int> source_layers_;  // all

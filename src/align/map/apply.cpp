@@ -137,4 +137,13 @@ std::vector<float> map_plane(const KvMap& map, int target_layer, BlockKind kind,
   return out;
 }
 
+KvPlanes map_planes(const KvMap& map, const KvPlanes& source, std::span<const int> pairs) {
+  KvPlanes out{.n_tokens = static_cast<int>(pairs.size())};
+  for (int layer = 0; layer < map.target.n_layers; ++layer) {
+    out.k.push_back(map_plane(map, layer, BlockKind::kKey, source, pairs));
+    out.v.push_back(map_plane(map, layer, BlockKind::kValue, source, pairs));
+  }
+  return out;
+}
+
 }  // namespace celslm

@@ -1,11 +1,11 @@
-// Carries one model's KV over to another's shape.
+// Applies a map: one model's KV in another model's shape.
 #pragma once
 
 #include <span>
 #include <vector>
 
-#include "align/map/exact_kv.h"
 #include "align/map/kv_map.h"
+#include "align/map/kv_planes.h"
 #include "kv/codec/codec.h"
 
 namespace celslm {
@@ -19,5 +19,7 @@ Status check_gate(const KvMap& map);
 // pairs[t] of `source`, which is of the map's source model. In f32.
 std::vector<float> map_plane(const KvMap& map, int target_layer, BlockKind kind, const KvPlanes& source,
                              std::span<const int> pairs);
+// The same, K and V of all target layers.
+KvPlanes map_planes(const KvMap& map, const KvPlanes& source, std::span<const int> pairs);
 
 }  // namespace celslm

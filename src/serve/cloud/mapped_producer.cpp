@@ -3,16 +3,14 @@
 #include <algorithm>
 
 #include "align/map/apply.h"
-#include "align/map/kv_variant.h"
+#include "align/map/attention_similarity.h"
+#include "align/map/kv_planes.h"
 #include "align/map/numbers.h"
 #include "model/engine/prefill.h"
 #include "model/kv/kv_rows.h"
 
 namespace celslm {
 namespace {
-
-constexpr std::size_t kCheckedContext = 64;  // tokens of a context that are read twice to check the map on it,
-constexpr std::size_t kProbes = 8;           // and those after them that look back at it
 
 std::unexpected<Error> stopped() {
   return fail(ErrorKind::kCancelled, "the computation was stopped");
@@ -57,28 +55,15 @@ Status MappedProducer::produce(std::span<const Token> tokens, KvType type, std::
   return produce_mapped(tokens, type, stop, on_rows);
 }
 
-// Costs a prefill of 64 tokens by each model, whatever the context's length. A shorter context is not checked: it is soon
-// read natively where the answers are no good.
+// A context too short to be checked is soon computed natively where the answers are not good enough.
 Status MappedProducer::check_beginning(std::span<const Token> tokens) {
-  if (tokens.size() < kCheckedContext + kProbes) return {};
-  const auto context = tokens.first(kCheckedContext);
-  CELSLM_TRY(const ExactKv native, compute_kv(*small_, context));
-  CELSLM_TRY(const ExactKv large, compute_kv(*large_, context));
-  const KvPlanes mapped = make_variant(KvVariant::kMapped, map_, map_, large.planes, first_numbers(kCheckedContext));
-  CELSLM_TRY(const auto segment, make_segment(*target_, native.planes, mapped, map_.gate.split));
-  const std::vector<std::shared_ptr<const KvSegment>> segments{native.segment, segment};
-  CELSLM_TRY(const auto outputs, Speaker(*small_).attention_outputs(segments, tokens.subspan(kCheckedContext, kProbes)));
-  double sum = 0.0;
-  for (auto layer = static_cast<std::size_t>(map_.gate.split); layer < outputs.size(); ++layer) {
-    sum += cosine(outputs[layer][0], outputs[layer][1]);
-  }
-  const double mean = sum / static_cast<double>(outputs.size() - static_cast<std::size_t>(map_.gate.split));
-  if (mean >= least_cosine_) return {};
+  CELSLM_TRY(const std::optional<double> similarity, similarity_at_beginning(map_, *large_, *small_, tokens));
+  if (similarity.value_or(1.0) >= least_cosine_) return {};
   return fail(
       ErrorKind::kMismatch,
-      "the map does not suit this context: over its first {} tokens attention comes out at a cosine of {:.3f} from the "
-      "model's own, less than {:.3f}",
-      kCheckedContext, mean, least_cosine_);
+      "the map does not suit this context: over its first {} tokens the cosine between attention outputs with mapped "
+      "and with native KV is {:.3f}, less than {:.3f}",
+      kSimilarityContext, *similarity, least_cosine_);
 }
 
 Status MappedProducer::produce_native(std::span<const Token> tokens, KvType type, std::stop_token stop,

@@ -4,7 +4,6 @@
 #include <memory>
 
 #include "align/map/kv_map.h"
-#include "align/map/speaker.h"
 #include "model/engine/engine.h"
 #include "model/engine/model.h"
 #include "serve/cloud/kv_producer.h"
@@ -13,8 +12,8 @@ namespace celslm {
 
 struct MappedOptions {
   EngineOptions engine;  // of each of the two engines
-  // Attention outputs behind mapped KV of a context's beginning must be at least so much like those behind the small model's
-  // own, as a mean of cosines over layers and probes; else the context is refused, and edges use their own KV for it.
+  // similarity_at_beginning() of a context must be at least this; otherwise it is refused, and edges use their own KV for
+  // it.
   double least_cosine = 0.2;
 };
 

@@ -4,7 +4,6 @@
 
 #include <map>
 
-#include "align/map/kv_variant.h"
 #include "align/fit/test_support.h"
 #include "serve/cloud/model_producer.h"
 
@@ -84,10 +83,13 @@ TEST_F(MappedProducerTest, RefusesMapsThatDidNotPassOrAreOfOtherModels) {
 }
 
 TEST_F(MappedProducerTest, RefusesAContextWhoseBeginningComesOutDifferently) {
-  KvMap random = randomised(map_);
-  random.gate.split = 0;
+  KvMap negated = map_;
+  negated.gate.split = 0;
+  for (LayerMap& layer : negated.layers) {
+    for (MapMatrix& block : layer.v.blocks) std::ranges::transform(block.left, block.left.begin(), std::negate());
+  }
   const auto producer =
-      MappedProducer::create(model_, model_, random, {.engine = {.n_threads = 1}, .least_cosine = 0.9}).value();
+      MappedProducer::create(model_, model_, negated, {.engine = {.n_threads = 1}, .least_cosine = 0.9}).value();
   const auto rows = produced(*producer, tokens_);
   ASSERT_FALSE(rows.has_value());
   EXPECT_EQ(rows.error().kind, ErrorKind::kMismatch);

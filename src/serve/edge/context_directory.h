@@ -11,7 +11,6 @@
 
 #include "core/mutex.h"
 #include "core/result.h"
-#include "kv/pack/context_handle.h"
 #include "serve/wire/cloud_client.h"
 
 namespace celslm {

@@ -1,4 +1,4 @@
-#include "align/map/kv_variant.h"
+#include "align/judge/kv_variant.h"
 
 #include <algorithm>
 #include <cmath>
@@ -75,30 +75,14 @@ KvMap randomised(const KvMap& map) {
 
 KvPlanes make_variant(KvVariant variant, const KvMap& map, const KvMap& random, const KvPlanes& source,
                       std::span<const int> pairs) {
+  if (variant != KvVariant::kRawCopy) return map_planes(variant == KvVariant::kMapped ? map : random, source, pairs);
   KvPlanes out{.n_tokens = static_cast<int>(pairs.size())};
   for (int layer = 0; layer < map.target.n_layers; ++layer) {
-    if (variant == KvVariant::kRawCopy) {
-      const auto nearest = static_cast<std::size_t>(nearest_layer(map, layer));
-      out.k.push_back(copy_plane(map, source.k[nearest], pairs));
-      out.v.push_back(copy_plane(map, source.v[nearest], pairs));
-    } else {
-      const KvMap& used = variant == KvVariant::kMapped ? map : random;
-      out.k.push_back(map_plane(used, layer, BlockKind::kKey, source, pairs));
-      out.v.push_back(map_plane(used, layer, BlockKind::kValue, source, pairs));
-    }
+    const auto nearest = static_cast<std::size_t>(nearest_layer(map, layer));
+    out.k.push_back(copy_plane(map, source.k[nearest], pairs));
+    out.v.push_back(copy_plane(map, source.v[nearest], pairs));
   }
   return out;
-}
-
-Result<std::shared_ptr<KvSegment>> make_segment(const Model& model, const KvPlanes& below, const KvPlanes& from, int split) {
-  CELSLM_TRY(auto segment, KvSegment::create(model.config(), KvType::kF16, 0, below.n_tokens));
-  for (int layer = 0; layer < model.config().n_layers; ++layer) {
-    const KvPlanes& planes = layer < split ? below : from;
-    const auto index = static_cast<std::size_t>(layer);
-    CELSLM_CHECK_OK(Engine::import_rows(model, *segment, layer, 0, planes.n_tokens, planes.k[index], planes.v[index]));
-  }
-  segment->set_length(below.n_tokens);
-  return segment;
 }
 
 }  // namespace celslm

@@ -1,4 +1,4 @@
-// A context's KV as rows of numbers.
+// A context's KV as rows of numbers: out of a model, and back into what attention reads.
 #pragma once
 
 #include <memory>
@@ -26,5 +26,9 @@ struct ExactKv {
 
 // Errors of the engine; kCancelled soon after `stop` is requested.
 Result<ExactKv> compute_kv(Engine& engine, std::span<const Token> tokens, const std::stop_token& stop = {});
+
+// A segment with `below` in the layers below `split` and `from` in the others, both with rows for the same tokens. Errors of
+// KvSegment::create and Engine::import_rows.
+Result<std::shared_ptr<KvSegment>> make_segment(const Model& model, const KvPlanes& below, const KvPlanes& from, int split);
 
 }  // namespace celslm

@@ -1,4 +1,4 @@
-#include "align/map/exact_kv.h"
+#include "align/map/kv_planes.h"
 
 #include "model/engine/prefill.h"
 
@@ -22,6 +22,17 @@ Result<ExactKv> compute_kv(Engine& engine, std::span<const Token> tokens, const 
     CELSLM_CHECK_OK(prefill.advance(tap));
   }
   return out;
+}
+
+Result<std::shared_ptr<KvSegment>> make_segment(const Model& model, const KvPlanes& below, const KvPlanes& from, int split) {
+  CELSLM_TRY(auto segment, KvSegment::create(model.config(), KvType::kF16, 0, below.n_tokens));
+  for (int layer = 0; layer < model.config().n_layers; ++layer) {
+    const KvPlanes& planes = layer < split ? below : from;
+    const auto index = static_cast<std::size_t>(layer);
+    CELSLM_CHECK_OK(Engine::import_rows(model, *segment, layer, 0, planes.n_tokens, planes.k[index], planes.v[index]));
+  }
+  segment->set_length(below.n_tokens);
+  return segment;
 }
 
 }  // namespace celslm

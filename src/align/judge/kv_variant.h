@@ -1,13 +1,12 @@
-// What KV the target model may read a context through: its own, mapped, and what a map has to be better than.
+// What KV the target model may read a context through besides its own: mapped KV, and the baselines that a map must beat.
 #pragma once
 
-#include <memory>
+#include <array>
+#include <cstdint>
 #include <span>
-#include <string>
-#include <vector>
 
-#include "align/map/exact_kv.h"
 #include "align/map/kv_map.h"
+#include "align/map/kv_planes.h"
 
 namespace celslm {
 
@@ -23,11 +22,8 @@ const char* to_string(KvVariant variant);
 // The map with random matrices and no networks; the same for the same map.
 KvMap randomised(const KvMap& map);
 
-// All layers of the target. pairs as in map_plane; `random` is randomised(map), made once by the caller.
+// All layers of the target. pairs as in map_planes; `random` is randomised(map), made once by the caller.
 KvPlanes make_variant(KvVariant variant, const KvMap& map, const KvMap& random, const KvPlanes& source,
                       std::span<const int> pairs);
-
-// A segment with `below` in the layers below `split` and `from` in the others. Errors as make_segment.
-Result<std::shared_ptr<KvSegment>> make_segment(const Model& model, const KvPlanes& below, const KvPlanes& from, int split);
 
 }  // namespace celslm
