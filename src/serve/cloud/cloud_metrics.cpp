@@ -47,4 +47,12 @@ std::string CloudMetrics::text(std::size_t contexts, std::uint64_t pack_store_by
   return metrics_.text();
 }
 
+HttpHandler counted(CloudMetrics& metrics, std::string route, HttpHandler handler) {
+  return [&metrics, route = std::move(route), handler = std::move(handler)](const HttpRequest& request) {
+    HttpResponse response = handler(request);
+    metrics.answered(route, response.status);
+    return response;
+  };
+}
+
 }  // namespace celslm

@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "net/http_types.h"
 #include "serve/cloud/pack_jobs.h"
 #include "serve/wire/metrics.h"
 
@@ -24,5 +25,8 @@ class CloudMetrics final : public PackObserver {
  private:
   Metrics metrics_;
 };
+
+// The handler, each of whose answers is counted under `route`. The metrics must outlive it.
+HttpHandler counted(CloudMetrics& metrics, std::string route, HttpHandler handler);
 
 }  // namespace celslm

@@ -1,7 +1,6 @@
 // The cloud: registered contexts, hosted models and their packs, over HTTP. docs/http-protocol.md is the specification.
 #pragma once
 
-#include <expected>
 #include <filesystem>
 #include <memory>
 #include <vector>
@@ -12,9 +11,10 @@
 #include "net/http_server.h"
 #include "serve/cloud/cloud_metrics.h"
 #include "serve/cloud/context_registry.h"
+#include "serve/cloud/context_routes.h"
 #include "serve/cloud/pack_catalog.h"
-#include "serve/cloud/pack_job_stream.h"
 #include "serve/cloud/pack_jobs.h"
+#include "serve/cloud/pack_routes.h"
 
 namespace celslm {
 
@@ -31,47 +31,24 @@ struct CloudOptions {
 // handlers refer to this, so the server must have stopped before. Thread-safe between add_routes and destruction.
 class CloudService {
  public:
-  // Opens or makes the data folder. Errors of ContextRegistry, PackStore and SigningKey; kInvalid without models, or with
+  // Opens or creates the data folder. Errors of ContextRegistry, PackStore and SigningKey; kInvalid without models, or with
   // the same model twice. The clock must outlive this.
   static Result<std::unique_ptr<CloudService>> create(const CloudOptions& options,
                                                       std::vector<std::shared_ptr<KvProducer>> models, const Clock& clock,
                                                       Log log);
 
   void add_routes(HttpServer& server);
-  // Ends computations, and with them the streams that wait for them; a pack that is not whole is refused from now on.
+  // Ends computations, and with them the streams that wait for them; a pack that is not complete is refused from now on.
   void shutdown() { jobs_.stop(); }
 
   PublicKey public_key() const { return key_.public_key(); }
   std::size_t n_contexts() const { return contexts_->size(); }
 
  private:
-  template <typename T>
-  using Answer = std::expected<T, HttpResponse>;  // or the documented refusal
-
   CloudService(SigningKey key, std::unique_ptr<ContextRegistry> contexts, std::unique_ptr<SignedPackStorage> storage,
                std::vector<std::shared_ptr<KvProducer>> models, const CloudOptions& options, const Clock& clock, Log log);
 
-  void add_context_routes(HttpServer& server);
-  void add_pack_routes(HttpServer& server);
-  HttpHandler counted(std::string route, HttpHandler handler);
-
-  HttpResponse put_context(const HttpRequest& request);
-  HttpResponse get_context(const HttpRequest& request) const;
-  HttpResponse remove_context(const HttpRequest& request);
-  HttpResponse list_contexts() const;
   HttpResponse list_models() const;
-  HttpResponse get_header(const HttpRequest& request);
-  HttpResponse get_entries(const HttpRequest& request);
-  HttpResponse get_blocks(const HttpRequest& request);
-  HttpResponse get_pack(const HttpRequest& request);
-
-  // Which models can take this text: the "models" of an answer. kInvalid with every model's reason if none can.
-  Result<nlohmann::json> models_for(std::string_view text);
-  Result<CodecId> offered_codec(const std::string& name) const;
-  void begin_prefill(const ContextHandle& handle);
-  Answer<PackIdentity> wanted(const HttpRequest& request);  // the pack that the path names
-  Answer<PackAccess> existing(const HttpRequest& request);  // the same, if something computes or holds it
-  OnSent meter(const char* part);
 
   const Log log_;
   const SigningKey key_;
@@ -80,7 +57,9 @@ class CloudService {
   const std::unique_ptr<ContextRegistry> contexts_;
   const std::unique_ptr<SignedPackStorage> storage_;
   PackCatalog catalog_;
-  PackJobs jobs_;  // last: its threads use all of the above
+  PackJobs jobs_;  // its threads use all of the above
+  ContextRoutes context_routes_;
+  PackRoutes pack_routes_;
 };
 
 }  // namespace celslm

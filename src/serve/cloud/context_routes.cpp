@@ -1,0 +1,108 @@
+#include "serve/cloud/context_routes.h"
+
+#include "core/utf8.h"
+#include "serve/cloud/refusals.h"
+#include "serve/wire/errors.h"
+#include "serve/wire/protocol.h"
+
+namespace celslm {
+namespace {
+
+using nlohmann::json;
+
+// A member that may be absent.
+Result<std::string> optional_text(const json& object, const char* name) {
+  const auto it = object.find(name);
+  if (it == object.end()) return std::string();
+  if (!it->is_string()) return fail(ErrorKind::kInvalid, "'{}' must be a string", name);
+  return it->get<std::string>();
+}
+
+}  // namespace
+
+void ContextRoutes::add_to(HttpServer& server) {
+  server.route("POST", "/v1/contexts", counted(parts_.metrics, "contexts", [this](const HttpRequest& r) { return put(r); }));
+  server.route("GET", "/v1/contexts", counted(parts_.metrics, "contexts", [this](const HttpRequest&) { return list(); }));
+  server.route("GET", "/v1/contexts/:context",
+               counted(parts_.metrics, "context", [this](const HttpRequest& r) { return get(r); }));
+  server.route("DELETE", "/v1/contexts/:context",
+               counted(parts_.metrics, "context", [this](const HttpRequest& r) { return remove(r); }));
+}
+
+HttpResponse ContextRoutes::list() const {
+  json contexts = json::array();
+  for (const ContextInfo& info : parts_.contexts.list()) contexts.push_back(to_json(info));
+  return json_response({{"contexts", std::move(contexts)}});
+}
+
+Result<json> ContextRoutes::models_for(std::string_view text) {
+  json models = json::array();
+  std::string refusals;
+  for (const auto& model : parts_.catalog.models()) {
+    if (model->model().map) continue;  // the same tokens as the model by itself
+    const auto tokens = parts_.catalog.tokenize(text, *model);
+    if (!tokens) {
+      refusals += (refusals.empty() ? "" : "; ") + tokens.error().message;
+      continue;
+    }
+    const HostedModel& hosted = model->model();
+    models.push_back({{"id", hosted.fingerprint.id().hex()},
+                      {"name", hosted.name},
+                      {"context_id", (*tokens)->context_id.hex()},
+                      {"n_tokens", (*tokens)->tokens.size()}});
+  }
+  if (models.empty()) return fail(ErrorKind::kInvalid, "no hosted model can take this text: {}", refusals);
+  return models;
+}
+
+HttpResponse ContextRoutes::put(const HttpRequest& request) {
+  if (!is_utf8(request.body)) return error_response(ApiError::kInvalidContext, "the text is not UTF-8");
+  const auto body = parse_object(request.body);
+  if (!body) return error_response(body.error());
+  const auto text = optional_text(*body, "text");
+  const auto name = optional_text(*body, "name");
+  if (!text) return error_response(text.error());
+  if (!name) return error_response(name.error());
+  if (const Status fits = ContextRegistry::check(*text, *name); !fits) return context_refused(fits.error());
+  auto models = models_for(*text);
+  if (!models) return context_refused(models.error());
+  const auto info = parts_.contexts.put(*text, *name);
+  if (!info) return context_refused(info.error());
+  if (request.parameter("prefill") == "1") begin_prefill(info->handle);
+  json out = to_json(*info);
+  out["models"] = *std::move(models);
+  return json_response(out);
+}
+
+void ContextRoutes::begin_prefill(const ContextHandle& handle) {
+  for (const auto& model : parts_.catalog.models()) {
+    const auto identity = parts_.catalog.identity(handle, *model, parts_.prefill_codec);
+    if (!identity) continue;
+    if (const auto begun = parts_.jobs.request(*identity); !begun)
+      parts_.log->warn("not computed now: {}", begun.error().message);
+  }
+}
+
+HttpResponse ContextRoutes::get(const HttpRequest& request) const {
+  const std::string name = request.parameter("context");
+  const auto handle = Hash256::from_hex(name);
+  if (!handle) return unknown_context(name);
+  const auto context = parts_.contexts.find(*handle);
+  if (!context && context.error().kind == ErrorKind::kNotFound) return unknown_context(name);
+  if (!context) return error_response(ApiError::kInternal, context.error().message);
+  json out = to_json(context->info);
+  out["text"] = context->text;
+  return json_response(out);
+}
+
+HttpResponse ContextRoutes::remove(const HttpRequest& request) {
+  const std::string name = request.parameter("context");
+  const auto handle = Hash256::from_hex(name);
+  if (!handle) return unknown_context(name);
+  const Status removed = parts_.contexts.remove(*handle);
+  if (!removed && removed.error().kind == ErrorKind::kNotFound) return unknown_context(name);
+  if (!removed) return error_response(removed.error());
+  return {.status = 204};
+}
+
+}  // namespace celslm

@@ -1,0 +1,110 @@
+#include "serve/cloud/pack_routes.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <charconv>
+
+#include "serve/cloud/refusals.h"
+#include "serve/wire/errors.h"
+
+namespace celslm {
+namespace {
+
+std::unexpected<HttpResponse> refuse(HttpResponse response) {
+  return std::unexpected(std::move(response));
+}
+
+}  // namespace
+
+void PackRoutes::add_to(HttpServer& server) {
+  const std::string pack = "/v1/packs/:context/:model/:codec/";
+  server.route("GET", pack + "header",
+               counted(parts_.metrics, "header", [this](const HttpRequest& r) { return get_header(r); }));
+  server.route("GET", pack + "entries",
+               counted(parts_.metrics, "entries", [this](const HttpRequest& r) { return get_entries(r); }));
+  server.route("GET", pack + "blocks",
+               counted(parts_.metrics, "blocks", [this](const HttpRequest& r) { return get_blocks(r); }));
+  server.route("GET", pack + "pack", counted(parts_.metrics, "pack", [this](const HttpRequest& r) { return get_pack(r); }));
+}
+
+PackRoutes::Answer<PackIdentity> PackRoutes::wanted(const HttpRequest& request) {
+  const std::string context = request.parameter("context");
+  const std::string model_name = request.parameter("model");
+  const auto handle = Hash256::from_hex(context);
+  if (!handle || !parts_.contexts.contains(*handle)) return refuse(unknown_context(context));
+  const auto model_id = Hash256::from_hex(model_name);
+  if (!model_id)
+    return refuse(
+        error_response(ApiError::kUnknownModel, fmt::format("'{}' is no model id: 64 hex digits are", model_name)));
+  const std::string map_name = request.parameter("map");
+  const Result<Hash256> map_id = map_name.empty() ? Hash256{} : Hash256::from_hex(map_name);
+  if (!map_id)
+    return refuse(error_response(ApiError::kUnknownMap, fmt::format("'{}' is no map id: 64 hex digits are", map_name)));
+  const auto model = parts_.catalog.find_model(*model_id, *map_id);
+  const ApiError unknown = map_name.empty() ? ApiError::kUnknownModel : ApiError::kUnknownMap;
+  if (!model) return refuse(error_response(unknown, model.error().message));
+  const auto codec = offered_codec(request.parameter("codec"));
+  if (!codec) return refuse(error_response(ApiError::kUnknownCodec, codec.error().message));
+  auto identity = parts_.catalog.identity(*handle, **model, *codec);
+  if (!identity && identity.error().kind == ErrorKind::kNotFound) return refuse(unknown_context(context));
+  if (!identity) return refuse(context_refused(identity.error()));
+  return *std::move(identity);
+}
+
+PackRoutes::Answer<PackAccess> PackRoutes::existing(const HttpRequest& request) {
+  const auto identity = wanted(request);
+  if (!identity) return refuse(identity.error());
+  auto access = parts_.jobs.lookup(identity->id());
+  if (!access) return refuse(error_response(ApiError::kUnknownPack, access.error().message));
+  return *std::move(access);
+}
+
+HttpResponse PackRoutes::get_header(const HttpRequest& request) {
+  const auto identity = wanted(request);
+  if (!identity) return identity.error();
+  const auto access = parts_.jobs.request(*identity);
+  if (!access) return context_refused(access.error());
+  return header_response(*access, request.parameter("blocks"), meter("header"));
+}
+
+HttpResponse PackRoutes::get_entries(const HttpRequest& request) {
+  const std::string text = request.parameter("from");
+  int from = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), from);
+  if (!text.empty() && (error != std::errc() || end != text.data() + text.size() || from < 0)) {
+    return error_response(ApiError::kInvalidRequest, "'from' must be a whole number, the first entry wanted");
+  }
+  const auto access = existing(request);
+  if (!access) return access.error();
+  return entries_response(*access, from, parts_.key, request.disconnected, meter("entries"));
+}
+
+HttpResponse PackRoutes::get_blocks(const HttpRequest& request) {
+  const auto access = existing(request);
+  if (!access) return access.error();
+  return blocks_response(*access, request.header("range"), meter("blocks"));
+}
+
+HttpResponse PackRoutes::get_pack(const HttpRequest& request) {
+  const auto access = existing(request);
+  if (!access) return access.error();
+  const auto* stored = std::get_if<StoredPack>(&*access);
+  if (stored == nullptr)
+    return error_response(ApiError::kUnknownPack, "the pack is still being computed: follow its entries");
+  return file_response(*stored, request.header("range"), meter("pack"));
+}
+
+Result<CodecId> PackRoutes::offered_codec(const std::string& name) const {
+  CELSLM_TRY(const Codec* codec, find_codec(name));
+  if (std::ranges::contains(parts_.codecs, codec->id())) return codec->id();
+  std::string names;
+  for (const CodecId id : parts_.codecs) names += (names.empty() ? "" : ", ") + std::string((*find_codec(id))->name());
+  return fail(ErrorKind::kNotFound, "the codec '{}' is not offered here, but {}", name, names);
+}
+
+OnSent PackRoutes::meter(const char* part) {
+  return [this, part](std::size_t bytes) { parts_.metrics.sent(part, bytes); };
+}
+
+}  // namespace celslm
