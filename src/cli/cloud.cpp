@@ -5,6 +5,7 @@
 #include "cli/listen_options.h"
 #include "cli/serving.h"
 #include "cli/terminal/model_loading.h"
+#include "cli/terminal/option_kinds.h"
 #include "serve/cloud/cloud_service.h"
 #include "serve/cloud/mapped_producer.h"
 #include "serve/cloud/model_producer.h"
@@ -15,16 +16,16 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr int kDefaultPort = 8081;
-constexpr auto kStopGrace = 5s;    // for answers under way when the cloud is told to stop
+constexpr auto kStopGrace = 5s;    // for answers under way when the cloud is asked to stop
 constexpr int kConnections = 256;  // every edge keeps a few open, and one that waits for entries holds a thread
 
 constexpr const char* kExamples = R"(Examples:
   celslm cloud --model qwen2.5-0.5b-q4_0.gguf
-      serves this machine on port 8081
+      serves edges on this machine, on port 8081
   celslm cloud --model small.gguf --model large.gguf --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem --token-file token
-      serves other machines, too
+      hosts two models and serves edges on other machines, too
   celslm cloud --model small.gguf --port 0
-      takes any free port; standard output says which: "listening on http://127.0.0.1:40213"
+      uses a free port and prints the address: "listening on http://127.0.0.1:40213"
 )";
 
 struct CloudCommand {
@@ -43,7 +44,8 @@ Result<std::shared_ptr<const Model>> model_of(const MapModel& wanted, const char
   for (const auto& model : models) {
     if (model->fingerprint().id() == wanted.id) return model;
   }
-  return fail(ErrorKind::kMismatch, "the map's {} is model {}, which no --model here is", side, wanted.id.hex());
+  return fail(ErrorKind::kMismatch, "the map's {} model is {}, but no --model has that id: give its GGUF with --model, too",
+              side, wanted.id.hex());
 }
 
 Result<std::shared_ptr<KvProducer>> load_map(const std::string& path,
@@ -96,40 +98,36 @@ Status run_cloud(Environment& env, const CloudCommand& command, HttpServerOption
   log->info("{} registered contexts and packs of up to {:.1f} GB in {}", service->n_contexts(),
             static_cast<double>(options.pack_budget_bytes) / 1e9, options.data_folder.string());
   const Served served{.add_routes = [&](HttpServer& http) { service->add_routes(http); },
-                      .wind_down = [&] { service->shutdown(); }};
+                      .drain = [&] { service->shutdown(); }};
   return serve_until_signal(env, served, server, kStopGrace, log);
+}
+
+void add_cloud_options(CLI::App& app, CloudCommand& command) {
+  app.option_defaults()->group("MODELS");
+  add_list(app, "--model,-m", command.models, "FILE REQUIRED", "GGUF file of a model to host")->required();
+  add_list(app, "--map", command.maps, "FILE",
+           "Layer map made by 'celslm align' that passed its quality gate: offers the KV of a large model, converted for a "
+           "small one; both must be given with --model");
+  add_list(app, "--codec", command.codecs, "NAME", "Codec in which packs are offered (default: all)");
+  app.add_option("--threads,-t", command.threads, "Threads that compute, per model (default: one per core)")
+      ->check(CLI::Range(0, 1024))
+      ->option_text("N");
+  app.option_defaults()->group("STORAGE");
+  app.add_option("--data", command.data, "Folder for contexts, packs and the signing key (default: $XDG_DATA_HOME/celslm)")
+      ->option_text("FOLDER");
+  add_size(app, "--pack-budget", command.pack_budget, "Disk space for packs; the least recently used are deleted first");
+  app.option_defaults()->group("SERVER");
+  add_listen_options(app, command.listen, kDefaultPort);
+  add_log_option(app, command.log_level);
 }
 
 }  // namespace
 
 void add_cloud(CLI::App& app, Environment& env) {
   auto command = std::make_shared<CloudCommand>();
-  CLI::App* cloud = app.add_subcommand("cloud", "Host models: register contexts, compute their KV once, serve it to edges");
-  cloud->add_option("--model,-m", command->models, "GGUF to host; may be given several times")
-      ->required()
-      ->expected(1)
-      ->take_all();
-  cloud
-      ->add_option(
-          "--map", command->maps,
-          "Layer map that passed its gate: edges of its small model may read contexts through its large one, both of "
-          "which must be among the --model; may be given several times")
-      ->expected(1)
-      ->take_all();
-  add_listen_options(*cloud, command->listen, kDefaultPort);
-  cloud->add_option("--data", command->data,
-                    "Folder for contexts, packs and the signing key (default: $XDG_DATA_HOME/celslm)");
-  cloud
-      ->add_option("--pack-budget", command->pack_budget,
-                   "Disk space for packs, e.g. 20GB; the least recently used go first")
-      ->transform(CLI::AsSizeValue(false))
-      ->default_str("20GB");
-  cloud->add_option("--codec", command->codecs, "Codec to offer; may be given several times (default: all)")
-      ->expected(1)
-      ->take_all();
-  cloud->add_option("--threads,-t", command->threads, "Threads per model (default: one per core)")
-      ->check(CLI::Range(0, 1024));
-  add_log_option(*cloud, command->log_level);
+  CLI::App* cloud = app.add_subcommand(
+      "cloud", "Host models: compute the KV cache of registered texts once, and serve it to edges that run the same models");
+  add_cloud_options(*cloud, *command);
   cloud->footer(kExamples);
   cloud->callback([command, &env] {
     env.action = [command, &env] {

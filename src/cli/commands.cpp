@@ -16,10 +16,11 @@ constexpr std::array kCommands{
 };
 
 constexpr const char* kDescription =
-    "celslm: clouds compute the KV caches of shared contexts once, edges answer from them.\n"
-    "'celslm COMMAND --help' explains a command and gives examples.";
+    "LLM inference by a cloud and edges. Long texts that many requests begin with (contexts) are registered at a cloud, "
+    "which computes their KV cache once; edges answer requests with small models and fetch that KV cache instead of "
+    "computing it. 'celslm COMMAND --help' explains a command and shows examples.";
 
-// The command that was meant, as far as it was understood: "celslm context put".
+// The command as far as it was recognised: "celslm context put".
 std::string chosen_command(const CLI::App& app) {
   const auto chosen = app.get_subcommands();
   return chosen.empty() ? app.get_name() : app.get_name() + " " + chosen_command(*chosen.front());
@@ -40,7 +41,7 @@ int run_command_line(int argc, const char* const* argv, Environment& env) {
       app.exit(e, env.out, env.err);
       return kExitFine;
     }
-    return misused(env, fmt::format("{} ('{} --help' says more)", e.what(), chosen_command(app)));
+    return misused(env, fmt::format("{} (see '{} --help')", e.what(), chosen_command(app)));
   }
   return env.action ? env.action() : misused(env, "nothing to do");
 }

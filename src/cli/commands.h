@@ -7,13 +7,13 @@
 
 namespace celslm {
 
-// Adds the subcommand; its callback puts what is to be done into env.action and touches nothing else.
+// Adds the subcommand; its callback sets env.action and does nothing else.
 void add_cloud(CLI::App& app, Environment& env);
 void add_edge(CLI::App& app, Environment& env);
 void add_context(CLI::App& app, Environment& env);
 void add_pack(CLI::App& app, Environment& env);
 
-// Parses the command line and does what it says; gives the exit code.
+// Parses the command line, runs the command and returns its exit code.
 int run_command_line(int argc, const char* const* argv, Environment& env);
 
 }  // namespace celslm

@@ -22,9 +22,10 @@ using nlohmann::json;
 
 constexpr const char* kExamples = R"(Examples:
   celslm context put manual.txt
-      registers a text at the cloud on this machine and prints its handle
+      registers a text at the cloud on this machine and prints its handle: requests whose system message is this text, or
+      that name the handle, use the KV cache that the cloud computes for it
   celslm context put manual.txt --edge http://edge:8080 --name "Manual, 3rd edition"
-      the same through an edge, which passes it on to its cloud
+      the same through an edge, which forwards it to its cloud
   celslm context list --cloud https://cloud.example:8081 --token-file token
 )";
 
@@ -47,12 +48,13 @@ Result<std::unique_ptr<HttpClient>> connect(const ContextCommand& command) {
   return make_http_client(options);
 }
 
-// The answer's body as JSON (null for an empty one), or the server's refusal as an error.
+// The response's body as JSON (null for an empty one); error responses as errors.
 Result<json> ask(const ContextCommand& command, const HttpCall& call) {
   CELSLM_TRY(const auto client, connect(command));
   auto answer = client->call(call);
   if (!answer && answer.error().kind == ErrorKind::kUnavailable) {
-    return fail(ErrorKind::kUnavailable, "{}; does 'celslm cloud' run there? (--cloud URL or --edge URL says where)",
+    return fail(ErrorKind::kUnavailable,
+                "{}; is 'celslm cloud' running there? (choose another address with --cloud URL or --edge URL)",
                 answer.error().message);
   }
   if (!answer) return std::unexpected(answer.error());
@@ -72,13 +74,14 @@ Result<std::string> read_text(Environment& env, const std::string& file) {
   std::string text;
   for (auto it = std::istreambuf_iterator<char>(env.in); it != std::istreambuf_iterator<char>(); ++it) {
     if (text.size() == kMaxContextBytes)
-      return fail(ErrorKind::kInvalid, "standard input: more than {} bytes", kMaxContextBytes);
+      return fail(ErrorKind::kInvalid, "standard input has more than {} bytes, which is the limit for a context",
+                  kMaxContextBytes);
     text.push_back(*it);
   }
   return text;
 }
 
-// A file's name, where it is fit to be a context's.
+// A file's name, if it is valid as a context's.
 std::string default_name(const std::string& file) {
   std::string name = file == "-" ? "" : std::filesystem::path(file).filename().string();
   return ContextRegistry::check("x", name) ? name : "";
@@ -93,7 +96,7 @@ Status put(Environment& env, const ContextCommand& command) {
                                               .body = json{{"text", text}, {"name", name}}.dump()}));
   CELSLM_TRY(const ContextInfo info, context_info_from(answer));
   if (info.handle != context_handle(text))
-    return fail(ErrorKind::kMismatch, "the server registered another text than was sent");
+    return fail(ErrorKind::kMismatch, "the server registered a different text than the one sent: the handles differ");
   env.out << info.handle.hex() << std::endl;
   for (const json& model : answer.value("models", json::array())) {
     if (!model.is_object() || !model.contains("n_tokens")) continue;
@@ -122,17 +125,18 @@ Status remove(const ContextCommand& command) {
 }
 
 void add_place(CLI::App& app, ContextCommand& command) {
-  app.add_option("--cloud", command.cloud, "The cloud's address")->envname("CELSLM_CLOUD")->capture_default_str();
-  app.add_option("--edge", command.edge, "An edge's address instead; it passes requests on to its cloud");
-  app.add_option("--token-file", command.token_file, "File with the bearer token to show");
-  app.add_option("--ca-file", command.ca_file, "Certificates to trust, PEM (default: the system's)");
+  app.add_option("--cloud", command.cloud, "URL of the cloud")->envname("CELSLM_CLOUD")->capture_default_str();
+  app.add_option("--edge", command.edge, "URL of an edge that forwards the request to its cloud, instead of --cloud");
+  app.add_option("--token-file", command.token_file, "File with the bearer token to send");
+  app.add_option("--ca-file", command.ca_file, "PEM file with certificates to trust (default: the system's)");
 }
 
 }  // namespace
 
 void add_context(CLI::App& app, Environment& env) {
   auto command = std::make_shared<ContextCommand>();
-  CLI::App* context = app.add_subcommand("context", "Register, list and remove shared texts");
+  CLI::App* context =
+      app.add_subcommand("context", "Register texts that requests share (contexts) at a cloud, list and remove them");
   context->require_subcommand(1);
   context->footer(kExamples);
   const auto on = [&env, command](CLI::App* sub, const std::function<Status()>& run) {
@@ -144,15 +148,16 @@ void add_context(CLI::App& app, Environment& env) {
       };
     });
   };
-  CLI::App* put_command = context->add_subcommand("put", "Register a text as shared; prints its handle");
-  put_command->add_option("FILE", command->file, "UTF-8 text; '-' for standard input")->required();
-  put_command->add_option("--name", command->name, "What lists call it (default: the file's name)");
-  put_command->add_flag("--prefill", command->prefill, "Let the cloud compute its KV at once");
+  CLI::App* put_command = context->add_subcommand("put", "Register a text; prints its handle");
+  put_command->add_option("FILE", command->file, "File with the text, UTF-8; '-' for standard input")->required();
+  put_command->add_option("--name", command->name, "Name shown by 'list' (default: the file's name)");
+  put_command->add_flag("--prefill", command->prefill,
+                        "Let the cloud compute its KV cache now rather than at the first request for it");
   on(put_command, [&env, command] { return put(env, *command); });
   on(context->add_subcommand("list", "Print handle, size and name of all registered texts"),
      [&env, command] { return list(env, *command); });
   CLI::App* rm = context->add_subcommand("rm", "Remove a registration");
-  rm->add_option("HANDLE", command->handle, "What 'put' printed")->required();
+  rm->add_option("HANDLE", command->handle, "Handle printed by 'put'")->required();
   on(rm, [command] { return remove(*command); });
 }
 

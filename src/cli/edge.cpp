@@ -13,7 +13,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto kStopGrace = 10s;   // for answers under way when the edge is told to stop
+constexpr auto kStopGrace = 10s;   // for answers under way when the edge is asked to stop
 constexpr int kConnections = 192;  // requests that run or wait each hold one; more are refused
 
 constexpr const char* kDescription =
@@ -95,7 +95,7 @@ Status run_edge(Environment& env, const EdgeCommand& command, HttpServerOptions 
   CELSLM_TRY(const auto edge, EdgeService::create(std::move(parts), options));
   server.n_threads = kConnections;
   const Served served{.add_routes = [&](HttpServer& http) { edge->add_routes(http); },
-                      .wind_down =
+                      .drain =
                           [&] {
                             log->info("finishing {} requests", edge->requests_under_way());
                             edge->drain(kStopGrace);

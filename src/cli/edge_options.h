@@ -45,8 +45,8 @@ struct EdgeCommand {
 // `command` must outlive the parsing.
 void add_edge_options(CLI::App& app, EdgeCommand& command);
 
-// The options with what the command line alone does not have: the texts of the context files, a budget that suits this
-// machine's memory. load.codecs is left to codecs_for(), which needs the model.
+// The options, with the texts of the context files read and, without --kv-budget, a budget computed from this machine's
+// memory. load.codecs is left to codecs_for(), which needs the model.
 Result<EdgeOptions> complete_options(const EdgeCommand& command);
 
 // The codec that was named, or all whose measured effect on this model's answers is small enough. Errors name the file.

@@ -1,7 +1,10 @@
 #include "cli/listen_options.h"
 
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
 
+#include "cli/terminal/option_kinds.h"
 #include "core/file.h"
 #include "net/address.h"
 
@@ -15,27 +18,29 @@ constexpr std::string_view kSpace = " \t\r\n";
 
 void add_listen_options(CLI::App& command, ListenOptions& options, int default_port) {
   options.port = default_port;
-  command.add_option("--host", options.host, "Address to listen on")->capture_default_str();
-  command.add_option("--port", options.port, "Port to listen on; 0: any free one")
-      ->check(CLI::Range(0, 65535))
-      ->capture_default_str();
-  command.add_option("--token-file", options.token_file, "File with the bearer token that clients must show");
-  command.add_option("--tls-cert", options.tls_certificate_file, "TLS certificate (chain), PEM");
-  command.add_option("--tls-key", options.tls_key_file, "Its private key, PEM");
-  command.add_flag("--insecure", options.insecure, "Serve other machines without TLS");
+  command.add_option("--host", options.host, "Address to listen on; 0.0.0.0 for all")
+      ->option_text(fmt::format("ADDRESS [{}]", options.host));
+  add_number(command, "--port", options.port, 0, 65535, "Port to listen on; 0 for any free one");
+  command.add_option("--token-file", options.token_file, "File with the bearer token that clients must send")
+      ->option_text("FILE");
+  command.add_option("--tls-cert", options.tls_certificate_file, "PEM file with the TLS certificate (chain)")
+      ->option_text("FILE");
+  command.add_option("--tls-key", options.tls_key_file, "PEM file with the private key of the certificate")
+      ->option_text("FILE");
+  command.add_flag("--insecure", options.insecure, "Allow other machines to connect without TLS");
 }
 
 void add_log_option(CLI::App& command, std::string& level) {
-  command.add_option("--log-level", level, "How much to tell on standard error")
+  command.add_option("--log-level", level, "Least severe messages to print on standard error")
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))
-      ->capture_default_str();
+      ->option_text(fmt::format("trace|debug|info|warn|error|off [{}]", level));
 }
 
 Result<std::string> read_token(const std::string& file) {
   CELSLM_TRY(const Bytes bytes, read_file(file, kMaxTokenBytes));
   const std::string_view text = as_text(bytes);
   const std::size_t first = text.find_first_not_of(kSpace);
-  if (first == std::string_view::npos) return fail(ErrorKind::kInvalid, "{}: no token in it", file);
+  if (first == std::string_view::npos) return fail(ErrorKind::kInvalid, "{}: the token file is empty", file);
   return std::string(text.substr(first, text.find_last_not_of(kSpace) - first + 1));
 }
 
@@ -43,10 +48,11 @@ Result<HttpServerOptions> server_options(const ListenOptions& options) {
   const bool tls = !options.tls_certificate_file.empty();
   if (tls != !options.tls_key_file.empty()) return fail(ErrorKind::kInvalid, "TLS needs both --tls-cert and --tls-key");
   if (!tls && !options.insecure && !is_loopback(options.host)) {
-    return fail(
-        ErrorKind::kInvalid,
-        "other machines can reach {}: give --tls-cert and --tls-key, or say --insecure if the network may read everything",
-        options.host);
+    return fail(ErrorKind::kInvalid,
+                "other machines can connect to {}: give --tls-cert and --tls-key, or --insecure if everybody on the network "
+                "may read "
+                "the traffic",
+                options.host);
   }
   HttpServerOptions out{.host = options.host, .port = options.port};
   if (!options.token_file.empty()) {

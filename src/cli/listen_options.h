@@ -1,4 +1,4 @@
-// Where a server listens and who may talk to it: options that cloud and edge share.
+// Where a server listens and who may connect: options that cloud and edge share.
 #pragma once
 
 #include <CLI/App.hpp>
@@ -22,10 +22,11 @@ struct ListenOptions {
 // `options` must outlive the parsing.
 void add_listen_options(CLI::App& command, ListenOptions& options, int default_port);
 
-// kInvalid: half of TLS, or a host that others can reach without TLS and without --insecure. Errors of read_token().
+// kInvalid: only one of certificate and key, or a host that other machines can reach without TLS and without --insecure.
+// Errors of read_token().
 Result<HttpServerOptions> server_options(const ListenOptions& options);
 
-// A bearer token: the file's content without the white space around it. kInvalid for an empty file.
+// A bearer token: the content of the file without surrounding white space. kInvalid for an empty file.
 Result<std::string> read_token(const std::string& file);
 
 // "error" … "trace"; adds --log-level.

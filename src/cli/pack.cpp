@@ -1,4 +1,4 @@
-// celslm pack: looks into pack files, compares them, makes smaller ones of them.
+// celslm pack: inspects, compares and converts pack files.
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -15,13 +15,13 @@ namespace {
 
 constexpr const char* kExamples = R"(Examples:
   celslm pack inspect ~/.local/share/celslm/cloud/packs/<id>.kvpack
-      says what a pack is of, how large its parts are, and whether its blocks are whole
+      prints what a pack contains and how large its parts are, and checks all blocks
   celslm pack inspect FILE --key $(curl -s http://cloud:8081/v1/key | jq -r .public_key)
-      says, too, whether that cloud signed it
+      also checks that this cloud signed it
   celslm pack convert FILE --codec t3 --out SMALL --signing-key ~/.config/my.key
-      the same KV at about 3 bits a value, signed with that key (made if there is none)
+      the same KV at about 3 bits per value, signed with that key (created if the file does not exist)
   celslm pack diff FILE SMALL
-      how far apart the two are, layer by layer; exit code 1 if they differ
+      compares two packs of one context layer by layer; exit code 1 if they differ
 )";
 
 struct PackCommand {
@@ -33,7 +33,7 @@ struct PackCommand {
   std::string signing_key;
 };
 
-// A pack signed by the key given, or at least by the one that it names.
+// A pack signed by the key given, otherwise by the one in its header.
 Result<StoredPack> open_pack(const std::string& path, const std::optional<PublicKey>& signer = std::nullopt) {
   CELSLM_TRY(const auto file, MappedFile::open(path));
   const ByteView bytes = file->bytes();
@@ -42,7 +42,7 @@ Result<StoredPack> open_pack(const std::string& path, const std::optional<Public
   return open_pack_file(path, signer.value_or(header.signer));
 }
 
-// What scripts ask: is it whole, and signed as it should be?
+// For scripts: are all blocks undamaged, and is the pack signed by the right key?
 Status verify(const std::string& path, const std::optional<PublicKey>& signer) {
   CELSLM_TRY(const StoredPack pack, open_pack(path, signer));
   for (int i = 0; i < pack.header.identity.n_blocks(); ++i) {
@@ -83,10 +83,10 @@ Status inspect(Environment& env, const PackCommand& command) {
 }
 
 void add_inspect(CLI::App& pack, Environment& env, const std::shared_ptr<PackCommand>& command) {
-  CLI::App* sub =
-      pack.add_subcommand("inspect", "Describe a pack file and check every block; exit code 1 if it is not good");
-  sub->add_option("FILE", command->file, "The pack")->required();
-  sub->add_option("--key", command->key, "Public key of the cloud that should have signed it, 64 hex digits");
+  CLI::App* sub = pack.add_subcommand(
+      "inspect", "Describe a pack file and check every block; exit code 1 if it is damaged or wrongly signed");
+  sub->add_option("FILE", command->file, "Pack file")->required();
+  sub->add_option("--key", command->key, "Public key that must have signed it, 64 hex digits");
   sub->callback([command, &env] {
     env.action = [command, &env] {
       const Status status = inspect(env, *command);
@@ -96,11 +96,12 @@ void add_inspect(CLI::App& pack, Environment& env, const std::shared_ptr<PackCom
 }
 
 void add_convert(CLI::App& pack, Environment& env, const std::shared_ptr<PackCommand>& command) {
-  CLI::App* sub = pack.add_subcommand("convert", "Write the pack that an exact one would have been with another codec");
-  sub->add_option("FILE", command->file, "A pack of f16")->required();
-  sub->add_option("--codec", command->codec, "An approximate codec: q8, t4, t3 or t2")->required();
-  sub->add_option("--out", command->out, "Where to write it")->required();
-  sub->add_option("--signing-key", command->signing_key, "Key to sign it with; made if the file does not exist")->required();
+  CLI::App* sub = pack.add_subcommand("convert", "Encode an exact pack again with an approximate codec");
+  sub->add_option("FILE", command->file, "Pack file with codec f16")->required();
+  sub->add_option("--codec", command->codec, "Approximate codec: q8, t4, t3 or t2")->required();
+  sub->add_option("--out", command->out, "File to write")->required();
+  sub->add_option("--signing-key", command->signing_key, "File with the key to sign it with; created if it does not exist")
+      ->required();
   sub->callback([command, &env] {
     env.action = [command, &env] {
       const Status status = convert(env, *command);
@@ -110,9 +111,10 @@ void add_convert(CLI::App& pack, Environment& env, const std::shared_ptr<PackCom
 }
 
 void add_diff(CLI::App& pack, Environment& env, const std::shared_ptr<PackCommand>& command) {
-  CLI::App* sub = pack.add_subcommand("diff", "Compare what two packs of one context decode to; exit code 1 if they differ");
-  sub->add_option("FILE", command->file, "A pack")->required();
-  sub->add_option("OTHER", command->other, "Another of the same context and shape")->required();
+  CLI::App* sub =
+      pack.add_subcommand("diff", "Compare the decoded values of two packs of one context; exit code 1 if they differ");
+  sub->add_option("FILE", command->file, "Pack file")->required();
+  sub->add_option("OTHER", command->other, "Another pack file of the same context and shape")->required();
   sub->callback([command, &env] {
     env.action = [command, &env] {
       const Result<bool> same = diff(env, *command);
@@ -126,7 +128,9 @@ void add_diff(CLI::App& pack, Environment& env, const std::shared_ptr<PackComman
 
 void add_pack(CLI::App& app, Environment& env) {
   auto command = std::make_shared<PackCommand>();
-  CLI::App* pack = app.add_subcommand("pack", "Look into KV pack files, compare and convert them");
+  CLI::App* pack = app.add_subcommand(
+      "pack",
+      "Inspect, compare and convert KV pack files: the KV cache of one context for one model, as clouds and edges store it");
   pack->require_subcommand(1);
   pack->footer(kExamples);
   add_inspect(*pack, env, command);

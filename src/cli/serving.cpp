@@ -20,8 +20,8 @@ Status serve_until_signal(Environment& env, const Served& served, const HttpServ
   CELSLM_CHECK_OK(server->start());
   env.out << "listening on " << server->url() << std::endl;
   env.signals.wait();
-  log->info("stopping; once more to stop at once");
-  served.wind_down();
+  log->info("stopping when running requests have finished; a second signal stops immediately");
+  served.drain();
   server->stop(grace);
   return {};
 }

@@ -1,4 +1,4 @@
-// The frame of a command that serves until it is told to stop: what cloud and edge have in common.
+// What cloud and edge have in common: serving until a signal asks to stop.
 #pragma once
 
 #include <chrono>
@@ -12,13 +12,13 @@
 
 namespace celslm {
 
-// Checks `listen`, runs, and gives the exit code: kExitUsage for options that do not go together.
+// Checks `listen`, runs, and returns the exit code: kExitUsage for options that contradict each other.
 int run_server(Environment& env, const ListenOptions& listen, const std::function<Status(HttpServerOptions)>& run);
 
-// What is behind a server.
+// The service behind a server.
 struct Served {
   std::function<void(HttpServer&)> add_routes;
-  std::function<void()> wind_down;  // refuses new work and lets what is under way end; before the server stops
+  std::function<void()> drain;  // refuses new requests and waits for those that run; called before the server stops
 };
 
 // Prints "listening on URL" when ready and serves until a signal comes. `grace`: for answers under way at the end.

@@ -29,8 +29,8 @@ struct FitCommand {
 Status check_source_layers(const std::vector<int>& layers, const Model& source) {
   for (const int layer : layers) {
     if (layer < 0 || layer >= source.config().n_layers) {
-      return fail(ErrorKind::kInvalid, "--source-layers names layer {} of a model that has {}", layer,
-                  source.config().n_layers);
+      return fail(ErrorKind::kInvalid, "--source-layers: there is no layer {}; the large model has layers 0 to {}", layer,
+                  source.config().n_layers - 1);
     }
   }
   return {};
@@ -92,31 +92,34 @@ Status fit(Environment& env, const FitCommand& command) {
 }
 
 void add_options(CLI::App& sub, FitCommand& command) {
-  sub.add_option("--from", command.from, "GGUF whose KV is carried over: the large model")->required();
-  sub.add_option("--to", command.to, "GGUF that is to use it: the small model")->required();
+  sub.add_option("--from", command.from, "GGUF file of the large model, whose KV is converted")->required();
+  sub.add_option("--to", command.to, "GGUF file of the small model, which uses the converted KV")->required();
   sub.add_option("--text", command.texts,
                  "Calibration texts: plain, or .json as in models/worlds; may be given several times")
       ->required()
       ->expected(1)
       ->take_all();
-  sub.add_option("-o,--out", command.out, "Where to write the map; a run that was cut off goes on from OUT.partial")
-      ->required();
-  sub.add_option("--sources", command.select.max_sources, "Source layers of one plane, at most")
+  sub.add_option("-o,--out", command.out, "File to write; an interrupted run continues from OUT.partial")->required();
+  sub.add_option("--sources", command.select.max_sources,
+                 "Most layers of the large model that K or V of one target layer is computed from")
       ->check(CLI::Range(1, static_cast<int>(kMaxMapSources)))
       ->capture_default_str();
-  sub.add_option("--source-layers", command.source_layers, "Only these layers of the source (fewer: less memory)")
+  sub.add_option("--source-layers", command.source_layers,
+                 "Use only these layers of the large model, e.g. 0,4,8 (fewer layers need less memory)")
       ->delimiter(',');
-  sub.add_option("--lambda", command.select.lambda, "Ridge penalty, as a share of the mean diagonal of X'X")
+  sub.add_option("--lambda", command.select.lambda, "Ridge penalty, relative to the mean diagonal of X'X")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  sub.add_option("--heads", command.heads, "From all heads, from the same head, or whichever does better")
+  sub.add_option("--heads", command.heads,
+                 "Heads that a target head is computed from: all, the same one, or whichever fits better")
       ->check(CLI::IsMember({"all", "same", "both"}))
       ->capture_default_str();
-  sub.add_option("--rank", command.select.rank, "Two factors of this rank instead of each matrix (0: whole)")
+  sub.add_option("--rank", command.select.rank, "Store each matrix as two factors of this rank; 0: as it is")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  sub.add_option("--precision", command.precision, "Of the stored matrices: f32, f16 or q8")->capture_default_str();
-  sub.add_option("--max-tokens", command.max_tokens, "Of one document")
+  sub.add_option("--precision", command.precision, "Number format of the stored matrices: f32, f16 or q8")
+      ->capture_default_str();
+  sub.add_option("--max-tokens", command.max_tokens, "Tokens used of each document, at most")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   sub.add_option("--threads,-t", command.threads, "Threads (default: one per core)")->check(CLI::Range(0, 1024));

@@ -30,10 +30,12 @@ Status fuse_file(Environment& env, const FuseCommand& command) {
 
 void add_align_fuse(CLI::App& align, Environment& env) {
   auto command = std::make_shared<FuseCommand>();
-  CLI::App* sub = align.add_subcommand("fuse", "Put a trained correction (tools/align-train) into a map");
-  sub->add_option("MAP", command->map, "The ridge map that the correction was trained on top of")->required();
-  sub->add_option("--networks", command->networks, "What the training wrote")->required();
-  sub->add_option("-o,--out", command->out, "Where to write the fused map; it has to be judged anew")->required();
+  CLI::App* sub = align.add_subcommand("fuse", "Add a trained correction network (tools/align-train) to a map");
+  sub->add_option("MAP", command->map, "Map that the correction was trained for")->required();
+  sub->add_option("--networks", command->networks, "File written by the training")->required();
+  sub->add_option("-o,--out", command->out,
+                  "File to write; its quality gate must be evaluated again with 'celslm align report'")
+      ->required();
   sub->callback([command, &env] {
     env.action = [command, &env] {
       const Status status = fuse_file(env, *command);

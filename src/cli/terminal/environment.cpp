@@ -22,12 +22,12 @@ int misused(Environment& env, const std::string& message) {
 }
 
 Result<std::filesystem::path> default_data_folder(const Environment& env) {
-  // A relative XDG_DATA_HOME is to be ignored, says the XDG specification.
+  // The XDG specification requires a relative XDG_DATA_HOME to be ignored.
   if (const auto xdg = env.variable("XDG_DATA_HOME"); xdg && xdg->starts_with('/'))
     return std::filesystem::path(*xdg) / "celslm";
   if (const auto home = env.variable("HOME"); home && !home->empty())
     return std::filesystem::path(*home) / ".local/share/celslm";
-  return fail(ErrorKind::kNotFound, "neither XDG_DATA_HOME nor HOME is set: say with --data where to keep data");
+  return fail(ErrorKind::kNotFound, "neither XDG_DATA_HOME nor HOME is set: give a data folder with --data");
 }
 
 }  // namespace celslm

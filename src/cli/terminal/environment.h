@@ -1,4 +1,4 @@
-// What a command may touch of the world around it; made in main, faked in tests.
+// What a command may use of the process it runs in; created in main, replaced in tests.
 #pragma once
 
 #include <filesystem>
@@ -27,7 +27,7 @@ struct Environment {
   SignalWatch& signals;
   const Clock& clock;
 
-  // Set by the subcommand that was chosen; gives the exit code.
+  // Set by the subcommand that was chosen; returns the exit code.
   std::function<int()> action;
 };
 
@@ -35,7 +35,7 @@ struct Environment {
 int failed(Environment& env, const Error& error);
 int misused(Environment& env, const std::string& message);
 
-// Where data lives unless --data says otherwise: $XDG_DATA_HOME/celslm, else ~/.local/share/celslm. kNotFound when neither
+// The data folder without --data: $XDG_DATA_HOME/celslm, else ~/.local/share/celslm. kNotFound when neither
 // variable is set.
 Result<std::filesystem::path> default_data_folder(const Environment& env);
 

@@ -1,4 +1,4 @@
-// Loading models while a person watches.
+// Loading models with progress shown to a person.
 #pragma once
 
 #include <filesystem>
@@ -10,7 +10,7 @@
 
 namespace celslm {
 
-// Loads and shows how far it is on env.err: a line that changes on a terminal, a few lines elsewhere.
+// Shows progress on env.err: a line that changes on a terminal, a few lines elsewhere.
 Result<std::shared_ptr<const Model>> load_model(Environment& env, const std::filesystem::path& path);
 
 }  // namespace celslm

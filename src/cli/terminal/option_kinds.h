@@ -11,9 +11,9 @@
 
 namespace celslm {
 
-// Every variable must outlive the parsing; its value at the time of the call is the default.
+// The variable must outlive the parsing; its value at the time of the call is the default.
 
-// A whole number from `least` to `most`.
+// An integer from `least` to `most`.
 CLI::Option* add_number(CLI::App& app, const std::string& name, int& value, int least, int most, const std::string& help);
 CLI::Option* add_milliseconds(CLI::App& app, const std::string& name, std::chrono::milliseconds& value, int least, int most,
                               const std::string& help);

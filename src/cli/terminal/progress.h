@@ -1,4 +1,4 @@
-// How far something is, for a person who watches.
+// Progress of a long operation, shown to a person.
 #pragma once
 
 #include <ostream>
@@ -6,14 +6,14 @@
 
 namespace celslm {
 
-// One line on a terminal that changes per cent by per cent; elsewhere a line each quarter: enough to see that it lives,
-// little enough for a log. One thread.
+// On a terminal one line that changes with every per cent; elsewhere a line per quarter: enough to see that it runs, little
+// enough for a log. Used by one thread.
 class Progress {
  public:
   // what: "loading small.gguf"
   Progress(std::ostream& err, std::string what);
   void show(double part, const std::string& detail = {});  // part: 0 to 1
-  void end();                                              // makes room for what is said next
+  void end();                                              // clears the line on a terminal
 
  private:
   std::ostream& err_;

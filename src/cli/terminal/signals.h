@@ -9,10 +9,10 @@
 
 namespace celslm {
 
-// Make one before any other thread starts: it blocks the two signals for all of them and takes them on a thread of its own.
+// Create it before any other thread starts: it blocks the two signals in all threads and receives them on one of its own.
 //
-// Until a command arms it, a signal ends the process as if nobody watched (there is nothing to lose while models load). Once
-// armed, the first signal stops stop(), the second ends the process at once. Thread-safe.
+// Until a command arms it, a signal ends the process as by default (there is nothing to lose while models load). Once
+// armed, the first signal requests a stop through stop(), the second ends the process immediately. Thread-safe.
 class SignalWatch {
  public:
   SignalWatch();
@@ -20,12 +20,12 @@ class SignalWatch {
   SignalWatch(const SignalWatch&) = delete;
   SignalWatch& operator=(const SignalWatch&) = delete;
 
-  // From now on a signal asks to stop instead of ending the process.
+  // From now on a signal requests a stop instead of ending the process.
   void arm();
   std::stop_token stop() const { return stop_.get_token(); }
-  // Until a stop was asked for.
+  // Blocks until a stop is requested.
   void wait();
-  // As if a signal had come; for tests and for programs that end by themselves.
+  // As if a signal had come; for tests and for programs that end on their own.
   void request_stop();
 
  private:
