@@ -180,7 +180,7 @@ Status add_text(const Model& model, const Options& options, const std::string& p
   CELSLM_TRY(const Bytes text, read_file(path, kMaxTextBytes));
   const std::vector<Token> tokens = model.text().tokenize(as_text(text), model.text().adds_bos(), false);
   const auto context = static_cast<std::size_t>(options.context_tokens);
-  const std::size_t window = context + 1 + kGreedyTokens;
+  const std::size_t window = context + 1 + kContinuationTokens;
   if (tokens.size() < window) return fail(ErrorKind::kInvalid, "{} has {} tokens, not {}", path, tokens.size(), window);
   for (int i = 0; i < options.windows; ++i) {
     const std::size_t last = tokens.size() - window;
@@ -192,7 +192,7 @@ Status add_text(const Model& model, const Options& options, const std::string& p
     };
     cases.push_back({"text",
                      at(0, context),
-                     {{at(context, 1), options.speed_only ? at(context, 1) : at(context + 1, kGreedyTokens), ""}}});
+                     {{at(context, 1), options.speed_only ? at(context, 1) : at(context + 1, kContinuationTokens), ""}}});
   }
   return {};
 }

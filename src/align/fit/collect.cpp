@@ -5,16 +5,16 @@
 #include <algorithm>
 #include <array>
 
-#include "align/map/numbers.h"
+#include "align/map/index_range.h"
 #include "align/texts/positions.h"
 #include "core/file.h"
 
 namespace celslm {
 namespace {
 
-constexpr int kHeldOutOneIn = 5;
+constexpr int kHeldOutDivisor = 5;
 
-// Rows `at` of the planes of `layers`, side by side.
+// Rows `at` of the planes of `layers`, concatenated: [at.size()][layers.size() * width].
 std::vector<float> gather(const std::vector<std::vector<float>>& planes, std::span<const int> layers, std::size_t width,
                           std::span<const int> at) {
   std::vector<float> out;
@@ -29,9 +29,9 @@ std::vector<float> gather(const std::vector<std::vector<float>>& planes, std::sp
   return out;
 }
 
-// What a checkpoint is of.
-Hash256 task_hash(const Model& source, const Model& target, std::span<const Document> documents,
-                  const CollectOptions& options) {
+// Identifies the run that a checkpoint belongs to.
+Hash256 run_hash(const Model& source, const Model& target, std::span<const Document> documents,
+                 const CollectOptions& options) {
   Hasher hasher;
   hasher.update_field("celslm.align.checkpoint.1");
   for (const Hash256& id : {source.fingerprint().id(), target.fingerprint().id()})
@@ -41,7 +41,7 @@ Hash256 task_hash(const Model& source, const Model& target, std::span<const Docu
   return hasher.finish();
 }
 
-std::vector<std::span<double>> parts_of(Collected& sums) {
+std::vector<std::span<double>> parts_of(CalibrationSums& sums) {
   std::vector<std::span<double>> out;
   for (Gram* gram : {&sums.fit.k, &sums.fit.v, &sums.held_out.k, &sums.held_out.v}) {
     for (const std::span<double> part : gram->parts()) out.push_back(part);
@@ -49,18 +49,19 @@ std::vector<std::span<double>> parts_of(Collected& sums) {
   return out;
 }
 
-// The task's hash, the number of documents in the sums, the sums: piece by piece, since they may be gigabytes.
+// The file of a checkpoint: the run's hash, the number of documents in the sums, the sums. Written part by part, because the
+// sums may take gigabytes.
 class Checkpoint {
  public:
-  Checkpoint(std::filesystem::path path, const Hash256& task) : path_(std::move(path)), task_(task) {}
+  Checkpoint(std::filesystem::path path, const Hash256& run) : path_(std::move(path)), run_(run) {}
 
-  Status save(Collected& sums, std::uint64_t done) const {
+  Status save(CalibrationSums& sums, std::uint64_t done) const {
     if (path_.empty()) return {};
     std::uint64_t size = kHeadBytes;
     for (const auto part : parts_of(sums)) size += part.size_bytes();
     CELSLM_TRY(const auto file, AtomicFile::create(path_, size));
     ByteWriter head;
-    head.bytes(std::as_bytes(std::span(task_.bytes)));
+    head.bytes(std::as_bytes(std::span(run_.bytes)));
     head.u64(done);
     CELSLM_CHECK_OK(file->write_at(0, head.data()));
     std::uint64_t at = kHeadBytes;
@@ -71,16 +72,17 @@ class Checkpoint {
     return file->commit();
   }
 
-  // How many documents the sums hold now: 0, with the sums untouched, where there is no checkpoint of this task.
-  std::size_t load(Collected& sums) const {
+  // Returns the number of documents that the sums now cover: 0, with the sums unchanged, if there is no checkpoint of this
+  // run.
+  std::size_t load(CalibrationSums& sums) const {
     if (path_.empty()) return 0;
     const auto file = MappedFile::open(path_);
     if (!file) return 0;
     ByteReader in((*file)->bytes());
     std::uint64_t size = kHeadBytes;
     for (const auto part : parts_of(sums)) size += part.size_bytes();
-    const ByteView task = in.bytes(task_.bytes.size());
-    if (in.remaining() + task.size() != size || !std::ranges::equal(task, std::as_bytes(std::span(task_.bytes)))) return 0;
+    const ByteView run = in.bytes(run_.bytes.size());
+    if (in.remaining() + run.size() != size || !std::ranges::equal(run, std::as_bytes(std::span(run_.bytes)))) return 0;
     const std::uint64_t done = in.u64();
     for (const auto part : parts_of(sums)) std::memcpy(part.data(), in.bytes(part.size_bytes()).data(), part.size_bytes());
     return done;
@@ -89,16 +91,16 @@ class Checkpoint {
  private:
   static constexpr std::size_t kHeadBytes = 32 + 8;
   std::filesystem::path path_;
-  Hash256 task_;
+  Hash256 run_;
 };
 
 Status check_sides(std::span<const Document> documents) {
   const auto held_out = std::ranges::count_if(documents, is_held_out);
   if (held_out > 0 && held_out < static_cast<std::ptrdiff_t>(documents.size())) return {};
   return fail(ErrorKind::kInvalid,
-              "of {} documents {} fall to the held-out side (one in {}, by hash); both sides need some: give more texts, or "
-              "put empty lines between the parts of a long one",
-              documents.size(), held_out, kHeldOutOneIn);
+              "of {} documents {} belong to the held-out side (one in {}, by hash), but both sides need at least one; give "
+              "more texts, or split long texts into documents by empty lines",
+              documents.size(), held_out, kHeldOutDivisor);
 }
 
 }  // namespace
@@ -112,8 +114,8 @@ KvGrams empty_grams(const ModelConfig& source, const ModelConfig& target, std::s
 void add_rows(const KvPlanes& source, const KvPlanes& target, std::span<const int> source_layers, std::span<const int> pairs,
               KvGrams& sums) {
   const auto n = static_cast<int>(pairs.size());
-  const std::vector<int> rows = first_numbers(n);
-  const std::vector<int> target_layers = first_numbers(static_cast<int>(target.k.size()));
+  const std::vector<int> rows = index_range(n);
+  const std::vector<int> target_layers = index_range(static_cast<int>(target.k.size()));
   const auto side_by_side = [](const auto& planes, std::span<const int> layers, std::span<const int> at, int n_tokens) {
     return gather(planes, layers, planes.front().size() / static_cast<std::size_t>(n_tokens), at);
   };
@@ -138,17 +140,17 @@ Result<int> add_document(Engine& source, Engine& target, const Document& documen
 }
 
 bool is_held_out(const Document& document) {
-  return document.hash.bytes[0] % kHeldOutOneIn == 0;
+  return document.hash.bytes[0] % kHeldOutDivisor == 0;
 }
 
-Result<Collected> collect(Engine& source, Engine& target, std::span<const Document> documents,
-                          const CollectOptions& options) {
+Result<CalibrationSums> collect(Engine& source, Engine& target, std::span<const Document> documents,
+                                const CollectOptions& options) {
   CELSLM_CHECK_OK(check_sides(documents));
   const auto empty = [&] {
     return empty_grams(source.model().config(), target.model().config(), options.source_layers.size());
   };
-  Collected out{.fit = empty(), .held_out = empty()};
-  const Checkpoint checkpoint(options.checkpoint, task_hash(source.model(), target.model(), documents, options));
+  CalibrationSums out{.fit = empty(), .held_out = empty()};
+  const Checkpoint checkpoint(options.checkpoint, run_hash(source.model(), target.model(), documents, options));
   std::size_t done = std::min(checkpoint.load(out), documents.size());
   for (; done < documents.size(); ++done) {
     const Document& document = documents[done];

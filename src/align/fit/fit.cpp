@@ -7,20 +7,19 @@ namespace {
 
 Status check_options(const SelectOptions& options) {
   if (options.max_sources < 1 || options.max_sources > static_cast<int>(kMaxMapSources)) {
-    return fail(ErrorKind::kInvalid, "{} source layers; 1 to {} are accepted", options.max_sources, kMaxMapSources);
+    return fail(ErrorKind::kInvalid, "max_sources is {}; expected 1 to {}", options.max_sources, kMaxMapSources);
   }
-  if (!(options.lambda > 0.0)) return fail(ErrorKind::kInvalid, "lambda is {}; it must be more than 0", options.lambda);
-  if (options.rank < 0) return fail(ErrorKind::kInvalid, "rank is {}; 0 (whole matrices) or more is accepted", options.rank);
-  if (options.candidates < 1)
-    return fail(ErrorKind::kInvalid, "{} candidate layers; at least 1 is needed", options.candidates);
+  if (!(options.lambda > 0.0)) return fail(ErrorKind::kInvalid, "lambda is {}; expected more than 0", options.lambda);
+  if (options.rank < 0) return fail(ErrorKind::kInvalid, "rank is {}; expected 0 (full matrices) or more", options.rank);
+  if (options.candidates < 1) return fail(ErrorKind::kInvalid, "candidates is {}; expected at least 1", options.candidates);
   if (!options.all_heads && !options.same_head)
-    return fail(ErrorKind::kInvalid, "neither all-heads nor same-head maps are asked for");
+    return fail(ErrorKind::kInvalid, "neither all-heads nor same-head maps are allowed; allow at least one");
   return {};
 }
 
 }  // namespace
 
-Result<KvMap> fit_map(const ModelFingerprint& source, const ModelFingerprint& target, const Collected& sums,
+Result<KvMap> fit_map(const ModelFingerprint& source, const ModelFingerprint& target, const CalibrationSums& sums,
                       const std::vector<int>& source_layers, std::span<const Document> documents,
                       const FitOptions& options) {
   CELSLM_CHECK_OK(check_options(options.select));
@@ -51,8 +50,7 @@ Status check_no_overlap(const KvMap& map, std::span<const Document> documents) {
   const auto shared = std::ranges::count_if(
       documents, [&](const Document& document) { return std::ranges::binary_search(map.calibration, document.hash); });
   if (shared == 0) return {};
-  return fail(ErrorKind::kInvalid,
-              "{} of {} documents are among those that the map was fitted on; judge it on texts that it has not seen",
+  return fail(ErrorKind::kInvalid, "{} of {} documents are among those that the map was fitted on; judge it on other texts",
               shared, documents.size());
 }
 

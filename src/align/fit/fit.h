@@ -1,4 +1,4 @@
-// Makes a layer map out of what collect() summed up.
+// Fits a layer map to the sums of collect().
 #pragma once
 
 #include <functional>
@@ -13,17 +13,18 @@ namespace celslm {
 struct FitOptions {
   SelectOptions select;
   MapPrecision precision = MapPrecision::kF16;
-  std::function<void(int done, int of)> progress;  // target layers; may be empty
+  std::function<void(int done, int of)> progress;  // called after each target layer; may be empty
 };
 
-// Not judged yet. kInvalid for options outside their ranges, named.
-Result<KvMap> fit_map(const ModelFingerprint& source, const ModelFingerprint& target, const Collected& sums,
+// `sums` are collect()'s over `documents` and `source_layers`. The map's gate is not judged yet. kInvalid for an option
+// outside its range, naming it.
+Result<KvMap> fit_map(const ModelFingerprint& source, const ModelFingerprint& target, const CalibrationSums& sums,
                       const std::vector<int>& source_layers, std::span<const Document> documents, const FitOptions& options);
 
-// The documents' hashes, ascending: what a map remembers of its calibration texts.
+// The distinct hashes of the documents, ascending, as KvMap::calibration stores them.
 std::vector<Hash256> hashes_of(std::span<const Document> documents);
 
-// kInvalid if any document is one of the map's calibration texts, saying how many are: held-out means held-out.
+// kInvalid, with their number, if any of the documents was used to fit the map.
 Status check_no_overlap(const KvMap& map, std::span<const Document> documents);
 
 }  // namespace celslm

@@ -2,8 +2,8 @@
 
 #include <gmock/gmock.h>
 
-#include "align/map/apply.h"
 #include "align/fit/test_support.h"
+#include "align/map/apply.h"
 #include "core/file.h"
 
 namespace celslm {
@@ -12,9 +12,9 @@ namespace {
 using testing::HasSubstr;
 using testing_support::fit_between;
 using testing_support::RandomModel;
-using testing_support::Side;
 using testing_support::some_documents;
 using testing_support::TemporaryFolder;
+using testing_support::TestModel;
 using testing_support::write_permuted_model;
 using testing_support::write_random_model;
 
@@ -28,8 +28,8 @@ class FitTest : public testing::Test {
     return folder_ / name;
   }
 
-  // Largest difference of mapped and true values in a text not seen, relative to the largest true value.
-  static double worst_error(const KvMap& map, Side& from, Side& to) {
+  // Largest difference between mapped and native values on an unseen text, relative to the largest native value.
+  static double worst_error(const KvMap& map, TestModel& from, TestModel& to) {
     const Document text = some_documents(1, 99).front();
     const auto tokens = tokens_of(to.model->text(), text, 200).value();
     const ExactKv x = compute_kv(*from.engine, tokens).value();
@@ -55,8 +55,8 @@ class FitTest : public testing::Test {
 };
 
 TEST_F(FitTest, MapsAModelToItselfUpToRounding) {
-  Side side(random_model("a.gguf", {.n_layers = 3}));
-  Side again(folder_ / "a.gguf");
+  TestModel side(random_model("a.gguf", {.n_layers = 3}));
+  TestModel again(folder_ / "a.gguf");
   const KvMap map = fit_between(side, again, some_documents(60), kExact).value();
   for (int layer = 0; layer < 3; ++layer) {
     EXPECT_EQ(map.layers[static_cast<std::size_t>(layer)].v.sources, std::vector{layer});
@@ -65,65 +65,65 @@ TEST_F(FitTest, MapsAModelToItselfUpToRounding) {
   EXPECT_LT(worst_error(map, side, again), 1e-3);
 }
 
-TEST_F(FitTest, FindsHowACopysHeadsWerePermuted) {
-  Side original(random_model("a.gguf", {.n_layers = 2, .n_heads = 8, .n_kv_heads = 4}));
+TEST_F(FitTest, RecoversAPermutationOfHeads) {
+  TestModel original(random_model("a.gguf", {.n_layers = 2, .n_heads = 8, .n_kv_heads = 4}));
   write_permuted_model(folder_ / "a.gguf", folder_ / "b.gguf", {2, 0, 3, 1});
-  Side copy(folder_ / "b.gguf");
+  TestModel copy(folder_ / "b.gguf");
   const KvMap map = fit_between(original, copy, some_documents(60), kExact).value();
   EXPECT_FALSE(map.layers[1].v.same_head);
   EXPECT_LT(worst_error(map, original, copy), 1e-3);
 }
 
-TEST_F(FitTest, PrefersMapsFromHeadToHeadWhereTheyDoAsWell) {
-  Side side(random_model("a.gguf", {}));
-  Side again(folder_ / "a.gguf");
+TEST_F(FitTest, PrefersSameHeadMapsIfTheyAreAsGood) {
+  TestModel side(random_model("a.gguf", {}));
+  TestModel again(folder_ / "a.gguf");
   const KvMap map = fit_between(side, again, some_documents(40), kExact).value();
   EXPECT_TRUE(map.layers[1].k.same_head);
   EXPECT_LT(worst_error(map, side, again), 1e-3);
 }
 
 TEST_F(FitTest, RunsBetweenModelsOfDifferentDepthHeadsAndSizes) {
-  Side large(random_model("l.gguf", {.n_layers = 4, .n_embd = 96, .n_heads = 3, .n_kv_heads = 3, .head_dim = 32}));
-  Side small(random_model("s.gguf",
-                          {.architecture = "qwen2", .n_layers = 2, .n_embd = 64, .n_heads = 4, .n_kv_heads = 2, .seed = 5}));
+  TestModel large(random_model("l.gguf", {.n_layers = 4, .n_embd = 96, .n_heads = 3, .n_kv_heads = 3, .head_dim = 32}));
+  TestModel small(random_model(
+      "s.gguf", {.architecture = "qwen2", .n_layers = 2, .n_embd = 64, .n_heads = 4, .n_kv_heads = 2, .seed = 5}));
   FitOptions options{.select = {.max_sources = 2, .rank = 8}, .precision = MapPrecision::kF16};
   const KvMap map = fit_between(large, small, some_documents(30), options).value();
   EXPECT_EQ(map.layers.size(), 2U);
   EXPECT_EQ(map.layers[0].k.blocks.front().rank, 8);
-  // Layer 0 sees no context: its V is a function of the token alone, and so is the source's.
+  // Layer 0 has no context yet: V is a function of the token alone in both models.
   EXPECT_GT(map.layers[0].v.held_out_r2, 0.5);
 }
 
-TEST_F(FitTest, GivesTheSameMapAfterAnInterruption) {
-  Side large(random_model("l.gguf", {.n_layers = 3}));
-  Side small(random_model("s.gguf", {.seed = 2}));
+TEST_F(FitTest, ResumesAfterAnInterruptionToTheSameMap) {
+  TestModel large(random_model("l.gguf", {.n_layers = 3}));
+  TestModel small(random_model("s.gguf", {.seed = 2}));
   const auto documents = some_documents(20);
-  CollectOptions options{.source_layers = first_numbers(large.model->config().n_layers),
+  CollectOptions options{.source_layers = index_range(large.model->config().n_layers),
                          .checkpoint = folder_ / "partial",
                          .checkpoint_every = 7};
-  const Collected whole = collect(*large.engine, *small.engine, documents, {.source_layers = options.source_layers}).value();
+  const CalibrationSums uninterrupted =
+      collect(*large.engine, *small.engine, documents, {.source_layers = options.source_layers}).value();
   struct Stop {};
   options.progress = [](int done, int, std::uint64_t) {
-    if (done == 9) throw Stop();  // as if the process had died
+    if (done == 9) throw Stop();  // like a crash of the process
   };
   EXPECT_THROW((void)collect(*large.engine, *small.engine, documents, options), Stop);
   int first = 0;
   options.progress = [&](int done, int, std::uint64_t) { first = first == 0 ? done : first; };
-  const Collected resumed = collect(*large.engine, *small.engine, documents, options).value();
+  const CalibrationSums resumed = collect(*large.engine, *small.engine, documents, options).value();
   EXPECT_EQ(first, 8);
-  const auto map = [&](const Collected& sums) {
+  const auto map = [&](const CalibrationSums& sums) {
     const KvMap fitted =
         fit_map(large.model->fingerprint(), small.model->fingerprint(), sums, options.source_layers, documents, {}).value();
     return encode_map(fitted).value();
   };
-  EXPECT_EQ(map(whole), map(resumed));
+  EXPECT_EQ(map(uninterrupted), map(resumed));
 }
 
-TEST_F(FitTest, StartsAnewWhereTheCheckpointIsOfOtherTexts) {
-  Side side(random_model("a.gguf", {}));
-  CollectOptions options{.source_layers = first_numbers(side.model->config().n_layers),
-                         .checkpoint = folder_ / "partial",
-                         .checkpoint_every = 5};
+TEST_F(FitTest, IgnoresACheckpointOfOtherTexts) {
+  TestModel side(random_model("a.gguf", {}));
+  CollectOptions options{
+      .source_layers = index_range(side.model->config().n_layers), .checkpoint = folder_ / "partial", .checkpoint_every = 5};
   ASSERT_TRUE(collect(*side.engine, *side.engine, some_documents(20), options).has_value());
   int first = 0;
   options.progress = [&](int done, int, std::uint64_t) { first = first == 0 ? done : first; };
@@ -131,15 +131,15 @@ TEST_F(FitTest, StartsAnewWhereTheCheckpointIsOfOtherTexts) {
   EXPECT_EQ(first, 1);
 }
 
-TEST_F(FitTest, RefusesTextsThatLeaveNothingToHoldOut) {
-  Side side(random_model("a.gguf", {}));
-  const auto sums = collect(*side.engine, *side.engine, some_documents(1),
-                            {.source_layers = first_numbers(side.model->config().n_layers)});
+TEST_F(FitTest, RejectsTextsThatLeaveNothingToHoldOut) {
+  TestModel side(random_model("a.gguf", {}));
+  const auto sums =
+      collect(*side.engine, *side.engine, some_documents(1), {.source_layers = index_range(side.model->config().n_layers)});
   ASSERT_FALSE(sums.has_value());
-  EXPECT_THAT(sums.error().message, HasSubstr("both sides need some"));
+  EXPECT_THAT(sums.error().message, HasSubstr("both sides need at least one"));
 }
 
-TEST_F(FitTest, RefusesToBeJudgedOnItsOwnCalibrationTexts) {
+TEST_F(FitTest, RefusesToBeJudgedOnItsCalibrationTexts) {
   const auto documents = some_documents(5);
   const KvMap map{.calibration = hashes_of(documents)};
   EXPECT_TRUE(check_no_overlap(map, some_documents(5, 7)).has_value());
@@ -148,7 +148,7 @@ TEST_F(FitTest, RefusesToBeJudgedOnItsOwnCalibrationTexts) {
   EXPECT_THAT(overlap.error().message, HasSubstr("2 of 2 documents"));
 }
 
-TEST(DocumentsTest, TextsAreCutAtEmptyLinesAndBulletinsCarryTheirQuestions) {
+TEST(DocumentsTest, TextsAreSplitAtEmptyLinesAndContextsKeepTheirQuestions) {
   const TemporaryFolder folder;
   const std::string text = "One.\nStill one.\n\n\n  Two.\n\nOne.\nStill one.\n";
   const std::string worlds =

@@ -1,5 +1,5 @@
-// Sums of products over paired rows: all that a linear fit, its judgement on held-out text and linear CKA need of the data,
-// in memory that does not grow with the text.
+// Sums of products over paired rows: sufficient for a linear fit, its error on held-out data and linear CKA, in memory that
+// does not grow with the number of rows.
 #pragma once
 
 #include <array>
@@ -9,11 +9,11 @@
 
 namespace celslm {
 
-// Paired rows x (all source layers side by side) and y (all target layers side by side). In double:
-// 8 (n_x^2 + n_x n_y + n_y y_width) bytes. One thread at a time.
+// Over paired rows x (all source layers concatenated) and y (all target layers concatenated). Held in double:
+// 8 (n_x^2 + n_x n_y + n_y y_width) bytes. Not thread-safe.
 class Gram {
  public:
-  // y consists of stretches of y_width columns, one a layer; products of columns of different layers are not kept.
+  // y has y_width columns for each layer; products of columns of different layers are not kept. y_width divides n_y.
   Gram(int n_x, int n_y, int y_width);
 
   // x: [n][n_x], y: [n][n_y]
@@ -23,14 +23,14 @@ class Gram {
   int n_y() const { return static_cast<int>(y_sum_.size()); }
   double rows() const { return rows_; }
 
-  // Each about the means of this data: sums of (x - mean)(x - mean)' and so on, of the columns named.
+  // Centred: sums of (x - mean)'(x - mean) and so on over the given columns.
   MatrixD xx(std::span<const int> columns) const;
   MatrixD xy(std::span<const int> x_columns, int first_y, int n_y) const;
-  MatrixD yy(int first_y, int n_y) const;  // columns of one layer
+  MatrixD yy(int first_y, int n_y) const;  // the columns must belong to one layer
   VectorD x_mean(std::span<const int> columns) const;
   VectorD y_mean(int first_y, int n_y) const;
 
-  // All the numbers there are, to be kept and put back as they are (a checkpoint).
+  // The complete state, to be saved and restored unchanged (checkpoints).
   std::array<std::span<double>, 6> parts();
 
  private:
@@ -40,7 +40,7 @@ class Gram {
   VectorD y_sum_;
   MatrixD xx_;  // lower triangle
   MatrixD xy_;
-  MatrixD yy_;  // [n_y][y_width]: the blocks on the diagonal, one below the other
+  MatrixD yy_;  // [n_y][y_width]: the diagonal blocks, stacked
 };
 
 }  // namespace celslm

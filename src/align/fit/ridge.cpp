@@ -8,7 +8,7 @@ namespace celslm {
 LinearFit fit_ridge(const Gram& gram, std::span<const int> x_columns, int first_y, int n_y, double lambda) {
   MatrixD xx = gram.xx(x_columns);
   const double mean = xx.trace() / static_cast<double>(xx.rows());
-  // All-zero columns (a layer that is the same everywhere) have nothing to tell: any penalty keeps their weights zero.
+  // If all columns are constant, X'X and X'Y are zero: any penalty makes the solve regular and the weights zero.
   xx.diagonal().array() += mean > 0.0 ? lambda * mean : 1.0;
   LinearFit out;
   out.weight = Eigen::LLT<Eigen::Ref<MatrixD>, Eigen::Lower>(xx).solve(gram.xy(x_columns, first_y, n_y));

@@ -1,4 +1,5 @@
-// What the target model says behind held-out texts, with mapped KV and with what that has to be compared with.
+// Measures a layer map on held-out texts: how the target model behaves behind mapped KV, and behind the KV that it must be
+// compared with.
 #pragma once
 
 #include <memory>
@@ -10,89 +11,97 @@
 #include "align/fit/collect.h"
 #include "align/judge/context_decoder.h"
 #include "align/judge/kv_variant.h"
-#include "align/map/attention_similarity.h"
 #include "align/map/kv_map.h"
 #include "align/texts/documents.h"
 
 namespace celslm {
 
-// Whose KV a probe was read behind.
-struct Way {
-  enum class Kind { kNative, kLarge, kVariant };
+// The KV that a probe was run behind, and by which model.
+struct Condition {
+  enum class Kind {
+    kNative,   // the target model behind its own KV
+    kLarge,    // the source model behind its own KV
+    kVariant,  // the target model behind `variant` from layer `split` on, its own KV below
+  };
   Kind kind = Kind::kNative;
-  KvVariant variant = KvVariant::kMapped;  // of kVariant,
-  int split = 0;                           // from this layer on
-  auto operator<=>(const Way&) const = default;
+  KvVariant variant = KvVariant::kMapped;
+  int split = 0;
+  auto operator<=>(const Condition&) const = default;
 };
-std::string to_string(const Way& way);  // "native", "mapped from layer 1 on"
+std::string to_string(const Condition& condition);  // "native", "mapped from layer 1"
 
-// One thing said behind one document.
+// The measurements of one probe under one condition. A probe is a question, or the last 64 tokens of a plain text.
+//
+// The forced positions are those of the teacher-forced text: the correct reply, or the text's own last 64 tokens.
 struct Observation {
   int document = 0;
-  Way way;
-  bool question = false;           // else plain text that goes on
-  int steps = 0;                   // of the question
-  int positions = 0;               // of the text that was followed: the right reply, or the document's own next 64 tokens
-  double kl = 0.0;                 // summed over positions: D(native || this), nats
-  std::optional<double> kl_large;  // the same: D(large model || this); nothing where their tokens differ
-  double surprise = 0.0;           // summed over positions: -log p of the token that came, nats
-  int greedy = 0;      // tokens of the model's own answer that are those of the native answer, up to the first that is not
-  int greedy_of = 0;   // tokens of the native answer
-  bool right = false;  // of a question
+  Condition condition;
+  bool question = false;           // false: plain text
+  int steps = 0;                   // Question::steps
+  int positions = 0;               // number of forced positions
+  double kl = 0.0;                 // D(native || this), nats, summed over the forced positions
+  std::optional<double> kl_large;  // D(large model || this), likewise; absent if the tokenizers differ
+  double nll = 0.0;                // -log p of the forced token, nats, summed over the forced positions
+  int greedy_matches = 0;          // tokens of the greedy continuation that equal the native one's, up to the first mismatch
+  int native_tokens = 0;           // length of the native greedy continuation
+  bool right = false;              // question answered correctly
 };
 
-// How near KV comes to the target's own, by layer, over all documents.
-struct LayerFit {
-  double error = 0.0;  // sum of squares, K and V apart: [kind]
-  double sum = 0.0;    // of the true values
-  double squares = 0.0;
-  double values = 0.0;
-  double r2() const;  // 1 - error / variation of the true values about their mean by layer (of all columns together)
+// Sums from which R^2 of one plane (K or V of one layer) is computed, over all documents.
+struct PlaneFit {
+  double error = 0.0;    // sum of (native - other)^2
+  double sum = 0.0;      // of the native values
+  double squares = 0.0;  // of the native values
+  double values = 0.0;   // how many
+  double r2() const;     // 1 - error / sum of (native - mean)^2, with one mean over all columns
 };
+
+// How close one kind of KV is to the native KV, by layer.
 struct VariantFit {
-  std::vector<LayerFit> k;  // by layer
-  std::vector<LayerFit> v;
-  std::vector<double> cosine;  // of attention outputs, summed over rows
-  double rows = 0.0;
+  std::vector<PlaneFit> k;
+  std::vector<PlaneFit> v;
+  std::vector<double> cosine;  // between attention outputs behind it and behind native KV, summed over rows
+  double rows = 0.0;           // number of rows in each sum of `cosine`
 };
 
 struct JudgeOptions {
-  std::vector<int> splits;  // to be judged, each in [0, n_layers)
-  int max_tokens = 2048;    // of a context
+  std::vector<int> splits;  // to be measured, each in [0, n_layers); not empty
+  int max_tokens = 2048;    // of a document
 };
 
-// One thread. Documents are judged one after the other; the sums grow with each.
+// Measures document after document and accumulates the sums of fit() and sums() on the way. Used by one thread.
 class Judge {
  public:
-  // The map is of the engines' models; all three must outlive this.
+  // The map must be of the engines' models (check_models). The engines and the map must outlive this object.
   Judge(Engine& source, Engine& target, const KvMap& map, JudgeOptions options);
 
-  // Every way, every probe. Nothing for a plain text too short to have a context of 32 tokens before the 65 that are
-  // followed.
+  // One observation for every probe of the document under every condition. Empty for a context without questions and for a
+  // plain text of fewer than 97 tokens (32 of context, 1 of prompt, 64 forced). `number` becomes Observation::document.
+  // Errors of tokens_of, pair_positions and the engines.
   Result<std::vector<Observation>> judge(int number, const Document& document);
 
   const VariantFit& fit(KvVariant variant) const { return fits_[static_cast<std::size_t>(variant)]; }
-  const KvGrams& sums() const { return sums_; }  // for CKA
+  const KvGrams& sums() const { return sums_; }  // over all contexts and all source layers, for CKA
 
  private:
   struct Probe;
   struct Context;
-  struct Said;
+  struct Output;
   struct Reference;
 
   Result<std::vector<Probe>> probes_of(const Text& text, const Document& document, std::vector<Token>& context) const;
-  Result<Context> read(std::vector<Token> source_tokens, std::vector<Token> target_tokens);
-  Status compare(const Context& context, const Probe& probe);
-  Result<Reference> refer(const Context& context, const Probe& probe);
-  static Result<Said> say(ContextDecoder& decoder, const std::shared_ptr<const KvSegment>& segment, const Probe& probe,
-                          std::span<const Token> followed);
-  Observation observe(const Said& said, const Probe& probe, const Reference& reference) const;
+  Result<Context> prepare(std::vector<Token> source_tokens, std::vector<Token> target_tokens);
+  Status compare_attention(const Context& context, const Probe& probe);
+  Result<Reference> compute_reference(const Context& context, const Probe& probe);
+  static Result<Output> run_probe(ContextDecoder& decoder, const std::shared_ptr<const KvSegment>& segment,
+                                  const Probe& probe, std::span<const Token> forced);
+  Observation observe(const Output& output, const Probe& probe, const Reference& reference) const;
   bool same_tokens() const { return map_.source.tokenizer == map_.target.tokenizer; }
 
   Engine& source_;
   Engine& target_;
   const KvMap& map_;
-  const KvMap random_;
+  const KvMap random_;  // randomised(map_)
   const JudgeOptions options_;
   ContextDecoder large_;
   ContextDecoder small_;

@@ -4,26 +4,26 @@
 
 #include <nlohmann/json.hpp>
 
-#include "align/judge/report.h"
 #include "align/fit/test_support.h"
+#include "align/judge/report.h"
 
 namespace celslm {
 namespace {
 
 using testing::HasSubstr;
 using testing_support::fit_between;
-using testing_support::Side;
 using testing_support::some_documents;
 using testing_support::TemporaryFolder;
+using testing_support::TestModel;
 using testing_support::write_random_model;
 
-TEST(BootstrapTest, TheIntervalHoldsTheMeanAndShrinksToItWhereAllDocumentsAgree) {
-  const std::vector<Share> mixed{{1, 2}, {2, 2}, {0, 2}, {1, 2}, {2, 2}};
+TEST(BootstrapTest, TheIntervalContainsTheMeanAndShrinksToItIfAllDocumentsAgree) {
+  const std::vector<Ratio> mixed{{1, 2}, {2, 2}, {0, 2}, {1, 2}, {2, 2}};
   const Interval i = bootstrap(mixed).value();
   EXPECT_DOUBLE_EQ(i.value, 0.6);
   EXPECT_LT(i.low, 0.6);
   EXPECT_GT(i.high, 0.6);
-  const Interval same = bootstrap(std::vector<Share>(4, {3, 4})).value();
+  const Interval same = bootstrap(std::vector<Ratio>(4, {3, 4})).value();
   EXPECT_DOUBLE_EQ(same.low, 0.75);
   EXPECT_DOUBLE_EQ(same.high, 0.75);
   EXPECT_FALSE(bootstrap({}).has_value());
@@ -33,8 +33,8 @@ class JudgeTest : public testing::Test {
  protected:
   JudgeTest() {
     write_random_model(folder_ / "a.gguf", {.n_layers = 2});
-    from_ = std::make_unique<Side>(folder_ / "a.gguf");
-    to_ = std::make_unique<Side>(folder_ / "a.gguf");
+    from_ = std::make_unique<TestModel>(folder_ / "a.gguf");
+    to_ = std::make_unique<TestModel>(folder_ / "a.gguf");
     map_ =
         fit_between(*from_, *to_, some_documents(60), {.select = {.lambda = 1e-9}, .precision = MapPrecision::kF32}).value();
   }
@@ -48,26 +48,26 @@ class JudgeTest : public testing::Test {
   }
 
   TemporaryFolder folder_;
-  std::unique_ptr<Side> from_;
-  std::unique_ptr<Side> to_;
+  std::unique_ptr<TestModel> from_;
+  std::unique_ptr<TestModel> to_;
   KvMap map_;
 };
 
-TEST_F(JudgeTest, AMapOfAModelToItselfLosesNothingAndTheControlsLoseMuch) {
+TEST_F(JudgeTest, AMapFromAModelToItselfIsLosslessAndTheControlsAreNot) {
   Judge judge(*from_->engine, *to_->engine, map_, {.splits = {0, 1}});
   const Report report = summarise(map_, judge, this->judge(judge));
   ASSERT_FALSE(report.texts.empty());
-  for (const WayFigures& f : report.texts) {
-    EXPECT_NEAR(f.kl_large->value, f.kl->value, 1e-9) << to_string(f.way) << ": the large model is the small one";
+  for (const ConditionMetrics& f : report.texts) {
+    EXPECT_NEAR(f.kl_large->value, f.kl->value, 1e-9) << to_string(f.condition) << ": the large model is the small one";
   }
-  for (const WayFigures& f : report.texts) {
-    const bool whole = f.way.split == 0;
-    if (f.way.kind != Way::Kind::kVariant || f.way.variant == KvVariant::kRawCopy) {
-      EXPECT_LT(f.kl->value, 1e-9) << to_string(f.way) << ": of equal shapes and depths the copy is the original";
-    } else if (f.way.variant == KvVariant::kMapped) {
-      EXPECT_LT(f.kl->value, 1e-4) << to_string(f.way);
-    } else if (whole) {
-      EXPECT_GT(f.kl->value, 1e-3) << to_string(f.way);
+  for (const ConditionMetrics& f : report.texts) {
+    const bool all_layers = f.condition.split == 0;
+    if (f.condition.kind != Condition::Kind::kVariant || f.condition.variant == KvVariant::kRawCopy) {
+      EXPECT_LT(f.kl->value, 1e-9) << to_string(f.condition) << ": between equal models the raw copy is exact";
+    } else if (f.condition.variant == KvVariant::kMapped) {
+      EXPECT_LT(f.kl->value, 1e-4) << to_string(f.condition);
+    } else if (all_layers) {
+      EXPECT_GT(f.kl->value, 1e-3) << to_string(f.condition);
     }
   }
   const VariantFit& mapped = judge.fit(KvVariant::kMapped);
@@ -78,28 +78,28 @@ TEST_F(JudgeTest, AMapOfAModelToItselfLosesNothingAndTheControlsLoseMuch) {
   EXPECT_LT(report.cka_k[1][0], 0.99);
 }
 
-TEST_F(JudgeTest, FullPrecisionKvBringsAQuantizedModelNearerToTheFullOne) {
+TEST_F(JudgeTest, FullPrecisionKvBringsAQuantizedModelCloserToTheOriginal) {
   write_random_model(folder_ / "quantized.gguf", {.n_layers = 2, .type = GGML_TYPE_Q4_0});
-  Side quantized(folder_ / "quantized.gguf");
+  TestModel quantized(folder_ / "quantized.gguf");
   const KvMap map = fit_between(*from_, quantized, some_documents(20), {}).value();
   Judge judge(*from_->engine, *quantized.engine, map, {.splits = {0}});
   const Report report = summarise(map, judge, this->judge(judge));
   std::map<std::string, double> nats;
-  for (const WayFigures& f : report.texts) nats[to_string(f.way)] = f.kl_large->value;
+  for (const ConditionMetrics& f : report.texts) nats[to_string(f.condition)] = f.kl_large->value;
   EXPECT_EQ(nats["large model"], 0.0);
   EXPECT_GT(nats["native"], 0.0);
   EXPECT_LT(nats["raw copy from layer 0"], nats["native"]);
 }
 
-TEST_F(JudgeTest, TheGateTakesTheMapThatLosesNothing) {
+TEST_F(JudgeTest, TheGatePassesALosslessMap) {
   Judge judge(*from_->engine, *to_->engine, map_, {.splits = {0, 1}});
-  const Gate gate = judge_splits(split_figures(this->judge(judge)), {});
+  const Gate gate = judge_splits(split_metrics(this->judge(judge)), {});
   EXPECT_EQ(gate.state, GateState::kPassed);
   EXPECT_EQ(gate.split, 0);
   EXPECT_EQ(gate.splits.size(), 2U);
 }
 
-TEST_F(JudgeTest, AReportSaysAllOfItAsTextJsonAndPicture) {
+TEST_F(JudgeTest, AReportRendersAsTextJsonAndSvg) {
   Judge judge(*from_->engine, *to_->engine, map_, {.splits = {1}});
   const Report report = summarise(map_, judge, this->judge(judge));
   EXPECT_THAT(to_text(report), HasSubstr("mapped from layer 1"));

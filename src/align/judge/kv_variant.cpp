@@ -9,7 +9,7 @@
 namespace celslm {
 namespace {
 
-// Rows of normal numbers with the lengths of the rows of `values`.
+// Replaces each row by normally distributed values with the same Euclidean norm.
 void randomise_rows(std::vector<float>& values, int n_columns, std::mt19937_64& random) {
   std::normal_distribution<float> normal;
   const auto width = static_cast<std::size_t>(n_columns);

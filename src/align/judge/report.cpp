@@ -9,42 +9,42 @@
 namespace celslm {
 namespace {
 
-constexpr int kRounds = 1000;
+constexpr int kResamples = 1000;
 
-double ratio(double part, double whole) {
-  return whole > 0.0 ? part / whole : 0.0;
+double ratio(double numerator, double denominator) {
+  return denominator > 0.0 ? numerator / denominator : 0.0;
 }
 
-// One Share a document, of the observations that `value` gives something for.
+// The interval of a metric: one Ratio a document, summed over the observations for which `value` returns one.
 template <typename F>
 std::optional<Interval> interval_of(std::span<const Observation* const> seen, const F& value) {
-  std::map<int, Share> documents;
+  std::map<int, Ratio> documents;
   for (const Observation* o : seen) {
-    if (const std::optional<Share> share = value(*o)) {
-      documents[o->document].part += share->part;
-      documents[o->document].whole += share->whole;
+    if (const std::optional<Ratio> one = value(*o)) {
+      documents[o->document].numerator += one->numerator;
+      documents[o->document].denominator += one->denominator;
     }
   }
-  std::vector<Share> shares;
-  shares.reserve(documents.size());
-  for (const auto& [number, share] : documents) shares.push_back(share);
-  return bootstrap(shares);
+  std::vector<Ratio> ratios;
+  ratios.reserve(documents.size());
+  for (const auto& [number, ratio] : documents) ratios.push_back(ratio);
+  return bootstrap(ratios);
 }
 
-WayFigures figures_of(const Way& way, std::span<const Observation* const> seen) {
-  WayFigures out{.way = way};
-  const auto share = [](double part, double whole) { return std::optional(Share{part, whole}); };
-  out.kl = interval_of(seen, [&](const Observation& o) { return share(o.kl, o.positions); });
-  out.kl_large =
-      interval_of(seen, [&](const Observation& o) { return o.kl_large ? share(*o.kl_large, o.positions) : std::nullopt; });
-  out.perplexity = interval_of(seen, [&](const Observation& o) { return share(o.surprise, o.positions); });
+ConditionMetrics metrics_of(const Condition& condition, std::span<const Observation* const> seen) {
+  ConditionMetrics out{.condition = condition};
+  const auto ratio_of = [](double numerator, double denominator) { return std::optional(Ratio{numerator, denominator}); };
+  out.kl = interval_of(seen, [&](const Observation& o) { return ratio_of(o.kl, o.positions); });
+  out.kl_large = interval_of(
+      seen, [&](const Observation& o) { return o.kl_large ? ratio_of(*o.kl_large, o.positions) : std::nullopt; });
+  out.perplexity = interval_of(seen, [&](const Observation& o) { return ratio_of(o.nll, o.positions); });
   if (out.perplexity)
     out.perplexity =
         Interval{std::exp(out.perplexity->value), std::exp(out.perplexity->low), std::exp(out.perplexity->high)};
-  out.greedy = interval_of(seen, [&](const Observation& o) { return share(o.greedy, o.greedy_of); });
-  const auto right = [&](const Observation& o, int steps) -> std::optional<Share> {
+  out.greedy = interval_of(seen, [&](const Observation& o) { return ratio_of(o.greedy_matches, o.native_tokens); });
+  const auto right = [&](const Observation& o, int steps) -> std::optional<Ratio> {
     if (!o.question || (steps != 0 && o.steps != steps)) return std::nullopt;
-    return Share{o.right ? 1.0 : 0.0, 1.0};
+    return Ratio{o.right ? 1.0 : 0.0, 1.0};
   };
   out.right = interval_of(seen, [&](const Observation& o) { return right(o, 0); });
   for (const Observation* o : seen) {
@@ -54,14 +54,14 @@ WayFigures figures_of(const Way& way, std::span<const Observation* const> seen) 
   return out;
 }
 
-std::vector<WayFigures> all_figures(const std::vector<Observation>& observations, bool questions) {
-  std::map<Way, std::vector<const Observation*>> by_way;
+std::vector<ConditionMetrics> metrics_by_condition(const std::vector<Observation>& observations, bool questions) {
+  std::map<Condition, std::vector<const Observation*>> by_condition;
   for (const Observation& o : observations) {
-    if (o.question == questions) by_way[o.way].push_back(&o);
+    if (o.question == questions) by_condition[o.condition].push_back(&o);
   }
-  std::vector<WayFigures> out;
-  out.reserve(by_way.size());
-  for (const auto& [way, seen] : by_way) out.push_back(figures_of(way, seen));
+  std::vector<ConditionMetrics> out;
+  out.reserve(by_condition.size());
+  for (const auto& [condition, seen] : by_condition) out.push_back(metrics_of(condition, seen));
   return out;
 }
 
@@ -75,7 +75,7 @@ std::vector<std::vector<double>> cka_of(const Gram& gram, const KvMap& map) {
   return out;
 }
 
-// What was chosen, without the numbers.
+// The choices of a layer's map, without the matrices.
 LayerMap outline(const LayerMap& layer) {
   const auto bare = [](const PlaneMap& plane) {
     return PlaneMap{.sources = plane.sources, .same_head = plane.same_head, .held_out_r2 = plane.held_out_r2};
@@ -85,27 +85,27 @@ LayerMap outline(const LayerMap& layer) {
 
 }  // namespace
 
-std::optional<Interval> bootstrap(std::span<const Share> documents) {
-  Share all;
-  for (const Share& d : documents) {
-    all.part += d.part;
-    all.whole += d.whole;
+std::optional<Interval> bootstrap(std::span<const Ratio> documents) {
+  Ratio all;
+  for (const Ratio& d : documents) {
+    all.numerator += d.numerator;
+    all.denominator += d.denominator;
   }
-  if (all.whole <= 0.0) return std::nullopt;
+  if (all.denominator <= 0.0) return std::nullopt;
   std::mt19937_64 random(1);
   std::uniform_int_distribution<std::size_t> any(0, documents.size() - 1);
-  std::vector<double> drawn(kRounds);
+  std::vector<double> drawn(kResamples);
   for (double& value : drawn) {
-    Share sum;
+    Ratio sum;
     for (std::size_t i = 0; i < documents.size(); ++i) {
-      const Share& d = documents[any(random)];
-      sum.part += d.part;
-      sum.whole += d.whole;
+      const Ratio& d = documents[any(random)];
+      sum.numerator += d.numerator;
+      sum.denominator += d.denominator;
     }
-    value = ratio(sum.part, sum.whole);
+    value = ratio(sum.numerator, sum.denominator);
   }
   std::ranges::sort(drawn);
-  return Interval{ratio(all.part, all.whole), drawn[kRounds / 40], drawn[kRounds - 1 - kRounds / 40]};
+  return Interval{ratio(all.numerator, all.denominator), drawn[kResamples / 40], drawn[kResamples - 1 - kResamples / 40]};
 }
 
 Report summarise(const KvMap& map, const Judge& judge, const std::vector<Observation>& observations) {
@@ -115,8 +115,8 @@ Report summarise(const KvMap& map, const Judge& judge, const std::vector<Observa
     last = o.document;
   }
   out.n_tokens = judge.sums().k.rows();
-  out.texts = all_figures(observations, false);
-  out.questions = all_figures(observations, true);
+  out.texts = metrics_by_condition(observations, false);
+  out.questions = metrics_by_condition(observations, true);
   for (const KvVariant variant : kKvVariants) out.fits.push_back(judge.fit(variant));
   if (out.n_tokens > 0) {
     out.cka_k = cka_of(judge.sums().k, map);
@@ -126,22 +126,22 @@ Report summarise(const KvMap& map, const Judge& judge, const std::vector<Observa
   return out;
 }
 
-std::vector<SplitFigures> split_figures(const std::vector<Observation>& observations) {
+std::vector<SplitMetrics> split_metrics(const std::vector<Observation>& observations) {
   const bool has_text = std::ranges::any_of(observations, [](const Observation& o) { return !o.question; });
   std::uint32_t native_right = 0;
-  std::map<int, SplitFigures> splits;
+  std::map<int, SplitMetrics> splits;
   std::map<int, double> positions;
   for (const Observation& o : observations) {
-    if (o.way.kind == Way::Kind::kNative && o.right) ++native_right;
-    if (o.way.kind != Way::Kind::kVariant || o.way.variant != KvVariant::kMapped) continue;
-    SplitFigures& split = splits[o.way.split];
+    if (o.condition.kind == Condition::Kind::kNative && o.right) ++native_right;
+    if (o.condition.kind != Condition::Kind::kVariant || o.condition.variant != KvVariant::kMapped) continue;
+    SplitMetrics& split = splits[o.condition.split];
     split.questions += o.question ? 1 : 0;
     split.right += o.right ? 1 : 0;
     if (o.question && has_text) continue;
     split.kl += o.kl;
-    positions[o.way.split] += o.positions;
+    positions[o.condition.split] += o.positions;
   }
-  std::vector<SplitFigures> out;
+  std::vector<SplitMetrics> out;
   for (auto& [number, split] : splits) {
     split.split = number;
     split.native_right = native_right;

@@ -1,4 +1,4 @@
-// A report as tables, as JSON and as a picture.
+// Renders a report as Markdown tables, as JSON and as an SVG heat map.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -15,27 +15,27 @@ std::string cell(const std::optional<Interval>& i) {
   return i ? fmt::format("{:.3f} ({:.3f} to {:.3f})", i->value, i->low, i->high) : "-";
 }
 
-std::string text_table(const std::vector<WayFigures>& figures) {
+std::string text_table(const std::vector<ConditionMetrics>& metrics) {
   std::string out =
       "| KV | divergence from native, nats | from the large model | perplexity | greedy as native "
       "|\n|---|---|---|---|---|\n";
-  for (const WayFigures& f : figures) {
-    out += fmt::format("| {} | {} | {} | {} | {} |\n", to_string(f.way), cell(f.kl), cell(f.kl_large), cell(f.perplexity),
-                       cell(f.greedy));
+  for (const ConditionMetrics& f : metrics) {
+    out += fmt::format("| {} | {} | {} | {} | {} |\n", to_string(f.condition), cell(f.kl), cell(f.kl_large),
+                       cell(f.perplexity), cell(f.greedy));
   }
   return out;
 }
 
-std::string question_table(const std::vector<WayFigures>& figures) {
+std::string question_table(const std::vector<ConditionMetrics>& metrics) {
   std::string out = "| KV | right |";
   std::string rule = "|---|---|";
-  for (const auto& [steps, share] : figures.front().right_by_steps) {
+  for (const auto& [steps, share] : metrics.front().right_by_steps) {
     out += fmt::format(" {} step{} |", steps, steps == 1 ? "" : "s");
     rule += "---|";
   }
   out += " perplexity of right replies | greedy as native |\n" + rule + "---|---|\n";
-  for (const WayFigures& f : figures) {
-    out += fmt::format("| {} | {} |", to_string(f.way), cell(f.right));
+  for (const ConditionMetrics& f : metrics) {
+    out += fmt::format("| {} | {} |", to_string(f.condition), cell(f.right));
     for (const auto& [steps, share] : f.right_by_steps) out += fmt::format(" {} |", cell(share));
     out += fmt::format(" {} | {} |\n", cell(f.perplexity), cell(f.greedy));
   }
@@ -58,15 +58,15 @@ Json json_of(const std::optional<Interval>& i) {
   return i ? Json{{"value", i->value}, {"low", i->low}, {"high", i->high}} : Json();
 }
 
-Json json_of(const std::vector<WayFigures>& figures) {
+Json json_of(const std::vector<ConditionMetrics>& metrics) {
   Json out = Json::array();
-  for (const WayFigures& f : figures) {
-    Json one{{"kv", to_string(f.way)},
+  for (const ConditionMetrics& f : metrics) {
+    Json one{{"kv", to_string(f.condition)},
              {"kl", json_of(f.kl)},
              {"kl_large", json_of(f.kl_large)},
              {"perplexity", json_of(f.perplexity)},
              {"greedy", json_of(f.greedy)}};
-    if (f.way.kind == Way::Kind::kVariant) one["split"] = f.way.split;
+    if (f.condition.kind == Condition::Kind::kVariant) one["split"] = f.condition.split;
     if (f.right) one["right"] = json_of(f.right);
     for (const auto& [steps, share] : f.right_by_steps) one["right_by_steps"][std::to_string(steps)] = json_of(share);
     out.push_back(std::move(one));

@@ -8,7 +8,7 @@
 namespace celslm {
 namespace {
 
-constexpr std::size_t kRows = 256;  // at a time: what is gathered stays in cache
+constexpr std::size_t kRows = 256;  // per batch, so that the gathered inputs stay in cache
 
 // Columns [first, first + n) of one layer's plane.
 struct Columns {
@@ -17,7 +17,7 @@ struct Columns {
   std::size_t n = 0;
 };
 
-// Rows `at` of several planes' columns, side by side.
+// Rows `at` of the given columns of several planes, concatenated: [at.size()][sum of part widths].
 MatrixF gather(std::span<const Columns> parts, std::size_t width, std::span<const int> at) {
   std::size_t n_columns = 0;
   for (const Columns& part : parts) n_columns += part.n;
@@ -45,7 +45,7 @@ MatrixF multiply(const MatrixF& x, const MapMatrix& m) {
   return low * rows_of(m.right, m.n_out);
 }
 
-// What some rows of a plane become.
+// Computes rows of one target plane.
 class PlaneMapper {
  public:
   PlaneMapper(const KvMap& map, const PlaneMap& plane, const std::vector<std::vector<float>>& source, const KvPlanes& all)
@@ -104,8 +104,8 @@ Status check_side(const char* side, const MapModel& expected, const ModelFingerp
   if (found == expected) return {};
   return fail(
       ErrorKind::kMismatch,
-      "the map's {} is model {} ({} layers of {} heads of {}), not {} ({} of {} of {}); a map fits the very weights that "
-      "it was made with",
+      "the map's {} is model {} ({} layers, {} KV heads of {} values), but the given model is {} ({} layers, {} KV heads of "
+      "{} values); a map works only with the exact weights that it was fitted for",
       side, expected.id.hex().substr(0, 12), expected.n_layers, expected.n_kv_heads, expected.head_dim,
       found.id.hex().substr(0, 12), found.n_layers, found.n_kv_heads, found.head_dim);
 }
@@ -119,7 +119,7 @@ Status check_models(const KvMap& map, const ModelFingerprint& source, const Mode
 
 Status check_gate(const KvMap& map) {
   if (map.gate.state == GateState::kPassed) return {};
-  return fail(ErrorKind::kMismatch, "the map may not be used: {}", describe(map.gate));
+  return fail(ErrorKind::kMismatch, "the map cannot be used: {}", describe(map.gate));
 }
 
 std::vector<float> map_plane(const KvMap& map, int target_layer, BlockKind kind, const KvPlanes& source,

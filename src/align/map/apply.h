@@ -1,4 +1,4 @@
-// Applies a map: one model's KV in another model's shape.
+// Applies a layer map: one model's KV becomes KV in the shape of another.
 #pragma once
 
 #include <span>
@@ -10,16 +10,16 @@
 
 namespace celslm {
 
-// Whether `map` is of these two models: kMismatch, naming the side.
+// kMismatch, naming the side, unless `map` was fitted for exactly these two models.
 Status check_models(const KvMap& map, const ModelFingerprint& source, const ModelFingerprint& target);
-// Whether it may be used: kMismatch, with the figures, for a map that was refused or never judged.
+// kMismatch, with the measurements, unless the map's gate has passed.
 Status check_gate(const KvMap& map);
 
-// K before RoPE, or V, of one target layer: [pairs.size()][target kv_width]. Token t of the target is made from token
-// pairs[t] of `source`, which is of the map's source model. In f32.
+// K before RoPE, or V, of one target layer: [pairs.size()][target kv_width], f32. Row t is computed from row pairs[t] of
+// `source`, the KV of the map's source model.
 std::vector<float> map_plane(const KvMap& map, int target_layer, BlockKind kind, const KvPlanes& source,
                              std::span<const int> pairs);
-// The same, K and V of all target layers.
+// K and V of all target layers.
 KvPlanes map_planes(const KvMap& map, const KvPlanes& source, std::span<const int> pairs);
 
 }  // namespace celslm

@@ -3,8 +3,8 @@
 #include <cmath>
 
 #include "align/map/apply.h"
+#include "align/map/index_range.h"
 #include "align/map/kv_planes.h"
-#include "align/map/numbers.h"
 
 namespace celslm {
 
@@ -50,7 +50,7 @@ Result<std::optional<double>> similarity_at_beginning(const KvMap& map, Engine& 
   const auto probes = tokens.subspan(kSimilarityContext, kSimilarityProbes);
   CELSLM_TRY(const ExactKv native, compute_kv(target, context));
   CELSLM_TRY(const ExactKv large, compute_kv(source, context));
-  const KvPlanes mapped = map_planes(map, large.planes, first_numbers(kSimilarityContext));
+  const KvPlanes mapped = map_planes(map, large.planes, index_range(kSimilarityContext));
   CELSLM_TRY(const auto segment, make_segment(target.model(), native.planes, mapped, map.gate.split));
   const std::vector<std::shared_ptr<const KvSegment>> segments{native.segment, segment};
   CELSLM_TRY(const AttentionOutputs outputs, attention_outputs(target, segments, probes));

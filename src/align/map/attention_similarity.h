@@ -1,6 +1,6 @@
-// How similar attention's outputs are behind different KV of one context. What a model answers depends on KV only through
-// these, so they tell how good a map is where comparing KV itself does not: errors in directions that no query looks at are
-// harmless.
+// Similarity of attention outputs behind different KV of the same context. A model's output depends on a context's KV only
+// through these, so they measure the quality of a map better than the KV itself: errors in directions that no query attends
+// to are harmless.
 #pragma once
 
 #include <memory>
@@ -17,18 +17,19 @@ namespace celslm {
 // [layer][context][n_tokens * n_heads * head_dim]
 using AttentionOutputs = std::vector<std::vector<std::vector<float>>>;
 
-// Of each layer, what attention puts out at `tokens` behind each of the contexts, all of one length. What enters a layer is
-// what the first context led to, so that layers are compared one by one.
+// Attention output of every layer at `tokens` behind each of the contexts, which must have the same length. Every layer's
+// input is the hidden state that the first context leads to, so differences do not accumulate from layer to layer. Errors of
+// the engine.
 Result<AttentionOutputs> attention_outputs(Engine& engine, std::span<const std::shared_ptr<const KvSegment>> contexts,
                                            std::span<const Token> tokens);
 
-// Of two vectors of one size; 0 where one is all zero.
+// Of two vectors of the same size; 0 if either is all zero.
 double cosine_similarity(std::span<const float> a, std::span<const float> b);
 
-// Whether a map suits a context, by a prefill of its first kSimilarityContext tokens by each model, whatever its length: the
-// cosine of attention outputs behind mapped KV and behind the target's own, at the next kSimilarityProbes tokens, as a mean
-// over the layers that the map's gate lets through. nullopt for a context too short for that. The engines run the map's
-// source and target.
+// A cheap check of how well a map suits a context: both models prefill its first kSimilarityContext tokens, and the
+// attention outputs at the next kSimilarityProbes tokens behind mapped and behind native KV are compared. Returns their
+// cosine similarity, as a mean over the layers from the gate's split on; nullopt if the context is too short. The engines
+// must run the map's source and target. Errors of the engines.
 inline constexpr std::size_t kSimilarityContext = 64;
 inline constexpr std::size_t kSimilarityProbes = 8;
 Result<std::optional<double>> similarity_at_beginning(const KvMap& map, Engine& source, Engine& target,

@@ -1,4 +1,4 @@
-// The matrices of this layer. Rows lie one after the other, as everywhere in this project.
+// Eigen's matrix types as align uses them: row-major, like all tensors of this project.
 #pragma once
 
 #include <Eigen/Core>

@@ -7,36 +7,37 @@
 namespace celslm {
 namespace {
 
-Status check_number(const char* field, std::uint64_t value, std::uint64_t least, std::uint64_t most) {
-  if (least <= value && value <= most) return {};
-  return fail(ErrorKind::kInvalid, "{} is {}, not between {} and {}", field, value, least, most);
+Status check_number(const char* field, std::uint64_t value, std::uint64_t min, std::uint64_t max) {
+  if (min <= value && value <= max) return {};
+  return fail(ErrorKind::kInvalid, "{} is {}; expected {} to {}", field, value, min, max);
 }
 
 Status check_model(const char* side, const MapModel& model) {
-  const auto bad = [side](const Status& status) { return status ? Status() : wrap(status.error(), side); };
-  CELSLM_CHECK_OK(bad(check_number("n_layers", static_cast<std::uint64_t>(model.n_layers), 1, kMaxMapLayers)));
-  CELSLM_CHECK_OK(bad(check_number("n_kv_heads", static_cast<std::uint64_t>(model.n_kv_heads), 1, kMaxMapWidth)));
-  CELSLM_CHECK_OK(bad(check_number("head_dim", static_cast<std::uint64_t>(model.head_dim), 1, kMaxMapWidth)));
+  const auto named = [side](const Status& status) { return status ? Status() : wrap(status.error(), side); };
+  CELSLM_CHECK_OK(named(check_number("n_layers", static_cast<std::uint64_t>(model.n_layers), 1, kMaxMapLayers)));
+  CELSLM_CHECK_OK(named(check_number("n_kv_heads", static_cast<std::uint64_t>(model.n_kv_heads), 1, kMaxMapWidth)));
+  CELSLM_CHECK_OK(named(check_number("head_dim", static_cast<std::uint64_t>(model.head_dim), 1, kMaxMapWidth)));
   const std::uint64_t width = static_cast<std::uint64_t>(model.n_kv_heads) * static_cast<std::uint64_t>(model.head_dim);
-  return bad(check_number("n_kv_heads * head_dim", width, 1, kMaxMapWidth));
+  return named(check_number("n_kv_heads * head_dim", width, 1, kMaxMapWidth));
 }
 
 Status check_layers(const char* field, const std::vector<int>& layers, std::size_t most, const MapModel& model) {
   CELSLM_CHECK_OK(check_number(field, layers.size(), 1, most));
   if (std::ranges::any_of(layers, [&](int layer) { return layer < 0 || layer >= model.n_layers; })) {
-    return fail(ErrorKind::kInvalid, "{} names a layer that the source, which has {}, does not have", field, model.n_layers);
+    return fail(ErrorKind::kInvalid, "{} contains a layer outside 0 to {}, the layers of the source model", field,
+                model.n_layers - 1);
   }
   return {};
 }
 
 Status check_size(const char* field, std::size_t size, std::size_t expected) {
   if (size == expected) return {};
-  return fail(ErrorKind::kInvalid, "{} has {} values, not {}", field, size, expected);
+  return fail(ErrorKind::kInvalid, "{} has {} values; expected {}", field, size, expected);
 }
 
 Status check_matrix(const MapMatrix& m, int n_in, int n_out) {
   if (m.n_in != n_in || m.n_out != n_out) {
-    return fail(ErrorKind::kInvalid, "a matrix is {} x {}, not {} x {}", m.n_in, m.n_out, n_in, n_out);
+    return fail(ErrorKind::kInvalid, "a matrix is {} x {}; expected {} x {}", m.n_in, m.n_out, n_in, n_out);
   }
   CELSLM_CHECK_OK(
       check_number("rank", static_cast<std::uint64_t>(m.rank), 0, static_cast<std::uint64_t>(std::min(n_in, n_out))));
@@ -61,12 +62,13 @@ Status check_net(const ResidualNet& net, const KvMap& map) {
 Status check_plane(const PlaneMap& plane, const KvMap& map) {
   CELSLM_CHECK_OK(check_layers("sources", plane.sources, kMaxMapSources, map.source));
   const int heads = source_heads(map.source, map.target);
-  if (plane.same_head && heads == 0) return fail(ErrorKind::kInvalid, "same_head is set, but the head counts do not divide");
+  if (plane.same_head && heads == 0)
+    return fail(ErrorKind::kInvalid, "same_head is set, but neither head count divides the other");
   const int per_layer = plane.same_head ? heads * map.source.head_dim : map.source.kv_width();
   const int n_out = plane.same_head ? map.target.head_dim : map.target.kv_width();
   const auto n_blocks = static_cast<std::size_t>(plane.same_head ? map.target.n_kv_heads : 1);
   if (plane.blocks.size() != n_blocks) {
-    return fail(ErrorKind::kInvalid, "{} matrices, not {}", plane.blocks.size(), n_blocks);
+    return fail(ErrorKind::kInvalid, "{} matrices; expected {}", plane.blocks.size(), n_blocks);
   }
   for (const MapMatrix& m : plane.blocks) {
     CELSLM_CHECK_OK(check_matrix(m, static_cast<int>(plane.sources.size()) * per_layer, n_out));
@@ -76,11 +78,12 @@ Status check_plane(const PlaneMap& plane, const KvMap& map) {
 }
 
 Status check_gate(const Gate& gate, int n_layers) {
-  if (gate.state > GateState::kRefused) return fail(ErrorKind::kInvalid, "gate.state is {}", static_cast<int>(gate.state));
+  if (gate.state > GateState::kRefused)
+    return fail(ErrorKind::kInvalid, "gate.state is {}; expected 0 to 2", static_cast<int>(gate.state));
   CELSLM_CHECK_OK(
       check_number("gate.split", static_cast<std::uint64_t>(gate.split), 0, static_cast<std::uint64_t>(n_layers) - 1));
   CELSLM_CHECK_OK(check_number("gate.splits", gate.splits.size(), 0, static_cast<std::uint64_t>(n_layers) + 1));
-  for (const SplitFigures& s : gate.splits) {
+  for (const SplitMetrics& s : gate.splits) {
     CELSLM_CHECK_OK(
         check_number("gate.splits.split", static_cast<std::uint64_t>(s.split), 0, static_cast<std::uint64_t>(n_layers)));
   }
@@ -110,19 +113,19 @@ Result<MapPrecision> map_precision_from(std::string_view name) {
   for (const MapPrecision precision : {MapPrecision::kF32, MapPrecision::kF16, MapPrecision::kQ8}) {
     if (name == to_string(precision)) return precision;
   }
-  return fail(ErrorKind::kInvalid, "no precision \"{}\"; there are f32, f16 and q8", name);
+  return fail(ErrorKind::kInvalid, "unknown precision \"{}\"; expected f32, f16 or q8", name);
 }
 
-double SplitFigures::retained() const {
+double SplitMetrics::retained() const {
   if (questions == 0) return 1.0;
   return native_right == 0 ? 0.0 : static_cast<double>(right) / native_right;
 }
 
-Gate judge_splits(std::vector<SplitFigures> splits, const GateLimits& limits) {
+Gate judge_splits(std::vector<SplitMetrics> splits, const GateLimits& limits) {
   Gate out{.state = GateState::kRefused, .limits = limits, .splits = std::move(splits)};
-  std::ranges::sort(out.splits, {}, &SplitFigures::split);
-  for (const SplitFigures& s : out.splits) {
-    if (s.retained() < limits.least_retained || !(s.kl <= limits.most_kl)) continue;
+  std::ranges::sort(out.splits, {}, &SplitMetrics::split);
+  for (const SplitMetrics& s : out.splits) {
+    if (s.retained() < limits.min_retained || !(s.kl <= limits.max_kl)) continue;
     out.state = GateState::kPassed;
     out.split = s.split;
     break;
@@ -133,10 +136,10 @@ Gate judge_splits(std::vector<SplitFigures> splits, const GateLimits& limits) {
 std::string describe(const Gate& gate) {
   if (gate.state == GateState::kNotJudged) return "not judged yet: run `celslm align report MAP --write-gate`";
   std::string out = gate.state == GateState::kPassed ? fmt::format("passed from layer {} on", gate.split) : "refused";
-  out += fmt::format(" (limits: {:.1f} % of native answers, {:.3g} nats;", 100.0 * gate.limits.least_retained,
-                     gate.limits.most_kl);
-  for (const SplitFigures& s : gate.splits) {
-    out += fmt::format(" split {}: {} of {} right, {} native, {:.3g} nats;", s.split, s.right, s.questions, s.native_right,
+  out += fmt::format(" (limits: {:.1f} % of native answers, {:.3g} nats;", 100.0 * gate.limits.min_retained,
+                     gate.limits.max_kl);
+  for (const SplitMetrics& s : gate.splits) {
+    out += fmt::format(" split {}: {} of {} correct, {} native, {:.3g} nats;", s.split, s.right, s.questions, s.native_right,
                        s.kl);
   }
   out.back() = ')';
@@ -160,7 +163,8 @@ Status check_map(const KvMap& map) {
   CELSLM_CHECK_OK(check_model("source", map.source));
   CELSLM_CHECK_OK(check_model("target", map.target));
   if (map.layers.size() != static_cast<std::size_t>(map.target.n_layers)) {
-    return fail(ErrorKind::kInvalid, "{} layers are mapped, the target has {}", map.layers.size(), map.target.n_layers);
+    return fail(ErrorKind::kInvalid, "the map has {} layers, but the target model has {}", map.layers.size(),
+                map.target.n_layers);
   }
   CELSLM_CHECK_OK(check_number("calibration", map.calibration.size(), 0, kMaxMapDocuments));
   CELSLM_CHECK_OK(check_gate(map.gate, map.target.n_layers));
@@ -176,7 +180,7 @@ Status check_map(const KvMap& map) {
 MapCost map_cost(const KvMap& map, int first_layer) {
   MapCost out;
   const auto add = [&](std::size_t values) {
-    out.products += values;
+    out.multiplications += values;
     out.bytes += map.precision == MapPrecision::kF32   ? 4 * values
                  : map.precision == MapPrecision::kF16 ? 2 * values
                                                        : values * 17 / 16;
@@ -192,9 +196,9 @@ MapCost map_cost(const KvMap& map, int first_layer) {
 
 std::string describe(const KvMap& map) {
   const MapCost cost = map_cost(map, 0);
-  return fmt::format("{:.2f} MB of {}, {:.2f} million multiplications a token to apply; {}",
+  return fmt::format("{:.2f} MB of {}, {:.2f} million multiplications per token to apply; {}",
                      static_cast<double>(cost.bytes) / 1e6, to_string(map.precision),
-                     static_cast<double>(cost.products) / 1e6, describe(map.gate));
+                     static_cast<double>(cost.multiplications) / 1e6, describe(map.gate));
 }
 
 }  // namespace celslm

@@ -1,4 +1,5 @@
-// A map from one model's KV to another's, layer by layer, and the verdict on it. docs/map-format.md says how it is stored.
+// A layer map: how each layer of one model's KV is computed from another model's KV, and whether the map may be used.
+// docs/map-format.md defines the file format, docs/alignment.md the method.
 #pragma once
 
 #include <cstdint>
@@ -15,15 +16,15 @@
 
 namespace celslm {
 
-// Limits on what a file may say, checked before anything is allocated.
-inline constexpr std::uint32_t kMaxMapLayers = 255;          // a layer number fits the pack identity's one byte
-inline constexpr std::uint32_t kMaxMapWidth = 1U << 16;      // n_kv_heads * head_dim: a matrix of terabytes
+// Limits on the counts in a file, checked before anything is allocated.
+inline constexpr std::uint32_t kMaxMapLayers = 255;          // the pack identity has one byte for the split layer
+inline constexpr std::uint32_t kMaxMapWidth = 1U << 16;      // n_kv_heads * head_dim: stops matrices of terabytes
 inline constexpr std::uint32_t kMaxMapSources = 8;           // source layers of one plane
-inline constexpr std::uint32_t kMaxNetHidden = 1U << 14;     // the same, of a residual network
+inline constexpr std::uint32_t kMaxNetHidden = 1U << 14;     // hidden values of a residual network
 inline constexpr std::uint32_t kMaxMapDocuments = 1U << 20;  // hashes of calibration documents
-inline constexpr std::uint64_t kMaxMapBytes = 16ULL << 30;   // a file that never ends
+inline constexpr std::uint64_t kMaxMapBytes = 16ULL << 30;   // of the file
 
-// One side of a map.
+// What a map records about its source or its target model.
 struct MapModel {
   Hash256 id;         // ModelFingerprint::id()
   Hash256 tokenizer;  // ModelFingerprint::tokenizer
@@ -36,24 +37,25 @@ struct MapModel {
 };
 MapModel map_model(const ModelFingerprint& fingerprint);
 
-// How a matrix's values are stored; in memory they are f32. The codecs of docs/kv-pack-format.md, a matrix's rows as tokens.
+// How matrix values are stored (in memory they are f32): with the codecs of docs/kv-pack-format.md, each row as one token of
+// one head.
 enum class MapPrecision : std::uint8_t { kF32 = 0, kF16 = 1, kQ8 = 3 };
 const char* to_string(MapPrecision precision);
 Result<MapPrecision> map_precision_from(std::string_view name);  // "f32", "f16", "q8"
 
-// x [n_in] -> x left right, or x left where rank is 0.
+// A linear map of a row vector x [n_in]: x * left * right, or x * left if rank is 0.
 struct MapMatrix {
   int n_in = 0;
   int n_out = 0;
   int rank = 0;
-  std::vector<float> left;   // [n_in][rank], or [n_in][n_out] where rank is 0
-  std::vector<float> right;  // [rank][n_out]; empty where rank is 0
+  std::vector<float> left;   // [n_in][rank], or [n_in][n_out] if rank is 0
+  std::vector<float> right;  // [rank][n_out]; empty if rank is 0
 
   std::size_t values() const { return left.size() + right.size(); }
 };
 
-// A learned correction: y += gate_head * (silu(x hidden + hidden_bias) out + out_bias), x the K and then the V of each input
-// layer, side by side.
+// A trained correction: y += gate[head] * (silu(x * hidden + hidden_bias) * out + out_bias), where x concatenates K and V of
+// each input layer.
 struct ResidualNet {
   std::vector<int> inputs;  // source layers
   int n_hidden = 0;
@@ -64,11 +66,11 @@ struct ResidualNet {
   std::vector<float> gate;         // [target n_kv_heads]
 };
 
-// K or V of one target layer from the K's or V's of some source layers.
+// How K or V of one target layer is computed from K or V of some source layers.
 struct PlaneMap {
-  std::vector<int> sources;  // layers, side by side in the input in this order
-  bool same_head = false;    // each target head from its own source heads only
-  // One matrix from all sources' rows; or, same_head, one for each target head, from source_heads() of each source.
+  std::vector<int> sources;  // source layers, in the order in which the input concatenates them
+  bool same_head = false;    // each target head is computed only from the source heads of its group
+  // One matrix over all sources' rows; if same_head, one for each target head, over source_heads() heads of each source.
   std::vector<MapMatrix> blocks;
   std::vector<float> bias;  // [target kv_width]
   double held_out_r2 = 0.0;
@@ -80,37 +82,37 @@ struct LayerMap {
   PlaneMap v;
 };
 
-// What a split was found to cost: layers below it the target's own, from it on mapped.
-struct SplitFigures {
+// The quality measured for one split: layers below it native (the target's own KV), layers from it on mapped.
+struct SplitMetrics {
   int split = 0;
-  std::uint32_t questions = 0;     // asked; 0: judged by kl alone
-  std::uint32_t right = 0;         // with mapped KV
-  std::uint32_t native_right = 0;  // with the target's own
+  std::uint32_t questions = 0;     // asked; 0: the split is judged by kl alone
+  std::uint32_t right = 0;         // answered correctly with mapped KV
+  std::uint32_t native_right = 0;  // answered correctly with native KV
   double kl = 0.0;                 // D(native || mapped) in nats a token, teacher-forced on held-out text
 
-  // right / native_right; 1 where nothing was asked.
+  // right / native_right; 1 if no question was asked.
   double retained() const;
-  bool operator==(const SplitFigures&) const = default;
+  bool operator==(const SplitMetrics&) const = default;
 };
 
 struct GateLimits {
-  double least_retained = 0.98;
-  double most_kl = 0.1;
+  double min_retained = 0.98;  // share of the native correct answers
+  double max_kl = 0.1;         // nats a token
   bool operator==(const GateLimits&) const = default;
 };
 
 enum class GateState : std::uint8_t { kNotJudged = 0, kPassed = 1, kRefused = 2 };
 
-// Whether a map may be used, and from which layer on.
+// Whether a map may be used, and from which layer.
 struct Gate {
   GateState state = GateState::kNotJudged;
-  int split = 0;  // where passed
+  int split = 0;  // first mapped layer; valid if passed
   GateLimits limits;
-  std::vector<SplitFigures> splits;
+  std::vector<SplitMetrics> splits;  // all that were judged
   bool operator==(const Gate&) const = default;
 };
-// The lowest split whose figures are within the limits; refused if there is none.
-Gate judge_splits(std::vector<SplitFigures> splits, const GateLimits& limits);
+// Passes with the lowest split that is within the limits; refused if there is none.
+Gate judge_splits(std::vector<SplitMetrics> splits, const GateLimits& limits);
 std::string describe(const Gate& gate);  // one line
 
 struct KvMap {
@@ -118,41 +120,43 @@ struct KvMap {
   MapModel target;
   MapPrecision precision = MapPrecision::kF32;
   double lambda = 0.0;
-  std::vector<Hash256> calibration;  // of the documents it was fitted and chosen on; ascending
+  std::vector<Hash256> calibration;  // hashes of the documents used to fit it and to select its sources; ascending
   Gate gate;
-  std::vector<LayerMap> layers;  // of the target
-  Hash256 id;                    // of everything above as stored: set by parse_map
+  std::vector<LayerMap> layers;  // one for each target layer
+  Hash256 id;                    // hash of the encoded map; set by parse_map
 
-  bool fused() const;  // has a residual network anywhere
+  bool fused() const;  // whether any plane has a residual network
 };
 
-// Source heads that one target head is made from: all of its group, or the one that its group shares. 0: counts that do not
-// divide each other.
+// How many source heads feed one target head in a same-head map: those of its group, or the one that its group shares. 0 if
+// neither head count divides the other, so that no same-head map exists.
 int source_heads(const MapModel& source, const MapModel& target);
 int first_source_head(const MapModel& source, const MapModel& target, int target_head);
 
-// kInvalid, naming what does not fit. Everything that takes a KvMap takes only those for which this holds.
+// Checks every count and size of the map against the others. kInvalid, naming the field. A precondition of everything that
+// takes a KvMap.
 Status check_map(const KvMap& map);
-// Bytes of the map's matrices and multiplications for one token, over layers [first_layer, n).
+// What layers [first_layer, n) of a map cost.
 struct MapCost {
-  std::uint64_t bytes = 0;
-  std::uint64_t products = 0;
+  std::uint64_t bytes = 0;            // of the stored matrices
+  std::uint64_t multiplications = 0;  // per token
 };
 MapCost map_cost(const KvMap& map, int first_layer);
-std::string describe(const KvMap& map);  // one line: its size, what applying it costs, its gate
+std::string describe(const KvMap& map);  // one line: size, cost of applying it, gate
 
-// check_map() holds. The result of parse_map() on these bytes is what was stored: rounded where `precision` rounds.
+// Requires check_map(). Values are rounded to `precision`: parse_map() of the result returns the rounded map. kInvalid for
+// values that the precision cannot represent.
 Result<Bytes> encode_map(const KvMap& map);
-// kInvalid naming the field; kMismatch for contents that do not have the hash at the end.
+// Safe for untrusted input. kInvalid, naming the field; kMismatch if the contents do not match the hash at the end.
 Result<KvMap> parse_map(ByteView bytes);
 
-// Puts the networks of a file as tools/align-train writes it into `map`, in place of those it had; the map is then not
-// judged. kInvalid naming what does not fit.
+// Replaces the map's networks by those of a file that tools/align-train wrote, and resets the gate to not judged. kInvalid,
+// naming the field; `map` is then partly changed and must be discarded.
 Status fuse(ByteView networks, KvMap& map);
 
-// The file's name before every error.
+// Errors of parse_map() and kNotFound, kIo; all begin with the file's name.
 Result<KvMap> read_map(const std::filesystem::path& path);
-// Gives what read_map would.
+// Writes atomically and returns what read_map() would.
 Result<KvMap> write_map(const std::filesystem::path& path, const KvMap& map);
 
 }  // namespace celslm

@@ -18,7 +18,7 @@ Result<ExactKv> compute_kv(Engine& engine, std::span<const Token> tokens, const 
   };
   while (!prefill.finished()) {
     if (stop.stop_requested())
-      return fail(ErrorKind::kCancelled, "the computation was stopped at layer {}", prefill.layers_done());
+      return fail(ErrorKind::kCancelled, "the prefill was cancelled at layer {}", prefill.layers_done());
     CELSLM_CHECK_OK(prefill.advance(tap));
   }
   return out;

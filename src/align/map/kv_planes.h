@@ -1,4 +1,4 @@
-// A context's KV as rows of numbers: out of a model, and back into what attention reads.
+// A context's KV as f32 rows: computed by a model, and imported into a segment that attention can use.
 #pragma once
 
 #include <memory>
@@ -18,13 +18,13 @@ struct KvPlanes {
   int n_tokens = 0;
 };
 
-// A context's KV as a prefill shows it: planes rounded to the segment's type.
+// The same KV twice: as planes, rounded to the segment's type, and as the segment itself.
 struct ExactKv {
   KvPlanes planes;
   std::shared_ptr<const KvSegment> segment;  // f16
 };
 
-// Errors of the engine; kCancelled soon after `stop` is requested.
+// Prefills `tokens` on `engine`. Errors of the engine; kCancelled if `stop` is requested, checked between prefill steps.
 Result<ExactKv> compute_kv(Engine& engine, std::span<const Token> tokens, const std::stop_token& stop = {});
 
 // A segment with `below` in the layers below `split` and `from` in the others, both with rows for the same tokens. Errors of

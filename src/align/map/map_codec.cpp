@@ -1,4 +1,4 @@
-// docs/map-format.md, in code.
+// Reads and writes the format of docs/map-format.md.
 #include "align/map/map_codec.h"
 
 #include <fmt/format.h>
@@ -30,12 +30,12 @@ void write_floats(std::span<const float> values, ByteWriter& out) {
 }
 
 Result<std::vector<float>> read_floats(ByteReader& in, std::uint64_t n) {
-  if (n > in.remaining() / sizeof(float)) return fail(ErrorKind::kInvalid, "ends inside a row of numbers");
+  if (n > in.remaining() / sizeof(float)) return fail(ErrorKind::kInvalid, "truncated inside an array of {} floats", n);
   const ByteView raw = in.bytes(n * sizeof(float));
   std::vector<float> out(n);
   if (n > 0) std::memcpy(out.data(), raw.data(), raw.size());
   if (!std::ranges::all_of(out, [](float v) { return std::isfinite(v); })) {
-    return fail(ErrorKind::kInvalid, "holds a number that is not finite");
+    return fail(ErrorKind::kInvalid, "contains NaN or infinity");
   }
   return out;
 }
@@ -60,7 +60,7 @@ Result<std::vector<float>> read_matrix(ByteReader& in, int rows, int columns, Ma
   if (precision == MapPrecision::kF32) return read_floats(in, n);
   CELSLM_TRY(const Codec* codec, find_codec(static_cast<CodecId>(precision)));
   const std::uint64_t size = codec->encoded_bytes(matrix_shape(rows, columns)).most;
-  if (size > in.remaining()) return fail(ErrorKind::kInvalid, "ends inside a matrix of {} x {}", rows, columns);
+  if (size > in.remaining()) return fail(ErrorKind::kInvalid, "truncated inside a matrix of {} x {}", rows, columns);
   std::vector<float> out(n);
   CELSLM_CHECK_OK(codec->decode(matrix_shape(rows, columns), in.bytes(size), out));
   return out;
@@ -73,12 +73,12 @@ void write_layers(const std::vector<int>& layers, ByteWriter& out) {
 
 Result<std::vector<int>> read_layers(ByteReader& in, std::uint32_t most, const MapModel& model) {
   const std::uint32_t n = in.u32();
-  if (!in.ok() || n < 1 || n > most) return fail(ErrorKind::kInvalid, "{} source layers, not between 1 and {}", n, most);
+  if (!in.ok() || n < 1 || n > most) return fail(ErrorKind::kInvalid, "{} source layers; expected 1 to {}", n, most);
   std::vector<int> out;
   for (std::uint32_t i = 0; i < n; ++i) {
     const std::uint32_t layer = in.u32();
     if (layer >= static_cast<std::uint32_t>(model.n_layers)) {
-      return fail(ErrorKind::kInvalid, "source layer {} of a model that has {}", layer, model.n_layers);
+      return fail(ErrorKind::kInvalid, "source layer {} of a model that has {} layers", layer, model.n_layers);
     }
     out.push_back(static_cast<int>(layer));
   }
@@ -118,10 +118,10 @@ Result<MapModel> read_model(ByteReader& in, const char* side) {
 void write_gate(const Gate& gate, ByteWriter& out) {
   out.u32(static_cast<std::uint32_t>(gate.state));
   out.u32(static_cast<std::uint32_t>(gate.split));
-  write_f64(gate.limits.least_retained, out);
-  write_f64(gate.limits.most_kl, out);
+  write_f64(gate.limits.min_retained, out);
+  write_f64(gate.limits.max_kl, out);
   out.u32(static_cast<std::uint32_t>(gate.splits.size()));
-  for (const SplitFigures& s : gate.splits) {
+  for (const SplitMetrics& s : gate.splits) {
     for (const std::uint32_t value : {static_cast<std::uint32_t>(s.split), s.questions, s.right, s.native_right})
       out.u32(value);
     write_f64(s.kl, out);
@@ -132,15 +132,16 @@ Result<Gate> read_gate(ByteReader& in, const MapModel& target) {
   const auto n_layers = static_cast<std::uint32_t>(target.n_layers);
   const std::uint32_t state = in.u32();
   const std::uint32_t split = in.u32();
-  Gate out{.limits = {.least_retained = read_f64(in), .most_kl = read_f64(in)}};
+  Gate out{.limits = {.min_retained = read_f64(in), .max_kl = read_f64(in)}};
   const std::uint32_t n = in.u32();
   if (!in.ok() || state > static_cast<std::uint32_t>(GateState::kRefused) || split >= n_layers || n > n_layers) {
-    return fail(ErrorKind::kInvalid, "gate: state {}, split {}, {} splits judged, of {} layers", state, split, n, n_layers);
+    return fail(ErrorKind::kInvalid, "gate: state {}, split {} and {} judged splits are not valid for {} layers", state,
+                split, n, n_layers);
   }
   out.state = static_cast<GateState>(state);
   out.split = static_cast<int>(split);
   for (std::uint32_t i = 0; i < n; ++i) {
-    SplitFigures s{.split = static_cast<int>(std::min(in.u32(), n_layers)),
+    SplitMetrics s{.split = static_cast<int>(std::min(in.u32(), n_layers)),
                    .questions = in.u32(),
                    .right = in.u32(),
                    .native_right = in.u32()};
@@ -167,7 +168,7 @@ Result<MapMatrix> read_block(ByteReader& in, MapPrecision precision, int n_in, i
   MapMatrix out{.n_in = n_in, .n_out = n_out};
   const std::uint32_t rank = in.u32();
   if (rank > static_cast<std::uint32_t>(std::min(n_in, n_out))) {
-    return fail(ErrorKind::kInvalid, "rank {} of a matrix of {} x {}", rank, n_in, n_out);
+    return fail(ErrorKind::kInvalid, "rank {} is too large for a matrix of {} x {}", rank, n_in, n_out);
   }
   out.rank = static_cast<int>(rank);
   CELSLM_TRY(out.left, read_matrix(in, n_in, out.rank == 0 ? n_out : out.rank, precision));
@@ -183,9 +184,10 @@ Result<PlaneMap> read_plane(ByteReader& in, const KvMap& map) {
   const std::uint32_t flags = in.u32();
   out.held_out_r2 = read_f64(in);
   const int heads = source_heads(map.source, map.target);
-  if ((flags & ~(kSameHead | kHasNet)) != 0) return fail(ErrorKind::kInvalid, "flags {:#x} are not known here", flags);
+  if ((flags & ~(kSameHead | kHasNet)) != 0) return fail(ErrorKind::kInvalid, "unknown flags {:#x}", flags);
   out.same_head = (flags & kSameHead) != 0;
-  if (out.same_head && heads == 0) return fail(ErrorKind::kInvalid, "same-head, but the head counts do not divide");
+  if (out.same_head && heads == 0)
+    return fail(ErrorKind::kInvalid, "the same-head flag is set, but neither head count divides the other");
   CELSLM_TRY(out.bias, read_floats(in, static_cast<std::uint64_t>(map.target.kv_width())));
   const int per_layer = out.same_head ? heads * map.source.head_dim : map.source.kv_width();
   for (int i = 0; i < (out.same_head ? map.target.n_kv_heads : 1); ++i) {
@@ -200,14 +202,16 @@ Result<PlaneMap> read_plane(ByteReader& in, const KvMap& map) {
 }
 
 Status read_prefix(ByteReader& in, KvMap& map) {
-  if (as_text(in.bytes(kMagic.size())) != kMagic) return fail(ErrorKind::kInvalid, "is no layer map");
+  if (as_text(in.bytes(kMagic.size())) != kMagic)
+    return fail(ErrorKind::kInvalid, "is not a layer map: it must begin with {}", kMagic);
   const std::uint16_t version = in.u16();
-  if (version != kVersion) return fail(ErrorKind::kInvalid, "version {}; this program reads {}", version, kVersion);
+  if (version != kVersion)
+    return fail(ErrorKind::kInvalid, "map version {} is not supported; this program reads version {}", version, kVersion);
   const std::uint8_t precision = in.u8();
   if (in.u8() != 0) return fail(ErrorKind::kInvalid, "the reserved byte is not 0");
   map.precision = static_cast<MapPrecision>(precision);
   if (map.precision != MapPrecision::kF32 && map.precision != MapPrecision::kF16 && map.precision != MapPrecision::kQ8) {
-    return fail(ErrorKind::kInvalid, "precision {} is not known here", precision);
+    return fail(ErrorKind::kInvalid, "unknown precision {}; expected 0 (f32), 1 (f16) or 3 (q8)", precision);
   }
   map.lambda = read_f64(in);
   return {};
@@ -216,13 +220,14 @@ Status read_prefix(ByteReader& in, KvMap& map) {
 Result<std::vector<Hash256>> read_calibration(ByteReader& in) {
   const std::uint32_t n = in.u32();
   if (n > kMaxMapDocuments || n > in.remaining() / sizeof(Hash256)) {
-    return fail(ErrorKind::kInvalid, "{} calibration documents, more than the file holds or than {}", n, kMaxMapDocuments);
+    return fail(ErrorKind::kInvalid, "{} calibration documents are more than the rest of the file can hold, or more than {}",
+                n, kMaxMapDocuments);
   }
   std::vector<Hash256> out;
   out.reserve(n);
   for (std::uint32_t i = 0; i < n; ++i) out.push_back(read_hash(in));
   if (std::ranges::adjacent_find(out, std::greater_equal()) != out.end()) {
-    return fail(ErrorKind::kInvalid, "the calibration documents' hashes do not ascend");
+    return fail(ErrorKind::kInvalid, "the hashes of the calibration documents are not in ascending order");
   }
   return out;
 }
@@ -240,8 +245,8 @@ Status read_contents(ByteReader& in, KvMap& map) {
     if (!v) return wrap(std::move(v).error(), fmt::format("layer {}, V", i));
     map.layers.push_back({.k = *std::move(k), .v = *std::move(v)});
   }
-  if (!in.ok()) return fail(ErrorKind::kInvalid, "ends early");
-  if (in.remaining() != 0) return fail(ErrorKind::kInvalid, "goes on for {} bytes after its end", in.remaining());
+  if (!in.ok()) return fail(ErrorKind::kInvalid, "truncated");
+  if (in.remaining() != 0) return fail(ErrorKind::kInvalid, "has {} bytes after its end", in.remaining());
   return {};
 }
 
@@ -268,7 +273,7 @@ Result<ResidualNet> read_net(ByteReader& in, MapPrecision precision, const MapMo
   CELSLM_TRY(out.inputs, read_layers(in, kMaxMapLayers, source));
   const std::uint32_t n_hidden = in.u32();
   if (n_hidden < 1 || n_hidden > kMaxNetHidden) {
-    return fail(ErrorKind::kInvalid, "a network of {} hidden values, not between 1 and {}", n_hidden, kMaxNetHidden);
+    return fail(ErrorKind::kInvalid, "a network has {} hidden values; expected 1 to {}", n_hidden, kMaxNetHidden);
   }
   out.n_hidden = static_cast<int>(n_hidden);
   const int n_in = static_cast<int>(out.inputs.size()) * 2 * source.kv_width();
@@ -301,39 +306,49 @@ Result<Bytes> encode_map(const KvMap& map) {
 }
 
 Result<KvMap> parse_map(ByteView bytes) {
-  if (bytes.size() < kMapHashBytes) return fail(ErrorKind::kInvalid, "has {} bytes, too few for a layer map", bytes.size());
+  if (bytes.size() < kMapHashBytes) return fail(ErrorKind::kInvalid, "has {} bytes; a layer map is larger", bytes.size());
   const ByteView contents = bytes.first(bytes.size() - kMapHashBytes);
   ByteReader end(bytes.last(kMapHashBytes));
   KvMap out;
   out.id = read_hash(end);
   ByteReader in(contents);
   CELSLM_CHECK_OK(read_contents(in, out));
-  if (map_hash(contents) != out.id) return fail(ErrorKind::kMismatch, "its contents do not have the hash that it says");
+  if (map_hash(contents) != out.id)
+    return fail(ErrorKind::kMismatch, "its contents do not match the hash at its end: the file is damaged");
   CELSLM_CHECK_OK(check_map(out));
   return out;
 }
 
 Status fuse(ByteView networks, KvMap& map) {
   ByteReader in(networks);
-  if (as_text(in.bytes(kNetworksMagic.size())) != kNetworksMagic) return fail(ErrorKind::kInvalid, "is no file of networks");
-  if (in.u16() != kVersion || in.u16() != 0) return fail(ErrorKind::kInvalid, "is of a version that is not known here");
+  if (as_text(in.bytes(kNetworksMagic.size())) != kNetworksMagic)
+    return fail(ErrorKind::kInvalid, "is not a network file: it must begin with {}", kNetworksMagic);
+  const std::uint16_t version = in.u16();
+  if (version != kVersion) {
+    return fail(ErrorKind::kInvalid, "network file version {} is not supported; this program reads version {}", version,
+                kVersion);
+  }
+  if (in.u16() != 0) return fail(ErrorKind::kInvalid, "the reserved bytes are not 0");
   for (LayerMap& layer : map.layers) {
     for (PlaneMap* plane : {&layer.k, &layer.v}) {
       const std::uint32_t present = in.u32();
-      if (!in.ok() || present > 1) return fail(ErrorKind::kInvalid, "says {} where 0 or 1 is due", present);
+      if (!in.ok() || present > 1)
+        return fail(ErrorKind::kInvalid, "expected 0 or 1 (whether a network follows), got {}", present);
       plane->net.reset();
       if (present == 0) continue;
       CELSLM_TRY(plane->net, read_net(in, MapPrecision::kF32, map.source, map.target));
     }
   }
-  if (in.remaining() != 0) return fail(ErrorKind::kInvalid, "goes on for {} bytes after its end", in.remaining());
+  if (in.remaining() != 0) return fail(ErrorKind::kInvalid, "has {} bytes after its end", in.remaining());
   map.gate = {};
   return check_map(map);
 }
 
 Result<KvMap> read_map(const std::filesystem::path& path) {
   CELSLM_TRY(const auto file, MappedFile::open(path));
-  if (file->bytes().size() > kMaxMapBytes) return fail(ErrorKind::kInvalid, "{}: is larger than any map", path.string());
+  if (file->bytes().size() > kMaxMapBytes)
+    return fail(ErrorKind::kInvalid, "{}: has {} bytes; a map has at most {}", path.string(), file->bytes().size(),
+                kMaxMapBytes);
   auto map = parse_map(file->bytes());
   return map ? std::move(map) : wrap(std::move(map).error(), path.string());
 }

@@ -1,5 +1,5 @@
-// Layer maps from strangers. A hash at the end hides the parser from random bytes, so each input is tried as it is, and once
-// more with the hash put right.
+// Untrusted layer maps. The hash at the end would reject every mutated input before the rest is checked, so each input is
+// parsed unchanged and once more with a correct hash.
 #include <cstdlib>
 #include <cstring>
 
@@ -17,7 +17,7 @@ void check(celslm::ByteView bytes) {
   require(celslm::check_map(*map).has_value());
   const auto again = celslm::encode_map(*map);
   require(again.has_value());
-  // Rounded values need not be the ones that rounding would give (a q8 scale may be larger than need be); exact ones are.
+  // Only f32 maps re-encode to the same bytes: a q8 scale, for example, may be larger than the one that encoding chooses.
   if (map->precision == celslm::MapPrecision::kF32) require(std::ranges::equal(*again, bytes));
 }
 

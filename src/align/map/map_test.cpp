@@ -1,8 +1,8 @@
 #include <gmock/gmock.h>
 
+#include "align/fit/test_support.h"
 #include "align/map/apply.h"
 #include "align/map/map_codec.h"
-#include "align/fit/test_support.h"
 #include "align/texts/positions.h"
 #include "core/file.h"
 
@@ -12,7 +12,7 @@ namespace {
 using testing::HasSubstr;
 using testing_support::TemporaryFolder;
 
-// Small, valid, with every optional part: two heads of three from three of two, a thin matrix, a network.
+// Small and valid, with every optional part: 3 source heads of 2 values, 2 target heads of 3, a low-rank matrix, a network.
 KvMap small_map(MapPrecision precision = MapPrecision::kF32) {
   KvMap out{.precision = precision, .lambda = 0.01};
   out.source = {.id = hash_of("large"), .tokenizer = hash_of("t"), .n_layers = 3, .n_kv_heads = 3, .head_dim = 2};
@@ -46,7 +46,7 @@ Bytes sealed(Bytes bytes) {
   return bytes;
 }
 
-TEST(MapTest, ComesBackAsItWasStored) {
+TEST(MapTest, RoundTrips) {
   const KvMap map = small_map();
   const Bytes bytes = encode_map(map).value();
   const KvMap again = parse_map(bytes).value();
@@ -58,7 +58,7 @@ TEST(MapTest, ComesBackAsItWasStored) {
   EXPECT_EQ(again.layers[0].v.net->hidden, map.layers[0].v.net->hidden);
 }
 
-TEST(MapTest, IsRoundedToItsPrecision) {
+TEST(MapTest, ValuesAreRoundedToThePrecision) {
   for (const MapPrecision precision : {MapPrecision::kF16, MapPrecision::kQ8}) {
     const KvMap map = small_map(precision);
     const KvMap again = parse_map(encode_map(map).value()).value();
@@ -68,7 +68,7 @@ TEST(MapTest, IsRoundedToItsPrecision) {
   }
 }
 
-TEST(MapTest, EveryCutAndEveryFlippedByteIsRefused) {
+TEST(MapTest, EveryTruncationAndEveryFlippedByteIsRejected) {
   const Bytes bytes = encode_map(small_map()).value();
   for (std::size_t n = 0; n < bytes.size(); ++n) EXPECT_FALSE(parse_map(ByteView(bytes).first(n)).has_value()) << n;
   for (std::size_t i = 0; i < bytes.size(); ++i) {
@@ -78,8 +78,8 @@ TEST(MapTest, EveryCutAndEveryFlippedByteIsRefused) {
   }
 }
 
-// What a stranger may write who knows the format and puts the hash right: counts that promise more than there is.
-TEST(MapTest, HostileCountsAreRefusedBeforeAnythingIsAllocated) {
+// An attacker can compute the hash, so counts that exceed the file have to be found without it.
+TEST(MapTest, HostileCountsAreRejectedBeforeAnythingIsAllocated) {
   const Bytes bytes = encode_map(small_map()).value();
   constexpr std::size_t kSourceCounts = 8 + 2 + 1 + 1 + 8 + 64;
   constexpr std::size_t kCalibration = kSourceCounts + 12 + 64 + 12;
@@ -95,7 +95,7 @@ TEST(MapTest, HostileCountsAreRefusedBeforeAnythingIsAllocated) {
   EXPECT_THAT(parse_map(sealed(longer)).error().message, HasSubstr("after its end"));
 }
 
-TEST(MapTest, TakesTrainedNetworksAndIsThenToBeJudgedAnew) {
+TEST(MapTest, FusingTrainedNetworksResetsTheGate) {
   KvMap map = small_map();
   const ResidualNet net = *map.layers[0].v.net;
   ByteWriter out;
@@ -108,37 +108,37 @@ TEST(MapTest, TakesTrainedNetworksAndIsThenToBeJudgedAnew) {
   EXPECT_EQ(map.layers[0].k.net->out, net.out);
   EXPECT_FALSE(map.layers[0].v.net.has_value());
   EXPECT_EQ(map.gate.state, GateState::kNotJudged);
-  EXPECT_THAT(fuse(ByteView(out.data()).first(40), map).error().message, HasSubstr("ends inside"));
+  EXPECT_THAT(fuse(ByteView(out.data()).first(40), map).error().message, HasSubstr("truncated inside"));
 }
 
-TEST(MapTest, AFileNamesItselfInItsErrors) {
+TEST(MapTest, ErrorsOfAFileBeginWithItsName) {
   const TemporaryFolder folder;
-  ASSERT_TRUE(write_file_atomically(folder / "x.map", as_bytes("no map at all, but long enough for the hash")).has_value());
-  EXPECT_THAT(read_map(folder / "x.map").error().message, HasSubstr("x.map: is no layer map"));
+  ASSERT_TRUE(write_file_atomically(folder / "x.map", as_bytes("not a map, but long enough to have a hash")).has_value());
+  EXPECT_THAT(read_map(folder / "x.map").error().message, HasSubstr("x.map: is not a layer map"));
 }
 
 TEST(GateTest, TheLowestSplitWithinTheLimitsPasses) {
-  const std::vector<SplitFigures> splits{{.split = 1, .questions = 100, .right = 97, .native_right = 97, .kl = 0.02},
+  const std::vector<SplitMetrics> splits{{.split = 1, .questions = 100, .right = 97, .native_right = 97, .kl = 0.02},
                                          {.split = 0, .questions = 100, .right = 80, .native_right = 97, .kl = 0.01}};
-  const Gate gate = judge_splits(splits, {.least_retained = 0.98, .most_kl = 0.1});
+  const Gate gate = judge_splits(splits, {.min_retained = 0.98, .max_kl = 0.1});
   EXPECT_EQ(gate.state, GateState::kPassed);
   EXPECT_EQ(gate.split, 1);
 }
 
-TEST(GateTest, AMapThatIsNotGoodEnoughMayNotBeUsedAndSaysWhy) {
+TEST(GateTest, ARefusedMapCannotBeUsedAndTheErrorReportsItsMeasurements) {
   KvMap map = small_map();
   map.gate = judge_splits({{.split = 0, .questions = 100, .right = 50, .native_right = 97, .kl = 0.5}}, {});
   const Status usable = check_gate(map);
   ASSERT_FALSE(usable.has_value());
   EXPECT_THAT(usable.error().message, HasSubstr("refused"));
-  EXPECT_THAT(usable.error().message, HasSubstr("50 of 100 right"));
+  EXPECT_THAT(usable.error().message, HasSubstr("50 of 100 correct"));
 }
 
-TEST(GateTest, ALossThatIsNoNumberDoesNotPass) {
+TEST(GateTest, ANanDivergenceDoesNotPass) {
   EXPECT_EQ(judge_splits({{.split = 0, .kl = std::nan("")}}, {}).state, GateState::kRefused);
 }
 
-TEST(ApplyTest, AddsTheNetworksCorrectionHeadByHead) {
+TEST(ApplyTest, AddsTheCorrectionOfTheNetworkScaledByHead) {
   KvMap map = small_map();
   KvPlanes source{.n_tokens = 1};
   source.k.assign(3, std::vector<float>(6, 0.5F));
@@ -160,7 +160,7 @@ TEST(ApplyTest, AddsTheNetworksCorrectionHeadByHead) {
   }
 }
 
-TEST(PositionsTest, TheSameTokensArePairedOneToOne) {
+TEST(PositionsTest, EqualTokensArePairedOneToOne) {
   const TemporaryFolder folder;
   testing_support::write_random_model(folder / "a.gguf", {});
   const auto model = Model::load(folder / "a.gguf").value();
@@ -169,8 +169,8 @@ TEST(PositionsTest, TheSameTokensArePairedOneToOne) {
   for (std::size_t i = 0; i < tokens.size(); ++i) EXPECT_EQ(pairs[i], static_cast<int>(i));
 }
 
-// The bytes of "the thing" one by one against merged tokens: paired where the source has read as much.
-TEST(PositionsTest, OtherTokensArePairedByWhereTheyEnd) {
+// The bytes of "the" one by one against one merged token.
+TEST(PositionsTest, DifferentTokensArePairedByWhereTheyEnd) {
   const TemporaryFolder folder;
   testing_support::write_random_model(folder / "a.gguf", {});
   const auto model = Model::load(folder / "a.gguf").value();

@@ -11,7 +11,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::uint64_t kMaxTextBytes = 1ULL << 30;  // a device file that never ends
+constexpr std::uint64_t kMaxTextBytes = 1ULL << 30;  // stops at once on a device file such as /dev/zero
 constexpr const char* kWhiteSpace = " \t\r\n";
 
 std::string trimmed(std::string_view text) {
@@ -55,7 +55,7 @@ Result<std::vector<Document>> parse_worlds(std::string_view text) {
     }
     return out;
   } catch (const Json::exception& e) {
-    return fail(ErrorKind::kInvalid, "not {{\"worlds\": [{{\"context\", \"questions\"}}]}}: {}", e.what());
+    return fail(ErrorKind::kInvalid, "expected {{\"worlds\": [{{\"context\": ..., \"questions\": [...]}}]}}: {}", e.what());
   }
 }
 
@@ -65,7 +65,7 @@ Result<std::vector<Document>> read_documents(const std::filesystem::path& path) 
   CELSLM_TRY(const Bytes bytes, read_file(path, kMaxTextBytes));
   auto documents = path.extension() == ".json" ? parse_worlds(as_text(bytes)) : split_text(as_text(bytes));
   if (!documents) return wrap(std::move(documents).error(), path.string());
-  if (documents->empty()) return fail(ErrorKind::kInvalid, "{}: holds no text", path.string());
+  if (documents->empty()) return fail(ErrorKind::kInvalid, "{}: the file contains no text", path.string());
   return documents;
 }
 
@@ -93,7 +93,7 @@ Result<std::vector<Token>> tokens_of(const Text& text, const Document& document,
 }
 
 Result<std::vector<Token>> tokens_of(const Text& text, const Document& document, const Question& question) {
-  if (!document.is_context) return fail(ErrorKind::kInvalid, "a question needs a context, and this is plain text");
+  if (!document.is_context) return fail(ErrorKind::kInvalid, "a question needs a context, but this document is plain text");
   CELSLM_TRY(const auto context, text.context(document.text));
   const std::vector<ChatMessage> messages{{"system", document.text}, {"user", question.text}};
   CELSLM_TRY(auto all, text.chat(messages));

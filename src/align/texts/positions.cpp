@@ -6,14 +6,15 @@
 namespace celslm {
 namespace {
 
-// Where each token ends, in bytes from the start of the text; control tokens as they are spelled, or as nothing.
-struct Reading {
+// The text of a token sequence and the byte offset at which each token ends.
+struct DecodedTokens {
   std::string text;
   std::vector<std::size_t> ends;
 };
 
-Reading read(const Text& text, std::span<const Token> tokens, bool spell_control) {
-  Reading out;
+// Control tokens are spelled out, or contribute no text.
+DecodedTokens decode(const Text& text, std::span<const Token> tokens, bool spell_control) {
+  DecodedTokens out;
   for (const Token token : tokens) {
     out.text += text.piece(token, spell_control);
     out.ends.push_back(out.text.size());
@@ -21,8 +22,8 @@ Reading read(const Text& text, std::span<const Token> tokens, bool spell_control
   return out;
 }
 
-// Both cut after the same number of tokens need not end at the same place: only what both have read is compared.
-bool agree(const Reading& a, const Reading& b) {
+// Sequences truncated to the same number of tokens need not cover the same text: only their common length is compared.
+bool same_text(const DecodedTokens& a, const DecodedTokens& b) {
   const std::size_t shared = std::min(a.text.size(), b.text.size());
   return std::string_view(a.text).substr(0, shared) == std::string_view(b.text).substr(0, shared);
 }
@@ -32,7 +33,7 @@ std::vector<int> pair_ends(const std::vector<std::size_t>& source, const std::ve
   std::size_t at = 0;
   for (const std::size_t end : target) {
     while (at < source.size() && source[at] < end) ++at;
-    if (at == source.size()) break;  // the source was cut before
+    if (at == source.size()) break;  // the source was truncated earlier
     out.push_back(static_cast<int>(at));
   }
   return out;
@@ -43,13 +44,13 @@ std::vector<int> pair_ends(const std::vector<std::size_t>& source, const std::ve
 Result<std::vector<int>> pair_positions(const Text& source_text, std::span<const Token> source, const Text& target_text,
                                         std::span<const Token> target) {
   for (const bool spell_control : {true, false}) {
-    const Reading from = read(source_text, source, spell_control);
-    const Reading to = read(target_text, target, spell_control);
-    if (agree(from, to)) return pair_ends(from.ends, to.ends);
+    const DecodedTokens from = decode(source_text, source, spell_control);
+    const DecodedTokens to = decode(target_text, target, spell_control);
+    if (same_text(from, to)) return pair_ends(from.ends, to.ends);
   }
   return fail(ErrorKind::kMismatch,
-              "the two models' chat templates word this context differently, so their tokens cannot be paired; only models "
-              "with templates of the same words can be aligned on contexts");
+              "the two models' chat templates produce different text for this context, so their tokens cannot be paired; "
+              "align models whose templates agree, or give plain text");
 }
 
 }  // namespace celslm

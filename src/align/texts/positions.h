@@ -1,4 +1,4 @@
-// Which token of one model's reading of a text stands where a token of another's does.
+// Aligns two tokenizations of the same text, position by position.
 #pragma once
 
 #include <span>
@@ -9,11 +9,12 @@
 
 namespace celslm {
 
-// For each token of the target the index of the source's token that ends where it ends or, if none does, at first after it:
-// the first state of the source that has read all that the target's token stands for. The same tokens are paired one to
-// one. `text` of a model may be null where both have the same tokenizer and therefore the same tokens.
+// For each target token, the index of the source token that ends at the same byte or, if there is none, of the first that
+// ends after it: the first source state that has seen all of the target token's text. Equal tokenizations are paired one to
+// one. The result is shorter than `target` if the source tokens end before it.
 //
-// kMismatch where the two readings do not spell the same text, as with chat templates that word things differently.
+// kMismatch if the two token sequences do not decode to the same text, for example because the chat templates use different
+// words.
 Result<std::vector<int>> pair_positions(const Text& source_text, std::span<const Token> source, const Text& target_text,
                                         std::span<const Token> target);
 

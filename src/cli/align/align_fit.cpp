@@ -5,7 +5,7 @@
 #include <ostream>
 
 #include "align/fit/fit.h"
-#include "align/map/numbers.h"
+#include "align/map/index_range.h"
 #include "cli/align/align.h"
 #include "cli/terminal/model_loading.h"
 #include "cli/terminal/progress.h"
@@ -58,20 +58,21 @@ Status fit(Environment& env, const FitCommand& command) {
   CELSLM_TRY(const auto documents, read_documents(command.texts));
   CELSLM_TRY(const auto source, load_model(env, command.from));
   CELSLM_TRY(const auto target, load_model(env, command.to));
-  const auto layers = command.source_layers.empty() ? first_numbers(source->config().n_layers) : command.source_layers;
+  const auto layers = command.source_layers.empty() ? index_range(source->config().n_layers) : command.source_layers;
   CELSLM_CHECK_OK(check_source_layers(layers, *source));
   CELSLM_TRY(const auto from, Engine::create(source, {.n_threads = command.threads}));
   CELSLM_TRY(const auto to, Engine::create(target, {.n_threads = command.threads}));
   const std::filesystem::path checkpoint = command.out + ".partial";
   Progress reading(env.err, "reading");
   const TimePoint start = env.clock.now();
-  CELSLM_TRY(const Collected sums, collect(*from, *to, documents,
-                                           {.source_layers = layers,
-                                            .max_tokens = command.max_tokens,
-                                            .checkpoint = checkpoint,
-                                            .progress = [&](int done, int of, std::uint64_t rows) {
-                                              reading.show(static_cast<double>(done) / of, fmt::format("{} tokens", rows));
-                                            }}));
+  CELSLM_TRY(const CalibrationSums sums, collect(*from, *to, documents,
+                                                 {.source_layers = layers,
+                                                  .max_tokens = command.max_tokens,
+                                                  .checkpoint = checkpoint,
+                                                  .progress = [&](int done, int of, std::uint64_t rows) {
+                                                    reading.show(static_cast<double>(done) / of,
+                                                                 fmt::format("{} tokens", rows));
+                                                  }}));
   reading.end();
   const TimePoint read = env.clock.now();
   Progress solving(env.err, "solving");

@@ -79,7 +79,7 @@ Status report(Environment& env, const ReportCommand& command) {
   progress.end();
   if (seen.empty())
     return fail(ErrorKind::kInvalid, "no question, and no text long enough for a context of 32 tokens and 65 to follow it");
-  map.gate = judge_splits(split_figures(seen), command.limits);
+  map.gate = judge_splits(split_metrics(seen), command.limits);
   const Report result = summarise(map, judge, seen);
   env.out << to_text(result) << "\ngate: " << describe(map.gate) << std::endl;
   nlohmann::json json = to_json(result);
@@ -107,10 +107,10 @@ void add_options(CLI::App& sub, ReportCommand& command) {
   sub.add_option("--svg", command.svg, "Draw there which layers correspond");
   sub.add_option("--splits", command.splits, "Judge mapping from these layers on (default: all, or eight evenly spread)")
       ->delimiter(',');
-  sub.add_option("--least-retained", command.limits.least_retained, "Gate: least share of the native right answers")
+  sub.add_option("--least-retained", command.limits.min_retained, "Gate: least share of the native right answers")
       ->check(CLI::Range(0.0, 10.0))
       ->capture_default_str();
-  sub.add_option("--most-kl", command.limits.most_kl, "Gate: most divergence from native on plain text, nats a token")
+  sub.add_option("--most-kl", command.limits.max_kl, "Gate: most divergence from native on plain text, nats a token")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   sub.add_flag("--write-gate", command.write_gate, "Store the verdict in the map");

@@ -4,8 +4,8 @@
 
 #include "align/map/apply.h"
 #include "align/map/attention_similarity.h"
+#include "align/map/index_range.h"
 #include "align/map/kv_planes.h"
-#include "align/map/numbers.h"
 #include "model/engine/prefill.h"
 #include "model/kv/kv_rows.h"
 
@@ -84,7 +84,7 @@ Status MappedProducer::produce_native(std::span<const Token> tokens, KvType type
 Status MappedProducer::produce_mapped(std::span<const Token> tokens, KvType type, std::stop_token stop,
                                       const OnRows& on_rows) {
   CELSLM_TRY(const ExactKv source, compute_kv(*large_, tokens, stop));
-  const std::vector<int> pairs = first_numbers(static_cast<int>(tokens.size()));
+  const std::vector<int> pairs = index_range(static_cast<int>(tokens.size()));
   for (int layer = map_.gate.split; layer < map_.target.n_layers; ++layer) {
     if (stop.stop_requested()) return stopped();
     std::vector<float> k = map_plane(map_, layer, BlockKind::kKey, source.planes, pairs);

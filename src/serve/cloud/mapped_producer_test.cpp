@@ -12,9 +12,9 @@ namespace {
 
 using testing::HasSubstr;
 using testing_support::fit_between;
-using testing_support::Side;
 using testing_support::some_documents;
 using testing_support::TemporaryFolder;
+using testing_support::TestModel;
 using testing_support::write_random_model;
 
 using Rows = std::map<int, std::vector<float>>;  // by layer: K of all tokens, then V
@@ -36,8 +36,8 @@ class MappedProducerTest : public testing::Test {
   MappedProducerTest() {
     write_random_model(folder_ / "a.gguf", {.n_layers = 3});
     write_random_model(folder_ / "other.gguf", {.n_layers = 3, .seed = 9});
-    Side from(folder_ / "a.gguf");
-    Side to(folder_ / "a.gguf");
+    TestModel from(folder_ / "a.gguf");
+    TestModel to(folder_ / "a.gguf");
     model_ = from.model;
     const FitOptions options{.select = {.lambda = 1e-9}, .precision = MapPrecision::kF32};
     map_ = fit_between(from, to, some_documents(60), options).value();

@@ -1,4 +1,4 @@
-// 0, 1, 2, ...: all layers, all rows.
+// The indices 0, 1, ..., n - 1 of all layers or all rows.
 #pragma once
 
 #include <numeric>
@@ -6,7 +6,7 @@
 
 namespace celslm {
 
-inline std::vector<int> first_numbers(int n) {
+inline std::vector<int> index_range(int n) {
   std::vector<int> out(static_cast<std::size_t>(n));
   std::iota(out.begin(), out.end(), 0);
   return out;
