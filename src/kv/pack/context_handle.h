@@ -1,4 +1,4 @@
-// The name of a shared text.
+// Identifies a registered text.
 #pragma once
 
 #include <string_view>
@@ -7,7 +7,7 @@
 
 namespace celslm {
 
-// Names a registered text, whatever model reads it; what a model makes of the text is named by its context_id().
+// The hash of a registered text, independent of any model. A model's tokens of the text are identified by context_id().
 using ContextHandle = Hash256;
 
 inline ContextHandle context_handle(std::string_view text) {

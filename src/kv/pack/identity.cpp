@@ -1,4 +1,4 @@
-// What a pack is of: its numbering, its name, and how two identities differ.
+// PackIdentity: id, block numbering, bounds, validation, and the difference between two identities.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -11,17 +11,17 @@ namespace {
 
 Status check_number(const char* field, std::uint64_t value, std::uint64_t limit) {
   if (value >= 1 && value <= limit) return {};
-  return fail(ErrorKind::kInvalid, "{} is {}, not between 1 and {}", field, value, limit);
+  return fail(ErrorKind::kInvalid, "{} is {}; expected 1 to {}", field, value, limit);
 }
 
 Status check_text(const char* field, const std::string& text, std::size_t limit) {
   if (text.size() <= limit) return {};
-  return fail(ErrorKind::kInvalid, "{} has {} bytes, more than {}", field, text.size(), limit);
+  return fail(ErrorKind::kInvalid, "{} has {} bytes; at most {} are allowed", field, text.size(), limit);
 }
 
 Status check_provenance(const PackIdentity& identity) {
   if (identity.provenance > Provenance::kFused) {
-    return fail(ErrorKind::kInvalid, "provenance is {}, which this version does not know",
+    return fail(ErrorKind::kInvalid, "provenance is {}; this version supports 0 to 3",
                 static_cast<int>(identity.provenance));
   }
   const bool mapped = identity.provenance == Provenance::kMapped || identity.provenance == Provenance::kFused;
@@ -85,7 +85,7 @@ Hash256 PackIdentity::id() const {
   return pack_id_of(out.data());
 }
 
-// Models first: two nodes with different models differ in everything else too, and that is what a person can act on.
+// The model comes first: nodes with different models differ in everything else too, and the model is what a user can change.
 std::string PackIdentity::difference(const PackIdentity& other) const {
   if (model != other.model) return "model." + model.difference(other.model);
   if (std::string tokens_differ = token_difference(tokens, other.tokens); !tokens_differ.empty()) return tokens_differ;
@@ -109,10 +109,10 @@ Status check_identity(const PackIdentity& identity) {
   if (const auto codec = find_codec(identity.codec); !codec) return wrap(codec.error(), "codec");
   CELSLM_CHECK_OK(check_provenance(identity));
   if (std::ranges::any_of(identity.tokens, [](Token token) { return token < 0; })) {
-    return fail(ErrorKind::kInvalid, "tokens holds a negative id");
+    return fail(ErrorKind::kInvalid, "tokens contains a negative id");
   }
   if (identity.context != context_id(model.tokenizer, identity.tokens)) {
-    return fail(ErrorKind::kInvalid, "context is {}, which is not that of the tokens and tokenizer", identity.context.hex());
+    return fail(ErrorKind::kInvalid, "context is {}, but the tokens and tokenizer have another id", identity.context.hex());
   }
   return check_number("header_bytes", header_bytes(identity), kMaxHeaderBytes);
 }
@@ -132,7 +132,7 @@ ByteBounds block_bytes(const PackIdentity& identity, int index) {
   return codec ? (*codec)->encoded_bytes(identity.shape(ref.kind, ref.chunk)) : ByteBounds{};
 }
 
-// All chunks but the last of a (layer, K|V) are full, and K and V have one shape.
+// All chunks but the last of a layer's K or V are full, and K and V have the same shape.
 ByteBounds block_offset(const PackIdentity& identity, int index) {
   const int chunks = identity.n_chunks();
   const ByteBounds full = block_bytes(identity, 0);
@@ -153,8 +153,8 @@ Status check_place(const PackIdentity& identity, int index, const BlockEntry& en
   const auto check = [index](std::string_view what, std::uint64_t value, const ByteBounds& allowed) -> Status {
     if (allowed.contain(value)) return {};
     if (allowed.least == allowed.most)
-      return fail(ErrorKind::kInvalid, "block {}: {} is {}, not {}", index, what, value, allowed.most);
-    return fail(ErrorKind::kInvalid, "block {}: {} is {}, not between {} and {}", index, what, value, allowed.least,
+      return fail(ErrorKind::kInvalid, "block {}: {} is {}; expected {}", index, what, value, allowed.most);
+    return fail(ErrorKind::kInvalid, "block {}: {} is {}; expected {} to {}", index, what, value, allowed.least,
                 allowed.most);
   };
   CELSLM_CHECK_OK(check("bytes", entry.bytes, block_bytes(identity, index)));

@@ -35,7 +35,7 @@ const FieldCase kFields[] = {
     {"codec (f16 here, q8 there)", [](PackIdentity& i) { i.codec = CodecId::kQ8; }},
 };
 
-TEST(PackIdentityTest, EveryFieldChangesTheIdAndIsNamedWhenItDiffers) {
+TEST(PackIdentityTest, EveryFieldChangesTheIdAndIsNamedAsTheDifference) {
   for (const FieldCase& field : kFields) {
     PackIdentity other = small_identity();
     field.change(other);
@@ -48,7 +48,7 @@ TEST(PackIdentityTest, EqualIdentitiesHaveNoDifference) {
   EXPECT_EQ(small_identity().difference(small_identity()), "");
 }
 
-// Ids name packs on disks, in directories and in URLs.
+// Ids name packs in stores and URLs, so they must never change.
 TEST(PackIdentityTest, IdsAreStableAcrossBuilds) {
   EXPECT_EQ(small_identity().context.hex(), "bae54111af90c119718fe5b1d77e86bbdb551d806d1b6662be5a7fe6892d1e45");
   EXPECT_EQ(small_identity().id().hex(), "8ea1fe80f3a0c6a979300d29d7cb5b927c921be11fa37c343a42e6e779159ec7");
@@ -86,7 +86,7 @@ TEST(PackIdentityTest, OffsetsAreTheSumsOfTheLengthsBefore) {
   }
 }
 
-TEST(PackIdentityTest, IsCheckedBeforeItIsUsed) {
+TEST(PackIdentityTest, CheckIdentityNamesTheBadField) {
   EXPECT_TRUE(check_identity(small_identity()));
   const auto message = [](const std::function<void(PackIdentity&)>& change) {
     PackIdentity identity = small_identity();

@@ -14,7 +14,7 @@ constexpr std::uint16_t kVersion = 1;
 
 enum class Kind : std::uint16_t { kHeader = 1, kPreamble = 2 };
 
-// What is signed begins with what it is, so that no signature can be shown for another kind of thing.
+// Domain separation: a signed message begins with its type, so that no signature is valid for a message of another type.
 constexpr std::string_view kPackIdDomain = "celslm.pack.id.";
 constexpr std::string_view kHeaderDomain = "celslm.pack.header.";
 constexpr std::string_view kPreambleDomain = "celslm.pack.preamble.";
@@ -65,9 +65,9 @@ std::uint64_t table_bytes(const PackIdentity& identity) {
   return static_cast<std::uint64_t>(identity.n_blocks()) * kTableEntryBytes;
 }
 
-// Prefix, pack id, signer, identity: what header and preamble begin with. total_bytes: up to the end of the signature.
-void write_opening(Kind kind, const PackIdentity& identity, std::uint64_t total_bytes, const PublicKey& signer,
-                   ByteWriter& out) {
+// The fields that header and preamble begin with: prefix, pack id, signer, identity. total_bytes includes the signature.
+void write_common_fields(Kind kind, const PackIdentity& identity, std::uint64_t total_bytes, const PublicKey& signer,
+                         ByteWriter& out) {
   ByteWriter encoded;
   write_identity(identity, encoded);
   out.bytes(as_bytes(kMagic));
@@ -96,23 +96,23 @@ Result<Prefix> read_prefix(ByteView bytes, Kind expected) {
   const std::uint16_t version = in.u16();
   const std::uint16_t kind = in.u16();
   const Prefix prefix{.identity_bytes = in.u32(), .total_bytes = in.u64()};
-  if (!in.ok()) return fail(ErrorKind::kInvalid, "{} bytes are too few for a KV pack", bytes.size());
-  if (as_text(magic) != kMagic) return fail(ErrorKind::kInvalid, "not a KV pack: magic differs");
+  if (!in.ok()) return fail(ErrorKind::kInvalid, "{} bytes are too few for the header of a KV pack", bytes.size());
+  if (as_text(magic) != kMagic) return fail(ErrorKind::kInvalid, "not a KV pack: it must begin with {}", kMagic);
   if (version != kVersion) {
     return fail(ErrorKind::kInvalid, "version is {}; this program reads version {}: update the older side", version,
                 kVersion);
   }
   if (kind != static_cast<std::uint16_t>(expected)) {
-    return fail(ErrorKind::kInvalid, "kind is {}, not {}", kind, static_cast<int>(expected));
+    return fail(ErrorKind::kInvalid, "kind is {}; expected {}", kind, static_cast<int>(expected));
   }
   if (prefix.total_bytes > kMaxHeaderBytes) {
-    return fail(ErrorKind::kInvalid, "header_bytes is {}, more than {}", prefix.total_bytes, kMaxHeaderBytes);
+    return fail(ErrorKind::kInvalid, "header_bytes is {}; at most {} are allowed", prefix.total_bytes, kMaxHeaderBytes);
   }
   if (prefix.total_bytes < kIdentityOffset + kIdentityFixedBytes + sizeof(Signature)) {
-    return fail(ErrorKind::kInvalid, "header_bytes is {}, too few", prefix.total_bytes);
+    return fail(ErrorKind::kInvalid, "header_bytes is {}; too few for an identity and a signature", prefix.total_bytes);
   }
   if (prefix.identity_bytes > prefix.total_bytes - kIdentityOffset - sizeof(Signature)) {
-    return fail(ErrorKind::kInvalid, "identity_bytes is {}, more than the header has", prefix.identity_bytes);
+    return fail(ErrorKind::kInvalid, "identity_bytes is {}, which exceeds the header", prefix.identity_bytes);
   }
   return prefix;
 }
@@ -144,35 +144,35 @@ Result<PackIdentity> read_identity(ByteView bytes) {
   PackIdentity out;
   const IdentityCounts counts = read_fixed_fields(in, out);
   if (counts.n_tokens < 1 || counts.n_tokens > kMaxPackTokens) {
-    return fail(ErrorKind::kInvalid, "n_tokens is {}, not between 1 and {}", counts.n_tokens, kMaxPackTokens);
+    return fail(ErrorKind::kInvalid, "n_tokens is {}; expected 1 to {}", counts.n_tokens, kMaxPackTokens);
   }
   out.model.architecture = in.text(kMaxArchitectureBytes);
-  if (!in.ok()) return fail(ErrorKind::kInvalid, "architecture is too long");
+  if (!in.ok()) return fail(ErrorKind::kInvalid, "architecture is truncated or longer than {} bytes", kMaxArchitectureBytes);
   out.model.rope = in.text(kMaxRopeBytes);
-  if (!in.ok()) return fail(ErrorKind::kInvalid, "rope is too long");
+  if (!in.ok()) return fail(ErrorKind::kInvalid, "rope is truncated or longer than {} bytes", kMaxRopeBytes);
   if (in.remaining() != counts.n_tokens * sizeof(Token)) {
-    return fail(ErrorKind::kInvalid, "tokens has {} bytes where n_tokens is {}", in.remaining(), counts.n_tokens);
+    return fail(ErrorKind::kInvalid, "tokens has {} bytes, but n_tokens is {}", in.remaining(), counts.n_tokens);
   }
   out.tokens.resize(counts.n_tokens);
   const ByteView raw = in.bytes(in.remaining());
   std::memcpy(out.tokens.data(), raw.data(), raw.size());
   CELSLM_CHECK_OK(check_identity(out));
   if (counts.block_tokens != static_cast<std::uint32_t>(out.block_tokens())) {
-    return fail(ErrorKind::kInvalid, "block_tokens is {}, not {}", counts.block_tokens, out.block_tokens());
+    return fail(ErrorKind::kInvalid, "block_tokens is {}; the codec requires {}", counts.block_tokens, out.block_tokens());
   }
   return out;
 }
 
-struct Opening {
+struct CommonFields {
   PackIdentity identity;
   PublicKey signer;
 };
 
-// Leaves `in` behind the identity. `bytes` must be the whole record.
-Result<Opening> read_opening(ByteView bytes, Kind kind, ByteReader& in) {
+// Reads up to the end of the identity. `bytes` must be the complete record.
+Result<CommonFields> read_common_fields(ByteView bytes, Kind kind, ByteReader& in) {
   CELSLM_TRY(const Prefix prefix, read_prefix(bytes, kind));
   if (bytes.size() != prefix.total_bytes) {
-    return fail(ErrorKind::kInvalid, "header_bytes is {}, but there are {}", prefix.total_bytes, bytes.size());
+    return fail(ErrorKind::kInvalid, "header_bytes is {}, but {} were given", prefix.total_bytes, bytes.size());
   }
   in.bytes(kHeaderPrefixBytes);
   const Hash256 pack_id = read_hash(in);
@@ -180,9 +180,9 @@ Result<Opening> read_opening(ByteView bytes, Kind kind, ByteReader& in) {
   const ByteView encoded = in.bytes(prefix.identity_bytes);
   CELSLM_TRY(PackIdentity identity, read_identity(encoded));
   if (pack_id != pack_id_of(encoded)) {
-    return fail(ErrorKind::kInvalid, "pack id is {}, which is not that of the identity", pack_id.hex());
+    return fail(ErrorKind::kInvalid, "pack id is {}, but the identity has another", pack_id.hex());
   }
-  return Opening{std::move(identity), signer};
+  return CommonFields{std::move(identity), signer};
 }
 
 Status check_signature(ByteView bytes, Kind kind, const PublicKey& claimed, const Signature& signature,
@@ -191,7 +191,7 @@ Status check_signature(ByteView bytes, Kind kind, const PublicKey& claimed, cons
     return fail(ErrorKind::kMismatch, "signed by {}, but the trusted key is {}", claimed.hex(), signer.hex());
   }
   if (verify(signer, signed_message(kind, bytes.first(bytes.size() - signature.size())), signature)) return {};
-  return fail(ErrorKind::kMismatch, "signature is not that of {}", signer.hex());
+  return fail(ErrorKind::kMismatch, "the signature was not made by {}", signer.hex());
 }
 
 Bytes entry_message(const Hash256& pack_id, std::uint32_t index, const BlockEntry& entry) {
@@ -238,7 +238,7 @@ std::uint64_t header_bytes(const PackIdentity& identity) {
 
 Bytes encode_header(const PackIdentity& identity, std::span<const BlockEntry> blocks, const SigningKey& key) {
   ByteWriter out;
-  write_opening(Kind::kHeader, identity, header_bytes(identity), key.public_key(), out);
+  write_common_fields(Kind::kHeader, identity, header_bytes(identity), key.public_key(), out);
   for (const BlockEntry& entry : blocks) write_entry(entry, out);
   return finish(Kind::kHeader, std::move(out), key);
 }
@@ -250,10 +250,10 @@ Result<std::uint64_t> peek_header_bytes(ByteView prefix) {
 
 Result<PackHeader> parse_header_unverified(ByteView bytes) {
   ByteReader in(bytes);
-  CELSLM_TRY(Opening opening, read_opening(bytes, Kind::kHeader, in));
-  const PackIdentity& identity = opening.identity;
+  CELSLM_TRY(CommonFields common, read_common_fields(bytes, Kind::kHeader, in));
+  const PackIdentity& identity = common.identity;
   if (in.remaining() != table_bytes(identity) + sizeof(Signature)) {
-    return fail(ErrorKind::kInvalid, "header_bytes is {}, but the identity asks for {}", bytes.size(),
+    return fail(ErrorKind::kInvalid, "header_bytes is {}, but the identity requires {}", bytes.size(),
                 header_bytes(identity));
   }
   std::vector<BlockEntry> blocks;
@@ -263,10 +263,10 @@ Result<PackHeader> parse_header_unverified(ByteView bytes) {
     blocks.push_back(read_entry(in));
     const BlockEntry& entry = blocks.back();
     CELSLM_CHECK_OK(check_place(identity, i, entry));
-    if (entry.offset != end) return fail(ErrorKind::kInvalid, "block {}: offset is {}, not {}", i, entry.offset, end);
+    if (entry.offset != end) return fail(ErrorKind::kInvalid, "block {}: offset is {}; expected {}", i, entry.offset, end);
     end += entry.bytes;
   }
-  return PackHeader{std::move(opening.identity), std::move(blocks), opening.signer, read_array<64>(in)};
+  return PackHeader{std::move(common.identity), std::move(blocks), common.signer, read_array<64>(in)};
 }
 
 Result<PackHeader> parse_header(ByteView bytes, const PublicKey& signer) {
@@ -294,7 +294,7 @@ Result<SignedEntry> parse_entry(ByteView bytes, const PackIdentity& identity, co
 Result<SignedEntry> parse_entry(ByteView bytes, const PackIdentity& identity, const Hash256& pack_id,
                                 const PublicKey& signer) {
   if (bytes.size() != kSignedEntryBytes) {
-    return fail(ErrorKind::kInvalid, "a signed entry has {} bytes, not {}", kSignedEntryBytes, bytes.size());
+    return fail(ErrorKind::kInvalid, "a signed entry has {} bytes; got {}", kSignedEntryBytes, bytes.size());
   }
   ByteReader in(bytes);
   SignedEntry out;
@@ -314,25 +314,27 @@ Result<SignedEntry> parse_entry(ByteView bytes, const PackIdentity& identity, co
 Bytes encode_preamble(const PackIdentity& identity, const SigningKey& key) {
   ByteWriter out;
   const std::uint64_t total = kIdentityOffset + identity_bytes(identity) + sizeof(Signature);
-  write_opening(Kind::kPreamble, identity, total, key.public_key(), out);
+  write_common_fields(Kind::kPreamble, identity, total, key.public_key(), out);
   return finish(Kind::kPreamble, std::move(out), key);
 }
 
 Result<PackIdentity> parse_preamble(ByteView bytes, const PublicKey& signer) {
   ByteReader in(bytes);
-  CELSLM_TRY(Opening opening, read_opening(bytes, Kind::kPreamble, in));
+  CELSLM_TRY(CommonFields common, read_common_fields(bytes, Kind::kPreamble, in));
   if (in.remaining() != sizeof(Signature)) {
-    return fail(ErrorKind::kInvalid, "a preamble has {} bytes left after its identity", in.remaining());
+    return fail(ErrorKind::kInvalid, "{} bytes follow the preamble's identity; expected a signature of {}", in.remaining(),
+                sizeof(Signature));
   }
   const Signature signature = read_array<64>(in);
-  CELSLM_CHECK_OK(check_signature(bytes, Kind::kPreamble, opening.signer, signature, signer));
-  return std::move(opening.identity);
+  CELSLM_CHECK_OK(check_signature(bytes, Kind::kPreamble, common.signer, signature, signer));
+  return std::move(common.identity);
 }
 
 Status check_block(const BlockEntry& entry, ByteView bytes) {
-  if (bytes.size() != entry.bytes) return fail(ErrorKind::kInvalid, "block has {} bytes, not {}", bytes.size(), entry.bytes);
+  if (bytes.size() != entry.bytes)
+    return fail(ErrorKind::kInvalid, "block has {} bytes; expected {}", bytes.size(), entry.bytes);
   if (hash_of(bytes) == entry.hash) return {};
-  return fail(ErrorKind::kMismatch, "block's bytes are not those that were signed (hash differs)");
+  return fail(ErrorKind::kMismatch, "the block does not match its signed hash");
 }
 
 Status decode_block(const PackIdentity& identity, const BlockRef& ref, const BlockEntry& entry, ByteView bytes,

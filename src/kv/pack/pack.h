@@ -1,5 +1,8 @@
-// KV packs: one context's KV for one edge model, as a file that any byte-range server can serve.
-// docs/kv-pack-format.md is the specification; this header is its C++ face.
+// KV packs: one context's KV for one edge model, as a file that any server of byte ranges can serve. This header declares
+// the encoders and parsers of the format; docs/kv-pack-format.md is its specification.
+//
+// Everything here is thread-safe: functions of their arguments, without shared state. All parsers are safe for untrusted
+// input and return kInvalid, naming the field, unless stated otherwise.
 #pragma once
 
 #include <cstdint>
@@ -16,47 +19,49 @@
 
 namespace celslm {
 
-// Limits on what a header may say, checked before anything is allocated.
-inline constexpr std::uint32_t kMaxPackTokens = 1U << 20;      // a token count that would make us allocate gigabytes
-inline constexpr std::uint32_t kMaxPackLayers = 512;           // the same, per layer
-inline constexpr int kMaxPackSplit = 255;                      // what the identity's byte holds
-inline constexpr std::uint32_t kMaxPackKvWidth = 1U << 16;     // n_kv_heads * head_dim: the same, per block
+// Limits on the fields of a header, checked before anything is allocated. Each comment names what the limit prevents.
+inline constexpr std::uint32_t kMaxPackTokens = 1U << 20;      // a token count that makes us allocate gigabytes
+inline constexpr std::uint32_t kMaxPackLayers = 512;           // a layer count that does
+inline constexpr int kMaxPackSplit = 255;                      // the identity has one byte for it
+inline constexpr std::uint32_t kMaxPackKvWidth = 1U << 16;     // n_kv_heads * head_dim: blocks of gigabytes
 inline constexpr std::uint32_t kMaxArchitectureBytes = 64;     // megabytes of text in logs and error messages
 inline constexpr std::uint32_t kMaxRopeBytes = 1024;           // the same
-inline constexpr std::uint64_t kMaxHeaderBytes = 64ULL << 20;  // a header that never ends
+inline constexpr std::uint64_t kMaxHeaderBytes = 64ULL << 20;  // a header without end
 
 enum class Provenance : std::uint8_t { kNative = 0, kProxy = 1, kMapped = 2, kFused = 3 };
 const char* to_string(Provenance provenance);
 
+// BLAKE3 of the tokenizer's hash and the tokens.
 Hash256 context_id(const Hash256& tokenizer, std::span<const Token> tokens);
 
-// What a pack is of. Known before any block is computed; its hash names the pack.
+// What a pack contains, known before any block is computed. Its hash is the pack's id: two nodes that derive equal
+// identities may use each other's packs.
 struct PackIdentity {
   Hash256 context;
   std::vector<Token> tokens;
   ModelFingerprint model;
   Provenance provenance = Provenance::kProxy;
-  Hash256 map;    // of the layer map; zero where none was used
-  int split = 0;  // first layer that was mapped, up to kMaxPackSplit; those below are exact. 0 where there is no map
+  Hash256 map;    // id of the layer map; zero if none was used
+  int split = 0;  // first mapped layer, at most kMaxPackSplit; the layers below are exact. 0 if no map was used
   CodecId codec = CodecId::kF16;
 
   int n_tokens() const { return static_cast<int>(tokens.size()); }
-  int block_tokens() const;  // of the codec; a chunk is that many tokens
+  int block_tokens() const;  // tokens of a full chunk, which depends on the codec
   int n_chunks() const { return (n_tokens() + block_tokens() - 1) / block_tokens(); }
   int n_blocks() const { return static_cast<int>(model.n_layers) * 2 * n_chunks(); }
   BlockShape shape(BlockKind kind, int chunk) const;
-  Hash256 id() const;  // hashes all tokens: keep it rather than ask again
+  Hash256 id() const;  // hashes all tokens on every call: keep the result
 
   bool operator==(const PackIdentity&) const = default;
   // The first field in which the two differ, with both values; empty if equal.
   std::string difference(const PackIdentity& other) const;
 };
 
-// Whether a pack may have this identity: all limits above, a known codec, a context id that is that of the tokens, a map
-// exactly where the provenance has one. Everything below takes identities for which this holds.
+// Checks that a pack may have this identity: the limits above, a known codec, the context id of these tokens, a map exactly
+// if the provenance requires one. kInvalid, naming the field. A precondition of everything below that takes an identity.
 Status check_identity(const PackIdentity& identity);
 
-// Blocks are numbered layer by layer, K before V, chunk by chunk.
+// A block is one chunk of K or V of one layer. Blocks are numbered by layer, then K before V, then chunk.
 struct BlockRef {
   int layer = 0;
   BlockKind kind = BlockKind::kKey;
@@ -73,40 +78,40 @@ struct BlockEntry {
   bool operator==(const BlockEntry&) const = default;
 };
 
-// What the identity alone says about a block's place, before any block is computed. Blocks lie side by side, so for codecs
-// of fixed length these bounds are single numbers.
+// Bounds that follow from the identity alone, before any block is computed. Blocks are adjacent, so with a codec of fixed
+// length minimum and maximum are equal.
 ByteBounds block_bytes(const PackIdentity& identity, int index);
 ByteBounds block_offset(const PackIdentity& identity, int index);  // from the start of the block region
 ByteBounds block_region_bytes(const PackIdentity& identity);
-// Whether a block may lie there: kInvalid naming the field.
+// kInvalid, naming the field, if the entry's offset or length is outside these bounds.
 Status check_place(const PackIdentity& identity, int index, const BlockEntry& entry);
-// The entry of an encoded block that begins where the one before it ended.
+// The entry of an encoded block at `offset`, which must be the end of the block before.
 BlockEntry make_entry(std::uint64_t offset, ByteView bytes);
 
 struct PackHeader {
   PackIdentity identity;
   std::vector<BlockEntry> blocks;  // n_blocks() of them
-  PublicKey signer;                // as the header says; worth something only once it was compared with a trusted key
+  PublicKey signer;                // as stored in the header: untrusted until compared with a trusted key
   Signature signature{};
 
   std::uint64_t block_region_bytes() const { return blocks.back().offset + blocks.back().bytes; }
 };
 
-// The whole header as stored at the start of the file; signs it.
+// Encodes and signs the complete header, as stored at the start of the file. `blocks` has identity.n_blocks() entries.
 Bytes encode_header(const PackIdentity& identity, std::span<const BlockEntry> blocks, const SigningKey& key);
-std::uint64_t header_bytes(const PackIdentity& identity);  // of encode_header's result
+std::uint64_t header_bytes(const PackIdentity& identity);  // size of encode_header's result
 
-// Parses and checks everything that can be checked without the blocks: sizes, order, overlap, ids, signature.
-// kInvalid names the field; kMismatch for a signature that is not `signer`'s.
+// Checks everything that can be checked without the blocks: sizes, order, overlap, ids, signature. kMismatch if the
+// signature is not a valid one by `signer`.
 Result<PackHeader> parse_header(ByteView bytes, const PublicKey& signer);
-// The same without the signature: for tools that only look.
+// The same without checking the signature, for tools that only display packs.
 Result<PackHeader> parse_header_unverified(ByteView bytes);
-// How many bytes the header needs, from its first kHeaderPrefixBytes.
+// The size of the header in bytes, from its first kHeaderPrefixBytes.
 inline constexpr std::size_t kHeaderPrefixBytes = 24;
 Result<std::uint64_t> peek_header_bytes(ByteView prefix);
 
-// A block announced while the pack is still being computed: its entry with a signature of its own over (pack id, index,
-// entry).
+// Announces one block while the rest of the pack is still being computed: its entry, signed separately. The signature covers
+// (pack id, index, entry), so that it cannot be replayed for another pack or block.
 struct SignedEntry {
   std::uint32_t index = 0;
   BlockEntry entry;
@@ -115,19 +120,20 @@ struct SignedEntry {
 inline constexpr std::size_t kSignedEntryBytes = 4 + 8 + 4 + 32 + 64;
 SignedEntry sign_entry(const Hash256& pack_id, std::uint32_t index, const BlockEntry& entry, const SigningKey& key);
 Bytes encode_entry(const SignedEntry& entry);
-// kInvalid for an entry that the identity does not allow; kMismatch for one that `signer` did not sign for this pack.
+// kInvalid if the identity does not allow the entry; kMismatch if `signer` did not sign it for this pack.
 Result<SignedEntry> parse_entry(ByteView bytes, const PackIdentity& identity, const PublicKey& signer);
-// The same, for a caller that has kept identity.id().
+// The same for callers that have stored identity.id().
 Result<SignedEntry> parse_entry(ByteView bytes, const PackIdentity& identity, const Hash256& pack_id,
                                 const PublicKey& signer);
 
-// The identity alone, signed: what a cloud sends first while it is still computing.
+// The signed identity without a block table: the first record that a cloud sends for a pack that it is still computing.
+// parse_preamble: kMismatch if the signature is not a valid one by `signer`.
 Bytes encode_preamble(const PackIdentity& identity, const SigningKey& key);
 Result<PackIdentity> parse_preamble(ByteView bytes, const PublicKey& signer);
 
-// Whether bytes are the block that `entry` announces: kInvalid for another length, kMismatch for another hash.
+// Checks that `bytes` are the block of `entry`: kInvalid if the length differs, kMismatch if the hash differs.
 Status check_block(const BlockEntry& entry, ByteView bytes);
-// The same, then decodes them into [n_tokens][n_kv_heads][head_dim].
+// check_block, then decodes into `values`: [n_tokens][n_kv_heads][head_dim] of identity.shape(). Errors name the block.
 Status decode_block(const PackIdentity& identity, const BlockRef& ref, const BlockEntry& entry, ByteView bytes,
                     std::span<float> values);
 

@@ -1,5 +1,4 @@
-// Signed entries from strangers, as they are and with a good signature: what a cloud with an honest key and a bug might
-// send.
+// Untrusted signed entries, unchanged and with a valid signature, as a buggy cloud with the right key might send them.
 #include <cstdlib>
 
 #include "kv/pack/pack.h"
@@ -41,7 +40,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   BlockEntry entry{.offset = in.u64(), .bytes = in.u32()};
   if (const ByteView hash = in.bytes(32); !hash.empty()) std::memcpy(entry.hash.bytes.data(), hash.data(), hash.size());
   check(fixture, sign_entry(fixture.pack_id, index, entry, fixture.key));
-  // And in the place where it would be right, so that the accepting side is reached as well.
+  // Once more with a valid offset and length, so that accepted entries are covered too.
   const auto placed = static_cast<int>(index % static_cast<std::uint32_t>(fixture.identity.n_blocks()));
   entry.offset = block_offset(fixture.identity, placed).most;
   entry.bytes = static_cast<std::uint32_t>(block_bytes(fixture.identity, placed).most);

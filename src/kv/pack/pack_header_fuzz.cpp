@@ -1,5 +1,5 @@
-// Headers and preambles from strangers. Two hashes and a signature hide most of the parser from random bytes, so each input
-// is tried as it is, and once more with lengths and ids put right.
+// Untrusted headers and preambles. Two hashes and a signature would reject most mutated inputs early, so each input is
+// parsed unchanged and once more with correct lengths and ids.
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -19,8 +19,8 @@ void poke(Bytes& bytes, std::size_t offset, const T& value) {
   std::memcpy(bytes.data() + offset, &value, sizeof value);
 }
 
-// The field at the end of the identity says how many tokens there are; the ids before them are made to fit.
-void put_right(Bytes& bytes) {
+// Corrects the lengths and the ids that depend on other fields.
+void repair(Bytes& bytes) {
   if (bytes.size() < kIdentityOffset + kIdentityFixedBytes) return;
   poke(bytes, 16, std::uint64_t{bytes.size()});
   ByteReader in(ByteView(bytes).subspan(12));
@@ -64,9 +64,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   const ByteView input = std::as_bytes(std::span(data, size));
   Bytes bytes(input.begin(), input.end());
   check(bytes);
-  // No one has signed this: it must not be accepted, and refusing must not depend on more than the bytes.
+  // The input is not signed by this key, so it must be refused.
   if (parse_header(bytes, PublicKey{}) || parse_preamble(bytes, PublicKey{})) std::abort();
-  put_right(bytes);
+  repair(bytes);
   check(bytes);
   if (parse_preamble(bytes, PublicKey{})) std::abort();
   return 0;

@@ -17,7 +17,7 @@ std::string line(std::string_view name, const std::string& value) {
   return fmt::format("{:<14}{}\n", name, value);
 }
 
-// Text from a file that anyone may have made: no control characters reach the terminal.
+// Text from an untrusted file: no control characters may reach the terminal.
 std::string printable(std::string_view text) {
   std::string out(text);
   std::ranges::replace_if(out, [](char c) { return c < ' ' || c > '~'; }, '?');
@@ -45,12 +45,12 @@ std::string describe_sizes(const PackHeader& header, std::uint64_t header_size, 
   const auto values = 2.0 * header.identity.n_tokens() * header.identity.model.n_layers * header.identity.model.n_kv_heads *
                       header.identity.model.head_dim;
   std::string out = line("header", fmt::format("{} bytes", header_size));
-  out += line("blocks", fmt::format("{} of up to {} tokens, {} bytes, {:.2f} bits a value", header.blocks.size(),
+  out += line("blocks", fmt::format("{} of up to {} tokens, {} bytes, {:.2f} bits per value", header.blocks.size(),
                                     header.identity.block_tokens(), region, static_cast<double>(region) * 8 / values));
-  out += line("a layer", fmt::format("{} bytes", region / header.identity.model.n_layers));
+  out += line("per layer", fmt::format("{} bytes", region / header.identity.model.n_layers));
   out += line("file", file_size == header_size + region
                           ? fmt::format("{} bytes", file_size)
-                          : fmt::format("{} bytes, but the header asks for {}", file_size, header_size + region));
+                          : fmt::format("{} bytes; the header describes a file of {}", file_size, header_size + region));
   return out;
 }
 
@@ -58,17 +58,17 @@ std::string describe_signature(ByteView header_bytes, const PackHeader& header, 
   std::string out = line("signed by", header.signer.hex());
   const bool genuine = parse_header(header_bytes, header.signer).has_value();
   std::string verdict =
-      genuine ? "good, but no trusted key was given to compare the signer with" : "BAD: not by the key that it names";
+      genuine ? "valid, but no trusted key was given to compare the signer with" : "BAD: not made by the signer's key";
   if (signer && genuine) {
-    verdict =
-        *signer == header.signer ? "good, by the trusted key" : "NOT TRUSTED: good, but the trusted key is " + signer->hex();
+    verdict = *signer == header.signer ? "valid, by the trusted key"
+                                       : "NOT TRUSTED: valid, but the trusted key is " + signer->hex();
   }
   return out + line("signature", verdict);
 }
 
 std::string problem_with(const PackHeader& header, int index, ByteView region) {
   const BlockEntry& entry = header.blocks[static_cast<std::size_t>(index)];
-  if (entry.offset + entry.bytes > region.size()) return "is missing";
+  if (entry.offset + entry.bytes > region.size()) return "missing: the file ends before it";
   const BlockRef ref = block_ref(header.identity, index);
   std::vector<float> values(header.identity.shape(ref.kind, ref.chunk).values());
   const auto status = decode_block(header.identity, ref, entry, region.subspan(entry.offset, entry.bytes), values);

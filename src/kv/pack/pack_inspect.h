@@ -1,4 +1,4 @@
-// What a pack file is, for people.
+// Human-readable description of a pack file.
 #pragma once
 
 #include <filesystem>
@@ -10,8 +10,9 @@
 
 namespace celslm {
 
-// Identity, sizes, bytes per layer, and whether signature and blocks are good; some lines of text. Reads and hashes the
-// whole file. Damage is part of the description; an error (kNotFound, kIo, kInvalid) only where there is no readable header.
+// Identity, sizes, bytes per layer, and whether the signature and all blocks are valid, as lines of text. Reads and hashes
+// the complete file. Damage is part of the description: an error (kNotFound, kIo, kInvalid) means that there is no readable
+// header.
 Result<std::string> describe_pack(const std::filesystem::path& path, std::optional<PublicKey> signer);
 
 }  // namespace celslm

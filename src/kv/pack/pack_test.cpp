@@ -1,4 +1,4 @@
-// The format against what can go wrong with it: one scenario each.
+// One scenario for each way in which a pack can be damaged or forged.
 #include "kv/pack/pack.h"
 
 #include <gmock/gmock.h>
@@ -16,7 +16,7 @@ using testing_support::build_pack;
 using testing_support::BuiltPack;
 using testing_support::small_identity;
 
-// Offsets in the header, as in docs/kv-pack-format.md; written out again here, so that the test is a second reading of it.
+// Offsets in the header, taken from docs/kv-pack-format.md rather than from the code under test.
 constexpr std::size_t kPackId = 24;
 constexpr std::size_t kSigner = 56;
 constexpr std::size_t kIdentity = 88;
@@ -42,8 +42,8 @@ class PackTest : public testing::Test {
   std::size_t table() const { return pack_.header.size() - 64 - 44 * pack_.entries.size(); }
   Result<PackHeader> parse(const Bytes& bytes) const { return parse_header(bytes, key_.public_key()); }
 
-  // The error of the header after `change`. Fields are checked before the signature, so kInvalid shows that the field itself
-  // was found wrong, whoever signed it.
+  // The error of parsing the header after `change`. Fields are checked before the signature, so kInvalid shows that the
+  // field itself was rejected.
   template <typename Change>
   Error error_after(const Change& change) const {
     Bytes bytes = pack_.header;
@@ -63,7 +63,7 @@ class PackTest : public testing::Test {
   BuiltPack pack_;
 };
 
-TEST_F(PackTest, ReadsBackWhatWasWritten) {
+TEST_F(PackTest, RoundTrips) {
   for (const Codec* codec : all_codecs()) {
     const BuiltPack pack = build_pack(small_identity(codec->id()), key_);
     const auto header = parse(pack.header);
@@ -75,11 +75,11 @@ TEST_F(PackTest, ReadsBackWhatWasWritten) {
   }
 }
 
-TEST_F(PackTest, IsTheSameBytesForTheSameContent) {
+TEST_F(PackTest, EncodingIsDeterministic) {
   EXPECT_EQ(build_pack(small_identity(), key_).file(), pack_.file());
 }
 
-TEST_F(PackTest, TellsTheHeadersLengthFromItsFirstBytes) {
+TEST_F(PackTest, PeeksTheHeadersLengthFromItsFirstBytes) {
   EXPECT_EQ(peek_header_bytes(ByteView(pack_.header).first(kHeaderPrefixBytes)).value(), pack_.header.size());
   EXPECT_EQ(header_bytes(pack_.identity), pack_.header.size());
   EXPECT_FALSE(peek_header_bytes(ByteView(pack_.header).first(kHeaderPrefixBytes - 1)));
@@ -99,7 +99,7 @@ TEST_F(PackTest, NumbersBlocksLayerByLayerKBeforeVChunkByChunk) {
   EXPECT_EQ(expected, pack_.identity.n_blocks());
 }
 
-TEST_F(PackTest, LaysBlocksSideBySide) {
+TEST_F(PackTest, PlacesBlocksWithoutGaps) {
   std::uint64_t end = 0;
   for (const BlockEntry& entry : pack_.entries) {
     EXPECT_EQ(entry.offset, end);
@@ -109,7 +109,7 @@ TEST_F(PackTest, LaysBlocksSideBySide) {
 }
 
 // The arithmetic of docs/kv-pack-format.md, "What it costs".
-TEST_F(PackTest, CostsWhatTheDocumentSays) {
+TEST_F(PackTest, SizesMatchTheDocument) {
   PackIdentity identity = small_identity(CodecId::kF16, 2048);
   identity.model.n_layers = 24;
   identity.model.head_dim = 64;
@@ -147,7 +147,7 @@ TEST_F(PackTest, RefusesABlockWithAnyBitFlippedAndNamesIt) {
   }
 }
 
-TEST_F(PackTest, RefusesABlockCutShortOrTooLong) {
+TEST_F(PackTest, RefusesATruncatedOrTooLongBlock) {
   const BlockRef ref{0, BlockKind::kKey, 0};
   std::vector<float> values(pack_.identity.shape(ref.kind, ref.chunk).values());
   for (const std::size_t length : {std::size_t{0}, pack_.blocks[0].size() - 1, pack_.blocks[0].size() + 1}) {
@@ -159,19 +159,19 @@ TEST_F(PackTest, RefusesABlockCutShortOrTooLong) {
   }
 }
 
-TEST_F(PackTest, RefusesABlockInThePlaceOfAnother) {
+TEST_F(PackTest, RefusesABlockSwappedWithAnother) {
   std::vector<float> values(pack_.identity.shape(BlockKind::kKey, 0).values());
   EXPECT_FALSE(decode_block(pack_.identity, {0, BlockKind::kKey, 0}, pack_.entries[0], pack_.blocks[4], values));
 }
 
-TEST_F(PackTest, RefusesASignedBlockOfBytesThatItsCodecNeverWrites) {
+TEST_F(PackTest, RefusesASignedBlockThatItsCodecCannotDecode) {
   Bytes infinities(pack_.blocks[0].size(), std::byte{0x7C});
   const BlockEntry entry = make_entry(0, infinities);
   std::vector<float> values(pack_.identity.shape(BlockKind::kKey, 0).values());
   EXPECT_EQ(decode_block(pack_.identity, {}, entry, infinities, values).error().kind, ErrorKind::kInvalid);
 }
 
-TEST_F(PackTest, RefusesAHeaderCutAtAnyByte) {
+TEST_F(PackTest, RefusesAHeaderTruncatedAtAnyByte) {
   for (std::size_t length = 0; length < pack_.header.size(); ++length) {
     EXPECT_FALSE(parse_header_unverified(ByteView(pack_.header).first(length))) << length;
   }
@@ -191,7 +191,7 @@ TEST_F(PackTest, RefusesAHeaderWithAnyBitFlipped) {
   }
 }
 
-TEST_F(PackTest, RefusesWhatIsNoPack) {
+TEST_F(PackTest, RefusesAFileThatIsNotAPack) {
   EXPECT_THAT(refusal<std::uint8_t>(0, 'X'), HasSubstr("not a KV pack"));
   EXPECT_FALSE(parse({}));
 }
@@ -206,7 +206,7 @@ TEST_F(PackTest, RefusesAPreambleInThePlaceOfAHeader) {
   EXPECT_THAT(parse(encode_preamble(pack_.identity, key_)).error().message, HasSubstr("kind"));
 }
 
-TEST_F(PackTest, RefusesHeaderLengthsThatAreAbsurdOrNotItsOwn) {
+TEST_F(PackTest, RefusesHeaderLengthsThatAreAbsurdOrWrong) {
   for (const std::uint64_t length : {std::uint64_t{0}, std::uint64_t{1}, kMaxHeaderBytes + 1, ~std::uint64_t{0},
                                      std::uint64_t{pack_.header.size() + 44}}) {
     EXPECT_THAT(refusal(16, length), HasSubstr("header_bytes")) << length;
@@ -214,7 +214,7 @@ TEST_F(PackTest, RefusesHeaderLengthsThatAreAbsurdOrNotItsOwn) {
   EXPECT_FALSE(peek_header_bytes(Bytes(24)));
 }
 
-TEST_F(PackTest, RefusesIdentityLengthsThatPointElsewhere) {
+TEST_F(PackTest, RefusesIdentityLengthsThatAreWrong) {
   for (const std::uint32_t length : {0U, 151U, 152U, static_cast<std::uint32_t>(pack_.header.size()), ~0U}) {
     EXPECT_NE(refusal(12, length), "") << length;
   }
@@ -238,7 +238,7 @@ TEST_F(PackTest, RefusesCountsThatDisagreeWithTheTable) {
   EXPECT_THAT(refusal(kLayers, 2U), testing::Not(testing::IsEmpty()));
 }
 
-TEST_F(PackTest, RefusesTextsThatAreTooLong) {
+TEST_F(PackTest, RefusesStringsThatAreTooLong) {
   EXPECT_THAT(refusal(kArchitecture, kMaxArchitectureBytes + 1), HasSubstr("architecture"));
   EXPECT_THAT(refusal(kArchitecture, ~0U), HasSubstr("architecture"));
   EXPECT_THAT(refusal(kArchitecture + 4 + 5, kMaxRopeBytes + 1), HasSubstr("rope"));
@@ -256,11 +256,11 @@ TEST_F(PackTest, RefusesAnotherBlockLength) {
   EXPECT_THAT(refusal(kBlockTokensField, 128U), HasSubstr("block_tokens"));
 }
 
-TEST_F(PackTest, RefusesASplitWhereTheProvenanceHasNoMap) {
+TEST_F(PackTest, RefusesASplitIfTheProvenanceHasNoMap) {
   EXPECT_THAT(refusal<std::uint8_t>(kSplit, 1), HasSubstr("split is 1, but provenance is proxy"));
 }
 
-TEST_F(PackTest, RefusesAMapWhereTheProvenanceHasNone) {
+TEST_F(PackTest, RefusesAMapIfTheProvenanceHasNone) {
   EXPECT_THAT(refusal<std::uint8_t>(kIdentity + 96, 1), HasSubstr("map is set"));
 }
 
@@ -344,7 +344,7 @@ class EntryTest : public PackTest {
   SignedEntry signed_;
 };
 
-TEST_F(EntryTest, ReadsBackWhatWasSigned) {
+TEST_F(EntryTest, RoundTrips) {
   const Bytes bytes = encode_entry(signed_);
   EXPECT_EQ(bytes.size(), kSignedEntryBytes);
   const auto entry = parse_one(bytes);
@@ -368,7 +368,7 @@ TEST_F(EntryTest, CannotBeReplayedForAnotherBlockOfItsPack) {
   EXPECT_EQ(parse_one(encode_entry(moved)).error().kind, ErrorKind::kMismatch);
 }
 
-TEST_F(EntryTest, IsRefusedForAPlaceThatIsNotTheBlocks) {
+TEST_F(EntryTest, IsRefusedWithAnotherOffsetOrLength) {
   const BlockEntry& honest = pack_.entries[3];
   for (const BlockEntry& entry :
        {BlockEntry{honest.offset + 1, honest.bytes, honest.hash}, BlockEntry{honest.offset, honest.bytes - 1, honest.hash},
@@ -377,7 +377,7 @@ TEST_F(EntryTest, IsRefusedForAPlaceThatIsNotTheBlocks) {
   }
 }
 
-TEST_F(EntryTest, IsRefusedForABlockThatThePackDoesNotHave) {
+TEST_F(EntryTest, IsRefusedForABlockOutsideThePack) {
   const auto last = static_cast<std::uint32_t>(pack_.identity.n_blocks());
   for (const std::uint32_t index : {last, 0x80000003U, ~0U}) {
     const Bytes bytes = encode_entry(sign_entry(pack_.identity.id(), index, pack_.entries[3], key_));
@@ -394,7 +394,7 @@ TEST_F(EntryTest, IsRefusedWithAnyBitFlipped) {
   }
 }
 
-TEST_F(EntryTest, IsRefusedCutShortOrTooLong) {
+TEST_F(EntryTest, IsRefusedIfTruncatedOrTooLong) {
   for (const std::size_t length : {0UL, 1UL, kSignedEntryBytes - 1, kSignedEntryBytes + 1}) {
     Bytes bytes = encode_entry(signed_);
     bytes.resize(length);
@@ -404,11 +404,11 @@ TEST_F(EntryTest, IsRefusedCutShortOrTooLong) {
 
 class PreambleTest : public PackTest {};
 
-TEST_F(PreambleTest, ReadsBackTheIdentity) {
+TEST_F(PreambleTest, RoundTrips) {
   EXPECT_EQ(parse_preamble(encode_preamble(pack_.identity, key_), key_.public_key()).value(), pack_.identity);
 }
 
-TEST_F(PreambleTest, IsRefusedWithAnyBitFlippedOrCutAnywhere) {
+TEST_F(PreambleTest, IsRefusedWithAnyBitFlippedOrTruncatedAnywhere) {
   const Bytes good = encode_preamble(pack_.identity, key_);
   for (std::size_t byte = 0; byte < good.size(); ++byte) {
     Bytes bytes = good;
@@ -418,7 +418,7 @@ TEST_F(PreambleTest, IsRefusedWithAnyBitFlippedOrCutAnywhere) {
   }
 }
 
-TEST_F(PreambleTest, IsNotTakenForAHeaderNorAHeaderForIt) {
+TEST_F(PreambleTest, HeadersAndPreamblesAreNotInterchangeable) {
   EXPECT_FALSE(parse_preamble(pack_.header, key_.public_key()));
   EXPECT_FALSE(parse(encode_preamble(pack_.identity, key_)));
 }

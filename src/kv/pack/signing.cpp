@@ -14,7 +14,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// A key file is this line, then the seed as 64 hexadecimal digits and a line end.
+// A key file consists of this line and a line with the seed as 64 hexadecimal digits.
 constexpr std::string_view kKeyFileTitle = "celslm ed25519 secret key 1\n";
 constexpr std::size_t kKeyFileBytes = kKeyFileTitle.size() + 2 * crypto_sign_SEEDBYTES + 1;
 
@@ -33,7 +33,7 @@ using Seed = Wiped<std::array<std::uint8_t, crypto_sign_SEEDBYTES>>;
 
 Status start_sodium() {
   if (sodium_init() >= 0) return {};
-  return fail(ErrorKind::kIo, "libsodium found no source of random numbers");
+  return fail(ErrorKind::kIo, "libsodium cannot be initialized: the system provides no random numbers");
 }
 
 Status read_seed(const fs::path& path, Seed& seed) {
@@ -43,7 +43,7 @@ Status read_seed(const fs::path& path, Seed& seed) {
     return fail(kind, "{}: {}", path.string(), std::strerror(errno));
   }
   if ((info.st_mode & (S_IRWXG | S_IRWXO)) != 0) {
-    return fail(ErrorKind::kInvalid, "{}: a secret key that others may read; make a new one, or run: chmod 600 {}",
+    return fail(ErrorKind::kInvalid, "{}: other users may read this secret key; replace it, or run: chmod 600 {}",
                 path.string(), path.string());
   }
   CELSLM_TRY(Bytes content, read_file(path, 4096));
@@ -51,18 +51,18 @@ Status read_seed(const fs::path& path, Seed& seed) {
   const std::string_view text = as_text(wiped.value);
   if (text.size() != kKeyFileBytes || !text.starts_with(kKeyFileTitle) || text.back() != '\n' ||
       !from_hex(text.substr(kKeyFileTitle.size(), 2 * seed.value.size()), seed.value)) {
-    return fail(ErrorKind::kInvalid, "{}: not a secret key of celslm", path.string());
+    return fail(ErrorKind::kInvalid, "{}: not a celslm secret key; to create a new one, move the file away", path.string());
   }
   return {};
 }
 
-// False if the file is there already.
+// False if the file exists already.
 Result<bool> write_new_seed(const fs::path& path) {
   Seed seed;
   randombytes_buf(seed.value.data(), seed.value.size());
   const Wiped<std::string> digits(to_hex(seed.value));
   Wiped<std::string> text;
-  text.value.reserve(kKeyFileBytes);  // growing would leave a copy behind
+  text.value.reserve(kKeyFileBytes);  // a reallocation would leave an unwiped copy behind
   text.value.append(kKeyFileTitle).append(digits.value).append("\n");
   return write_new_private_file(path, as_bytes(text.value));
 }
@@ -110,7 +110,7 @@ Result<SigningKey> SigningKey::load_or_create(const fs::path& path) {
   auto status = read_seed(path, seed);
   if (!status && status.error().kind == ErrorKind::kNotFound) {
     CELSLM_TRY([[maybe_unused]] const bool ours, write_new_seed(path));
-    status = read_seed(path, seed);  // what is there now, whoever wrote it
+    status = read_seed(path, seed);  // the file that exists now, by whichever process
   }
   if (!status) return std::unexpected(std::move(status).error());
   return SigningKey(std::make_unique<Secret>(seed));

@@ -1,4 +1,4 @@
-// Ed25519 signatures of packs, through libsodium.
+// Ed25519 signatures of packs (RFC 8032), by libsodium.
 #pragma once
 
 #include <array>
@@ -19,22 +19,23 @@ struct PublicKey {
   std::array<std::uint8_t, 32> bytes{};
   bool operator==(const PublicKey&) const = default;
   std::string hex() const;
-  static Result<PublicKey> from_hex(std::string_view hex);
+  static Result<PublicKey> from_hex(std::string_view hex);  // kInvalid unless it is 64 hexadecimal digits
 };
 
-// Thread-safe after construction. The secret is kept out of swap where the system allows it, and wiped on destruction.
+// Owns the secret: locked in memory if the system allows it, wiped on destruction. Movable; the const functions are
+// thread-safe.
 class SigningKey {
  public:
   static Result<SigningKey> generate();
-  // Reads the key, or makes one with owner-only permissions; processes that start at the same time end up with the same one.
-  // kIo, or kInvalid with the file's name for a file that is no key or that others may read.
+  // Reads the key, or creates one that only the owner can access; of processes that start at the same time all get the same
+  // key. kIo; kInvalid, with the file's name, if the file is not a key or others may read it.
   static Result<SigningKey> load_or_create(const std::filesystem::path& path);
   ~SigningKey();
   SigningKey(SigningKey&&) noexcept;
   SigningKey& operator=(SigningKey&&) noexcept;
 
   PublicKey public_key() const;
-  Signature sign(ByteView message) const;  // the same message always gives the same signature
+  Signature sign(ByteView message) const;  // deterministic
 
  private:
   struct Secret;

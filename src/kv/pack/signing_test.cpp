@@ -72,7 +72,7 @@ TEST_F(SigningTest, ProcessesThatStartTogetherEndUpWithOneKey) {
   EXPECT_EQ(SigningKey::load_or_create(path())->public_key(), ours->public_key());
 }
 
-TEST_F(SigningTest, RefusesAKeyThatOthersMayReadAndSaysWhatToDo) {
+TEST_F(SigningTest, RefusesAKeyThatOthersMayReadWithAHint) {
   ASSERT_TRUE(SigningKey::load_or_create(path()));
   fs::permissions(path(), fs::perms::group_read, fs::perm_options::add);
   const auto key = SigningKey::load_or_create(path());
@@ -81,7 +81,7 @@ TEST_F(SigningTest, RefusesAKeyThatOthersMayReadAndSaysWhatToDo) {
   EXPECT_THAT(key.error().message, HasSubstr("chmod 600 " + path().string()));
 }
 
-TEST_F(SigningTest, RefusesAFileThatIsNoKeyAndLeavesItAlone) {
+TEST_F(SigningTest, RefusesAFileThatIsNotAKeyAndKeepsIt) {
   for (const std::string_view text :
        {"", "hello", "celslm ed25519 secret key 1\n",
         "celslm ed25519 secret key 1\nzd61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60\n",
@@ -95,7 +95,7 @@ TEST_F(SigningTest, RefusesAFileThatIsNoKeyAndLeavesItAlone) {
   }
 }
 
-TEST_F(SigningTest, NamesTheFileThatItCannotMake) {
+TEST_F(SigningTest, NamesTheFileThatItCannotCreate) {
   const auto key = SigningKey::load_or_create(folder_.path() / "no" / "folder" / "cloud.key");
   ASSERT_FALSE(key);
   EXPECT_THAT(key.error().message, HasSubstr("cloud.key"));

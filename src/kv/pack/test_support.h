@@ -1,4 +1,4 @@
-// What the tests and fuzz targets of packs share.
+// Shared by the tests and fuzz targets of packs.
 #pragma once
 
 #include <unistd.h>
@@ -13,7 +13,7 @@
 
 namespace celslm::testing_support {
 
-// A small, valid identity: 3 layers, 2 chunks (the second one short), an odd head_dim.
+// A small, valid identity: 3 layers, 2 chunks (the second one short), a head_dim that is not a power of two.
 inline PackIdentity small_identity(CodecId codec = CodecId::kF16, int n_tokens = 300) {
   PackIdentity out;
   out.model = {.architecture = "qwen2",
@@ -29,7 +29,7 @@ inline PackIdentity small_identity(CodecId codec = CodecId::kF16, int n_tokens =
   return out;
 }
 
-// Values like those of KV: mostly small, of both signs, now and then large. The same for the same seed on every machine.
+// Values distributed like KV: mostly small, of both signs, occasionally large. Depends only on the seed.
 inline std::vector<float> kv_values(std::size_t n, std::uint64_t seed = 1) {
   std::vector<float> out(n);
   for (float& value : out) {
@@ -53,7 +53,7 @@ struct BuiltPack {
   }
 };
 
-// For valid identities and codecs only: a failure here ends the program through value().
+// Requires a valid identity and codec; value() throws otherwise.
 inline BuiltPack build_pack(const PackIdentity& identity, const SigningKey& key) {
   BuiltPack out{.identity = identity};
   const Codec& codec = *find_codec(identity.codec).value();
@@ -69,7 +69,7 @@ inline BuiltPack build_pack(const PackIdentity& identity, const SigningKey& key)
   return out;
 }
 
-// A folder of its own for one test, removed with it.
+// A temporary folder, removed with its contents on destruction.
 class TemporaryFolder {
  public:
   TemporaryFolder() {
