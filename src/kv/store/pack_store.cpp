@@ -13,11 +13,11 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// The modification stamp, not the access stamp: file systems mounted with noatime or relatime leave the latter to
-// themselves, and packs are never modified. Fails without harm for a pack that was evicted a moment ago.
+// Uses the modification time, because packs are never modified, while the access time is not updated on file systems mounted
+// with noatime or relatime. Fails without harm for a pack that has just been evicted.
 void mark_used(const fs::path& path) {
   struct timespec now{};
-  ::clock_gettime(CLOCK_REALTIME, &now);  // finer than UTIME_NOW, which counts in ticks of some milliseconds
+  ::clock_gettime(CLOCK_REALTIME, &now);  // UTIME_NOW has a resolution of some milliseconds only
   const struct timespec stamps[2] = {now, now};
   ::utimensat(AT_FDCWD, path.c_str(), stamps, 0);
 }
@@ -26,7 +26,7 @@ fs::path part_of(const fs::path& pack) {
   return pack.string() + std::string(kPartSuffix);
 }
 
-// "<pack id>.kvpack.<pid>.<n>.tmp" is what there is of "<pack id>.kvpack".
+// The part file for a temporary file: "<pack id>.kvpack.part" for "<pack id>.kvpack.<pid>.<n>.tmp".
 fs::path part_of_temporary(const fs::path& temporary) {
   const std::string name = temporary.filename().string();
   const std::size_t end = name.find(kPackSuffix);
@@ -53,13 +53,14 @@ Result<StoredPack> open_pack_file(const fs::path& path, const PublicKey& signer)
   const auto length = peek_header_bytes(bytes.first(std::min(bytes.size(), kHeaderPrefixBytes)));
   if (!length) return named(length.error());
   if (*length > bytes.size()) {
-    return fail(ErrorKind::kInvalid, "{}: cut short: {} bytes, of which the header alone is {}", path.string(), bytes.size(),
-                *length);
+    return fail(ErrorKind::kInvalid, "{}: truncated: the file has {} bytes, but the header alone has {}", path.string(),
+                bytes.size(), *length);
   }
   auto header = parse_header(bytes.first(*length), signer);
   if (!header) return named(std::move(header).error());
   if (const std::uint64_t expected = *length + header->block_region_bytes(); bytes.size() != expected) {
-    return fail(ErrorKind::kInvalid, "{}: {} bytes where its header asks for {}", path.string(), bytes.size(), expected);
+    return fail(ErrorKind::kInvalid, "{}: the file has {} bytes, but its header requires {}", path.string(), bytes.size(),
+                expected);
   }
   return StoredPack{std::move(*header), std::move(file), *length};
 }
@@ -84,7 +85,7 @@ Result<StoredPack> PackStore::find(const Hash256& pack_id, const PublicKey& sign
   const fs::path path = path_of(pack_id);
   auto pack = open_pack_file(path, signer);
   if (pack && pack->header.identity.id() != pack_id) {
-    pack = fail(ErrorKind::kMismatch, "{}: holds pack {}", path.string(), pack->header.identity.id().hex());
+    pack = fail(ErrorKind::kMismatch, "{}: contains another pack, {}", path.string(), pack->header.identity.id().hex());
   }
   if (pack) {
     mark_used(path);
@@ -103,13 +104,13 @@ void PackStore::discard(const Hash256& pack_id, const Error& why) {
   move_aside(path_of(pack_id), why);
 }
 
-// A good pack that another process puts under this name in the same instant may be hit: it is fetched once more then, no
-// worse.
+// May hit a valid pack that another process commits under this name at the same moment; the only cost is that it is fetched
+// again.
 void PackStore::move_aside(const fs::path& path, const Error& why) {
   std::error_code error;
   fs::rename(path, path.string() + std::string(kBadSuffix), error);
   log_->warn("{}; {}", why.message,
-             error ? "cannot move it aside: " + error.message() : "moved aside as " + std::string(kBadSuffix));
+             error ? "cannot rename it: " + error.message() : "renamed to *" + std::string(kBadSuffix));
 }
 
 Status PackStore::make_room(std::uint64_t bytes) {
@@ -125,7 +126,8 @@ Status PackStore::make_room(std::uint64_t bytes) {
     total -= file.bytes;
   }
   if (total + bytes <= budget_bytes_) return {};
-  return fail(ErrorKind::kOverloaded, "{}: no room for a pack of {} bytes: budget {}, packs being written {}",
+  return fail(ErrorKind::kOverloaded,
+              "{}: no space for a pack of {} bytes: the budget is {} bytes, of which packs being written use {}",
               folder_.string(), bytes, budget_bytes_, total);
 }
 
@@ -148,13 +150,13 @@ Result<std::unique_ptr<PackWriter>> PackStore::create(const PackIdentity& identi
   CELSLM_CHECK_OK(check_identity(identity));
   const std::uint64_t total = header_bytes(identity) + block_region_bytes(identity).most;
   if (total > budget_bytes_) {
-    return fail(ErrorKind::kOverloaded, "{}: a pack of {} bytes is over the whole budget of {}: raise it", folder_.string(),
-                total, budget_bytes_);
+    return fail(ErrorKind::kOverloaded, "{}: a pack of {} bytes exceeds the store's budget of {}; raise the budget",
+                folder_.string(), total, budget_bytes_);
   }
   const MutexLock lock(evicting_);
   CELSLM_TRY(const FolderLock folder_lock, FolderLock::take(folder_));
   CELSLM_CHECK_OK(make_room(total));
-  // Reserved while the lock is held, so that the next one to make room sees these bytes.
+  // Reserved while the lock is held, so that concurrent evictions count these bytes.
   CELSLM_TRY(auto file, AtomicFile::create(path_of(identity.id()), total));
   if (!keep_parts_) return make_pack_writer(identity, std::move(file));
   return make_pack_writer(identity, std::move(file), part_of(path_of(identity.id())));

@@ -1,11 +1,11 @@
-// Packs on disk: a folder of immutable files, bounded in bytes, shared by any number of processes, safe to kill at any
-// point.
+// Packs on disk: a folder of immutable files with a limit on its size, which any number of processes may share. A process
+// may be killed at any point without harm.
 //
-//   celslm-packs                     marks the folder as ours; its lock serialises eviction across processes
-//   <pack id>.kvpack                 a whole pack (docs/kv-pack-format.md); its modification stamp says when it was used
-//   <pack id>.kvpack.bad             one that was found damaged, kept for a look until its room is needed
-//   <pack id>.kvpack.part            what there is of one that was never finished, in stores that keep these
-//   <pack id>.kvpack.<pid>.<n>.tmp   one being written; locked by its writer, so that a dead writer's can be told
+//   celslm-packs                     marks the folder as a store; its lock serialises eviction across processes
+//   <pack id>.kvpack                 a complete pack (docs/kv-pack-format.md); its modification time is its last use
+//   <pack id>.kvpack.bad             a damaged pack, kept for inspection until its space is needed
+//   <pack id>.kvpack.part            the blocks of a pack that was never completed, in stores that keep them
+//   <pack id>.kvpack.<pid>.<n>.tmp   a pack being written; locked by its writer, so that one of a dead writer is detected
 #pragma once
 
 #include <cstdint>
@@ -22,8 +22,8 @@
 
 namespace celslm {
 
-// A whole pack in the store, mapped. Stays readable if the store evicts the file meanwhile. Blocks are not checked yet:
-// decode_block() or check_block() does.
+// A complete pack, memory-mapped. Stays readable if the store evicts its file. The header is checked, the blocks are not
+// yet: use decode_block() or check_block().
 struct StoredPack {
   PackHeader header;
   std::shared_ptr<const MappedFile> file;
@@ -32,39 +32,39 @@ struct StoredPack {
   ByteView block(int index) const;  // 0 <= index < header.blocks.size()
 };
 
-// What was written of a pack that was never finished. Nothing says which blocks are there: one is if its bytes are what its
-// entry says.
+// The blocks that were written of a pack that was never completed. Which ones is not recorded: a block is present if its
+// bytes pass check_block().
 struct PackPart {
   std::shared_ptr<const MappedFile> file;
   std::uint64_t region_offset = 0;
 
-  ByteView block(const BlockEntry& entry) const;  // empty where the file is too short
+  ByteView block(const BlockEntry& entry) const;  // unchecked; empty if the file is too short
 };
 
-// A mapped pack file outside any store. kNotFound, kIo; kInvalid, kMismatch with the file's name.
+// Maps a pack file outside of any store and checks its header. kNotFound, kIo; kInvalid, kMismatch with the file's name.
 Result<StoredPack> open_pack_file(const std::filesystem::path& path, const PublicKey& signer);
 
 // Thread-safe.
 class PackStore {
  public:
-  // Makes the folder if needed and removes temporary files of dead processes. kIo for a folder that cannot be written,
-  // kInvalid for one that holds something else (a non-empty folder without our marker file is never touched).
-  // keep_parts: what was written of a pack is kept when its writer ends, or dies, before it is whole.
+  // Creates the folder if needed and removes temporary files of dead processes. kIo if the folder cannot be written;
+  // kInvalid if it contains other files (a non-empty folder without our marker file is never changed). keep_parts: if a
+  // writer ends, or its process dies, before its pack is complete, the blocks written so far are kept.
   static Result<std::unique_ptr<PackStore>> open(const std::filesystem::path& folder, std::uint64_t budget_bytes, Log log,
                                                  bool keep_parts = false);
 
-  // kNotFound; kInvalid / kMismatch for a damaged or foreign file, which is then moved aside (name.bad) and reported.
-  // Marks the pack as used now (LRU across processes: the file's modification stamp).
+  // Opens a pack and marks it as used now (its modification time; LRU across processes). kNotFound; kInvalid or kMismatch
+  // for a damaged file or one signed by another key, which is also renamed to *.bad and logged.
   Result<StoredPack> find(const Hash256& pack_id, const PublicKey& signer);
 
-  // kNotFound.
+  // What is kept of an incomplete pack. kNotFound.
   Result<PackPart> part(const PackIdentity& identity) const;
 
-  // Moves a pack aside whose header was fine but one of whose blocks was not. `why` goes to the log.
+  // Renames a pack to *.bad, for callers that find a damaged block. `why` is logged.
   void discard(const Hash256& pack_id, const Error& why);
 
-  // Reserves the most that such a pack may have, and evicts least recently used packs to make that room; kOverloaded if it
-  // does not fit into the budget (alone, or beside those being written), kIo when the disk is full.
+  // Reserves the maximum size of such a pack on disk, and evicts least recently used packs as needed. kOverloaded if it does
+  // not fit into the budget beside the packs being written; kIo if the disk is full.
   Result<std::unique_ptr<PackWriter>> create(const PackIdentity& identity);
 
   struct Listing {
@@ -72,21 +72,21 @@ class PackStore {
     Hash256 pack_id;
     std::uint64_t bytes = 0;
   };
-  std::vector<Listing> list() const;  // whole packs, least recently used first
-  std::uint64_t bytes() const;        // of everything in the folder, also damaged packs and those being written
+  std::vector<Listing> list() const;  // complete packs, least recently used first
+  std::uint64_t bytes() const;        // of all files in the folder, including damaged packs and those being written
   std::uint64_t budget_bytes() const { return budget_bytes_; }
 
  private:
   PackStore(std::filesystem::path folder, std::uint64_t budget_bytes, Log log, bool keep_parts);
   std::filesystem::path path_of(const Hash256& pack_id) const;
-  Status make_room(std::uint64_t bytes) CELSLM_REQUIRES(evicting_);  // with the folder's lock, too
+  Status make_room(std::uint64_t bytes) CELSLM_REQUIRES(evicting_);  // requires the folder lock as well
   void move_aside(const std::filesystem::path& path, const Error& why);
 
   const std::filesystem::path folder_;
   const std::uint64_t budget_bytes_;
   const Log log_;
   const bool keep_parts_;
-  Mutex evicting_;  // one at a time within the process; the folder's lock does the same across processes
+  Mutex evicting_;  // serialises eviction within the process; the folder lock does so across processes
 };
 
 }  // namespace celslm

@@ -1,4 +1,4 @@
-// The store against crashes, other processes, full and foreign disks: one scenario each.
+// One scenario for each kind of crash, concurrent process, full disk and foreign folder.
 #include "kv/store/pack_store.h"
 
 #include <gmock/gmock.h>
@@ -26,8 +26,8 @@ using testing_support::small_identity;
 
 constexpr std::uint64_t kPlenty = 1ULL << 30;
 
-// Runs `child` in a process of its own, to be killed or to change what only a process can. The result is child()'s, or minus
-// the signal that ended it.
+// Runs `child` in a separate process, which may kill itself or change process-wide state. Returns child()'s result, or the
+// negated number of the signal that ended the process.
 int in_another_process(const std::function<int()>& child) {
   const pid_t pid = ::fork();
   if (pid == 0) ::_exit(child());
@@ -84,7 +84,7 @@ class PackStoreTest : public testing::Test {
   SigningKey key_ = SigningKey::generate().value();
 };
 
-TEST_F(PackStoreTest, GivesBackWhatWasStored) {
+TEST_F(PackStoreTest, RoundTrips) {
   const auto store = open();
   const BuiltPack stored = pack(1);
   ASSERT_TRUE(store_pack(*store, stored));
@@ -103,11 +103,11 @@ TEST_F(PackStoreTest, WritesExactlyTheFormatsBytes) {
   EXPECT_EQ(read_file(file_of(stored), kPlenty).value(), stored.file());
 }
 
-TEST_F(PackStoreTest, SaysThatAPackIsNotThere) {
+TEST_F(PackStoreTest, ReportsAMissingPack) {
   EXPECT_EQ(find(*open(), pack(1)).error().kind, ErrorKind::kNotFound);
 }
 
-TEST_F(PackStoreTest, KeepsPacksWhenOpenedAgain) {
+TEST_F(PackStoreTest, KeepsPacksWhenReopened) {
   const BuiltPack stored = pack(1);
   ASSERT_TRUE(store_pack(*open(), stored));
   const auto store = open();
@@ -148,7 +148,7 @@ TEST_F(PackStoreTest, ProcessesThatOpenANewFolderTogetherAllSucceed) {
 
 // Writing
 
-TEST_F(PackStoreTest, ShowsNothingBeforeTheCommit) {
+TEST_F(PackStoreTest, APackIsInvisibleBeforeItsCommit) {
   const auto store = open();
   const BuiltPack stored = pack(1);
   const auto writer = begin(*store, stored);
@@ -158,7 +158,7 @@ TEST_F(PackStoreTest, ShowsNothingBeforeTheCommit) {
   EXPECT_TRUE(store->list().empty());
 }
 
-TEST_F(PackStoreTest, AWriterThatGivesUpLeavesNothing) {
+TEST_F(PackStoreTest, AnAbandonedWriterLeavesNothing) {
   const auto store = open();
   const BuiltPack stored = pack(1);
   {
@@ -167,7 +167,7 @@ TEST_F(PackStoreTest, AWriterThatGivesUpLeavesNothing) {
   EXPECT_EQ(store->bytes(), 0U);
 }
 
-TEST_F(PackStoreTest, BlocksMayComeInAnyOrderFromSeveralThreads) {
+TEST_F(PackStoreTest, BlocksMayBePutInAnyOrderFromSeveralThreads) {
   const auto store = open();
   const BuiltPack stored = pack(1);
   const auto writer = begin(*store, stored).value();
@@ -195,7 +195,7 @@ TEST_F(PackStoreTest, ReadsBlocksWhileOthersAreStillMissing) {
   for (const int missing : {4, -1, 1000}) EXPECT_EQ(writer->read(missing).error().kind, ErrorKind::kNotFound);
 }
 
-TEST_F(PackStoreTest, RefusesABlockThatIsNotItsEntrys) {
+TEST_F(PackStoreTest, RefusesABlockThatDoesNotMatchItsEntry) {
   const auto store = open();
   const BuiltPack stored = pack(1);
   const auto writer = begin(*store, stored).value();
@@ -236,7 +236,7 @@ TEST_F(PackStoreTest, RefusesToCommitAHeaderWithOtherBlocks) {
   EXPECT_THAT(writer->commit(encode_header(stored.identity, entries, key_)).error().message, HasSubstr("block 3"));
 }
 
-TEST_F(PackStoreTest, RefusesARegionThatIsNotTheIdentitys) {
+TEST_F(PackStoreTest, RefusesABlockRegionThatTheIdentityDoesNotAllow) {
   EXPECT_EQ(open()->create(PackIdentity{}).error().kind, ErrorKind::kInvalid);
 }
 
@@ -267,7 +267,7 @@ TEST_F(PackBudgetTest, CountsAUseByAnotherProcess) {
   EXPECT_FALSE(find(*store, pack(2)));
 }
 
-TEST_F(PackBudgetTest, HoldsForTwoStoresOnOneFolderTogether) {
+TEST_F(PackBudgetTest, IsSharedByTwoStoresOnOneFolder) {
   const auto one = open(3 * size_);
   const auto two = open(3 * size_);
   for (int i = 1; i <= 8; ++i) {
@@ -278,7 +278,7 @@ TEST_F(PackBudgetTest, HoldsForTwoStoresOnOneFolderTogether) {
   EXPECT_TRUE(find(*one, pack(7)));
 }
 
-TEST_F(PackBudgetTest, AnEvictedPackStaysReadableForWhoHoldsIt) {
+TEST_F(PackBudgetTest, AnEvictedPackStaysReadableWhileOpen) {
   const auto store = open(size_);
   ASSERT_TRUE(store_pack(*store, pack(1)));
   const auto held = find(*store, pack(1));
@@ -287,7 +287,7 @@ TEST_F(PackBudgetTest, AnEvictedPackStaysReadableForWhoHoldsIt) {
   EXPECT_TRUE(std::ranges::equal(held->block(3), pack(1).blocks[3]));
 }
 
-TEST_F(PackBudgetTest, RefusesAPackOverTheWholeBudgetAndKeepsTheOthers) {
+TEST_F(PackBudgetTest, RefusesAPackLargerThanTheBudgetAndKeepsTheOthers) {
   const auto store = open(size_);
   ASSERT_TRUE(store_pack(*store, pack(1)));
   const BuiltPack large = build_pack(small_identity(CodecId::kF16, 600), key_);
@@ -322,7 +322,7 @@ TEST_F(PackBudgetTest, EvictsDamagedPacksBeforeGoodOnes) {
 class DamagedPackTest : public PackStoreTest {
  protected:
   DamagedPackTest() { EXPECT_TRUE(store_pack(*store_, stored_)); }
-  // The error of find() once the file holds these bytes; the file must have been moved aside, and a new one find room.
+  // The error of find() with these bytes in the file. The file must have been moved aside, and a new pack must fit.
   Error found_with(const Bytes& file) {
     overwrite(stored_, file);
     const auto found = find(*store_, stored_);
@@ -338,7 +338,7 @@ class DamagedPackTest : public PackStoreTest {
   BuiltPack stored_ = pack(1);
 };
 
-TEST_F(DamagedPackTest, CutShortIsMovedAsideAndReported) {
+TEST_F(DamagedPackTest, TruncatedIsMovedAsideAndReported) {
   for (const std::size_t keep : {std::size_t{0}, std::size_t{10}, stored_.header.size() - 1, stored_.file().size() - 1}) {
     Bytes file = stored_.file();
     file.resize(keep);
@@ -361,14 +361,14 @@ TEST_F(DamagedPackTest, WithAChangedHeaderIsMovedAside) {
 }
 
 TEST_F(DamagedPackTest, OfAnotherNameIsMovedAside) {
-  EXPECT_THAT(found_with(pack(2).file()).message, HasSubstr("holds pack"));
+  EXPECT_THAT(found_with(pack(2).file()).message, HasSubstr("contains another pack"));
 }
 
 TEST_F(DamagedPackTest, OfAnotherSignerIsMovedAside) {
   EXPECT_EQ(found_with(build_pack(stored_.identity, SigningKey::generate().value()).file()).kind, ErrorKind::kMismatch);
 }
 
-TEST_F(DamagedPackTest, WithAChangedBlockIsFoundOutWhenTheBlockIsDecodedAndCanBeDiscarded) {
+TEST_F(DamagedPackTest, WithAChangedBlockIsDetectedOnDecodingAndCanBeDiscarded) {
   Bytes file = stored_.file();
   file.back() ^= std::byte{1};
   overwrite(stored_, file);
@@ -385,7 +385,7 @@ TEST_F(DamagedPackTest, WithAChangedBlockIsFoundOutWhenTheBlockIsDecodedAndCanBe
 
 class CrashTest : public PackStoreTest {
  protected:
-  // A process opens the store, does `work`, and is killed in the middle of it.
+  // Opens the store in another process, which runs `work` and is then killed.
   void killed_after(const std::function<void(PackStore&)>& work) const {
     EXPECT_EQ(in_another_process([&] {
                 const auto store = PackStore::open(folder(), kPlenty, null_log());
@@ -414,7 +414,7 @@ TEST_F(CrashTest, KilledJustBeforeTheCommitShowsNoPack) {
   EXPECT_EQ(find(*open(), stored).error().kind, ErrorKind::kNotFound);
 }
 
-TEST_F(CrashTest, KilledJustAfterTheCommitShowsTheWholePack) {
+TEST_F(CrashTest, KilledJustAfterTheCommitShowsTheCompletePack) {
   const BuiltPack stored = pack(1);
   killed_after([&](PackStore& store) { store_pack(store, stored).value(); });
   EXPECT_TRUE(find(*open(), stored));
@@ -422,9 +422,9 @@ TEST_F(CrashTest, KilledJustAfterTheCommitShowsTheWholePack) {
 
 TEST_F(CrashTest, KilledBetweenTheFoldersFirstStepsLeavesAFolderThatOpens) {
   fs::create_directories(folder());
-  EXPECT_TRUE(PackStore::open(folder(), kPlenty, null_log())) << "only the folder was made";
+  EXPECT_TRUE(PackStore::open(folder(), kPlenty, null_log())) << "only the folder was created";
   fs::resize_file(folder() / "celslm-packs", 0);
-  EXPECT_TRUE(PackStore::open(folder(), kPlenty, null_log())) << "the marker was made but not written";
+  EXPECT_TRUE(PackStore::open(folder(), kPlenty, null_log())) << "the marker was created but not written";
 }
 
 TEST_F(CrashTest, AKilledProcessReleasesTheFoldersLock) {
@@ -432,7 +432,7 @@ TEST_F(CrashTest, AKilledProcessReleasesTheFoldersLock) {
   EXPECT_TRUE(store_pack(*open(), pack(2)));
 }
 
-TEST_F(CrashTest, UnfinishedPacksOfLivingWritersAreLeftAlone) {
+TEST_F(CrashTest, UnfinishedPacksOfLivingWritersAreKept) {
   const auto store = open();
   const BuiltPack stored = pack(1);
   const auto writer = begin(*store, stored).value();
@@ -444,14 +444,14 @@ TEST_F(CrashTest, UnfinishedPacksOfLivingWritersAreLeftAlone) {
   EXPECT_TRUE(find(*store, stored));
 }
 
-// Stores that keep what was never finished
+// Stores that keep incomplete packs
 
 class PartsTest : public CrashTest {
  protected:
   std::unique_ptr<PackStore> open_keeping(std::uint64_t budget = kPlenty) const {
     return PackStore::open(folder(), budget, null_log(), true).value();
   }
-  // Block 1 of `stored`, and nothing else, is in the part.
+  // The part contains block 1 of `stored` and nothing else.
   static void expect_second_block(const PackStore& store, const BuiltPack& stored) {
     const auto part = store.part(stored.identity);
     ASSERT_TRUE(part) << part.error().message;
@@ -463,7 +463,7 @@ class PartsTest : public CrashTest {
   }
 };
 
-TEST_F(PartsTest, AWriterThatGivesUpLeavesItsBlocks) {
+TEST_F(PartsTest, AnAbandonedWriterLeavesItsBlocks) {
   const auto store = open_keeping();
   const BuiltPack stored = pack(1);
   ASSERT_TRUE(put_second(*begin(*store, stored).value(), stored));
@@ -479,7 +479,7 @@ TEST_F(PartsTest, SoDoesAKilledProcess) {
   EXPECT_TRUE(unfinished().empty());
 }
 
-TEST_F(PartsTest, AWriterWithoutABlockLeavesAnEarlierPartAlone) {
+TEST_F(PartsTest, AWriterWithoutABlockKeepsAnEarlierPart) {
   const auto store = open_keeping();
   const BuiltPack stored = pack(1);
   ASSERT_TRUE(put_second(*begin(*store, stored).value(), stored));
@@ -487,7 +487,7 @@ TEST_F(PartsTest, AWriterWithoutABlockLeavesAnEarlierPartAlone) {
   expect_second_block(*store, stored);
 }
 
-TEST_F(PartsTest, AreGoneOnceThePackIsWhole) {
+TEST_F(PartsTest, AreRemovedOnceThePackIsComplete) {
   const auto store = open_keeping();
   const BuiltPack stored = pack(1);
   ASSERT_TRUE(put_second(*begin(*store, stored).value(), stored));
@@ -496,7 +496,7 @@ TEST_F(PartsTest, AreGoneOnceThePackIsWhole) {
   EXPECT_TRUE(find(*store, stored));
 }
 
-TEST_F(PartsTest, GiveWayBeforeWholePacks) {
+TEST_F(PartsTest, AreEvictedBeforeCompletePacks) {
   const BuiltPack whole = pack(1), begun = pack(2);
   const std::uint64_t size = whole.header.size() + whole.entries.back().offset + whole.entries.back().bytes;
   const auto store = open_keeping(2 * size + size / 2);
@@ -507,7 +507,7 @@ TEST_F(PartsTest, GiveWayBeforeWholePacks) {
   EXPECT_FALSE(store->part(begun.identity));
 }
 
-TEST_F(PartsTest, AFileThatIsTooShortHoldsNoBlock) {
+TEST_F(PartsTest, AFileThatIsTooShortContainsNoBlock) {
   const auto store = open_keeping();
   const BuiltPack stored = pack(1);
   std::ofstream(file_of(stored).string() + ".part") << "short";
@@ -516,7 +516,7 @@ TEST_F(PartsTest, AFileThatIsTooShortHoldsNoBlock) {
   EXPECT_TRUE(part->block(stored.entries[0]).empty());
 }
 
-// Folders that are not as they should be
+// Unsuitable folders
 
 class HostileFolderTest : public PackStoreTest {
  protected:
@@ -529,7 +529,7 @@ class HostileFolderTest : public PackStoreTest {
   }
 };
 
-TEST_F(HostileFolderTest, AFolderWithOtherFilesIsRefusedAndNotTouched) {
+TEST_F(HostileFolderTest, AFolderWithOtherFilesIsRefusedAndUnchanged) {
   fs::create_directories(folder());
   ASSERT_TRUE(write_file_atomically(folder() / "thesis.tmp", as_bytes("my thesis")));
   EXPECT_EQ(open_error(folder()).kind, ErrorKind::kInvalid);
@@ -557,11 +557,11 @@ TEST_F(HostileFolderTest, AReadOnlyFolderIsRefused) {
     const auto store = PackStore::open(folder(), kPlenty, null_log());
     return !store && store.error().kind == ErrorKind::kIo ? 0 : 1;
   });
-  if (result == 2) GTEST_SKIP() << "this root cannot become another user";
+  if (result == 2) GTEST_SKIP() << "the process cannot change its user";
   EXPECT_EQ(result, 0);
 }
 
-TEST_F(HostileFolderTest, FilesThatAreNoPacksAreNeitherListedNorEvicted) {
+TEST_F(HostileFolderTest, ForeignFilesAreNeitherListedNorEvicted) {
   const auto store = open(pack(1).file().size());
   ASSERT_TRUE(write_file_atomically(folder() / "README", as_bytes("a note")));
   ASSERT_TRUE(store_pack(*store, pack(1)));
@@ -570,7 +570,7 @@ TEST_F(HostileFolderTest, FilesThatAreNoPacksAreNeitherListedNorEvicted) {
   EXPECT_EQ(store->list().size(), 1U);
 }
 
-// What a full disk does: the error comes when the room is reserved, before any block is fetched, and nothing is left.
+// A full disk is reported when space is reserved, before any block is fetched, and leaves no files.
 int stores_nothing_on_a_full_disk(const fs::path& folder, const BuiltPack& pack) {
   const auto store = PackStore::open(folder, kPlenty, null_log());
   if (!store) return 10;
@@ -589,7 +589,7 @@ TEST_F(HostileFolderTest, AFullDiskIsAnErrorBeforeTheFirstBlockAndLeavesNothing)
     if (::mount("tmpfs", folder().c_str(), "tmpfs", 0, "size=256k") != 0) return 2;
     return stores_nothing_on_a_full_disk(folder(), large);
   });
-  if (result == 2) GTEST_SKIP() << "no right to mount a small disk; the next test limits the file size instead";
+  if (result == 2) GTEST_SKIP() << "no permission to mount a small disk; the next test limits the file size instead";
   EXPECT_EQ(result, 0);
 }
 

@@ -10,8 +10,8 @@ namespace celslm {
 namespace {
 
 struct PlaneDifference {
-  double error = 0.0;    // root of the mean square of the differences, over that of the first's values
-  double largest = 0.0;  // difference
+  double error = 0.0;    // RMS of the differences, relative to the RMS of the first pack's values
+  double largest = 0.0;  // largest absolute difference
 };
 
 PlaneDifference compare_planes(std::span<const float> a, std::span<const float> b) {
@@ -42,11 +42,11 @@ Status put_plane(const PackIdentity& identity, const Codec& codec, int layer, Bl
 }
 
 Status check_comparable(const PackIdentity& a, const PackIdentity& b) {
-  if (a.tokens != b.tokens) return fail(ErrorKind::kMismatch, "they are of different contexts: {}", a.difference(b));
+  if (a.tokens != b.tokens) return fail(ErrorKind::kMismatch, "the packs have different contexts: {}", a.difference(b));
   if (a.model.n_layers == b.model.n_layers && a.model.n_kv_heads == b.model.n_kv_heads &&
       a.model.head_dim == b.model.head_dim)
     return {};
-  return fail(ErrorKind::kMismatch, "they are of models of different shapes: {}", a.difference(b));
+  return fail(ErrorKind::kMismatch, "the packs are for models of different shapes: {}", a.difference(b));
 }
 
 }  // namespace
@@ -70,7 +70,7 @@ Result<std::uint64_t> convert_pack(const StoredPack& from, const Codec& to, cons
   PackIdentity identity = from.header.identity;
   if (identity.codec != CodecId::kF16 || to.exact_for()) {
     return fail(ErrorKind::kInvalid,
-                "only packs of f16 are converted, and only to approximate codecs: what a codec lost is lost");
+                "only f16 packs can be converted, and only to approximate codecs: what a codec has lost cannot be restored");
   }
   identity.codec = to.id();
   const std::uint64_t reserve = header_bytes(identity) + block_region_bytes(identity).most;
@@ -98,7 +98,7 @@ Result<PackDifference> compare_packs(const StoredPack& a, const StoredPack& b) {
       CELSLM_TRY(const std::vector<float> right, read_plane(b, layer, kind));
       const PlaneDifference plane = compare_planes(left, right);
       out.same_values = out.same_values && plane.largest == 0.0;
-      out.text += fmt::format("layer {:3} {}  error {:.5f} of the values, at most {:.5f}\n", layer,
+      out.text += fmt::format("layer {:3} {}  error {:.5f} relative, {:.5f} largest\n", layer,
                               kind == BlockKind::kKey ? 'K' : 'V', plane.error, plane.largest);
     }
   }

@@ -1,4 +1,4 @@
-// Packs made from packs, and compared with each other: what `celslm pack convert` and `celslm pack diff` do.
+// Converts and compares packs, for `celslm pack convert` and `celslm pack diff`.
 #pragma once
 
 #include <filesystem>
@@ -12,21 +12,22 @@
 
 namespace celslm {
 
-// All of one layer's K (before RoPE) or V, [n_tokens][n_kv_heads][head_dim]. kMismatch, kInvalid for damaged blocks.
+// K (before RoPE) or V of one layer, decoded: [n_tokens][n_kv_heads][head_dim]. kMismatch, kInvalid for damaged blocks.
 Result<std::vector<float>> read_plane(const StoredPack& pack, int layer, BlockKind kind);
 
-// Writes the pack that `from` would have been with another codec, signed with `key`, to `path`; returns its bytes. kInvalid
-// unless `from` holds exact f16 and `to` is approximate: what a codec lost is not to be had again, and a name promises how
-// KV was rounded. kMismatch, kInvalid for damaged blocks; kIo.
+// Encodes `from` with another codec, signs the result with `key` and writes it to `path`. Returns the size of the new file
+// in bytes. kInvalid unless `from` is exact f16 and `to` is approximate, since a pack's id promises how its KV was rounded,
+// and an approximate codec's loss cannot be undone. kMismatch, kInvalid for damaged blocks; kIo.
 Result<std::uint64_t> convert_pack(const StoredPack& from, const Codec& to, const SigningKey& key,
                                    const std::filesystem::path& path);
 
 struct PackDifference {
   bool same_values = false;
-  std::string text;  // lines for people: fields of the identities that differ, then each layer's K and V
+  std::string text;  // human-readable: fields of the identities that differ, then each layer's K and V
 };
 
-// Compares what two packs decode to. An error where one of them is damaged, or where they are of different tokens or shapes.
+// Compares the decoded values of two packs. kInvalid, kMismatch if a pack is damaged, or if they have different tokens or
+// shapes.
 Result<PackDifference> compare_packs(const StoredPack& a, const StoredPack& b);
 
 }  // namespace celslm

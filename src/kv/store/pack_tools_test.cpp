@@ -33,7 +33,7 @@ class PackToolsTest : public testing::Test {
   StoredPack exact_ = stored(build_pack(small_identity(), key_).file(), "exact");
 };
 
-TEST_F(PackToolsTest, ConvertsToEveryApproximateCodecAndTheResultIsAGoodPack) {
+TEST_F(PackToolsTest, ConvertsToEveryApproximateCodecWithAValidResult) {
   for (const Codec* codec : all_codecs()) {
     if (codec->exact_for()) continue;
     const auto bytes = convert(exact_, *codec);
@@ -49,14 +49,14 @@ TEST_F(PackToolsTest, ConvertsToEveryApproximateCodecAndTheResultIsAGoodPack) {
   }
 }
 
-TEST_F(PackToolsTest, RefusesToConvertWhatIsNotExactOrToCallItExact) {
+TEST_F(PackToolsTest, RefusesToConvertFromApproximateOrToExactCodecs) {
   const StoredPack lossy = stored(build_pack(small_identity(CodecId::kQ8), key_).file(), "lossy");
   EXPECT_EQ(convert(lossy, *find_codec("t3").value()).error().kind, ErrorKind::kInvalid);
   EXPECT_EQ(convert(exact_, *find_codec("bf16").value()).error().kind, ErrorKind::kInvalid);
   EXPECT_FALSE(std::filesystem::exists(folder_.path() / "converted"));
 }
 
-TEST_F(PackToolsTest, LeavesNothingWhereABlockIsDamaged) {
+TEST_F(PackToolsTest, LeavesNothingIfABlockIsDamaged) {
   auto built = build_pack(small_identity(), key_);
   built.blocks[5][0] ^= std::byte{1};
   const StoredPack damaged = stored(built.file(), "damaged");
@@ -65,7 +65,7 @@ TEST_F(PackToolsTest, LeavesNothingWhereABlockIsDamaged) {
   EXPECT_EQ(compare_packs(exact_, damaged).error().kind, ErrorKind::kMismatch);
 }
 
-TEST_F(PackToolsTest, APackIsTheSameAsItself) {
+TEST_F(PackToolsTest, APackEqualsItself) {
   EXPECT_TRUE(compare_packs(exact_, exact_)->same_values);
 }
 

@@ -62,15 +62,17 @@ class FilePackWriter final : public PackWriter {
     return check_place(identity_, index, entry);
   }
 
-  // The signature is left to find(): the writer has no key, and whoever wrote the blocks checked where they came from.
+  // The signature is not checked here, because the writer has no key: PackStore::find() does, and callers check the origin
+  // of the blocks.
   Status check_header(ByteView header) const CELSLM_REQUIRES(mutex_) {
     CELSLM_TRY(const PackHeader parsed, parse_header_unverified(header));
     if (const std::string difference = parsed.identity.difference(identity_); !difference.empty()) {
-      return fail(ErrorKind::kMismatch, "header is of another pack: {}", difference);
+      return fail(ErrorKind::kMismatch, "the header belongs to another pack: {}", difference);
     }
     for (std::size_t i = 0; i < put_.size(); ++i) {
       if (!put_[i]) return fail(ErrorKind::kInvalid, "block {} of {} has not been put", i, put_.size());
-      if (entries_[i] != parsed.blocks[i]) return fail(ErrorKind::kMismatch, "block {} is not the one in the header", i);
+      if (entries_[i] != parsed.blocks[i])
+        return fail(ErrorKind::kMismatch, "block {} differs from its entry in the header", i);
     }
     return {};
   }

@@ -1,4 +1,4 @@
-// One pack being written to a file.
+// Writes one pack to a file.
 #pragma once
 
 #include <filesystem>
@@ -10,20 +10,20 @@
 
 namespace celslm {
 
-// Blocks may come in any order, from several threads; each is checked against its entry. May outlive the store that made
-// it. An interface, so that a full disk is a line in a test.
+// Thread-safe: blocks may be put in any order from several threads. May outlive the store that created it. An interface, so
+// that tests can simulate a full disk.
 class PackWriter {
  public:
-  virtual ~PackWriter() = default;  // without commit: nothing remains
-  // kInvalid, kMismatch: the block is not what its entry says, or the entry not what the identity allows. kIo.
+  virtual ~PackWriter() = default;  // without commit() the file is removed, or kept as a part
+  // Writes a block. kInvalid, kMismatch if it does not match its entry or the identity does not allow the entry; kIo.
   virtual Status put(int index, const BlockEntry& entry, ByteView bytes) = 0;
-  virtual Result<Bytes> read(int index) const = 0;  // a block already put; kNotFound for others
-  // Writes the header last and makes the pack visible, once. kInvalid unless every block was put, and is what the header
-  // says.
+  virtual Result<Bytes> read(int index) const = 0;  // a block that was put; kNotFound for others
+  // Writes the header and makes the pack visible atomically. Call it once, after all put() calls have returned. kInvalid if
+  // a block has not been put, kMismatch if the header or one of its entries belongs to another pack, kIo.
   virtual Status commit(ByteView header) = 0;
 };
 
-// part: where it is left if it does not become complete, once there is a block in it; may be empty.
+// part: the name under which the file is kept if it contains at least one block but is never committed; may be empty.
 std::unique_ptr<PackWriter> make_pack_writer(PackIdentity identity, std::unique_ptr<AtomicFile> file,
                                              std::filesystem::path part = {});
 

@@ -26,30 +26,31 @@ fs::path marker_of(const fs::path& folder) {
 Status make_folder(const fs::path& folder) {
   std::error_code error;
   fs::create_directories(folder, error);
-  if (error) return fail(ErrorKind::kIo, "{}: cannot make the folder: {}", folder.string(), error.message());
+  if (error) return fail(ErrorKind::kIo, "{}: cannot create the folder: {}", folder.string(), error.message());
   return {};
 }
 
-// Everything in it must be ours: the marker, or nothing at all.
+// The folder must have our marker or be empty.
 Status check_owner(const fs::path& folder) {
   std::error_code error;
   if (fs::exists(marker_of(folder), error)) return {};
   const bool empty = fs::is_empty(folder, error);
   if (error) return fail(ErrorKind::kIo, "{}: cannot list: {}", folder.string(), error.message());
-  if (empty || fs::exists(marker_of(folder), error)) return {};  // asked again: another process may just have claimed it
-  return fail(ErrorKind::kInvalid, "{}: holds other files and no '{}': choose an empty folder for packs", folder.string(),
-              kMarker);
+  if (empty || fs::exists(marker_of(folder), error)) return {};  // again: another process may just have created it
+  return fail(ErrorKind::kInvalid, "{}: the folder contains other files and no '{}'; choose an empty folder for packs",
+              folder.string(), kMarker);
 }
 
-// An empty marker is one whose maker was killed before the next step: ours too.
+// An empty marker is valid: its process was killed before it wrote the text.
 Status write_marker(const fs::path& folder) {
   CELSLM_TRY(const FolderLock lock, FolderLock::take(folder));
   CELSLM_TRY(const Bytes text, read_file(marker_of(folder), 4096));
   if (as_text(text) == kMarkerText) return {};
   if (!text.empty()) {
-    return fail(ErrorKind::kInvalid, "{}: made by another version ('{}')", folder.string(), as_text(text).substr(0, 40));
+    return fail(ErrorKind::kInvalid, "{}: created by another version ('{}'); choose another folder", folder.string(),
+                as_text(text).substr(0, 40));
   }
-  const int fd = ::open(marker_of(folder).c_str(), O_WRONLY | O_CLOEXEC);  // in place: the lock is on this very file
+  const int fd = ::open(marker_of(folder).c_str(), O_WRONLY | O_CLOEXEC);  // in place, because the lock is on this file
   const bool written =
       fd >= 0 && ::write(fd, kMarkerText.data(), kMarkerText.size()) == static_cast<ssize_t>(kMarkerText.size());
   const int code = errno;
@@ -69,7 +70,7 @@ Status claim_folder(const fs::path& folder) {
 Result<FolderLock> FolderLock::take(const fs::path& folder) {
   const fs::path marker = marker_of(folder);
   FolderLock lock(::open(marker.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
-  if (lock.fd_ < 0) return fail(ErrorKind::kIo, "{}: cannot write here: {}", folder.string(), std::strerror(errno));
+  if (lock.fd_ < 0) return fail(ErrorKind::kIo, "{}: cannot write to the folder: {}", folder.string(), std::strerror(errno));
   int rc = 0;
   do rc = ::flock(lock.fd_, LOCK_EX);
   while (rc != 0 && errno == EINTR);
@@ -97,7 +98,7 @@ std::vector<FolderFile> list_folder(const fs::path& folder) {
     } else if (!name.ends_with(kPackSuffix)) {
       continue;
     }
-    std::error_code gone;  // by another process's eviction: not there, then
+    std::error_code gone;  // evicted by another process: omitted
     file.bytes = entry->file_size(gone);
     if (gone) continue;
     file.used = entry->last_write_time(gone);

@@ -1,4 +1,4 @@
-// The folder behind a PackStore: whose it is, what is in it, who may change it. Internal to kv.
+// The folder of a PackStore: its marker, its lock and its files. Internal to kv/store.
 #pragma once
 
 #include <cstdint>
@@ -16,13 +16,14 @@ inline constexpr std::string_view kPackSuffix = ".kvpack";
 inline constexpr std::string_view kBadSuffix = ".bad";
 inline constexpr std::string_view kPartSuffix = ".part";
 
-// Makes the folder and its marker; fine if another process does so at the same time. Errors as PackStore::open.
+// Creates the folder and its marker if needed. Safe if other processes do so at the same time. Errors of PackStore::open.
 Status claim_folder(const std::filesystem::path& folder);
 
-// Exclusive among all processes and threads that take one; released on destruction, and by the system if the process dies.
+// An exclusive lock among processes and threads (flock on the marker). Released on destruction, and by the system if the
+// process dies.
 class FolderLock {
  public:
-  static Result<FolderLock> take(const std::filesystem::path& folder);  // waits
+  static Result<FolderLock> take(const std::filesystem::path& folder);  // blocks; kIo
   ~FolderLock();
   FolderLock(FolderLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
   FolderLock& operator=(FolderLock&&) = delete;
@@ -39,8 +40,8 @@ struct FolderFile {
   std::uint64_t bytes = 0;
   std::filesystem::file_time_type used;
 };
-// In the order in which files should go: damaged packs and parts of packs, then packs, each by last use. Other files are
-// left out.
+// The store's files in the order of eviction: damaged packs and parts first, then packs, each by last use. Files that do not
+// belong to the store are omitted.
 std::vector<FolderFile> list_folder(const std::filesystem::path& folder);
 
 }  // namespace celslm
