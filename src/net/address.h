@@ -1,11 +1,11 @@
-// What a host's name or address tells without asking anybody.
+// Classifies host names and addresses without resolving them.
 #pragma once
 
 #include <string_view>
 
 namespace celslm {
 
-// "localhost", 127.0.0.0/8, ::1: what may listen without TLS. Other names are not looked up, and not loopback.
+// True for "localhost", 127.0.0.0/8 and ::1, where a server may listen without TLS. Other names are not resolved: false.
 bool is_loopback(std::string_view host);
 
 }  // namespace celslm

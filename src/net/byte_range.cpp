@@ -26,13 +26,14 @@ std::string_view trim(std::string_view text) {
 Result<std::optional<ByteRange>> parse_range(std::string_view header, std::uint64_t size) {
   header = trim(header);
   if (header.empty()) return std::nullopt;
-  const auto malformed = [&] { return fail(ErrorKind::kInvalid, "malformed range: write bytes=FIRST-LAST"); };
+  const auto malformed = [&] { return fail(ErrorKind::kInvalid, "malformed range: expected bytes=FIRST-LAST"); };
   constexpr std::string_view kUnit = "bytes=";
   if (!header.starts_with(kUnit)) return malformed();
   const std::string_view spec = trim(header.substr(kUnit.size()));
-  // Several ranges in one answer would need a multipart body, which no client of ours wants, and overlapping ones are a
-  // known way to make a server send a file a thousand times.
-  if (spec.contains(',')) return fail(ErrorKind::kInvalid, "several ranges in one request: ask for one at a time");
+  // Several ranges would need a multipart response, which our clients do not use, and overlapping ranges are a known
+  // amplification attack.
+  if (spec.contains(','))
+    return fail(ErrorKind::kInvalid, "several ranges in one request are not supported: request one at a time");
   const std::size_t dash = spec.find('-');
   if (dash == std::string_view::npos) return malformed();
   const std::string_view first_text = spec.substr(0, dash);
@@ -41,11 +42,11 @@ Result<std::optional<ByteRange>> parse_range(std::string_view header, std::uint6
   const auto last = parse_number(last_text);
   if ((!first && !first_text.empty()) || (!last && !last_text.empty()) || (!first && !last)) return malformed();
   if (!first) {  // "-n": the last n bytes
-    if (*last == 0 || size == 0) return fail(ErrorKind::kInvalid, "empty range");
+    if (*last == 0 || size == 0) return fail(ErrorKind::kInvalid, "the range is empty");
     return ByteRange{.first = size - std::min(*last, size), .end = size};
   }
   if (last && *last < *first) return malformed();
-  if (*first >= size) return fail(ErrorKind::kInvalid, "range starts at byte {} of {}", *first, size);
+  if (*first >= size) return fail(ErrorKind::kInvalid, "the range starts at byte {} of a body of {} bytes", *first, size);
   return ByteRange{.first = *first, .end = last ? std::min(*last, size - 1) + 1 : size};
 }
 

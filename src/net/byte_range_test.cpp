@@ -25,13 +25,13 @@ TEST(ByteRangeTest, ReadsTheFormsOfRfc9110) {
   EXPECT_EQ(text(parse_range("", kSize)), "none");
 }
 
-TEST(ByteRangeTest, EndsAtTheBodysEnd) {
+TEST(ByteRangeTest, IsClampedToTheBody) {
   EXPECT_EQ(text(parse_range("bytes=90-1000", kSize)), "[90,100)");
   EXPECT_EQ(text(parse_range("bytes=-1000", kSize)), "[0,100)");
   EXPECT_EQ(text(parse_range("bytes=0-18446744073709551615", kSize)), "[0,100)");
 }
 
-TEST(ByteRangeTest, RefusesWhatLiesOutside) {
+TEST(ByteRangeTest, RejectsRangesOutsideTheBody) {
   EXPECT_EQ(text(parse_range("bytes=100-", kSize)), "refused");
   EXPECT_EQ(text(parse_range("bytes=100-200", kSize)), "refused");
   EXPECT_EQ(text(parse_range("bytes=-0", kSize)), "refused");
@@ -39,7 +39,7 @@ TEST(ByteRangeTest, RefusesWhatLiesOutside) {
   EXPECT_EQ(text(parse_range("bytes=-1", 0)), "refused");
 }
 
-TEST(ByteRangeTest, RefusesWhatIsMalformed) {
+TEST(ByteRangeTest, RejectsMalformedRanges) {
   for (const char* header :
        {"bytes", "bytes=", "bytes=-", "bytes=a-b", "bytes=1", "bytes=5-4", "bytes=+1-2", "bytes=1-+2", "bytes=--5",
         "bytes=1-2-3", "bytes=0x1-2", "bytes= 1 - 2", "items=0-1", "BYTES 0-1", "bytes=18446744073709551616-"}) {

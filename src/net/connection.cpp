@@ -154,7 +154,8 @@ void Connection::linger() {
 void Connection::finish() {
   if (cut_) return;
   if (tls_) tls_->close_notify();
-  // Unread input would turn the close into a reset. Only a refusal leaves any; an idle peer is not worth the wait.
+  // With unread input close() would send RST, and the peer might lose the response. Only refused requests leave input
+  // unread.
   if (phase_ == Phase::kStopped || failure_ == Failure::kTooLong) linger();
 }
 
@@ -166,7 +167,7 @@ void Connection::reset_on_close() {
 bool Connection::peer_gone() const {
   if (cut_) return true;
   const MutexLock lock(mutex_);
-  // After our own end_input() a hang-up of the peer's half cannot be told from it; a whole one still can.
+  // After end_input() POLLRDHUP is always set, so only a complete hang-up tells that the peer is gone.
   const short half = input_ended_ ? 0 : POLLRDHUP;
   pollfd entry{.fd = fd_.get(), .events = half, .revents = 0};
   return ::poll(&entry, 1, 0) > 0 && entry.revents != 0;

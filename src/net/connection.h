@@ -1,7 +1,7 @@
-// One accepted connection: buffered reads under deadlines, whole writes, and a way to ask or end it from other threads.
+// One accepted connection: buffered reads with deadlines, complete writes, and termination from other threads.
 //
-// Reading knows two phases, so that slow senders are bounded in total and not only per read: a head must be complete
-// within `read_timeout` and kMaxHeadBytes, a body must on average reach kMinBodyBytesPerS.
+// Slow senders are bounded in total, not only per read: a request head must be complete within `read_timeout` and
+// kMaxHeadBytes, and a body must reach an average of kMinBodyBytesPerS.
 #pragma once
 
 #include <array>
@@ -17,7 +17,7 @@
 
 namespace celslm {
 
-// One thread owns it; peer_gone(), end_input() and cut() may be called from any thread while it lives.
+// Owned and used by one thread; only peer_gone(), end_input() and cut() may be called from any thread.
 class Connection {
  public:
   using Time = std::chrono::steady_clock::time_point;
@@ -29,32 +29,33 @@ class Connection {
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
-  bool handshake();  // true at once without TLS
-  // True when the next request's first byte is here; false when the peer left, end_input() was called or time is up.
+  bool handshake();  // TLS handshake within read_timeout; true immediately without TLS
+  // True once the first byte of the next request has arrived; false if the peer closed the connection, end_input() was
+  // called or the timeout expired.
   bool wait_for_request(std::chrono::milliseconds timeout);
 
-  void begin_head();
-  void begin_body(bool has_body);  // without one, reads give 0 until the next head
-  void stop_reading();             // every later read fails: what follows is not worth reading
+  void begin_head();               // starts the deadline of a head
+  void begin_body(bool has_body);  // starts the deadline of a body; without one, reads return 0 until the next head
+  void stop_reading();             // later reads fail, because the rest of the input will not be used
 
-  // At least one byte, or -1 (failure() says why), or 0 at the end of the stream.
+  // Returns the number of bytes read, at least 1; 0 at the end of the stream; -1 on failure, see failure().
   std::ptrdiff_t read(char* data, std::size_t size);
   bool readable() const { return begin_ < end_; }  // without waiting
-  // All bytes or false.
+  // Writes all bytes; false if the peer is gone or too slow (write_timeout, kMinSendBytesPerS).
   bool write(const char* data, std::size_t size);
 
   Failure failure() const { return failure_; }
   std::size_t head_bytes() const { return head_bytes_; }
   std::uint64_t bytes_written() const { return bytes_written_; }
 
-  // Says that the stream ends here on purpose, lets the peer read what was sent (see kLinger), closes.
+  // Ends the stream in an orderly way: sends TLS close_notify and lets the peer read what was sent (see kLinger).
   void finish();
 
-  void reset_on_close();  // the peer sees an error instead of an end
+  void reset_on_close();  // closing then sends RST, so that the peer sees an error instead of the end of the stream
 
   bool peer_gone() const;
-  void end_input();  // wakes wait_for_request(); a request already in is still answered
-  void cut();        // every read and write fails from now on
+  void end_input();  // wakes wait_for_request(); a request that has already arrived is still answered
+  void cut();        // all reads and writes fail from now on
 
  private:
   std::ptrdiff_t fill();

@@ -1,4 +1,4 @@
-// Which connections are open and what each is doing: admission of work, eviction of idle peers, orderly shutdown.
+// All open connections and their states: limits concurrent handlers, evicts idle connections, shuts down in an orderly way.
 #pragma once
 
 #include <chrono>
@@ -10,14 +10,14 @@
 
 namespace celslm {
 
-// Thread-safe. Connections are registered by the thread that owns them and removed before they die.
+// Thread-safe. A connection is added, and removed before it is destroyed, by the thread that owns it.
 class ConnectionTable {
  public:
   enum class State {
     kIdle,     // between requests
-    kHead,     // a request is arriving
-    kWorking,  // a handler or its stream runs
-    kLeaving,  // asked to end
+    kHead,     // a request head is arriving
+    kWorking,  // a handler or its stream is running
+    kLeaving,  // told to end
   };
 
   explicit ConnectionTable(int max_working) : max_working_(max_working) {}
@@ -26,18 +26,19 @@ class ConnectionTable {
   void remove(Connection& connection);
   void set_idle(Connection& connection);
   void set_head(Connection& connection);
-  // False when `max_working` handlers run already; `open` requests (health checks) are not counted against it.
+  // False if `max_working` handlers are running; `open` requests (health checks) are always admitted and not counted.
   bool begin_work(Connection& connection, bool open);
   void end_work(Connection& connection);
 
-  // Asks the connection that has been idle longest, or one whose head is overdue, to end; false when there is none.
+  // Ends the connection that has been idle, or whose head has been overdue (kSlowHead), for the longest time. False if there
+  // is none.
   bool evict_one();
 
-  // From now on idle connections end, and working ones after their answer.
+  // From now on idle connections are ended, and working ones after their response.
   void drain();
   bool draining() const;
-  bool wait_until_quiet(std::chrono::steady_clock::time_point deadline);  // no handler runs
-  void cut_all();                                                         // also those added later
+  bool wait_until_quiet(std::chrono::steady_clock::time_point deadline);  // true once no handler is running
+  void cut_all();                                                         // including connections added later
 
  private:
   struct Entry {
@@ -51,8 +52,8 @@ class ConnectionTable {
   mutable Mutex mutex_;
   ConditionVariable changed_;
   std::map<Connection*, Entry> entries_ CELSLM_GUARDED_BY(mutex_);
-  int working_ CELSLM_GUARDED_BY(mutex_) = 0;  // handlers running, of any path
-  int counted_ CELSLM_GUARDED_BY(mutex_) = 0;  // those counted against max_working_
+  int working_ CELSLM_GUARDED_BY(mutex_) = 0;  // running handlers, including those of open paths
+  int counted_ CELSLM_GUARDED_BY(mutex_) = 0;  // running handlers that count against max_working_
   bool draining_ CELSLM_GUARDED_BY(mutex_) = false;
   bool cut_ CELSLM_GUARDED_BY(mutex_) = false;
 };

@@ -34,7 +34,8 @@ struct FreeUrl {
   void operator()(CURLU* url) const { curl_url_cleanup(url); }
 };
 
-// One call at a time. The multi handle owns the kept-alive connection, and is what lets another thread wake the wait.
+// The curl handles for one call at a time. The multi handle owns the kept-alive connection and lets another thread wake the
+// wait.
 struct Channel {
   std::unique_ptr<CURLM, FreeMulti> multi;  // before easy: destroyed after it
   std::unique_ptr<CURL, FreeEasy> easy;
@@ -66,23 +67,23 @@ std::string lower(std::string_view text) {
   return out;
 }
 
-// Nothing in it can end a header line or a request line.
+// No control characters, which could end a header line or a request line.
 bool is_plain(std::string_view text) {
   return std::ranges::none_of(text, [](unsigned char c) { return c < 0x20 || c == 0x7F; });
 }
 
-// What arrives during one call, checked as it arrives.
+// Receives the response of one call and checks it as it arrives.
 class Receiver {
  public:
   Receiver(const HttpCall& call, const std::string& url) : call_(call), url_(url) {}
 
   bool take_header_line(std::string_view line);
   bool take_body(std::string_view piece);
-  bool finish();  // after the transfer ended well
+  bool finish();  // after a transfer without errors
 
   std::optional<Error> error;
   HttpAnswer answer;
-  steady_clock::duration in_sink{0};  // time the caller's sink took, which is no stall of the peer
+  steady_clock::duration in_sink{0};  // time spent in the caller's sink, which does not count as a stall
 
  private:
   bool refuse(ErrorKind kind, std::string_view what) {
@@ -95,41 +96,42 @@ class Receiver {
   const HttpCall& call_;
   const std::string& url_;
   std::size_t head_bytes_ = 0;
-  bool head_whole_ = false;  // curl takes a connection closed within the head for the end of a bodiless answer
+  bool head_complete_ = false;  // curl treats a connection closed within the head as the end of a response without body
   bool in_body_ = false;
 };
 
 bool Receiver::take_header_line(std::string_view line) {
   head_bytes_ += line.size();
-  if (head_bytes_ > kMaxAnswerHeadBytes) return refuse(ErrorKind::kInvalid, "answered with endless headers");
-  if (line.starts_with("HTTP/")) {  // of an interim answer (100) or of the real one
+  if (head_bytes_ > kMaxAnswerHeadBytes)
+    return refuse(ErrorKind::kInvalid, fmt::format("the response has headers of more than {} bytes", kMaxAnswerHeadBytes));
+  if (line.starts_with("HTTP/")) {  // of an interim response (100) or of the final one
     answer.headers.clear();
     answer.status = 0;
-    head_whole_ = false;
+    head_complete_ = false;
     const std::size_t space = std::min(line.find(' '), line.size());
     const std::string_view code = trim(line.substr(space)).substr(0, 3);
     std::from_chars(code.data(), code.data() + code.size(), answer.status);
     return true;
   }
-  if (trim(line).empty()) head_whole_ = true;
+  if (trim(line).empty()) head_complete_ = true;
   const std::size_t colon = line.find(':');
-  if (colon == std::string_view::npos || in_body_) return true;  // the blank line; or a trailer, which nobody here uses
+  if (colon == std::string_view::npos || in_body_) return true;  // the blank line, or a trailer, which is ignored
   std::string& slot = answer.headers[lower(trim(line.substr(0, colon)))];
   slot += (slot.empty() ? "" : ", ") + std::string(trim(line.substr(colon + 1)));
   return true;
 }
 
-// The checks that the head alone allows, before a byte reaches the caller.
+// Checks what depends on the head alone, before any byte of the body reaches the caller.
 bool Receiver::begin_body() {
   if (in_body_) return true;
   in_body_ = true;
   if (!call_.range || answer.status >= 400) return true;
   if (answer.status != 206)
-    return refuse(ErrorKind::kInvalid, fmt::format("answered {} to a range request, not 206", answer.status));
+    return refuse(ErrorKind::kInvalid, fmt::format("expected status 206 for a range request, got {}", answer.status));
   const std::string wanted = fmt::format("bytes {}-{}/", call_.range->first, call_.range->end - 1);
   const auto it = answer.headers.find("content-range");
   if (it == answer.headers.end() || !lower(it->second).starts_with(wanted)) {
-    return refuse(ErrorKind::kInvalid, fmt::format("answered another range than {}", wanted.substr(0, wanted.size() - 1)));
+    return refuse(ErrorKind::kInvalid, fmt::format("expected {}, got another range", wanted.substr(0, wanted.size() - 1)));
   }
   return true;
 }
@@ -140,7 +142,7 @@ bool Receiver::take_body(std::string_view piece) {
   std::uint64_t limit = call_.max_body_bytes;
   if (call_.range)
     limit = is_success() ? call_.range->end - call_.range->first : std::min<std::uint64_t>(limit, kMaxErrorBodyBytes);
-  if (total > limit) return refuse(ErrorKind::kInvalid, fmt::format("answered with more than {} bytes", limit));
+  if (total > limit) return refuse(ErrorKind::kInvalid, fmt::format("the response has more than {} bytes", limit));
   answer.bytes_received = total;
   if (!call_.sink || !is_success()) {
     answer.body.insert(answer.body.end(), as_bytes(piece).begin(), as_bytes(piece).end());
@@ -151,19 +153,19 @@ bool Receiver::take_body(std::string_view piece) {
   try {
     go_on = call_.sink(as_bytes(piece));
   } catch (...) {  // must not pass through curl's C frames
-    return refuse(ErrorKind::kInternal, "the receiver of the body threw an exception");
+    return refuse(ErrorKind::kInternal, "the body sink threw an exception");
   }
   in_sink += steady_clock::now() - before;
-  return go_on || refuse(ErrorKind::kCancelled, "cancelled by the receiver of the body");
+  return go_on || refuse(ErrorKind::kCancelled, "cancelled by the body sink");
 }
 
 bool Receiver::finish() {
-  if (!head_whole_) return refuse(ErrorKind::kUnavailable, "the connection ended within the headers");
+  if (!head_complete_) return refuse(ErrorKind::kUnavailable, "the connection was closed within the headers");
   if (!begin_body()) return false;
   if (call_.range && answer.status == 206) {
     const std::uint64_t wanted = call_.range->end - call_.range->first;
     if (answer.bytes_received != wanted) {
-      return refuse(ErrorKind::kInvalid, fmt::format("answered {} bytes to a range of {}", answer.bytes_received, wanted));
+      return refuse(ErrorKind::kInvalid, fmt::format("expected a range of {} bytes, got {}", wanted, answer.bytes_received));
     }
   }
   return true;
@@ -179,7 +181,7 @@ std::size_t on_body(char* data, std::size_t size, std::size_t count, void* recei
   return static_cast<Receiver*>(receiver)->take_body({data, n}) ? n : CURL_WRITEFUNC_ERROR;
 }
 
-// Deadlines in milliseconds, which curl's own low-speed options do not have.
+// Timeouts in milliseconds; curl's own low-speed options count in seconds.
 class Watch {
  public:
   Watch(const HttpCall& call, Time now) : call_(call), window_start_(now) {
@@ -187,7 +189,7 @@ class Watch {
   }
 
   bool expired(Time now) const { return now >= deadline_; }
-  // True when the last whole window moved too few bytes, in either direction. Time in the sink does not count.
+  // True if too few bytes were transferred, in both directions together, during the last complete window.
   bool stalled(Time now, std::uint64_t moved_bytes, steady_clock::duration in_sink) {
     if (call_.stall_bytes_per_s == 0) return false;
     window_start_ += in_sink - in_sink_;
@@ -253,12 +255,12 @@ Result<std::unique_ptr<Channel>> CurlClient::take_channel() {
   auto out = std::make_unique<Channel>();
   out->multi.reset(curl_multi_init());
   out->easy.reset(curl_easy_init());
-  if (!out->multi || !out->easy) return fail(ErrorKind::kOverloaded, "no memory for another connection");
+  if (!out->multi || !out->easy) return fail(ErrorKind::kOverloaded, "out of memory for another connection");
   return out;
 }
 
 void CurlClient::put_back(std::unique_ptr<Channel> channel) {
-  curl_easy_reset(channel->easy.get());  // drops pointers into this call; keeps connections and TLS sessions
+  curl_easy_reset(channel->easy.get());  // clears pointers into this call; keeps connections and TLS sessions
   const MutexLock lock(mutex_);
   if (idle_.size() < kMaxIdleChannels) idle_.push_back(std::move(channel));
 }
@@ -270,9 +272,9 @@ Result<std::unique_ptr<curl_slist, FreeList>> CurlClient::headers(const HttpCall
   for (const auto& [name, value] : call.headers) lines.push_back(name + (value.empty() ? ";" : ": " + value));
   std::unique_ptr<curl_slist, FreeList> out;
   for (const std::string& line : lines) {
-    if (!is_plain(line)) return fail(ErrorKind::kInvalid, "a request header has control characters");
+    if (!is_plain(line)) return fail(ErrorKind::kInvalid, "a request header contains control characters");
     curl_slist* longer = curl_slist_append(out.get(), line.c_str());
-    if (longer == nullptr) return fail(ErrorKind::kOverloaded, "no memory for the request's headers");
+    if (longer == nullptr) return fail(ErrorKind::kOverloaded, "out of memory for the request headers");
     static_cast<void>(out.release());
     out.reset(longer);
   }
@@ -284,8 +286,8 @@ Status CurlClient::set_up(CURL* easy, const HttpCall& call, const std::string& u
   curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
   curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, static_cast<long>(CURL_HTTP_VERSION_1_1));
   curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION,
-                   0L);                       // a redirect would carry the token, or loop: it is an answer like others
-  curl_easy_setopt(easy, CURLOPT_PROXY, "");  // nodes talk to the node they were told, not to the environment's proxy
+                   0L);                       // following could send the token elsewhere: the caller gets the 3xx
+  curl_easy_setopt(easy, CURLOPT_PROXY, "");  // nodes connect directly, whatever proxy the environment names
   curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
   curl_easy_setopt(easy, CURLOPT_QUICK_EXIT, 1L);  // cancelling does not wait for a slow name server
   curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L);
@@ -309,7 +311,7 @@ Status CurlClient::set_up(CURL* easy, const HttpCall& call, const std::string& u
   return {};
 }
 
-// Drives the transfer. Whatever ends it early is told apart here: the caller, the clock, or the peer.
+// Drives the transfer until it completes, is cancelled, times out, stalls or fails.
 Status CurlClient::run(const Channel& channel, const HttpCall& call, const std::string& url, Receiver& receiver) const {
   CURLM* multi = channel.multi.get();
   const Attached attached(channel);
@@ -323,7 +325,7 @@ Status CurlClient::run(const Channel& channel, const HttpCall& call, const std::
     if (running == 0) break;
     const Time now = steady_clock::now();
     if (watch.expired(now))
-      return fail(ErrorKind::kUnavailable, "{}: no complete answer within {} ms", url, call.timeout.count());
+      return fail(ErrorKind::kUnavailable, "{}: no complete response within {} ms", url, call.timeout.count());
     if (watch.stalled(now, moved_bytes(channel.easy.get()), receiver.in_sink)) {
       return fail(ErrorKind::kUnavailable, "{}: stalled: under {} bytes/s for {} ms", url, call.stall_bytes_per_s,
                   call.stall_timeout.count());
@@ -341,20 +343,20 @@ Status CurlClient::run(const Channel& channel, const HttpCall& call, const std::
 Result<HttpAnswer> CurlClient::call(const HttpCall& call) {
   const std::string url = options_.base_url + call.path;
   if (!call.path.starts_with('/') || !is_plain(call.path) || call.path.contains(' ')) {
-    return fail(ErrorKind::kInvalid, "'{}' is no path: it begins with / and has no spaces", call.path);
+    return fail(ErrorKind::kInvalid, "'{}' is not a path: it must begin with '/' and must not contain spaces", call.path);
   }
   if (call.method.empty() || !std::ranges::all_of(call.method, [](unsigned char c) { return std::isupper(c) != 0; })) {
-    return fail(ErrorKind::kInvalid, "'{}' is no HTTP method", call.method);
+    return fail(ErrorKind::kInvalid, "'{}' is not an HTTP method: it must consist of upper-case letters", call.method);
   }
   if (call.range && call.range->first >= call.range->end)
-    return fail(ErrorKind::kInvalid, "{}: an empty range was asked for", url);
+    return fail(ErrorKind::kInvalid, "{}: the requested range is empty", url);
   CELSLM_TRY(auto list, headers(call));
   CELSLM_TRY(auto channel, take_channel());
   Receiver receiver(call, url);
   CELSLM_CHECK_OK(set_up(channel->easy.get(), call, url, receiver));
   curl_easy_setopt(channel->easy.get(), CURLOPT_HTTPHEADER, list.get());
   const Status status = run(*channel, call, url, receiver);
-  // A transfer broken off leaves curl a connection it closes by itself; the handles are as good as new either way.
+  // After an aborted transfer curl closes the connection automatically; the handles can be reused either way.
   put_back(std::move(channel));
   if (!status) return std::unexpected(status.error());
   return std::move(receiver.answer);
@@ -363,7 +365,7 @@ Result<HttpAnswer> CurlClient::call(const HttpCall& call) {
 Status check_base_url(const std::string& text) {
   const std::unique_ptr<CURLU, FreeUrl> url(curl_url());
   const auto bad = [&](const char* why) {
-    return fail(ErrorKind::kInvalid, "'{}': {}: write http://HOST:PORT or https://…", text, why);
+    return fail(ErrorKind::kInvalid, "'{}': {}: expected http://HOST:PORT or https://…", text, why);
   };
   if (!url || !is_plain(text) || curl_url_set(url.get(), CURLUPART_URL, text.c_str(), 0) != CURLUE_OK)
     return bad("not a URL");
@@ -372,7 +374,7 @@ Status check_base_url(const std::string& text) {
     char* value = nullptr;
     const CURLUcode code = curl_url_get(url.get(), part, &value, 0);
     curl_free(value);
-    if (code == CURLUE_OK) return bad("a base URL has no user, query or fragment");
+    if (code == CURLUE_OK) return bad("a base URL must not have a user, query or fragment");
   }
   return {};
 }

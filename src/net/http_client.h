@@ -1,4 +1,4 @@
-// An HTTP/1.1 client behind an interface of our own, so that everything above it is tested with a fake.
+// An HTTP/1.1 client (libcurl) behind an interface, so that everything above it can be tested with a fake.
 #pragma once
 
 #include <chrono>
@@ -22,18 +22,20 @@ struct HttpCall {
   std::map<std::string, std::string> headers;
   std::string body;
   std::string content_type = "application/json";
-  // Sent as Range. The answer is then 206, of this place and exactly this long, or an error status (4xx, 5xx).
+  // Sent as Range. The response is then either 206 with exactly these bytes, or has an error status (4xx, 5xx).
   std::optional<ByteRange> range;
-  std::size_t max_body_bytes = 64U << 20;     // a peer that never stops sending
-  std::chrono::milliseconds timeout{30'000};  // for the whole call; 0: none
+  std::size_t max_body_bytes = 64U << 20;     // of the response; protects against a peer that never stops sending
+  std::chrono::milliseconds timeout{30'000};  // for the complete call; 0: none
   std::chrono::milliseconds connect_timeout{3'000};
-  // Less than this for this long counts as dead, also while waiting for the first byte: raise it, or turn it off with
-  // 0 bytes/s, for calls the peer computes on. Time in the sink does not count. Noticed within twice stall_timeout.
+  // The call fails if less than this is transferred for stall_timeout, also before the first byte: raise the timeout, or
+  // disable the check with 0 bytes/s, for calls on which the peer computes. Time spent in the sink does not count. A stall
+  // is detected within twice stall_timeout.
   std::uint32_t stall_bytes_per_s = 1;
   std::chrono::milliseconds stall_timeout{5'000};
-  // If set, body pieces of a 2xx answer go here as they arrive and HttpAnswer::body stays empty; false cancels.
+  // If set, receives the body of a 2xx response piece by piece, and HttpAnswer::body stays empty. Called on the thread of
+  // call(); returning false cancels.
   std::function<bool(ByteView piece)> sink;
-  std::stop_token stop;  // cancels promptly
+  std::stop_token stop;  // cancels the call immediately
 };
 
 struct HttpAnswer {
@@ -43,14 +45,14 @@ struct HttpAnswer {
   std::uint64_t bytes_received = 0;  // of the body
 };
 
-// Thread-safe: any number of calls at once. Connections are kept alive and re-used.
+// Thread-safe: any number of concurrent calls. Connections are kept alive and reused.
 class HttpClient {
  public:
   virtual ~HttpClient() = default;
-  // An answer of any status is a value, redirects too (none is followed: it would carry the token elsewhere, or loop).
-  // Proxies named in the environment are not used. Errors: kUnavailable (no connection, broken, stalled, timed out),
-  // kCancelled, kInvalid (an answer that breaks a limit, or a range answered with the wrong length or status). The message
-  // names the URL.
+  // Blocks. A response of any status is a value; redirects are not followed, since they could send the token elsewhere.
+  // Proxies from the environment are not used. Errors, with the URL in the message: kUnavailable (cannot connect, connection
+  // lost, stalled, timed out), kCancelled, kInvalid (a response that exceeds a limit, or a range with the wrong length or
+  // status).
   virtual Result<HttpAnswer> call(const HttpCall& call) = 0;
   virtual std::string base_url() const = 0;
 };
@@ -58,9 +60,10 @@ class HttpClient {
 struct HttpClientOptions {
   std::string base_url;  // "http://host:port" or "https://…"
   std::string bearer_token;
-  std::string ca_file;  // for https; empty: the system's
+  std::string ca_file;  // trusted certificates for https; empty: the system's
 };
 
+// kInvalid for a malformed base_url, kNotFound for a missing ca_file. Does not connect yet.
 Result<std::unique_ptr<HttpClient>> make_http_client(const HttpClientOptions& options);
 
 }  // namespace celslm

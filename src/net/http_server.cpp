@@ -25,7 +25,7 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-// One thread accepts; n_threads + kReserveThreads serve a connection each.
+// One thread accepts connections; n_threads + kReserveThreads threads serve one connection each.
 class Server final : public HttpServer {
  public:
   Server(const HttpServerOptions& options, std::unique_ptr<TlsContext> tls, Log log)
@@ -78,7 +78,7 @@ Status Server::start() {
     for (std::size_t i = 0; i < capacity(); ++i) workers_.emplace_back([this] { work(); });
     acceptor_ = std::thread([this] { accept_loop(); });
   } catch (const std::system_error& e) {
-    return fail(ErrorKind::kOverloaded, "cannot start {} threads: {}: choose fewer", capacity(), e.what());
+    return fail(ErrorKind::kOverloaded, "cannot start {} threads: {}: configure fewer", capacity(), e.what());
   }
   return {};
 }
@@ -101,7 +101,7 @@ void Server::accept_loop() {
     if (socket) {
       hand_over(std::move(socket));
     } else if (errno == EMFILE || errno == ENFILE) {
-      // The connection stays in the backlog; polling again at once would spin until somebody closes a file.
+      // The connection stays in the backlog; polling again immediately would spin until a descriptor is free.
       context_.table.evict_one();
       if (wait_for(wakeup_.fd(), POLLIN, steady_clock::now() + milliseconds(20)) != 0) return;
     }
@@ -113,7 +113,7 @@ void Server::hand_over(Fd socket) {
   if (serving_ + waiting_.size() >= capacity()) {
     lock.unlock();
     if (!context_.table.evict_one()) {
-      context_.log->warn("all {} connections are in use: one refused", capacity());
+      context_.log->warn("all {} connections are in use: refused another one", capacity());
       const std::string refusal = closing_answer(context_.make_error, 503);
       if (!tls_) ::send(socket.get(), refusal.data(), refusal.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
       return;
@@ -161,7 +161,7 @@ void Server::stop(milliseconds grace) {
   arrived_.notify_all();
   context_.table.drain();
   if (!context_.table.wait_until_quiet(steady_clock::now() + grace)) {
-    context_.log->warn("requests still running after {} ms are cut off", grace.count());
+    context_.log->warn("requests that are still running after {} ms are aborted", grace.count());
   }
   context_.table.cut_all();
   for (std::thread& worker : workers_) worker.join();
@@ -178,10 +178,10 @@ bool is_token(std::string_view text) {
 
 Result<std::unique_ptr<HttpServer>> HttpServer::create(const HttpServerOptions& options, Log log) {
   if (options.n_threads < 1 || options.n_threads > kMaxThreads) {
-    return fail(ErrorKind::kInvalid, "{} threads: choose 1 to {}", options.n_threads, kMaxThreads);
+    return fail(ErrorKind::kInvalid, "{} threads; expected 1 to {}", options.n_threads, kMaxThreads);
   }
   if (!is_token(options.bearer_token)) {
-    return fail(ErrorKind::kInvalid, "the bearer token has characters other than letters, digits and -._~+/=");
+    return fail(ErrorKind::kInvalid, "the bearer token contains other characters than letters, digits and -._~+/=");
   }
   if (options.tls_certificate_file.empty() != options.tls_key_file.empty()) {
     return fail(ErrorKind::kInvalid, "TLS needs both a certificate and its key");

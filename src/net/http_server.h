@@ -1,4 +1,4 @@
-// An HTTP/1.1 server behind an interface of our own: handlers see bytes and names, never the library's types.
+// An HTTP/1.1 server behind an interface: handlers see HttpRequest and HttpResponse, never the library's types.
 #pragma once
 
 #include <chrono>
@@ -16,40 +16,43 @@ namespace celslm {
 
 struct HttpServerOptions {
   std::string host = "127.0.0.1";
-  int port = 0;                                    // 0: any free one
-  std::size_t max_body_bytes = 8U << 20;           // a body that would fill memory
-  std::chrono::milliseconds read_timeout{10'000};  // a client that sends one byte a minute holds a thread no longer
-  std::chrono::milliseconds write_timeout{30'000};
-  // Handlers that run at once; a long stream holds one all its life. So: the longest queue of streams the machine is meant
-  // to carry, plus the short requests beside them. Beyond it requests get 503 at once, except those of `open_paths`:
-  // a few threads are kept for them, so that /health answers under full load. An idle thread costs some 50 KB.
+  int port = 0;                                     // 0: any free port
+  std::size_t max_body_bytes = 8U << 20;            // of a request
+  std::chrono::milliseconds read_timeout{10'000};   // for a request head, and for a body beyond kMinBodyBytesPerS
+  std::chrono::milliseconds write_timeout{30'000};  // without progress
+  // Handlers that may run concurrently. A stream occupies one until it ends, so allow for the longest queue of streams that
+  // the machine should carry, plus the short requests beside them. Further requests get 503 immediately, except those to
+  // `open_paths`: kReserveThreads are reserved for these, so that /health responds under full load. An idle thread costs
+  // about 50 KB.
   int n_threads = 32;
-  // If set, requests without it get 401 (paths in `open_paths` excepted). Letters, digits and -._~+/= (RFC 6750).
+  // If not empty, requests without it get 401 (except to `open_paths`). Letters, digits and -._~+/= (RFC 6750).
   std::string bearer_token;
   std::vector<std::string> open_paths = {"/health"};
-  std::string tls_certificate_file;  // PEM; both or none
+  std::string tls_certificate_file;  // PEM; set both or neither
   std::string tls_key_file;
 };
 
-// Routes are added before start(); handlers run on the server's threads, several at once. The request a handler is given
-// lives until its stream has ended. A handler that throws answers 500.
+// route() and on_error() must be called before start(). Handlers run concurrently on the server's threads. A handler's
+// request stays valid until its stream has ended. If a handler throws, the client gets 500.
 class HttpServer {
  public:
-  // kInvalid for options that make no sense, or a certificate that cannot be used (named).
+  // kInvalid, naming the option or the file, for invalid options or an unusable certificate; kMismatch if the key does not
+  // belong to the certificate.
   static Result<std::unique_ptr<HttpServer>> create(const HttpServerOptions& options, Log log);
   virtual ~HttpServer() = default;  // stops
 
   // pattern: "/v1/packs/:context/:model"; ":name" matches one path segment.
   virtual void route(std::string_view method, std::string_view pattern, HttpHandler handler) = 0;
-  // What errors look like; default: {"error":{"message":…}}.
+  // Sets the format of error responses; default: {"error":{"message":…}}.
   virtual void on_error(std::function<HttpResponse(int status, std::string_view message)> make) = 0;
 
-  // Binds and serves on its own threads. kUnavailable "port N is in use" etc.
+  // Binds the port and serves on threads of its own. kUnavailable, with the remedy, if the port cannot be bound; kOverloaded
+  // if the threads cannot be started.
   virtual Status start() = 0;
   virtual int port() const = 0;
   virtual std::string url() const = 0;  // "http://127.0.0.1:8080"
-  // Stops accepting, lets running handlers and their streams end for up to `grace`, then cuts their connections (their
-  // `disconnected` turns true, their sinks false) and waits for them. Idempotent; not from a handler.
+  // Stops accepting, gives running handlers and their streams up to `grace` to end, then closes their connections (their
+  // `disconnected` and sinks report it) and waits for them. Idempotent. Must not be called from a handler.
   virtual void stop(std::chrono::milliseconds grace) = 0;
 };
 

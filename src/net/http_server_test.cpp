@@ -48,7 +48,7 @@ class HttpServerTest : public testing::Test {
     RawPeer peer = RawPeer::connect(server_->port());
     peer.send(bytes);
     std::string out = peer.read_to_end();
-    EXPECT_FALSE(peer.guard_struck()) << "the connection stayed open after: " << bytes.substr(0, 200);
+    EXPECT_FALSE(peer.timed_out()) << "the connection stayed open after: " << bytes.substr(0, 200);
     return out;
   }
   std::unique_ptr<HttpServer> server_;
@@ -68,7 +68,7 @@ void PrintTo(const Exchange& e, std::ostream* out) {
 
 class HttpTableTest : public HttpServerTest, public testing::WithParamInterface<Exchange> {};
 
-TEST_P(HttpTableTest, IsAnsweredAsTheTableSays) {
+TEST_P(HttpTableTest, GetsTheExpectedResponse) {
   make({.max_body_bytes = 1000, .read_timeout = milliseconds(2000)});
   start();
   const std::string answer = exchange(GetParam().request);
@@ -158,7 +158,7 @@ INSTANTIATE_TEST_SUITE_P(
         Exchange{"MalformedRange", "GET /health HTTP/1.1\r\nRange: bytes=x\r\n" + kEnd, {"416 ", R"({"error")"}}),
     [](const auto& test) { return std::string(test.param.name); });
 
-TEST_F(HttpServerTest, TakesARequestThatArrivesByteByByte) {
+TEST_F(HttpServerTest, AcceptsARequestThatArrivesByteByByte) {
   make();
   start();
   RawPeer peer = RawPeer::connect(server_->port());
@@ -167,7 +167,7 @@ TEST_F(HttpServerTest, TakesARequestThatArrivesByteByByte) {
   EXPECT_THAT(peer.read_to_end(), HasSubstr("\r\n\r\nhello"));
 }
 
-// Waits without sleeping; false only when a generous guard strikes.
+// Waits without sleeping; false only if a generous time limit expires.
 bool eventually(const std::function<bool()>& condition) {
   const auto guard = std::chrono::steady_clock::now() + seconds(20);
   while (!condition()) {
@@ -202,7 +202,7 @@ TEST_F(HttpServerTest, StreamsWithALengthWhenItIsKnown) {
   EXPECT_THAT(answer, HasSubstr("\r\n\r\nonetwo"));
 }
 
-TEST_F(HttpServerTest, KeepsTheConnectionAfterAWholeStream) {
+TEST_F(HttpServerTest, KeepsTheConnectionAfterACompleteStream) {
   make();
   server_->route("GET", "/stream",
                  [](const HttpRequest&) { return HttpResponse{.stream = [](const BodySink& sink) { return sink("x"); }}; });
@@ -240,7 +240,7 @@ TEST_P(BrokenStreamTest, BreaksTheConnectionAndDoesNotEndTheBody) {
   const std::string answer = exchange("GET /stream HTTP/1.1\r\nHost: x\r\n\r\nGET /health HTTP/1.1\r\nHost: x\r\n\r\n");
   EXPECT_THAT(answer, HasSubstr("part"));
   EXPECT_THAT(answer, Not(HasSubstr("0\r\n\r\n")));
-  EXPECT_THAT(answer, Not(HasSubstr("{}"))) << "the connection was used on";
+  EXPECT_THAT(answer, Not(HasSubstr("{}"))) << "the connection was reused";
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -270,7 +270,7 @@ INSTANTIATE_TEST_SUITE_P(
                                  5}),
     [](const auto& test) { return std::string(test.param.name); });
 
-TEST_F(HttpServerTest, ResetsAnOldClientWhoseStreamFails) {
+TEST_F(HttpServerTest, ResetsAnHttp10ClientWhoseStreamFails) {
   make();
   server_->route("GET", "/stream", [](const HttpRequest&) {
     return HttpResponse{.stream = [](const BodySink& sink) { return sink("part") && false; }};
@@ -282,7 +282,7 @@ TEST_F(HttpServerTest, ResetsAnOldClientWhoseStreamFails) {
   EXPECT_TRUE(peer.was_reset());
 }
 
-TEST_F(HttpServerTest, AnswersFiveHundredWhenAHandlerThrows) {
+TEST_F(HttpServerTest, RespondsWith500WhenAHandlerThrows) {
   make();
   server_->route("GET", "/throw", [](const HttpRequest&) -> HttpResponse { throw std::runtime_error("secret detail"); });
   server_->route("GET", "/throw-int", [](const HttpRequest&) -> HttpResponse { throw 1; });
@@ -294,7 +294,7 @@ TEST_F(HttpServerTest, AnswersFiveHundredWhenAHandlerThrows) {
   EXPECT_THAT(exchange("GET /throw-int HTTP/1.1\r\n" + kEnd), HasSubstr("500 Internal Server Error"));
 }
 
-TEST_F(HttpServerTest, LetsTheHandlersOwnErrorsPass) {
+TEST_F(HttpServerTest, PassesTheHandlersOwnErrorsThrough) {
   make();
   server_->route("GET", "/teapot",
                  [](const HttpRequest&) { return HttpResponse{.status = 418, .headers = {{"X-A", "b"}}, .body = "short"}; });
@@ -305,7 +305,7 @@ TEST_F(HttpServerTest, LetsTheHandlersOwnErrorsPass) {
   EXPECT_THAT(answer, HasSubstr("\r\n\r\nshort"));
 }
 
-TEST_F(HttpServerTest, MakesItsErrorsAsTold) {
+TEST_F(HttpServerTest, FormatsErrorsAsConfigured) {
   make();
   server_->on_error([](int status, std::string_view message) {
     return HttpResponse{.status = status, .content_type = "text/plain", .body = fmt::format("<{}|{}>", status, message)};
@@ -316,7 +316,7 @@ TEST_F(HttpServerTest, MakesItsErrorsAsTold) {
   EXPECT_THAT(exchange("GET /" + std::string(70000, 'a')), HasSubstr("<414|"));
 }
 
-TEST_F(HttpServerTest, TellsAWorkingHandlerThatTheClientHasGone) {
+TEST_F(HttpServerTest, TellsARunningHandlerThatTheClientHasDisconnected) {
   make();
   std::latch started(1);
   std::atomic<bool> noticed{false};
@@ -335,7 +335,7 @@ TEST_F(HttpServerTest, TellsAWorkingHandlerThatTheClientHasGone) {
   EXPECT_TRUE(noticed);
 }
 
-TEST_F(HttpServerTest, NoticesTheClientsLeaveBehindPipelinedBytes) {
+TEST_F(HttpServerTest, DetectsADisconnectBehindPipelinedBytes) {
   make();
   std::latch started(1);
   std::atomic<bool> noticed{false};
@@ -366,7 +366,7 @@ TEST_F(HttpServerTest, DisconnectedStaysSafeAfterTheRequest) {
   EXPECT_TRUE(kept());
 }
 
-TEST_F(HttpServerTest, EndsAStreamWhoseClientHasGone) {
+TEST_F(HttpServerTest, EndsAStreamWhoseClientHasDisconnected) {
   make();
   std::atomic<bool> ended{false};
   server_->route("GET", "/stream", [&](const HttpRequest&) {
@@ -415,16 +415,16 @@ TEST_F(HttpServerTest, StopLetsRunningRequestsEnd) {
   working.send("GET /slow HTTP/1.1\r\nHost: x\r\n\r\n");
   started.wait();
   std::jthread stopper([&] { server_->stop(seconds(20)); });
-  EXPECT_EQ(idle.read_to_end(), "") << "an idle connection ends at once";
-  EXPECT_FALSE(idle.guard_struck());
-  EXPECT_FALSE(connect_to("127.0.0.1", server_->port(), seconds(20))) << "nothing listens any more";
+  EXPECT_EQ(idle.read_to_end(), "") << "an idle connection is closed immediately";
+  EXPECT_FALSE(idle.timed_out());
+  EXPECT_FALSE(connect_to("127.0.0.1", server_->port(), seconds(20))) << "the server no longer listens";
   go_on.count_down();
   const std::string answer = working.read_to_end();
   EXPECT_THAT(answer, HasSubstr("all of it"));
   EXPECT_THAT(answer, HasSubstr("Connection: close"));
 }
 
-TEST_F(HttpServerTest, StopCutsWhatOutlastsTheGrace) {
+TEST_F(HttpServerTest, StopAbortsWhatOutlastsTheGracePeriod) {
   make();
   std::latch started(1);
   std::atomic<bool> noticed{false};
@@ -450,7 +450,7 @@ TEST_F(HttpServerTest, StopsWithoutHavingStarted) {
   server_->stop(milliseconds(0));
 }
 
-TEST_F(HttpServerTest, AsksForTheToken) {
+TEST_F(HttpServerTest, RequiresTheToken) {
   make({.bearer_token = "s3cret-Token"});
   start();
   const auto with = [&](const std::string& header) { return exchange("GET /items/1/parts/2 HTTP/1.1\r\n" + header + kEnd); };
@@ -460,17 +460,18 @@ TEST_F(HttpServerTest, AsksForTheToken) {
   EXPECT_THAT(with("Authorization: Bearer s3cret-Token1\r\n"), HasSubstr("401 Unauthorized"));
   EXPECT_THAT(with("Authorization: Basic s3cret-Token\r\n"), HasSubstr("401 Unauthorized"));
   EXPECT_THAT(with("Authorization: bearer s3cret-Token\r\n"), HasSubstr("200 OK"));
-  EXPECT_THAT(exchange("GET /nowhere HTTP/1.1\r\n" + kEnd), HasSubstr("401 Unauthorized")) << "paths are no secret to probe";
+  EXPECT_THAT(exchange("GET /nowhere HTTP/1.1\r\n" + kEnd), HasSubstr("401 Unauthorized"))
+      << "without the token paths cannot be probed";
   EXPECT_THAT(exchange("GET /health HTTP/1.1\r\n" + kEnd), HasSubstr("200 OK"));
 }
 
-TEST_F(HttpServerTest, RefusesAStrangersBodyWithoutReadingIt) {
+TEST_F(HttpServerTest, RefusesAnUnauthorizedBodyWithoutReadingIt) {
   make({.bearer_token = "t"});
   start();
   EXPECT_THAT(exchange("POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n"), HasSubstr("401 Unauthorized"));
 }
 
-TEST_F(HttpServerTest, LetsAClientReadTheRefusalOfTheBodyItIsStillSending) {
+TEST_F(HttpServerTest, AClientThatIsStillSendingCanReadTheRefusal) {
   make({.max_body_bytes = 1000});
   start();
   RawPeer peer = RawPeer::connect(server_->port());
@@ -519,7 +520,7 @@ TEST_F(HttpServerTest, MakesRoomByEndingIdleConnections) {
 TEST_F(HttpServerTest, DoesNotWaitForeverForAHead) {
   make({.read_timeout = milliseconds(50)});
   start();
-  EXPECT_EQ(exchange(""), "") << "a connection that says nothing";
+  EXPECT_EQ(exchange(""), "") << "a connection without a request";
   EXPECT_THAT(exchange("GET /hea"), StartsWith("HTTP/1.1 408 "));
   EXPECT_THAT(exchange("GET /health HTTP/1.1\r\nHost: "), StartsWith("HTTP/1.1 408 "));
 }
@@ -532,7 +533,7 @@ TEST_F(HttpServerTest, DoesNotWaitForeverForABody) {
               StartsWith("HTTP/1.1 408 "));
 }
 
-TEST_F(HttpServerTest, EndsAHeadThatDribblesOn) {
+TEST_F(HttpServerTest, EndsAHeadThatArrivesTooSlowly) {
   make({.read_timeout = milliseconds(50)});
   start();
   RawPeer peer = RawPeer::connect(server_->port());
@@ -560,7 +561,7 @@ TEST_F(HttpServerTest, ServesManyConnectionsAtOnce) {
   EXPECT_EQ(right, 300);
 }
 
-TEST_F(HttpServerTest, SaysThatThePortIsInUse) {
+TEST_F(HttpServerTest, ReportsThatThePortIsInUse) {
   make();
   start();
   auto second = HttpServer::create({.port = server_->port()}, null_log());
@@ -572,13 +573,13 @@ TEST_F(HttpServerTest, SaysThatThePortIsInUse) {
             fmt::format("port {} on 127.0.0.1 is in use: choose another with --port", server_->port()));
 }
 
-TEST_F(HttpServerTest, KnowsItsUrl) {
+TEST_F(HttpServerTest, ReportsItsUrl) {
   make();
   start();
   EXPECT_EQ(server_->url(), fmt::format("http://127.0.0.1:{}", server_->port()));
 }
 
-TEST(HttpServerOptionsTest, RefusesOptionsThatMakeNoSense) {
+TEST(HttpServerOptionsTest, RejectsInvalidOptions) {
   const auto message = [](const HttpServerOptions& options) {
     const auto server = HttpServer::create(options, null_log());
     return server ? "created" : server.error().message;

@@ -17,8 +17,8 @@
 namespace celslm {
 namespace {
 
-// Every request is sent to this one path inside the library: its own matcher is a std::regex, whose recursion a long
-// path would drive out of the stack. Our Router sees the real one.
+// The path that the library sees for every request: its own matcher is a std::regex, whose recursion overflows the stack on
+// a long path. Router matches the real path.
 constexpr const char* kAnyPath = "/";
 
 constexpr std::size_t kCopiedBodyBytes = 64U << 10;
@@ -43,7 +43,7 @@ class Stream final : public httplib::Stream {
   Connection& connection_;
 };
 
-// Lets HttpRequest::disconnected be called at any time, even by a thread that has outlived its request.
+// Makes HttpRequest::disconnected safe to call at any time, even from a thread that outlives its request.
 class DisconnectProbe {
  public:
   explicit DisconnectProbe(const Connection& connection) : connection_(&connection) {}
@@ -84,14 +84,14 @@ const char* message_for(int status) {
     case 400: return "malformed HTTP request";
     case 401: return "missing or wrong bearer token: send 'Authorization: Bearer …'";
     case 404: return "no such path";
-    case 405: return "this path does not take that method";
+    case 405: return "this path does not support that method";
     case 408: return "the request did not arrive in time";
-    case 413: return "the request body is larger than this server takes";
-    case 414: return "the URL is longer than this server takes";
-    case 415: return "compressed request bodies are not taken";
+    case 413: return "the request body is larger than this server accepts";
+    case 414: return "the URL is longer than this server accepts";
+    case 415: return "compressed request bodies are not supported";
     case 416: return "range not satisfiable";
-    case 431: return "the request headers are longer than this server takes";
-    case 501: return "this transfer encoding is not taken: use chunked or Content-Length";
+    case 431: return "the request headers are longer than this server accepts";
+    case 501: return "this transfer encoding is not supported: use chunked or Content-Length";
     case 503: return "too many requests at once: try again in a moment";
     default: return "internal error";
   }
@@ -133,7 +133,7 @@ class HttpSession::Impl : private httplib::Server {
   using Request = httplib::Request;
   using Response = httplib::Response;
 
-  // One request at a time; reset between them.
+  // The state of the current request; reset for each.
   struct Current {
     HttpRequest request;
     std::string raw_path;
@@ -141,11 +141,11 @@ class HttpSession::Impl : private httplib::Server {
     bool headers_ok = true;
     bool head_done = false;
     bool admitted = false;  // admit() has decided
-    bool answered = false;  // our own response is in place
-    bool working = false;   // holds a place in the table
+    bool answered = false;  // our own response is set
+    bool working = false;   // counted in the table by begin_work()
     bool close_after = false;
     bool stream_broken = false;
-    bool old_client = false;  // HTTP/1.0 knows no chunks: its body ends with the connection
+    bool old_client = false;  // HTTP/1.0 has no chunks: its body ends with the connection
     const HttpHandler* handler = nullptr;
     std::shared_ptr<DisconnectProbe> probe;
   };
@@ -171,7 +171,7 @@ class HttpSession::Impl : private httplib::Server {
 };
 
 HttpSession::Impl::Impl(SessionContext& context) : context_(context) {
-  // The library takes a closed listening socket for a shutdown and would break streams off; it has none of its own here.
+  // The library aborts streams if its listening socket is closed; it has none here, so set any valid descriptor.
   svr_sock_ = 0;
   set_payload_max_length(context.options.max_body_bytes);
   const auto handler = [this](const Request& request, Response& response) { run_handler(request, response); };
@@ -200,7 +200,7 @@ HttpSession::Impl::Impl(SessionContext& context) : context_(context) {
       [this](const Request& request, Response& response) { set_connection_headers(request, response); });
 }
 
-// The status to send for what the library could not parse: it says 400 for nearly everything.
+// The status for a request that the library could not parse: it reports 400 for nearly everything.
 int HttpSession::Impl::parse_failure(const Request& request, int status) const {
   if (connection_->failure() == Connection::Failure::kTimeout) return 408;
   if (connection_->failure() == Connection::Failure::kTooLong) return 431;
@@ -217,8 +217,8 @@ void HttpSession::Impl::set_connection_headers(const Request& request, Response&
   current_.close_after = last;
 }
 
-// Moves the head into our request and leaves the library only what it needs for framing, so that it does not interpret
-// ranges, forms and encodings by itself.
+// Moves the head into our request and leaves the library only what it needs for framing, so that it does not process ranges,
+// forms and encodings itself.
 void HttpSession::Impl::take_head(Request& request) {
   HttpRequest& out = current_.request;
   out.method = request.method;
@@ -238,11 +238,11 @@ void HttpSession::Impl::take_head(Request& request) {
   out.disconnected = [probe = current_.probe] { return probe->gone(); };
   current_.old_client = request.version == "HTTP/1.0";
   current_.head_done = true;
-  // The library would read a POST without a length up to the end of the connection, next requests and all.
+  // The library would read the body of a POST without a length up to the end of the connection, including later requests.
   connection_->begin_body(out.headers.contains("content-length") || out.headers.contains("transfer-encoding"));
 }
 
-// Ambiguous framing is how one request is smuggled inside another's body past a proxy: only the plain forms are taken.
+// Ambiguous framing allows request smuggling past a proxy: only the unambiguous forms are accepted.
 int HttpSession::Impl::check_framing() const {
   const auto& headers = current_.request.headers;
   const auto length = headers.find("content-length");
@@ -276,14 +276,14 @@ int HttpSession::Impl::route() {
   Router::Match match = context_.router.find(request.method, current_.raw_path);
   request.path = *std::move(path);
   request.parameters = std::move(match.parameters);
-  request.parameters.merge(*query);  // keeps the path's where both have one
+  request.parameters.merge(*query);  // of equal names the path's is kept
   current_.handler = match.handler;
   if (match.status == 405) request.headers[":allow"] = match.allow;
   return match.status;
 }
 
-// Everything that can be refused before the body is read. 100: go on; else the status of the refusal now in `response`.
-// Called once or twice per request by the library.
+// All checks that are possible before the body is read. Returns 100 to continue, or else the status of the refusal in
+// `response`. The library calls it once or twice per request.
 int HttpSession::Impl::admit(const Request&, Response& response) {
   if (current_.admitted) return current_.handler != nullptr && current_.working ? 100 : response.status;
   current_.admitted = true;
@@ -306,7 +306,7 @@ void HttpSession::Impl::refuse(Response& response, int status, std::string_view 
   const auto& headers = current_.request.headers;
   const auto length = headers.find("content-length");
   const bool body_follows = headers.contains("transfer-encoding") || (length != headers.end() && length->second != "0");
-  // The connection cannot be used on: what comes next is the rest of something we did not read.
+  // The connection cannot be reused: its next bytes belong to a request that was not read to its end.
   if (!current_.head_done || body_follows) {
     current_.close_after = true;
     connection_->stop_reading();
@@ -323,7 +323,7 @@ void HttpSession::Impl::fill(Response& response, HttpResponse answer) {
   current_.answered = true;
   response.status = answer.status >= 200 && answer.status <= 599 ? answer.status : 500;
   for (const auto& [name, value] : answer.headers) response.set_header(name, value);
-  // The library copies a body behind its head to send both at once: good for small ones.
+  // The library copies a body behind its head to send both together, which pays off for small bodies only.
   if (!answer.stream && answer.body.size() > kCopiedBodyBytes) {
     const auto body = std::make_shared<const std::string>(std::move(answer.body));
     answer.content_length = body->size();
@@ -341,7 +341,7 @@ void HttpSession::Impl::fill_stream(Response& response, const std::shared_ptr<co
   if (answer->content_length) {
     response.set_content_provider(*answer->content_length, answer->content_type,
                                   [this, answer](std::size_t offset, std::size_t, httplib::DataSink& sink) {
-                                    // A second call means that the stream ended short of its length.
+                                    // A second call means that the stream was shorter than its length.
                                     return offset == 0 && run_stream(*answer, sink);
                                   });
     return;
@@ -358,7 +358,7 @@ void HttpSession::Impl::fill_stream(Response& response, const std::shared_ptr<co
   }
 }
 
-// False leaves the body without its end; the caller then drops the connection.
+// False if the body is incomplete; the caller then closes the connection.
 bool HttpSession::Impl::run_stream(const HttpResponse& answer, httplib::DataSink& sink) {
   std::uint64_t left = answer.content_length.value_or(UINT64_MAX);
   bool ok = true;
@@ -376,13 +376,13 @@ bool HttpSession::Impl::run_stream(const HttpResponse& answer, httplib::DataSink
   } catch (...) {
     context_.log->error("{} {}: the stream threw", current_.request.method, current_.request.path);
   }
-  const bool whole = finished && ok && (!answer.content_length || left == 0);
-  current_.stream_broken = !whole;
-  if (!whole && current_.old_client) connection_->reset_on_close();  // the only way to say it
-  return whole;
+  const bool complete = finished && ok && (!answer.content_length || left == 0);
+  current_.stream_broken = !complete;
+  if (!complete && current_.old_client) connection_->reset_on_close();  // HTTP/1.0 has no other way to signal it
+  return complete;
 }
 
-// A head so broken that the library gave up without a word.
+// Responds to a head so malformed that the library gave up without a response.
 void HttpSession::Impl::answer_unparsed() {
   const auto failure = connection_->failure();
   const bool line_only = connection_->head_bytes() >= kMaxHeadBytes;
@@ -404,7 +404,7 @@ bool HttpSession::Impl::serve_one() {
   bool ok = false;
   try {
     ok = process_request(stream, {}, 0, {}, 0, context_.table.draining(), closed, [this](Request& r) { take_head(r); });
-  } catch (const std::exception& e) {  // out of memory, or a maker of errors that throws
+  } catch (const std::exception& e) {  // out of memory, or make_error threw
     context_.log->error("a request ended with an exception: {}", e.what());
   }
   if (current_.probe) current_.probe->end();
@@ -418,7 +418,7 @@ void HttpSession::Impl::serve(Connection& connection) {
   context_.table.add(connection);
   current_ = Current{};
   if (connection.handshake()) {
-    std::chrono::milliseconds patience = context_.options.read_timeout;  // a new connection that says nothing
+    std::chrono::milliseconds patience = context_.options.read_timeout;  // until the first request of a new connection
     do {
       context_.table.set_idle(connection);
       if (!connection.wait_for_request(patience)) break;

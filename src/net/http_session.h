@@ -1,5 +1,5 @@
-// Serves the requests of one connection after another. cpp-httplib reads requests and writes responses; connections,
-// deadlines, admission, routing and errors are ours.
+// Serves the requests of one connection after another. cpp-httplib parses requests and writes responses; connections,
+// deadlines, admission, routing and errors are implemented here.
 #pragma once
 
 #include <functional>
@@ -17,12 +17,12 @@ namespace celslm {
 
 using ErrorMaker = std::function<HttpResponse(int status, std::string_view message)>;
 
-// What all sessions of a server share; constant while it runs, except for the table, which is thread-safe.
+// Shared by all sessions of a server. Constant while it runs, except for the table, which is thread-safe.
 struct SessionContext {
   HttpServerOptions options;
   Router router;
   ErrorMaker make_error;
-  Hash256 token_hash;  // of options.bearer_token: hashes compare in constant time, whatever the lengths
+  Hash256 token_hash;  // of options.bearer_token: hashes have equal lengths, so they are compared in constant time
   ConnectionTable table;
   Log log;
 };
@@ -38,7 +38,8 @@ class HttpSession {
  public:
   explicit HttpSession(SessionContext& context);
   ~HttpSession();
-  // Until the peer leaves, errs, or is asked to leave. The connection is registered in the table meanwhile.
+  // Serves requests until the peer closes the connection, an error occurs, or the connection is told to end. The connection
+  // is registered in the table during the call.
   void serve(Connection& connection);
 
  private:

@@ -1,4 +1,4 @@
-// Whole connections: the bytes a client sends before it leaves, through the real session over a socket pair.
+// Complete connections: the input is what a client sends before it disconnects, processed by HttpSession over a socket pair.
 #include <sys/socket.h>
 
 #include <array>
@@ -13,7 +13,7 @@ namespace {
 
 using namespace celslm;
 
-constexpr std::size_t kMaxInput = 48U << 10;  // fits the pair's buffer, so that nobody has to read meanwhile
+constexpr std::size_t kMaxInput = 48U << 10;  // fits into the socket buffer, so that writing does not block
 
 Router make_router() {
   Router out;

@@ -1,4 +1,4 @@
-// HTTP messages as both ends and the handlers between them see them.
+// HTTP requests and responses as handlers see them, and types that client and server share.
 #pragma once
 
 #include <cstdint>
@@ -18,10 +18,10 @@ struct HttpRequest {
   std::map<std::string, std::string> parameters;  // of the path pattern (":id") and the query; the path wins
   std::map<std::string, std::string> headers;     // names in lower case
   std::string body;
-  // True once the client has gone; cheap, callable from any thread while the handler or its stream runs.
+  // True once the client has disconnected. Cheap; callable from any thread at any time.
   std::function<bool()> disconnected;
 
-  // Empty where there is none. header(): the name in lower case.
+  // Return the value, or "" if absent. header(): `name` must be in lower case.
   std::string parameter(const std::string& name) const { return value_of(parameters, name); }
   std::string header(const std::string& name) const { return value_of(headers, name); }
 
@@ -32,7 +32,7 @@ struct HttpRequest {
   }
 };
 
-// Writes pieces of a streamed body; false when the client has gone (stop then).
+// Writes a piece of a streamed body; false once the client has disconnected: stop streaming then.
 using BodySink = std::function<bool(std::string_view piece)>;
 
 struct HttpResponse {
@@ -40,20 +40,21 @@ struct HttpResponse {
   std::string content_type = "application/json";
   std::map<std::string, std::string> headers;
   std::string body;
-  // If set, the body is produced by this call after the headers are sent (chunked, or with content_length if known).
-  // Returning false, or throwing, cuts the connection so that the client sees a broken body, not a short one.
+  // If set, called after the headers are sent to produce the body (chunked, or with content_length if that is set). If it
+  // returns false or throws, the connection is closed so that the client detects an incomplete body.
   std::function<bool(const BodySink&)> stream;
   std::optional<std::uint64_t> content_length;
 };
 
 using HttpHandler = std::function<HttpResponse(const HttpRequest&)>;
 
-// The half-open byte range of a "Range: bytes=a-b" header over a body of `size` bytes; nullopt when absent; kInvalid when
-// malformed or outside (answer 416).
+// A half-open range of bytes: [first, end).
 struct ByteRange {
   std::uint64_t first = 0;
   std::uint64_t end = 0;
 };
+// Parses a "Range: bytes=a-b" header (RFC 9110, section 14) for a body of `size` bytes. nullopt if the header is empty;
+// kInvalid, to be answered with 416, if it is malformed, outside the body, or has several ranges.
 Result<std::optional<ByteRange>> parse_range(std::string_view header, std::uint64_t size);
 
 }  // namespace celslm

@@ -15,7 +15,7 @@ int hex_digit(char c) {
   return -1;
 }
 
-// Without the leading "/"; nullopt for a path that has none, or too many segments.
+// The segments after the leading "/"; nullopt for a path without one, or with too many segments.
 std::optional<std::vector<std::string_view>> split(std::string_view path) {
   if (!path.starts_with('/')) return std::nullopt;
   std::vector<std::string_view> out;
@@ -54,7 +54,7 @@ Result<std::string> decode_percent(std::string_view text, bool plus_is_space) {
     if (c == '%') {
       const int high = i + 2 < text.size() ? hex_digit(text[i + 1]) : -1;
       const int low = i + 2 < text.size() ? hex_digit(text[i + 2]) : -1;
-      if (high < 0 || low < 0) return fail(ErrorKind::kInvalid, "broken % escape at byte {}", i);
+      if (high < 0 || low < 0) return fail(ErrorKind::kInvalid, "malformed percent escape at byte {}", i);
       c = static_cast<char>(high * 16 + low);
       i += 2;
     } else if (c == '+' && plus_is_space) {

@@ -1,4 +1,4 @@
-// Finds the handler of a method and a URL path.
+// Finds the handler for a method and a URL path.
 #pragma once
 
 #include <map>
@@ -10,14 +10,14 @@
 
 namespace celslm {
 
-// "%2F" becomes "/"; kInvalid for a broken escape or a control character (which no path of ours contains, and which would
-// end up in logs).
+// Decodes percent escapes: "%2F" becomes "/". kInvalid for a malformed escape or a control character, which could corrupt
+// logs.
 Result<std::string> decode_percent(std::string_view text, bool plus_is_space);
 
-// The query's parameters, decoded; the first of several of the same name counts. kInvalid as above.
+// The decoded parameters of a query; of several with the same name the first is used. Errors of decode_percent.
 Result<std::map<std::string, std::string>> parse_query(std::string_view query);
 
-// Filled before the server starts; thread-safe afterwards.
+// Not thread-safe while routes are added; find() is thread-safe afterwards. The first matching route wins.
 class Router {
  public:
   void add(std::string_view method, std::string_view pattern, HttpHandler handler);
@@ -25,10 +25,10 @@ class Router {
   struct Match {
     const HttpHandler* handler = nullptr;
     std::map<std::string, std::string> parameters;
-    int status = 404;   // 200 with a handler; else 400, 404 or 405
-    std::string allow;  // for 405: the methods there are
+    int status = 404;   // 200 if there is a handler; else 400, 404 or 405
+    std::string allow;  // for 405: the supported methods
   };
-  // `path` as on the wire: segments are split before they are decoded, so that an escaped "/" stays inside its segment.
+  // `path` is not decoded yet: it is split into segments first, so that an escaped "/" does not separate segments.
   Match find(std::string_view method, std::string_view path) const;
 
  private:

@@ -35,9 +35,9 @@ std::unexpected<Error> listen_error(const std::string& host, int port, int code)
   switch (code) {
     case EADDRINUSE: return fail(ErrorKind::kUnavailable, "port {} on {} is in use: choose another with --port", port, host);
     case EACCES:
-      return fail(ErrorKind::kUnavailable, "port {} on {} needs more rights: choose one above 1023 with --port", port, host);
+      return fail(ErrorKind::kUnavailable, "no permission for port {} on {}: choose one above 1023 with --port", port, host);
     case EADDRNOTAVAIL:
-      return fail(ErrorKind::kUnavailable, "{} is no address of this machine: choose another with --host", host);
+      return fail(ErrorKind::kUnavailable, "{} is not an address of this machine: choose another with --host", host);
     default: return fail(ErrorKind::kUnavailable, "cannot listen on {}:{}: {}", host, port, std::strerror(code));
   }
 }
@@ -73,7 +73,7 @@ short wait_for(int fd, short events, std::chrono::steady_clock::time_point deadl
 }
 
 Result<Fd> listen_on(const std::string& host, int port, int backlog) {
-  if (port < 0 || port > 65535) return fail(ErrorKind::kInvalid, "port {} does not exist: use 0 to 65535", port);
+  if (port < 0 || port > 65535) return fail(ErrorKind::kInvalid, "port {} is out of range; expected 0 to 65535", port);
   CELSLM_TRY(const AddressList addresses, resolve(host, port, AI_PASSIVE));
   int code = EADDRNOTAVAIL;
   for (const addrinfo* a = addresses.get(); a != nullptr; a = a->ai_next) {
@@ -127,7 +127,8 @@ Wakeup::Wakeup() : fd_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {}
 
 void Wakeup::notify() const {
   const std::uint64_t one = 1;
-  [[maybe_unused]] const auto n = ::write(fd_.get(), &one, sizeof one);  // fails only when already full, hence awake
+  [[maybe_unused]] const auto n =
+      ::write(fd_.get(), &one, sizeof one);  // fails only if the counter is full, and then poll() returns anyway
 }
 
 void Wakeup::drain() const {

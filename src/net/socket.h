@@ -1,4 +1,4 @@
-// Sockets as the server and the test relay need them: owned descriptors, listening, accepting.
+// Sockets for the server and the test relay: owned descriptors, listening, accepting, connecting.
 #pragma once
 
 #include <chrono>
@@ -27,17 +27,18 @@ class Fd {
   int fd_ = -1;
 };
 
-// Waits for poll(2) events on one descriptor; the events seen, 0 at the deadline. A wait is never negative, and is
-// restarted after signals.
+// Waits for poll(2) events on one descriptor and returns those that occurred, or 0 at the deadline. A deadline in the past
+// polls once. Restarted after signals.
 short wait_for(int fd, short events, std::chrono::steady_clock::time_point deadline);
 
-// A non-blocking listening socket (port 0: any free one). kUnavailable names the port and the remedy.
+// A non-blocking listening socket (port 0: any free port). kUnavailable, with the port and the remedy; kInvalid for a port
+// above 65535.
 Result<Fd> listen_on(const std::string& host, int port, int backlog);
 int local_port(const Fd& socket);
-// The next connection, non-blocking and with TCP_NODELAY; an empty Fd when none waits or the process is out of
-// descriptors.
+// The next pending connection, non-blocking and with TCP_NODELAY. An empty Fd if there is none or the process is out of
+// descriptors; errno tells which.
 Fd accept_from(const Fd& listener);
-// A connected, non-blocking socket with TCP_NODELAY; kUnavailable.
+// A connected, non-blocking socket with TCP_NODELAY. Errors: kUnavailable.
 Result<Fd> connect_to(const std::string& host, int port, std::chrono::milliseconds timeout);
 
 // An event that wakes a poll loop. notify() is thread-safe.

@@ -1,4 +1,4 @@
-// TLS for the server's side of a connection, over OpenSSL. The client's side is libcurl's.
+// Server-side TLS, by OpenSSL. Client-side TLS is handled by libcurl.
 #pragma once
 
 #include <cstddef>
@@ -13,16 +13,16 @@ struct ssl_st;
 
 namespace celslm {
 
-// What a non-blocking TLS call needs before it can go on.
+// The result of a non-blocking TLS call: done, or what to wait for before calling again.
 enum class TlsWant { kDone, kRead, kWrite, kClosed };
 
-// One connection's TLS state over a non-blocking socket it does not own. One thread at a time.
+// TLS state of one connection. Does not own the (non-blocking) socket, which must outlive it. Not thread-safe.
 class TlsSession {
  public:
   TlsWant handshake();
   TlsWant read(char* data, std::size_t size, std::size_t& n);
   TlsWant write(const char* data, std::size_t size, std::size_t& n);
-  void close_notify();  // tells the peer that the stream ends here on purpose
+  void close_notify();  // tells the peer that the stream ends intentionally
 
  private:
   friend class TlsContext;
@@ -34,12 +34,13 @@ class TlsSession {
   std::unique_ptr<ssl_st, Free> ssl_;
 };
 
-// A certificate with its key. Thread-safe after creation.
+// A certificate with its key. Thread-safe.
 class TlsContext {
  public:
-  // kIo or kInvalid with the file's name.
+  // kInvalid for an unusable file, kMismatch if the key does not belong to the certificate, both with the file's name;
+  // kInternal if OpenSSL fails.
   static Result<std::unique_ptr<TlsContext>> create(const std::string& certificate_file, const std::string& key_file);
-  std::unique_ptr<TlsSession> accept(int socket) const;  // null when out of memory
+  std::unique_ptr<TlsSession> accept(int socket) const;  // null if out of memory
 
  private:
   struct Free {

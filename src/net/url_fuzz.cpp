@@ -1,4 +1,4 @@
-// Everything here that parses text from a peer by itself: ranges, paths, queries.
+// All parsers of text from a peer that are our own: ranges, paths, queries.
 #include <cstddef>
 #include <cstdint>
 #include <cstdlib>

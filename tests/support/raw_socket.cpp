@@ -45,7 +45,7 @@ std::string RawPeer::read_some() {
       return {};
     }
     if (wait_for(fd_.get(), POLLIN, guard()) == 0) {
-      guard_struck_ = true;
+      timed_out_ = true;
       return {};
     }
   }

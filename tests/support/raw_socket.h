@@ -1,4 +1,4 @@
-// Plain sockets for tests: clients that speak bytes instead of HTTP, and servers that misbehave as scripted.
+// Plain sockets for tests: clients that send raw bytes, and servers that misbehave as scripted.
 #pragma once
 
 #include <atomic>
@@ -13,21 +13,21 @@
 
 namespace celslm::testing_support {
 
-// One end of a connection. Blocking calls give up after a generous guard, so that a bug fails a test instead of hanging it.
-// One thread at a time.
+// One end of a connection. Blocking calls fail after a generous time limit, so that a bug fails a test instead of hanging
+// it. Not thread-safe.
 class RawPeer {
  public:
   explicit RawPeer(Fd fd) : fd_(std::move(fd)) {}
   static RawPeer connect(int port);  // to 127.0.0.1
 
   bool send(std::string_view data);               // false once the other side is gone
-  std::string read_some();                        // the next bytes; empty at the end, on a reset, or when the guard struck
-  std::string read_until(std::string_view mark);  // up to and including it; less at the end
+  std::string read_some();                        // the next bytes; empty at the end, on a reset or on a timeout
+  std::string read_until(std::string_view mark);  // up to and including `mark`; less at the end
   std::string read_to_end();
-  // One HTTP message: head, and the body its Content-Length names (none for other bodies).
+  // One HTTP message: its head, and its body if there is a Content-Length.
   std::string read_message();
   bool was_reset() const { return reset_; }
-  bool guard_struck() const { return guard_struck_; }
+  bool timed_out() const { return timed_out_; }  // a blocking call exceeded the time limit
   void end_sending();
   void reset();  // closes with RST
   void close() { fd_.reset(); }
@@ -36,10 +36,10 @@ class RawPeer {
   Fd fd_;
   std::string pending_;
   bool reset_ = false;
-  bool guard_struck_ = false;
+  bool timed_out_ = false;
 };
 
-// Runs `script` on a thread of its own for every connection. The destructor ends them all and joins.
+// Runs `script` on a separate thread for every connection. The destructor ends all connections and joins the threads.
 class RawServer {
  public:
   // `number`: 0 for the first connection, and so on. The connection is closed when the script returns.
@@ -57,7 +57,7 @@ class RawServer {
   int port_ = 0;
   Wakeup wakeup_;
   std::atomic<int> connections_{0};
-  std::vector<std::thread> scripts_;  // of the accepting thread; read after it was joined
+  std::vector<std::thread> scripts_;  // used by the accepting thread, and by the destructor after joining it
   std::thread acceptor_;
 };
 
