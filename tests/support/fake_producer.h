@@ -1,4 +1,4 @@
-// A model that is a script: tokens are bytes, KV is a formula, and layers are computed when the test says so.
+// A scripted KvProducer: tokens are bytes, KV values follow a formula, and layers are computed when the test allows it.
 #pragma once
 
 #include <algorithm>
@@ -28,7 +28,7 @@ class FakeProducer final : public KvProducer {
                            .tokenizer = hash_of("bytes")};
   }
 
-  // Small whole numbers, exact in every codec's type.
+  // Small integers, which every exact codec stores without loss.
   static float value(int layer, int row, int column, bool key) {
     return static_cast<float>((layer * 31 + row * 7 + column * 3 + (key ? 1 : 0)) % 64 - 32);
   }
@@ -56,7 +56,7 @@ class FakeProducer final : public KvProducer {
     return {};
   }
 
-  // From now on a layer is computed only when allowed.
+  // From now on each layer waits for allow().
   void hold() {
     const MutexLock lock(mutex_);
     allowed_ = 0;
@@ -66,17 +66,17 @@ class FakeProducer final : public KvProducer {
     *allowed_ += layers;
     changed_.notify_all();
   }
-  // The next layer to be computed is this error instead. Once.
+  // The next layer fails with this error, once.
   void fail_next(Error error) {
     const MutexLock lock(mutex_);
     error_ = std::move(error);
     changed_.notify_all();
   }
 
-  mutable std::atomic<int> tokenized = 0;  // calls
-  std::atomic<int> produced = 0;           // calls
+  mutable std::atomic<int> tokenized = 0;  // calls of tokens()
+  std::atomic<int> produced = 0;           // calls of produce()
   std::atomic<KvType> last_type = KvType::kF32;
-  float poison = 0.0F;  // added to every value; NaN makes KV that no codec takes
+  float poison = 0.0F;  // added to every value; NaN makes KV that no codec accepts
 
  private:
   static constexpr int kStep = 2 * kBlockTokens;

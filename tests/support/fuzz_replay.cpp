@@ -1,4 +1,4 @@
-// Runs a fuzz target over the files of its corpus, so that every found input stays an ordinary test, with any compiler.
+// Runs a fuzz target over the files of its corpus, so that inputs found by fuzzing are regression tests with any compiler.
 #include <cstdint>
 #include <cstdio>
 #include <filesystem>
@@ -20,5 +20,5 @@ int main(int argc, char** argv) {
     }
   }
   std::printf("replayed %zu inputs\n", runs);
-  return runs > 0 ? 0 : 1;  // a corpus that has gone missing is a failure
+  return runs > 0 ? 0 : 1;  // an empty or missing corpus is a failure
 }

@@ -11,7 +11,7 @@ namespace celslm::testing_support {
 LlamaOracle::LlamaOracle(const std::filesystem::path& gguf, ggml_type kv_type, int n_ctx) {
   if (!CpuBackend::get()) throw std::runtime_error("no CPU backend");
   model_.reset(llama_model_load_from_file(gguf.c_str(), llama_model_default_params()));
-  if (!model_) throw std::runtime_error("libllama does not load " + gguf.string());
+  if (!model_) throw std::runtime_error("libllama cannot load " + gguf.string());
   llama_context_params params = llama_context_default_params();
   params.n_ctx = static_cast<std::uint32_t>(n_ctx);
   params.n_batch = params.n_ubatch = params.n_ctx;
@@ -19,7 +19,7 @@ LlamaOracle::LlamaOracle(const std::filesystem::path& gguf, ggml_type kv_type, i
   params.type_k = params.type_v = kv_type;
   params.flash_attn_type = LLAMA_FLASH_ATTN_TYPE_DISABLED;
   context_.reset(llama_init_from_model(model_.get(), params));
-  if (!context_) throw std::runtime_error("libllama does not start on " + gguf.string());
+  if (!context_) throw std::runtime_error("libllama cannot create a context for " + gguf.string());
 }
 
 int LlamaOracle::n_vocab() const {

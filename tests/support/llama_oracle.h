@@ -1,4 +1,4 @@
-// libllama on the same GGUF: what the engine's logits and tokens are compared with.
+// libllama on the same GGUF: the reference for the engine's logits and tokens.
 #pragma once
 
 #include <llama.h>
@@ -12,14 +12,15 @@
 
 namespace celslm::testing_support {
 
-// F32 KV, no flash attention, one thread: libllama at its most exact.
+// By default with f32 KV, without flash attention and on one thread: libllama's most exact configuration. Throws
+// std::runtime_error on failure.
 class LlamaOracle {
  public:
   explicit LlamaOracle(const std::filesystem::path& gguf, ggml_type kv_type = GGML_TYPE_F32, int n_ctx = 512);
 
-  // One sequence from the start: the logits of every token, [tokens.size()][n_vocab].
+  // The logits at every position of a new sequence: [tokens.size()][n_vocab].
   std::vector<float> logits(std::span<const Token> tokens);
-  // The prompt's most likely continuation.
+  // The greedy continuation of the prompt, n tokens.
   std::vector<Token> greedy(std::span<const Token> prompt, int n);
   int n_vocab() const;
 
@@ -32,7 +33,7 @@ class LlamaOracle {
   std::unique_ptr<llama_context, Deleter> context_;
 };
 
-// Mean squared error over the mean square of `want`.
+// Normalised mean squared error: mean squared error / mean square of `want`.
 double nmse(std::span<const float> got, std::span<const float> want);
 
 }  // namespace celslm::testing_support

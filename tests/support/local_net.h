@@ -1,5 +1,4 @@
-// A network without sockets: a server whose handlers are called in place, and a client that calls them. Faults go in
-// between.
+// HTTP without sockets: a server whose handlers are called directly, and a client that calls them, with injected faults.
 #pragma once
 
 #include <fmt/format.h>
@@ -71,7 +70,8 @@ class LocalServer final : public HttpServer {
   std::function<HttpResponse(int, std::string_view)> make_error_;
 };
 
-// What the client's owner may do to a call's answer, or instead of the call. Thread-safe if `fault` is.
+// Intercepts a call: may change its answer, delay it, or replace it. `go_on` performs the call. Called from every thread
+// that uses the client.
 using Fault = std::function<Result<HttpAnswer>(const HttpCall& call, const std::function<Result<HttpAnswer>()>& go_on)>;
 
 class LocalClient final : public HttpClient {
@@ -83,7 +83,7 @@ class LocalClient final : public HttpClient {
       const MutexLock lock(mutex_);
       sent_ += call.method + " " + call.path + "\n" + call.body + "\n";
     }
-    // Of blocks the body reaches the sink after the fault had it, and is then checked as the real client checks it.
+    // The body of blocks reaches the sink after the fault has been applied, and is checked like in the real client.
     const bool is_blocks = call.sink && (call.range || call.path.contains("blocks="));
     HttpCall inner = call;
     if (is_blocks) inner.sink = {};
@@ -92,24 +92,24 @@ class LocalClient final : public HttpClient {
     if (!is_blocks || !answer || answer->status / 100 != 2) return answer;
     const ByteView body = answer->body;
     const std::uint64_t wanted = call.range ? call.range->end - call.range->first : body.size();
-    if (body.size() > wanted) return fail(ErrorKind::kInvalid, "{}: more than {} bytes", call.path, wanted);
+    if (body.size() > wanted) return fail(ErrorKind::kInvalid, "{}: the response has more than {} bytes", call.path, wanted);
     for (std::size_t at = 0; at < body.size(); at += kPiece) {
       if (!call.sink(body.subspan(at, std::min(kPiece, body.size() - at)))) return fail(ErrorKind::kCancelled, "cancelled");
     }
     if (body.size() < wanted)
-      return fail(ErrorKind::kInvalid, "{}: {} bytes to a range of {}", call.path, body.size(), wanted);
+      return fail(ErrorKind::kInvalid, "{}: expected a range of {} bytes, got {}", call.path, wanted, body.size());
     return HttpAnswer{.status = answer->status, .headers = answer->headers, .bytes_received = body.size()};
   }
   std::string base_url() const override { return "local://cloud"; }
 
-  // Everything that ever went to the server.
+  // Method, path and body of all calls so far.
   std::string sent() const {
     const MutexLock lock(mutex_);
     return sent_;
   }
 
  private:
-  static constexpr std::size_t kPiece = 10'000;  // no divisor of any block
+  static constexpr std::size_t kPiece = 10'000;  // not a divisor of any block size
 
   Result<HttpAnswer> deliver(const HttpCall& call) const {
     HttpRequest request{.method = call.method, .path = call.path, .body = call.body, .disconnected = [] { return false; }};
@@ -121,7 +121,7 @@ class LocalClient final : public HttpClient {
     if (call.range) request.headers["range"] = fmt::format("bytes={}-{}", call.range->first, call.range->end - 1);
     HttpResponse response = server_.handle(request);
     HttpAnswer answer{.status = response.status, .headers = response.headers};
-    bool whole = true;
+    bool complete = true;
     const auto take = [&](std::string_view piece) {
       answer.bytes_received += piece.size();
       if (call.sink && response.status / 100 == 2) return call.sink(as_bytes(piece));
@@ -129,11 +129,11 @@ class LocalClient final : public HttpClient {
       return true;
     };
     if (response.stream) {
-      whole = response.stream(take);
+      complete = response.stream(take);
     } else {
-      whole = take(response.body);
+      complete = take(response.body);
     }
-    if (!whole) return fail(ErrorKind::kUnavailable, "local://cloud{}: the connection broke", call.path);
+    if (!complete) return fail(ErrorKind::kUnavailable, "local://cloud{}: the connection was lost", call.path);
     return answer;
   }
 

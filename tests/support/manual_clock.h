@@ -1,4 +1,4 @@
-// Virtual time: it stands still until a test moves it.
+// Virtual time: it advances only when a test advances it.
 #pragma once
 
 #include <algorithm>
@@ -10,8 +10,8 @@
 
 namespace celslm::testing_support {
 
-// Thread-safe. Threads that wait in a TimedCondition by this clock sleep until they are notified or the test moves the time
-// past their limit; wait_for_sleepers() makes the order of the two certain.
+// Thread-safe. Threads that wait in a TimedCondition with this clock sleep until they are notified or the test advances time
+// past their deadline. Call wait_for_sleepers() before advance() to be sure that they are already waiting.
 class ManualClock final : public Clock {
  public:
   TimePoint now() const override { return TimePoint(Duration(now_ns_.load())); }
@@ -32,11 +32,11 @@ class ManualClock final : public Clock {
   }
 
   void advance(Duration time) CELSLM_EXCLUDES(mutex_) {
-    const MutexLock lock(mutex_);  // so that no sleeper's event count goes away meanwhile
+    const MutexLock lock(mutex_);  // keeps the sleepers' event counts alive
     now_ns_ += time.count();
     for (const Sleeper& sleeper : sleepers_) sleeper.events->recheck();
   }
-  // Returns once at least n threads wait, those that have been notified and are about to go on not counted.
+  // Returns once at least n threads are waiting, not counting those that have been notified or whose deadline has passed.
   void wait_for_sleepers(int n) const CELSLM_EXCLUDES(mutex_) {
     const MutexLock lock(mutex_);
     slept_.wait(mutex_, [&]() CELSLM_REQUIRES(mutex_) {

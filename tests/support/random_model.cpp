@@ -17,7 +17,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// GPT-2's spelling of bytes as printable characters, UTF-8.
+// GPT-2's mapping of bytes to printable characters, in UTF-8.
 std::string spelled(int byte) {
   static const auto kTable = [] {
     std::array<int, 256> table{};
@@ -140,7 +140,7 @@ class Writer {
     gguf_add_tensor(gguf_.get(), t);
   }
 
-  // Some types need to be told which columns matter; all do.
+  // Some quantization types require an importance matrix: all columns are equally important.
   static std::vector<float> importance(std::int64_t n) { return std::vector<float>(static_cast<std::size_t>(n), 1.0F); }
 
   void matrix(const std::string& name, int n_in, int n_out, float deviation) {
@@ -207,8 +207,8 @@ void write_random_model(const fs::path& path, const RandomModel& model) {
 
 namespace {
 
-// Stretches of the tensor's `dimension`, one a KV head, put in another order.
-void permute_stretches(ggml_tensor* t, int dimension, const std::vector<int>& order) {
+// Reorders the tensor along `dimension` in stretches, one for each KV head.
+void permute_heads(ggml_tensor* t, int dimension, const std::vector<int>& order) {
   const auto n = static_cast<std::int64_t>(order.size());
   const std::int64_t outer = dimension == 0 ? t->ne[1] : 1;
   const std::size_t stretch = static_cast<std::size_t>(dimension == 0 ? t->ne[0] : t->ne[0] * t->ne[1]) / order.size();
@@ -234,11 +234,11 @@ void write_permuted_model(const fs::path& from, const fs::path& to, const std::v
   gguf_set_kv(out.get(), gguf.get());
   for (ggml_tensor* t = ggml_get_first_tensor(tensors); t != nullptr; t = ggml_get_next_tensor(tensors, t)) {
     const std::string_view name = t->name;
-    if (gguf_find_tensor(gguf.get(), t->name) < 0) continue;  // the blob that all data lie in
+    if (gguf_find_tensor(gguf.get(), t->name) < 0) continue;  // the tensor that contains all data
     const bool bias = name.ends_with(".bias");
-    if (name.contains("attn_output.")) permute_stretches(t, 0, order);
+    if (name.contains("attn_output.")) permute_heads(t, 0, order);
     for (const char* part : {"attn_q.", "attn_k.", "attn_v."}) {
-      if (name.contains(part)) permute_stretches(t, bias ? 0 : 1, order);
+      if (name.contains(part)) permute_heads(t, bias ? 0 : 1, order);
     }
     gguf_add_tensor(out.get(), t);
   }

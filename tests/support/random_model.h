@@ -1,4 +1,4 @@
-// Small models with random weights, written as GGUF files: every feature of the supported families, in milliseconds.
+// Small models with random weights, written as GGUF files within milliseconds, with every feature of the supported families.
 #pragma once
 
 #include <ggml.h>
@@ -18,16 +18,16 @@ inline constexpr const char* kChatMlTemplate =
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
 struct RandomModel {
-  std::string architecture = "llama";  // llama, qwen2, qwen3; another name writes that name into a llama
+  std::string architecture = "llama";  // llama, qwen2, qwen3; with any other name a llama model under that name
   int n_layers = 2;
   int n_embd = 64;
   int n_heads = 4;
   int n_kv_heads = 2;
-  int head_dim = 0;  // 0: n_embd / n_heads, and no key_length in the file
+  int head_dim = 0;  // 0: n_embd / n_heads, without key_length in the file
   int n_ff = 96;
   int n_ctx = 512;
-  int n_filler = 0;                // tokens beyond the 256 bytes, a few merges and the control words
-  ggml_type type = GGML_TYPE_F32;  // of matrices; rows must be whole blocks
+  int n_filler = 0;                // additional tokens beside bytes, merges and control words
+  ggml_type type = GGML_TYPE_F32;  // of matrices; rows must consist of complete blocks
   bool tied = false;
   bool qkv_bias = false;  // always, for qwen2
   float rope_base = 10000.0F;
@@ -37,26 +37,26 @@ struct RandomModel {
   float yarn_attn_factor = 0.0F;  // 0: not in the file
   bool frequency_factors = false;
   bool add_bos = false;
-  std::vector<std::string> control_words = {"<|im_start|>", "<|im_end|>"};  // the last ends a generation and begins a text
+  std::vector<std::string> control_words = {"<|im_start|>", "<|im_end|>"};  // the last one is both EOS and BOS
   std::string chat_template = kChatMlTemplate;                              // empty: none
   std::uint64_t seed = 1;
 
-  // Faults, for the tests of what a loader refuses.
-  std::string missing_tensor;               // left out
-  std::string misshapen_tensor;             // written with one row (or value) more
-  std::string extra_tensor;                 // written besides the model's own
-  std::function<void(gguf_context*)> edit;  // of the metadata, last
+  // Faults that a loader must reject.
+  std::string missing_tensor;               // omitted
+  std::string misshapen_tensor;             // written with one additional row (or value)
+  std::string extra_tensor;                 // written in addition
+  std::function<void(gguf_context*)> edit;  // changes the metadata before it is written
 };
 
 // The vocabulary is byte-level BPE: tokens 0..255 are single bytes, a few merges of frequent English pairs follow, then
 // fillers, then the control words.
 void write_random_model(const std::filesystem::path& path, const RandomModel& model);
 
-// The same model with its KV heads, and the query heads that belong to them, in another order: new head i is old head
-// order[i]. It says the same; its K and V are permuted. Of a model of type f32.
+// Writes the same model with its KV heads, and the query heads of their groups, in another order: new head i is old head
+// order[i]. Its output is unchanged; its K and V are permuted. The model must be f32.
 void write_permuted_model(const std::filesystem::path& from, const std::filesystem::path& to, const std::vector<int>& order);
 
-// A folder of its own for one test, removed with the object.
+// A temporary folder, removed with its contents on destruction.
 class TemporaryFolder {
  public:
   TemporaryFolder();

@@ -1,4 +1,5 @@
-// A context's load in virtual time: sources and a computation that are a few numbers each, driven by a LoadPlan.
+// Simulates the loading of a context in virtual time: sources and compute are modelled by a few numbers each, a LoadPlan
+// decides.
 #pragma once
 
 #include <algorithm>
@@ -14,19 +15,19 @@ struct SimulatedSource {
   double latency_s = 0;
   int max_transfers = 4;
   bool is_neighbour = false;
-  bool known = false;                   // its rate and latency have been measured before
-  std::optional<double> dies_at_s{};    // every request fails from then on
-  std::optional<double> stalls_at_s{};  // nothing moves any more, nobody is told
-  std::optional<double> slows_at_s{};   // to a thousandth
-  double garbage_share = 0;             // of its blocks
-  double layer_every_s = 0;             // it computes the context itself, a layer in this time; 0: it has all
+  bool known = false;                   // the plan starts with its rate and latency
+  std::optional<double> dies_at_s{};    // from then on every request fails
+  std::optional<double> stalls_at_s{};  // from then on no bytes arrive, without an error
+  std::optional<double> slows_at_s{};   // from then on it has a thousandth of its rate
+  double garbage_share = 0;             // share of its blocks that are damaged
+  double layer_every_s = 0;             // it is still computing the context, one layer in this time; 0: it has all layers
 };
 
 struct SimulatedLoad {
   LoadShape shape;
   PlanOptions options;
   std::vector<SimulatedSource> sources;
-  double unit_s = 0;  // of compute; 0: there is none
+  double unit_s = 0;  // time of one unit of local compute; 0: no local compute
   int units_per_layer = 2;
   bool compute_known = false;
 };
@@ -35,13 +36,13 @@ struct SimulationResult {
   bool complete = false;
   double seconds = 0;
   std::vector<int> writes;           // [n_blocks]: how often each was written
-  std::vector<std::uint64_t> bytes;  // [n_sources]: received
+  std::vector<std::uint64_t> bytes;  // [n_sources]: received from each
   int layers_computed = 0;
-  std::vector<int> order;  // blocks as they were written
+  std::vector<int> order;  // the blocks in the order in which they were written
   bool operator==(const SimulationResult&) const = default;
 };
 
-// Each source sends pieces of its requests in turn, of each from its latency after its beginning on.
+// Each source serves its requests round-robin, piece by piece, each request beginning one latency after it was made.
 class Simulation {
  public:
   explicit Simulation(const SimulatedLoad& load) : load_(load), plan_(load.shape, options(load), at(0)) {
@@ -71,11 +72,11 @@ class Simulation {
 
  private:
   static constexpr std::uint64_t kPiece = 32U << 10;
-  struct Lane {  // a request under way
+  struct Lane {  // a request in progress
     Transfer transfer;
-    double ready_s = 0;  // its first byte may leave
-    int sent = 0;
-    std::uint64_t part = 0;  // of the next block
+    double ready_s = 0;      // when its first byte can be sent
+    int sent = 0;            // complete blocks
+    std::uint64_t part = 0;  // bytes of the next block
   };
   struct Pipe {
     std::vector<Lane> lanes;
@@ -102,14 +103,14 @@ class Simulation {
   bool anything_left() const { return load_.unit_s > 0 || plan_.any_source_alive(); }
 
   void step() {
-    double next = now_ + 0.01;  // somebody looks at least this often
+    double next = now_ + 0.01;  // maximum step
     for (std::size_t i = 0; i < lanes_.size(); ++i) next = std::min(next, serve(i));
     if (load_.unit_s > 0) next = std::min(next, compute());
     for (const TransferId late : plan_.stalled(at(now_), std::chrono::seconds(3))) end(late, TransferEnd::kFailed);
     if (!plan_.complete()) now_ = std::max(next, now_ + 1e-9);
   }
 
-  // Everything a source does at now_; returns when to look at it again.
+  // Everything that source i does at now_. Returns the time of its next event.
   double serve(std::size_t i) {
     Pipe& pipe = lanes_[i];
     offer_more(i);
@@ -167,7 +168,7 @@ class Simulation {
     lane.part = 0;
     const int block = lane.transfer.blocks.first + lane.sent;
     out_.bytes[i] += load_.shape.block_bytes[static_cast<std::size_t>(block)];
-    // Spread evenly and without chance, so that a run can be repeated.
+    // Damaged blocks are spread evenly and deterministically.
     if (load_.sources[i].garbage_share > 0 && (block * 7919 % 1000) < load_.sources[i].garbage_share * 1000) {
       return end(lane.transfer.id, TransferEnd::kFailed);
     }
@@ -205,7 +206,7 @@ class Simulation {
       const auto it = std::ranges::find(pipe.lanes, transfer, [](const Lane& lane) { return lane.transfer.id; });
       if (it == pipe.lanes.end()) continue;
       const auto index = static_cast<std::size_t>(it - pipe.lanes.begin());
-      if (index == pipe.turn) pipe.piece_done_s.reset();  // the piece on the wire is cut off with its request
+      if (index == pipe.turn) pipe.piece_done_s.reset();  // the piece in transit is lost with its request
       if (index < pipe.turn) --pipe.turn;
       pipe.lanes.erase(it);
     }

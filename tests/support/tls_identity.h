@@ -1,4 +1,4 @@
-// A self-signed certificate for 127.0.0.1 and localhost, made anew for each test.
+// A self-signed certificate for 127.0.0.1 and localhost, generated for each test.
 #pragma once
 
 #include <filesystem>
@@ -9,7 +9,7 @@ namespace celslm::testing_support {
 
 class TlsIdentity {
  public:
-  // Two PEM files in `folder`, which is made, and removed with the object. Null when OpenSSL or the disk refuses.
+  // Creates `folder` with two PEM files; the destructor removes it. Null on failure.
   static std::unique_ptr<TlsIdentity> create(const std::filesystem::path& folder);
   ~TlsIdentity();
   TlsIdentity(const TlsIdentity&) = delete;

@@ -11,7 +11,7 @@ namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::uint64_t kMaxTextBytes = 1ULL << 30;  // stops at once on a device file such as /dev/zero
+constexpr std::uint64_t kMaxTextBytes = 1ULL << 30;  // limits reading from a device file such as /dev/zero
 constexpr const char* kWhiteSpace = " \t\r\n";
 
 std::string trimmed(std::string_view text) {
