@@ -45,6 +45,7 @@ class Shape:
 
 
 SHAPES = {
+    "tiny": Shape("qwen2", 4, 64, 2, 1, 128, 512, 1e6, 1e-6),  # of no published model: to see whether things run
     "qwen2.5-0.5b": Shape("qwen2", 24, 896, 14, 2, 4864, 151936, 1e6, 1e-6),
     "qwen2.5-1.5b": Shape("qwen2", 28, 1536, 12, 2, 8960, 151936, 1e6, 1e-6),
     "smollm2-135m": Shape("llama", 30, 576, 9, 3, 1536, 49152, 1e5, 1e-5, 8192),

@@ -1,1 +1,1 @@
-"""What the demo, the benchmarks and the end-to-end tests share: programs, links, an HTTP client, models."""
+"""What benchmarks, demo and end-to-end tests share: starting clouds, edges, links and peers, and asking them."""

@@ -1,6 +1,7 @@
 """A small client of the edge's and the cloud's HTTP API."""
 import http.client
 import json
+import math
 import time
 import urllib.parse
 
@@ -33,6 +34,10 @@ def chat(url, messages, **fields):
     return request("POST", f"{url}/v1/chat/completions", {"messages": messages, **fields})
 
 
+# What a request may raise where the server refuses it, ends, or answers with something else than it should.
+FAILURES = (OSError, ApiError, ValueError, http.client.HTTPException)
+
+
 class Streamed:
     """What came of one streamed chat: text, when each piece came (seconds after the call), the last chunk's extension."""
 
@@ -47,6 +52,11 @@ class Streamed:
     @property
     def first_token_s(self):
         return self.times_s[0] if self.times_s else None
+
+    @property
+    def ms(self):
+        """To the first token; infinite where none came: a request that failed or was refused is slower than any answer."""
+        return math.inf if self.first_event_s is None else self.first_event_s * 1000
 
 
 def stream_chat(url, messages, timeout_s=600, **fields):
@@ -80,3 +90,18 @@ def stream_chat(url, messages, timeout_s=600, **fields):
     finally:
         connection.close()
     return out
+
+
+def first_token(url, context, question="Go on.", max_tokens=2):
+    """A greedy answer to `question` under `context`, for its time to the first token."""
+    messages = [{"role": "system", "content": context}, {"role": "user", "content": question}]
+    # Random weights may begin with bytes that are no text yet; log-probabilities make every token visible.
+    return stream_chat(url, messages, temperature=0, max_tokens=max_tokens, logprobs=True)
+
+
+def first_token_or_failure(*arguments, **fields):
+    """The same; a request that failed is an answer that never came."""
+    try:
+        return first_token(*arguments, **fields)
+    except FAILURES:
+        return Streamed()

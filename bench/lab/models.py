@@ -1,6 +1,5 @@
 """The models that demo, benchmarks and tests run on."""
 import json
-import pathlib
 import random
 import subprocess
 

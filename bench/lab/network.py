@@ -1,26 +1,24 @@
-"""The link between a cloud and its edges, with a limited rate: network namespaces where that is allowed, a relay elsewhere."""
+"""The link between a cloud and its edges, of a limited rate: network namespaces where allowed, a relay elsewhere."""
 import contextlib
 import ipaddress
 import os
+import random
 import subprocess
 import urllib.parse
 
-from .programs import ROOT
+from .programs import built
 
 
 def _run(*argv):
     subprocess.run(argv, check=True, capture_output=True)
 
 
-class RelayLink:
-    """Everything on loopback; edges reach the cloud through a rate-limited relay in user space."""
+class Loopback:
+    """Everything on loopback, without a limit."""
 
-    def __init__(self, programs, rate_mbit):
-        self._programs = programs
-        self._rate_mbit = rate_mbit
-        self.description = f"{rate_mbit:g} Mbit/s by a relay in user space"
-        self.cloud_host = "127.0.0.1"
-        self.cloud_prefix = ()
+    description = "loopback"
+    cloud_host = "127.0.0.1"
+    cloud_prefix = ()
 
     def edge_host(self, _place):
         return "127.0.0.1"
@@ -29,9 +27,22 @@ class RelayLink:
         return ()
 
     def cloud_url(self, url):
+        """Where edges reach the cloud that listens at `url`."""
+        return url
+
+
+class RelayLink(Loopback):
+    """Everything on loopback; edges reach the cloud through a rate-limited relay in user space."""
+
+    def __init__(self, programs, rate_mbit):
+        self._programs = programs
+        self._rate_mbit = rate_mbit
+        self.description = f"{rate_mbit:g} Mbit/s by a relay in user space"
+
+    def cloud_url(self, url):
         port = urllib.parse.urlsplit(url).port
-        relay = self._programs.start([ROOT / "build" / "release" / "celslm_relay", "--to", f"127.0.0.1:{port}", "--listen",
-                                      "127.0.0.1:0", "--rate", self._rate_mbit], f"relay-{port}")
+        relay = self._programs.start([built("celslm_relay"), "--to", f"127.0.0.1:{port}", "--listen", "127.0.0.1:0",
+                                      "--rate", self._rate_mbit], f"relay-{port}")
         return relay.wait_listening()
 
 
@@ -41,9 +52,11 @@ class NamespaceLink(contextlib.AbstractContextManager):
     PLACES = ("cloud", "edge1", "edge2")
 
     def __init__(self, rate_mbit):
-        self._id = f"{os.getpid() % 0xffff:04x}"
+        # Not the process number: runs in different process namespaces have the same ones, and share this network.
+        number = random.SystemRandom().randrange(0x10000)
+        self._id = f"{number:04x}"
         self._rate_mbit = rate_mbit
-        self._network = ipaddress.ip_network(f"10.{os.getpid() % 200 + 20}.{os.getpid() // 200 % 250}.0/24")
+        self._network = ipaddress.ip_network(f"10.{number % 200 + 20}.{number // 200 % 250}.0/24")
         self.description = f"{rate_mbit:g} Mbit/s by the kernel, between network namespaces"
 
     def __enter__(self):
@@ -70,7 +83,8 @@ class NamespaceLink(contextlib.AbstractContextManager):
         return str(self._network[2 + self.PLACES.index(place)])
 
     def _limit(self, device, prefix=()):
-        _run(*prefix, "tc", "qdisc", "add", "dev", device, "root", "tbf", "rate", f"{self._rate_mbit}mbit", "burst", "64kb", "latency", "50ms")
+        _run(*prefix, "tc", "qdisc", "add", "dev", device, "root", "tbf", "rate", f"{self._rate_mbit}mbit", "burst", "64kb",
+             "latency", "50ms")
 
     def _set_up(self):
         _run("ip", "link", "add", self._bridge, "type", "bridge")
@@ -109,10 +123,15 @@ class NamespaceLink(contextlib.AbstractContextManager):
 
 def namespaces_work():
     probe = f"celslm-probe-{os.getpid()}"
-    made = subprocess.run(["ip", "netns", "add", probe], check=False, capture_output=True).returncode == 0
-    entered = made and subprocess.run(["ip", "netns", "exec", probe, "true"], check=False, capture_output=True).returncode == 0
-    subprocess.run(["ip", "netns", "del", probe], check=False, capture_output=True)
-    return entered
+    try:
+        _run("ip", "netns", "add", probe)
+        _run("ip", "netns", "exec", probe, "true")
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    finally:
+        with contextlib.suppress(OSError):
+            subprocess.run(["ip", "netns", "del", probe], check=False, capture_output=True)
+    return True
 
 
 @contextlib.contextmanager

@@ -1,14 +1,17 @@
-"""Starts programs, waits until they serve, and ends them whatever happens."""
+"""Builds and starts programs, waits until they serve, and ends them whatever happens."""
 import contextlib
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+
+from .progress import Progress
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
@@ -18,7 +21,7 @@ class ProgramFailed(Exception):
 
 
 class Program:
-    """A running program whose standard output is watched for the line that says where it listens."""
+    """A running program whose standard output is watched for the line that tells where it listens."""
 
     def __init__(self, argv, name, log_dir, prefix=(), env=None):
         self.name = name
@@ -54,7 +57,7 @@ class Program:
         return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-lines:])
 
     def memory_mb(self, line="VmRSS"):
-        """Resident; the most it ever was: line="VmHWM"."""
+        """Resident now, in MiB; the most it ever was: line="VmHWM"."""
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(line + r":\s+(\d+)", status)[1]) / 1024
 
@@ -86,8 +89,14 @@ class Programs(contextlib.ExitStack):
     def __init__(self, keep_logs=False):
         super().__init__()
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="celslm-"))
+        self._names = {}
         if not keep_logs:
-            self.callback(subprocess.run, ["rm", "-rf", str(self.folder)], check=False)
+            self.callback(shutil.rmtree, self.folder, ignore_errors=True)
+
+    def fresh_name(self, name):
+        """`name`, then name-2, name-3 ...: programs of one run share a folder."""
+        self._names[name] = self._names.get(name, 0) + 1
+        return name if self._names[name] == 1 else f"{name}-{self._names[name]}"
 
     def start(self, argv, name, prefix=(), env=None):
         program = Program(argv, name, self.folder, prefix, env)
@@ -95,11 +104,37 @@ class Programs(contextlib.ExitStack):
         return program
 
 
+def built(name, preset="release", folder=""):
+    """Where CMake puts a program of ours; those of bench/cpp: folder="bench"."""
+    return ROOT / "build" / preset / folder / name
+
+
 def celslm(preset="release"):
-    path = ROOT / "build" / preset / "celslm"
+    path = built("celslm", preset)
     if not path.exists():
         sys.exit(f"{path} does not exist: run ./dev build {preset}")
     return path
+
+
+def build(*targets, preset="release"):
+    """Builds these targets only; quiet unless that fails."""
+    log = ROOT / "build" / "bench-build.log"
+    log.parent.mkdir(exist_ok=True)
+    with Progress(f"building {', '.join(targets)} ({preset})"), open(log, "w", encoding="utf-8") as out:
+        code = subprocess.run([ROOT / "dev", "build", preset, *targets], stdout=out, stderr=out, check=False).returncode
+    if code != 0:
+        print("\n".join(log.read_text(errors="replace").splitlines()[-60:]), file=sys.stderr)
+        sys.exit(f"the build failed; {log} has all of its output")
+
+
+def output_of(*argv):
+    """What a program writes to standard output; a failure shows what it wrote to standard error."""
+    argv = list(map(str, argv))
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        end = "\n".join(done.stderr.splitlines()[-15:])
+        raise ProgramFailed(f"{' '.join(argv)} ended with code {done.returncode}:\n{end}")
+    return done.stdout
 
 
 def wait_until(condition, what, timeout_s=60, poll_s=0.05):

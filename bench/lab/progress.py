@@ -29,7 +29,8 @@ def table(rows, header):
     """Rows of strings under a header, columns as wide as they need."""
     rows = [[str(c) for c in row] for row in rows]
     widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths)).rstrip() for row in [header, ["-" * w for w in widths], *rows]]
+    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths)).rstrip() for row in [header, ["-" * w for w in widths],
+                                                                                     *rows]]
     return "\n".join("  " + line for line in lines)
 
 

@@ -1,4 +1,4 @@
-#include "kv_treatments.h"
+#include "bench/cpp/kv_treatments.h"
 
 #include <ggml.h>
 #include <time.h>
@@ -8,7 +8,7 @@
 #include <cstring>
 #include <map>
 
-#include "bench/transform_variants.h"
+#include "bench/cpp/transform_variants.h"
 #include "kv/codec/codec.h"
 
 namespace celslm {

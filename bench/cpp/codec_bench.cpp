@@ -1,6 +1,6 @@
 // Codecs on one full block of keys of Qwen2.5-0.5B's shape (2 KV heads of 64), one thread.
 //
-//   ./dev run build/bench/bench/celslm_bench_codec
+//   ./dev run build/release/bench/celslm_bench_codec
 //
 // bytes_per_second counts the block as f16, two bytes a value, for every codec, so that the codecs compare.
 #include <benchmark/benchmark.h>

@@ -2,7 +2,7 @@
 // every user decodes N tokens, one batch a step, on top of the same context. One line of JSON per case. The context's KV is
 // random: what attention costs does not depend on the values.
 //
-//   build/bench/bench/celslm_bench_batch --model M.gguf --threads 2 --users 32 --context 2048 --decode 32
+//   build/release/bench/celslm_bench_batch --model M.gguf --threads 2 --users 32 --context 2048 --decode 32
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "bench/support.h"
+#include "bench/cpp/support.h"
 #include "model/engine/engine.h"
 
 namespace celslm {

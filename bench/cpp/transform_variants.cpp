@@ -1,4 +1,4 @@
-#include "bench/transform_variants.h"
+#include "bench/cpp/transform_variants.h"
 
 #include <algorithm>
 #include <cmath>

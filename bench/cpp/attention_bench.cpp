@@ -1,6 +1,6 @@
 // One layer's attention in Qwen2.5-0.5B's shape, ours and ggml_flash_attn_ext in turn on the same f16 K and V.
 //
-//   ./dev run build/bench/bench/celslm_bench_attention
+//   ./dev run build/release/bench/celslm_bench_attention
 //
 // Times are medians in milliseconds; ratio = ggml / ours. CELSLM_BENCH_THREADS sets the number of threads (default 2). With
 // one thread the time is the thread's CPU time, so that a busy machine does not spoil the comparison.

@@ -1,7 +1,12 @@
-// What a model says with KV that went through a codec, against what it says with exact KV. One JSON object a line: the
-// model, then raw observations; bench/codec.py makes means, intervals and pictures of them.
+// What a model answers with KV that went through a codec, against what it answers with exact KV. One JSON object a line: the
+// model, then raw observations, of which bench/judge.py makes means and intervals:
 //
-//   build/bench/bench/celslm_bench_codec_quality --model M.gguf --text T.txt --worlds W.json
+//   {"model_id": ...}
+//   {"document", "kv", "values", "bits", "encode_s", "decode_s"}    a context's size; times of our codecs only
+//   {"document", "kv", "question", "positions", "kl", "alike", "greedy", "greedy_of", "right"}    something said behind it:
+//       kl and alike are sums over the positions; right: of questions
+//
+//   build/release/bench/celslm_bench_codec_quality --model M.gguf --text T.txt --worlds W.json
 #include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
@@ -11,8 +16,8 @@
 
 #include "align/judge/context_decoder.h"
 #include "align/texts/documents.h"
-#include "bench/kv_treatments.h"
-#include "bench/support.h"
+#include "bench/cpp/kv_treatments.h"
+#include "bench/cpp/support.h"
 #include "core/file.h"
 #include "model/numeric/logits.h"
 #include "model/text/text.h"
@@ -43,7 +48,7 @@ struct Probe {
 };
 
 struct Case {
-  std::string source;  // "text" or "questions"
+  bool question = false;  // else plain text that goes on
   std::vector<Token> context;
   std::vector<Probe> probes;
 };
@@ -81,7 +86,7 @@ Result<Json> judge(ContextDecoder& decoder, const Model& model, const TreatedKv&
   CELSLM_TRY(const auto answer, decoder.greedy(treated.segment, probe.prompt));
   const auto same = std::ranges::mismatch(answer, reference.answer).in1 - answer.begin();
   Json out{{"positions", positions},
-           {"kl", divergences / positions},
+           {"kl", divergences},
            {"alike", alike},
            {"greedy", same},
            {"greedy_of", reference.answer.size()}};
@@ -108,7 +113,7 @@ Result<double> mean_divergence(ContextDecoder& decoder, const Model& model, cons
   double positions = 0.0;
   for (std::size_t i = 0; i < prepared.references.size(); ++i) {
     CELSLM_TRY(const Json seen, judge(decoder, model, treated, prepared.item->probes[i], prepared.references[i]));
-    sum += seen["kl"].get<double>() * seen["positions"].get<double>();
+    sum += seen["kl"].get<double>();
     positions += seen["positions"].get<double>();
   }
   return positions > 0.0 ? sum / positions : 0.0;
@@ -160,15 +165,14 @@ Status measure(Engine& engine, const std::vector<Prepared>& all, std::size_t num
   ContextDecoder decoder(engine);
   double values = 0.0;
   for (const auto& plane : prepared.exact.planes.k) values += 2.0 * static_cast<double>(plane.size());
-  const std::string& source = prepared.item->source;
   for (const Treatment& treatment : treatments) {
     CELSLM_TRY(const TreatedKv treated, treatment.apply(engine.model(), subject));
-    Json size{{"case", number}, {"source", source}, {"codec", treatment.name}, {"values", values}, {"bits", treated.bits}};
+    Json size{{"document", number}, {"kv", treatment.name}, {"values", values}, {"bits", treated.bits}};
     if (treatment.ours) size.update({{"encode_s", treated.encode_s}, {"decode_s", treated.decode_s}});
     print(size);
     for (std::size_t i = 0; i < prepared.references.size(); ++i) {
       CELSLM_TRY(Json seen, judge(decoder, engine.model(), treated, prepared.item->probes[i], prepared.references[i]));
-      seen.update({{"case", number}, {"source", source}, {"codec", treatment.name}});
+      seen.update({{"document", number}, {"kv", treatment.name}, {"question", prepared.item->question}});
       print(seen);
     }
   }
@@ -190,7 +194,7 @@ Status add_text(const Model& model, const Options& options, const std::string& p
       const auto begin = tokens.begin() + static_cast<std::ptrdiff_t>(first + from);
       return std::vector<Token>(begin, begin + static_cast<std::ptrdiff_t>(n));
     };
-    cases.push_back({"text",
+    cases.push_back({false,
                      at(0, context),
                      {{at(context, 1), options.speed_only ? at(context, 1) : at(context + 1, kContinuationTokens), ""}}});
   }
@@ -202,7 +206,7 @@ Status add_worlds(const Model& model, const std::string& path, std::vector<Case>
   for (const Document& document : documents) {
     if (!document.is_context) return fail(ErrorKind::kInvalid, "{} is no file of questions", path);
     CELSLM_TRY(auto context, model.text().context(document.text));
-    Case item{"questions", std::move(context), {}};
+    Case item{true, std::move(context), {}};
     for (const Question& question : document.questions) {
       CELSLM_TRY(auto prompt, tokens_of(model.text(), document, question));
       item.probes.push_back({std::move(prompt), {}, question.answer});

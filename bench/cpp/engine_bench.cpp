@@ -1,14 +1,14 @@
 // Tokens per second of the engine alone, measured as llama-bench does: prefill of N tokens from an empty sequence, decode of
 // N tokens one by one from an empty sequence, each after a warm-up of its own. One line of JSON per run.
 //
-//   build/bench/bench/celslm_bench_engine --model M.gguf --threads 2 --prefill 512 --decode 64
+//   build/release/bench/celslm_bench_engine --model M.gguf --threads 2 --prefill 512 --decode 64
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
 #include <random>
 #include <string>
 
-#include "bench/support.h"
+#include "bench/cpp/support.h"
 #include "model/engine/engine.h"
 
 namespace celslm {

@@ -1,0 +1,1 @@
+"""One module a benchmark: `./dev bench NAME` runs bench/benchmarks/NAME.py."""
