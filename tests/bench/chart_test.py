@@ -1,0 +1,54 @@
+"""Pictures: labels that stay out of each other's way, and dark mode."""
+import re
+import xml.etree.ElementTree as ElementTree
+
+from bench import chart
+
+
+def picture_of(path, charts):
+    chart.write(path, charts, note="a machine")
+    return path.read_text(encoding="utf-8")
+
+
+def some_chart():
+    out = chart.Chart("Title", "x", "y", log_x=True, log_y=True)
+    out.line("ours", [(5, 80.0), (1000, 4.0), (50, None)])
+    out.line("bound", [(5, 70.0), (1000, 3.0)], dashed=True)
+    return out
+
+
+def test_a_picture_has_its_texts_as_texts(tmp_path):
+    svg = picture_of(tmp_path / "chart.svg", [some_chart(), some_chart()])
+    ElementTree.fromstring(svg)
+    for text in ("Title", "ours", "bound", "a machine", "100"):
+        assert f">{text}</text>" in svg
+
+
+def test_every_colour_of_a_chart_has_one_for_dark_mode(tmp_path):
+    svg = picture_of(tmp_path / "chart.svg", [some_chart()])
+    used = set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", svg))
+    assert chart.INK in used and chart.PAPER in used
+    assert used <= set(chart.DARK)
+    assert "prefers-color-scheme:dark" in svg
+
+
+def test_the_same_data_give_the_same_picture(tmp_path):
+    assert picture_of(tmp_path / "a.svg", [some_chart()]) == picture_of(tmp_path / "b.svg", [some_chart()])
+
+
+def test_names_of_points_at_one_place_do_not_cover_each_other():
+    crowded = chart.Chart("Title", "x", "y")
+    crowded.points("some", [(1.0, 1.0), (1.001, 1.0), (1.0, 1.001), (3.0, 4.0)], names=["one", "two", "three", "far"])
+    assert chart.overlaps([crowded]) == []
+
+
+def test_texts_that_cover_each_other_are_found():
+    crowded = chart.Chart("Title", "x", "y")
+    crowded.points("some", [(1.0, 1.0)] * 12 + [(2.0, 2.0)], names=["a long name"] * 12 + [""])
+    assert any("cover each other" in fault for fault in chart.overlaps([crowded]))
+
+
+def test_a_heat_map_shows_every_value(tmp_path):
+    svg = picture_of(tmp_path / "map.svg", [chart.HeatMap("K", "source", "target", [[0.1, 0.9], [0.25, 1.0]], {(0, 1)})])
+    for value in ("0.10", "0.90", "0.25", "1.00"):
+        assert f">{value}</text>" in svg
