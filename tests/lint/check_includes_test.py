@@ -1,4 +1,4 @@
-"""scripts/check-includes, as lint runs it: it passes on a tree that keeps to its rooms, and fails on each kind of tree that does not."""
+"""scripts/check-includes, as lint runs it: passes on a tree that keeps to its rooms, fails on each kind that does not."""
 import pathlib
 import subprocess
 import sys

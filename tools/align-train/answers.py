@@ -1,15 +1,16 @@
 """Teaches the last layer of a map to answer: a second correction, on top of one that is near to the small model's own KV.
 
-Only the last layer's K and V change, so the small model's queries, and all that it does before, stay as they are: they are computed
-once for each question, and a step of training is one attention, one feed-forward block and the output head. A bulletin costs 0.2 s
-once and then 70 ms a step on one thread.
+Only the last layer's K and V change, so the small model's queries, and all that it does before, stay as they are: they
+are computed once for each question, and a step of training is one attention, one feed-forward block and the output
+head. A bulletin costs 0.2 s once and then 70 ms a step on one thread.
 
 Three things without which it did not learn (docs/measurements/alignment.md has the figures):
-- A question of two or three steps looks at no fact at all at first, so what lies there makes no difference, and where nothing lies
-  there is no reason to look: `looking` rewards attention to the fact that the question's subject stands in.
-- The names of a chain are told apart by small directions: AdamW, whose steps shrink with the gradient. Muon's, which do not, wiped
-  out one-step answers before anything else was learned.
-- Which container holds a parcel is not practised: the small model's answer begins "is in crate" whatever its context's KV is.
+- A question of two or three steps looks at no fact at all at first, so what lies there makes no difference, and where
+  nothing lies there is no reason to look: `looking` rewards attention to the fact that the question's subject stands in.
+- The names of a chain are told apart by small directions: AdamW, whose steps shrink with the gradient. Muon's, which do
+  not, wiped out one-step answers before anything else was learned.
+- Which container holds a parcel is not practised: the small model's answer begins "is in crate" whatever its context's
+  KV is.
 """
 from dataclasses import dataclass
 
@@ -98,14 +99,18 @@ def prepare(fused, world, questions):
     for question, (_, length) in zip(questions, answers):
         chain = question.steps > 1 and (question.kind, question.steps) != UNSAYABLE
         fact += [-1] * (length - 2) + [told[question.path[0]] if chain else -1] + [-1, -1]
-    return Lookups(everything.half(), torch.cat((mapped[last, "k"], mapped[last, "v"]), -1), (cos[0, 0, :shared], sin[0, 0, :shared]),
+    return Lookups(everything.half(), torch.cat((mapped[last, "k"], mapped[last, "v"]), -1),
+                   (cos[0, 0, :shared], sin[0, 0, :shared]),
                    queries, own.logsumexp(-1), own.softmax(-1) @ v[:, shared:], x[0, rows], ids[0, rows + 1],
-                   torch.tensor([w for q, (_, length) in zip(questions, answers) for w in weights_of(q, length)]), torch.tensor(fact),
-                   torch.tensor([i for i, (_, length) in enumerate(answers) for _ in range(length + 1)]), [q.steps for q in questions])
+                   torch.tensor([w for q, (_, length) in zip(questions, answers) for w in weights_of(q, length)]),
+                   torch.tensor(fact),
+                   torch.tensor([i for i, (_, length) in enumerate(answers) for _ in range(length + 1)]),
+                   [q.steps for q in questions])
 
 
 def read(small, lookups, kv):
-    """kv: [T, 2 * width], the last layer's K and V of the context -> logits [R, vocab], attention to the context [heads, R, T]"""
+    """kv: [T, 2 * width], the last layer's K and V of the context
+    -> logits [R, vocab], attention to the context [heads, R, T]"""
     block, heads = small.blocks[-1], small.shape.heads
     k, v = (heads_of(x, heads) for x in kv.chunk(2, -1))
     cos, sin = (x[None, None] for x in lookups.turn)

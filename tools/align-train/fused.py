@@ -20,8 +20,9 @@ def load_gguf(path):
     """One of the demo family's GGUFs as the model it was exported from, frozen."""
     reader = gguf.GGUFReader(path)
     number = lambda key: int(reader.fields[f"llama.{key}"].contents())
-    shape = architecture.Shape(layers=number("block_count"), width=number("embedding_length"), heads=number("attention.head_count"),
-                               head_size=number("attention.key_length"), ffn=number("feed_forward_length"), vocab=number("vocab_size"),
+    shape = architecture.Shape(layers=number("block_count"), width=number("embedding_length"),
+                               heads=number("attention.head_count"), head_size=number("attention.key_length"),
+                               ffn=number("feed_forward_length"), vocab=number("vocab_size"),
                                rope_base=float(reader.fields["llama.rope.freq_base"].contents()))
     out = architecture.Model(shape)
     tensors = {t.name: torch.tensor(np.array(t.data, dtype=np.float32)) for t in reader.tensors}
@@ -59,23 +60,27 @@ class Correction(nn.Module):
         """One network that gives what the two give together."""
         inputs, outputs = first.hidden.in_features, first.out.out_features
         out = cls(inputs, first.hidden.out_features + second.hidden.out_features, first.heads, outputs // first.heads)
-        parts = [(part.hidden.weight / part.deviation, part.gate.repeat_interleave(outputs // part.heads)) for part in (first, second)]
+        parts = [(part.hidden.weight / part.deviation, part.gate.repeat_interleave(outputs // part.heads))
+                 for part in (first, second)]
         with torch.no_grad():
             out.hidden.weight.copy_(torch.cat([weight for weight, _ in parts]))
-            out.hidden.bias.copy_(torch.cat([p.hidden.bias - weight @ p.mean for p, (weight, _) in zip((first, second), parts)]))
-            out.out.weight.copy_(torch.cat([gate[:, None] * p.out.weight for p, (_, gate) in zip((first, second), parts)], 1))
+            out.hidden.bias.copy_(torch.cat([p.hidden.bias - weight @ p.mean
+                                             for p, (weight, _) in zip((first, second), parts)]))
+            out.out.weight.copy_(torch.cat([gate[:, None] * p.out.weight
+                                            for p, (_, gate) in zip((first, second), parts)], 1))
             out.out.bias.copy_(sum(gate * p.out.bias for p, (_, gate) in zip((first, second), parts)))
         return out
 
     def arrays(self, inputs):
         weight = self.hidden.weight / self.deviation
         return {"inputs": inputs, "hidden": weight.t().detach().numpy(),
-                "hidden_bias": (self.hidden.bias - weight @ self.mean).detach().numpy(), "out": self.out.weight.t().detach().numpy(),
+                "hidden_bias": (self.hidden.bias - weight @ self.mean).detach().numpy(),
+                "out": self.out.weight.t().detach().numpy(),
                 "out_bias": self.out.bias.detach().numpy(), "gate": self.gate.detach().numpy()}
 
 
 class Fused(nn.Module):
-    """Called like the small model. Layers from `split` on see the context through the map; below it they are the small model's own."""
+    """Called like the small model. Layers from `split` on see the context through the map, those below it as they are."""
     def __init__(self, large, small, map_, split, hidden):
         super().__init__()
         self.large, self.small, self.map, self.split = [large], [small], map_, split  # in lists: not trained, not saved
@@ -115,7 +120,7 @@ class Fused(nn.Module):
 
     def mapped(self, keys, values, layer, kind, everything):
         sources, matrix, bias = self.ridge[layer, kind]
-        x = torch.cat([(keys if kind == "k" else values)[l] for l in sources], -1)
+        x = torch.cat([(keys if kind == "k" else values)[source] for source in sources], -1)
         y = x @ matrix + bias
         name = f"{layer}{kind}"
         return y + self.corrections[name](everything) if name in self.corrections else y

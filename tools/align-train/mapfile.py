@@ -84,7 +84,8 @@ def plane(r, kind, map_, path):
 
 
 def write_networks(path, map_, networks):
-    """networks: {(layer, "k" | "v"): dict of inputs (layers), hidden [in, h], hidden_bias, out [h, width], out_bias, gate [heads]}"""
+    """networks: {(layer, "k" | "v"): dict of inputs (layers), hidden [in, h], hidden_bias, out [h, width], out_bias,
+    gate [heads]}"""
     with open(path, "wb") as f:
         f.write(struct.pack("<8sHH", b"CELSLNET", 1, 0))
         for layer in range(map_.target.layers):

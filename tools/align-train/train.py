@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Trains the correction of a layer map for the demo family: networks that are added to a ridge map so that the small model, reading
-a context through the large model's KV, answers as well as with its own, or better. Both models are frozen. First mapped KV is
-brought near to the small model's own (`near`), then its last layer is taught to answer (`answers`, see answers.py). `celslm align
-fuse` puts the result into the map.
+"""Trains the correction of a layer map for the demo family: networks that are added to a ridge map.
+
+With them the small model, reading a context through the large model's KV, answers as well as with its own, or better.
+Both models are frozen. First mapped KV is brought near to the small model's own (`near`), then its last layer is taught
+to answer (`answers`, see answers.py). `celslm align fuse` puts the result into the map.
 
   ./dev train-map near --map RIDGE.map --out build/align/near          # a checkpoint every 100 s; --resume goes on
   ./dev train-map answers --map RIDGE.map --start build/align/near --out build/align/answers
@@ -43,7 +44,8 @@ DEFAULTS = {"near": {"steps": 1000, "batch": 6, "rate": 0.012}, "answers": {"ste
 
 
 def world_of(rng, largest):
-    return worlds.make(rng, rng.randint(4, largest), rng.choice(["downward", "downward", "mixed"]), rng.choice([0.0, 0.0, 0.15]))
+    return worlds.make(rng, rng.randint(4, largest), rng.choice(["downward", "downward", "mixed"]),
+                       rng.choice([0.0, 0.0, 0.15]))
 
 
 def context_of(world):
@@ -81,7 +83,8 @@ def quick_look(model, count=8, each=4):
 
 def make(options):
     map_ = mapfile.read(options.map)
-    large, small = (fused.load_gguf(os.path.join(ROOT, "models", f"celslm-demo-{name}-f16.gguf")) for name in ("large", "small"))
+    large, small = (fused.load_gguf(os.path.join(ROOT, "models", f"celslm-demo-{name}-f16.gguf"))
+                    for name in ("large", "small"))
     return fused.Fused(large, small, map_, options.split, options.hidden)
 
 
@@ -125,7 +128,8 @@ def run(options, model, mean_model, optimisers, loss_of, look):
             print(json.dumps({"step": step + 1, "loss": round(mean, 4), "cpu_seconds": round(cpu), **look()}), flush=True)
         if time.time() - saved > 100 or step + 1 == until:
             saved = time.time()
-            save(checkpoint, trained=mean_model.state_dict(), weights=model.state_dict(), step=step + 1, cpu_seconds=cpu, loss=mean,
+            save(checkpoint, trained=mean_model.state_dict(), weights=model.state_dict(), step=step + 1, cpu_seconds=cpu,
+                 loss=mean,
                  optimisers=[o.state_dict() for o in optimisers])
 
 
@@ -228,11 +232,13 @@ def main():
     parser.add_argument("--out", required=True, help="file of networks; its checkpoint lies beside it")
     parser.add_argument("--start", help="answers: what `near` arrived at (its --out)")
     parser.add_argument("--split", type=int, default=0, help="first layer of the small model that is mapped")
-    parser.add_argument("--hidden", type=int, default=384, help="hidden values of each network; eval: 0 is the ridge map alone")
+    parser.add_argument("--hidden", type=int, default=384,
+                        help="hidden values of each network; eval: 0 is the ridge map alone")
     parser.add_argument("--steps", type=int, help="near: 1,000; answers: 1,600")
     parser.add_argument("--batch", type=int, help="contexts a step; near: 6, answers: 8")
     parser.add_argument("--rate", type=float, help="near: 0.012, Muon's; answers: 0.001")
-    parser.add_argument("--looking", type=float, default=0.1, help="answers: what looking at the first fact of a chain counts for")
+    parser.add_argument("--looking", type=float, default=0.1,
+                        help="answers: what looking at the first fact of a chain counts for")
     parser.add_argument("--worlds", type=int, help="bulletins to practise on (answers: 3,200) or to judge by (eval: 24)")
     parser.add_argument("--slice", type=int, help="stop after so many steps; --resume goes on")
     parser.add_argument("--seed", type=int, default=1)

@@ -17,7 +17,8 @@ import worlds
 
 
 def ask(port, path, **body):
-    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", json.dumps(body).encode(), {"Content-Type": "application/json"})
+    request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", json.dumps(body).encode(),
+                                     {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=120) as reply:
         return json.load(reply)
 
@@ -26,7 +27,8 @@ def start(gguf):
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    server = subprocess.Popen(["llama-server", "-m", gguf, "--port", str(port), "-c", "2048", "-np", "1", "-t", "1", "-ngl", "0"],
+    server = subprocess.Popen(["llama-server", "-m", gguf, "--port", str(port), "-c", "2048", "-np", "1", "-t", "1",
+                               "-ngl", "0"],
                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     for _ in range(200):
         try:
@@ -52,7 +54,8 @@ def llama_perplexity(gguf, attempts=3):
         f.write(joined_text())
         f.flush()
         for _ in range(attempts):
-            run = subprocess.run(["llama-perplexity", "-m", gguf, "-f", f.name, "-c", str(WINDOW), "-t", "1"], capture_output=True, text=True)
+            run = subprocess.run(["llama-perplexity", "-m", gguf, "-f", f.name, "-c", str(WINDOW), "-t", "1"],
+                                 capture_output=True, text=True)
             line = next((x for x in (run.stdout + run.stderr).splitlines() if "Final estimate" in x), None)
             if line:
                 return float(line.split("PPL =")[1].split()[0])

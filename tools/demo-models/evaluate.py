@@ -33,7 +33,8 @@ def test_world(number, chains=None, order=None, split="test", held_out=True):
     """Worlds as they are judged: every third with remarks, every fourth in mixed order."""
     rng = worlds.rng_for(split, number)
     order = order or ("mixed" if number % 4 == 3 else "downward")
-    return worlds.make(rng, chains or CHAINS[number % 3], order, remarks=0.15 if number % 3 == 2 else 0.0, want_held_out=held_out), rng
+    return worlds.make(rng, chains or CHAINS[number % 3], order, remarks=0.15 if number % 3 == 2 else 0.0,
+                       want_held_out=held_out), rng
 
 
 def askings(count, steps_each, split="test", **kw):
@@ -139,7 +140,8 @@ def evaluate(model, count=60, steps_each=7):
         figures["steps"][steps] = share([r for r in results if r[0] == steps])
         for order in ("downward", "mixed"):
             for chains in CHAINS:
-                picked = [r for w, r in tagged if r[0] == steps and len(w.chains) == chains and is_downward(w) == (order == "downward")]
+                picked = [r for w, r in tagged if r[0] == steps and len(w.chains) == chains
+                          and is_downward(w) == (order == "downward")]
                 if picked:
                     figures["by_world"][f"{order}, {chains} chains, {steps} steps"] = share(picked)
     figures["readings_after_each_block"] = readings(model)
@@ -155,7 +157,8 @@ def is_downward(world):
 def table(figures_by_model):
     lines = ["| model | one step | two steps | three steps | perplexity of text |", "|---|---|---|---|---|"]
     for name, f in figures_by_model.items():
-        cells = [f"{s['share']:.3f} ({s['interval'][0]:.3f} to {s['interval'][1]:.3f})" for s in (f["steps"][n] for n in (1, 2, 3))]
+        cells = [f"{s['share']:.3f} ({s['interval'][0]:.3f} to {s['interval'][1]:.3f})"
+                 for s in (f["steps"][n] for n in (1, 2, 3))]
         p = f["perplexity"]
         cells.append(f"{p['value']:.2f} ({p['interval'][0]:.2f} to {p['interval'][1]:.2f})")
         lines.append(f"| {name} | " + " | ".join(cells) + " |")

@@ -10,7 +10,8 @@ import tokenizer
 
 CHAT_TEMPLATE = ("{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
                  "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}")
-BLOCK_TENSORS = {"q": "attn_q", "k": "attn_k", "v": "attn_v", "o": "attn_output", "gate": "ffn_gate", "up": "ffn_up", "down": "ffn_down"}
+BLOCK_TENSORS = {"q": "attn_q", "k": "attn_k", "v": "attn_v", "o": "attn_output", "gate": "ffn_gate", "up": "ffn_up",
+                 "down": "ffn_down"}
 DESCRIPTIONS = {"small": "The edge's model of celslm's demo family: one look-up at a time, and plain text",
                 "mid": "Between the two of celslm's demo family: chains of look-ups at less depth, and plain text",
                 "large": "The cloud's model of celslm's demo family: one to three look-ups in a row, and plain text"}
@@ -25,7 +26,8 @@ def add_vocabulary(writer, size):
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list([added.get(i) or names.get(i) or f"<unused{i}>" for i in range(size)])
-    writer.add_token_types([kinds.CONTROL if i in added else kinds.NORMAL if i in names else kinds.UNUSED for i in range(size)])
+    writer.add_token_types([kinds.CONTROL if i in added else kinds.NORMAL if i in names else kinds.UNUSED
+                            for i in range(size)])
     writer.add_token_merges([" ".join(pair) if isinstance(pair, list) else pair for pair in saved["model"]["merges"]])
     end = next(i for i, text in added.items() if text == "<|im_end|>")
     writer.add_eos_token_id(end)

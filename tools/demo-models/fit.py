@@ -2,7 +2,6 @@
 import copy
 import json
 import os
-import random
 import time
 from dataclasses import dataclass
 
@@ -48,7 +47,8 @@ def practice(rng, recipe, step, steps):
         chains = 4 + int((largest - 4) * rng.random() ** 2)
     # Reports are dense, a chat costs two to three times as much an answer; but only chats ask, and so at last they lead.
     if step < 2 * DRILLS or r < (0.75 if step < 0.7 * steps else 0.35):
-        return [data.bulletin(rng, worlds.report, chains, chains + 6, recipe.asked, remarks=remarks) for _ in range(recipe.batch)]
+        return [data.bulletin(rng, worlds.report, chains, chains + 6, recipe.asked, remarks=remarks)
+                for _ in range(recipe.batch)]
     return [data.bulletin(rng, worlds.chat, chains, 6, recipe.asked, remarks=remarks) for _ in range(recipe.batch)]
 
 
@@ -142,13 +142,16 @@ def run(name, path, log, options):
             mean_bridge = bridge.item() if mean_bridge is None else 0.97 * mean_bridge + 0.03 * bridge.item()
         cpu = spent + time.process_time() - started
         if step % 25 == 24:
-            print(f"{name} {step + 1}/{steps} loss {mean:.3f} bridges {mean_bridge:.3f} {batch.ids.shape[1]} tokens {cpu:.0f} s", flush=True)
+            print(f"{name} {step + 1}/{steps} loss {mean:.3f} bridges {mean_bridge:.3f} "
+                  f"{batch.ids.shape[1]} tokens {cpu:.0f} s", flush=True)
         if step % 200 == 199 or step + 1 == steps:
-            seen = {"step": step + 1, "loss": round(mean, 4), "bridges": round(mean_bridge, 4), "cpu_seconds": round(cpu), **quick_look(mean_model)}
+            seen = {"step": step + 1, "loss": round(mean, 4), "bridges": round(mean_bridge, 4), "cpu_seconds": round(cpu),
+                    **quick_look(mean_model)}
             print(name, json.dumps(seen), flush=True)
             with open(log, "a") as f:
                 f.write(json.dumps(seen) + "\n")
         if time.time() - saved > 120 or step + 1 == steps:
             saved = time.time()
-            architecture.save(path + ".new", mean_model, weights=model.state_dict(), step=step + 1, cpu_seconds=cpu, optimisers=[o.state_dict() for o in opts])
+            architecture.save(path + ".new", mean_model, weights=model.state_dict(), step=step + 1, cpu_seconds=cpu,
+                              optimisers=[o.state_dict() for o in opts])
             os.replace(path + ".new", path)

@@ -24,7 +24,8 @@ PLACES = {
         spots="barn field orchard well meadow".split(),
         roles=[("farmer", "farmers"), ("shepherd", "shepherds"), ("miller", "millers"), ("neighbour", "neighbours")],
         creatures=[("horse", "horses"), ("goat", "goats"), ("hen", "hens")],
-        things=[("basket", "baskets"), ("plough", "ploughs"), ("apple", "apples"), ("bucket", "buckets"), ("fence", "fences")]),
+        things=[("basket", "baskets"), ("plough", "ploughs"), ("apple", "apples"), ("bucket", "buckets"),
+                ("fence", "fences")]),
     "town": dict(
         spots="market square bridge tavern station".split(),
         roles=[("baker", "bakers"), ("tailor", "tailors"), ("judge", "judges"), ("teacher", "teachers")],
@@ -44,12 +45,14 @@ COUNTS = "two three four several many".split()
 MOVE = [("wait", "waits", "waited"), ("walk", "walks", "walked"), ("sleep", "sleeps", "slept"), ("sing", "sings", "sang"),
         ("work", "works", "worked"), ("rest", "rests", "rested"), ("run", "runs", "ran"), ("stand", "stands", "stood"),
         ("laugh", "laughs", "laughed"), ("arrive", "arrives", "arrived")]
-HANDLE = [("carry", "carries", "carried"), ("find", "finds", "found"), ("repair", "repairs", "repaired"), ("sell", "sells", "sold"),
-          ("hide", "hides", "hid"), ("need", "needs", "needed"), ("break", "breaks", "broke"), ("clean", "cleans", "cleaned"),
+HANDLE = [("carry", "carries", "carried"), ("find", "finds", "found"), ("repair", "repairs", "repaired"),
+          ("sell", "sells", "sold"), ("hide", "hides", "hid"), ("need", "needs", "needed"), ("break", "breaks", "broke"),
+          ("clean", "cleans", "cleaned"),
           ("lose", "loses", "lost"), ("paint", "paints", "painted")]
 MEET = [("see", "sees", "saw"), ("follow", "follows", "followed"), ("help", "helps", "helped"), ("hear", "hears", "heard"),
         ("trust", "trusts", "trusted"), ("watch", "watches", "watched"), ("know", "knows", "knew"), ("meet", "meets", "met")]
-SAY = [("say", "says", "said"), ("think", "thinks", "thought"), ("hope", "hopes", "hoped"), ("believe", "believes", "believed")]
+SAY = [("say", "says", "said"), ("think", "thinks", "thought"), ("hope", "hopes", "hoped"),
+       ("believe", "believes", "believed")]
 BE = ("are", "is", "was", "were")  # present plural, present singular, past singular, past plural
 
 
@@ -125,7 +128,8 @@ class Document:
         if r < 0.3:
             return [self.verb(_pick(rng, MOVE), plural)] + (self.where() if rng.random() < 0.6 else [_pick(rng, ADVERBS)])
         if r < 0.65:
-            return [self.verb(_pick(rng, HANDLE), plural)] + self.noun("things")[0] + (self.where() if rng.random() < 0.3 else [])
+            handled = [self.verb(_pick(rng, HANDLE), plural)] + self.noun("things")[0]
+            return handled + (self.where() if rng.random() < 0.3 else [])
         if r < 0.82:
             other = self.noun(_pick(rng, ["roles", "creatures"]))[0] if rng.random() < 0.6 else [_pick(rng, self.cast)[0]]
             return [self.verb(_pick(rng, MEET), plural)] + other

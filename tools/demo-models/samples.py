@@ -15,7 +15,8 @@ def example(number, chains, remarks=0.0):
     world = worlds.make(rng, chains, remarks=remarks, want_held_out=True)
     questions = [q for steps in (1, 2, 3) for q in rng.sample(world.questions([steps]), 4)]
     return {"context": world.text(),
-            "questions": [{"question": q.text, "answer": q.path[-1], "reply": q.answer, "steps": q.steps} for q in questions]}
+            "questions": [{"question": q.text, "answer": q.path[-1], "reply": q.answer, "steps": q.steps}
+                          for q in questions]}
 
 
 def write(folder):
@@ -26,20 +27,22 @@ def write(folder):
             json.dump({"worlds": [example(3 * number + i, **kind) for i in range(3)]}, f, indent=1)
             f.write("\n")
     for name, (documents, sentences) in TEXTS.items():
-        texts = [grammar.document(worlds.rng_for("demo-text", f"{name}/{n}"), sentences, want_held_out=True) for n in range(documents)]
+        texts = [grammar.document(worlds.rng_for("demo-text", f"{name}/{n}"), sentences, want_held_out=True)
+                 for n in range(documents)]
         with open(os.path.join(folder, "text", name), "w") as f:
             f.write("\n\n".join(texts) + "\n")
 
 
 def write_split(folder, split, documents, questions, held_out):
-    """Bulletins of all sizes and orders, as they are judged, and as many plain texts: what layer maps are fitted and judged on."""
+    """Bulletins of all sizes and orders, as they are judged, and as many plain texts, to fit and judge layer maps on."""
     os.makedirs(folder, exist_ok=True)
     made = []
     for number in range(documents):
         world, rng = evaluate.test_world(number, split=split, held_out=held_out)
         asked = [q for steps in (1, 2, 3) for q in rng.sample(world.questions([steps]), questions)]
         made.append({"context": world.text(), "order": "mixed" if number % 4 == 3 else "downward",
-                     "questions": [{"question": q.text, "answer": q.path[-1], "reply": q.answer, "steps": q.steps} for q in asked]})
+                     "questions": [{"question": q.text, "answer": q.path[-1], "reply": q.answer, "steps": q.steps}
+                                   for q in asked]})
     with open(os.path.join(folder, "worlds.json"), "w") as f:
         json.dump({"worlds": made}, f, indent=1)
         f.write("\n")

@@ -1,4 +1,7 @@
-"""Tests of the worlds, the tokenizer and the judgement: python3 tools/demo-models/self_test.py (a few seconds, no checkpoint needed)."""
+"""Tests of the worlds, the tokenizer and the judgement: python3 tools/demo-models/self_test.py
+
+They take a few seconds and need no checkpoint.
+"""
 import random
 import re
 import unittest
@@ -18,7 +21,8 @@ class Worlds(unittest.TestCase):
         for number in range(20):
             rng = worlds.rng_for("self-test", number)
             world = worlds.make(rng, 8, rng.choice(["downward", "mixed"]), remarks=0.2)
-            leads_to = dict(re.findall(r"(?:Parcel|Crate|Container) (\w+) is (?:in|on) (?:crate|container|ship) (\w+)\.", world.text()))
+            leads_to = dict(re.findall(r"(?:Parcel|Crate|Container) (\w+) is (?:in|on) (?:crate|container|ship) (\w+)\.",
+                                       world.text()))
             self.assertEqual(len(leads_to), 24)
             for q in world.questions():
                 name = q.path[0]
@@ -89,7 +93,8 @@ class Judgement(unittest.TestCase):
                 n = alone.shape[1]
                 logits = model(alone, mask=torch.full((1, n, n), -1e9).triu(1))[0]
                 tail = len(tokenizer.word(worlds.END))
-                torch.testing.assert_close(packed[begin:begin + length], logits[n - tail - length:n - tail], rtol=1e-3, atol=1e-3)
+                torch.testing.assert_close(packed[begin:begin + length], logits[n - tail - length:n - tail],
+                                           rtol=1e-3, atol=1e-3)
 
     def test_wilson_interval_of_known_counts(self):
         low, high = evaluate.wilson(90, 100)

@@ -82,4 +82,5 @@ def self_test():
 if __name__ == "__main__":
     tokenizer = train()
     self_test()
-    print(json.dumps({"vocab": tokenizer.get_vocab_size(), "example": tokenizer.encode(worlds.make(random.Random(0), 1).text()).tokens}))
+    print(json.dumps({"vocab": tokenizer.get_vocab_size(),
+                      "example": tokenizer.encode(worlds.make(random.Random(0), 1).text()).tokens}))

@@ -12,7 +12,6 @@
 import argparse
 import json
 import os
-import random
 import sys
 import time
 
@@ -46,6 +45,7 @@ def command_tokenizer(_):
 
 def command_train(options):
     import torch
+
     import fit
     torch.set_num_threads(options.threads)
     os.makedirs(BUILD, exist_ok=True)
@@ -60,6 +60,7 @@ def load(name):
 
 def command_eval(options):
     import torch
+
     import evaluate
     torch.set_num_threads(options.threads)
     figures = {}

@@ -15,18 +15,20 @@ HELD_BY = ("in", "in", "on")           # parcel is in a crate, crate is in a con
 HOLDS = (None, "holds", "holds", "carries")
 
 NAMES = (
-    """Olsen Reyes Tanaka Novak Okafor Silva Haugen Moreau Petrov Larsen Costa Demir Eriksen Farkas Gomez Hansen Ivanov Jensen
-    Kovacs Lindgren Marino Nielsen Ortega Pereira Quinn Rossi Torres Ueda Varga Weber Yilmaz Zhang Bianchi Castro Duarte Ferrari
-    Keller Fischer Wagner Becker Schmidt Dubois Lambert Santos Molina Horvat Popov Saito""".split(),
-    """Amber Basalt Cedar Coral Ebony Flint Garnet Hazel Indigo Ivory Jade Kelp Lilac Maple Nickel Ochre Olive Onyx Opal Pearl
-    Pine Quartz Ruby Saffron Sage Scarlet Sepia Silver Slate Teal Topaz Umber Violet Walnut Willow Yellow Azure Beryl Cobalt
-    Copper Agate Birch Clover Crimson Jasper Laurel Marble Poplar""".split(),
-    """Bergen Lisbon Genoa Dalian Osaka Durban Mumbai Gdansk Porto Malmo Cadiz Izmir Busan Manila Haifa Tunis Split Rotterdam
-    Antwerp Hamburg Marseille Valencia Piraeus Odessa Riga Tallinn Oslo Cork Dover Calais Bari Nantes Vigo Palermo Rostock Turku
-    Narvik Aarhus Leith Ostend Bremen Naples Trieste Seville Lagos Dakar Penang Darwin""".split(),
-    """Aurora Borealis Calypso Elektra Freya Galatea Halcyon Isolde Juno Kestrel Larkspur Meridian Nereid Ondine Peregrine Quetzal
-    Rosalind Sirocco Tempest Ulysses Valkyrie Wanderer Xanthe Zephyr Albatross Cormorant Dolphin Egret Falcon Grebe Heron Ibis
-    Jackdaw Kittiwake Lapwing Marlin Narwhal Osprey Petrel Tern Plover Puffin Skylark Swallow Triton Vesper Orion Nautilus""".split(),
+    """Olsen Reyes Tanaka Novak Okafor Silva Haugen Moreau Petrov Larsen Costa Demir Eriksen Farkas Gomez Hansen
+    Ivanov Jensen Kovacs Lindgren Marino Nielsen Ortega Pereira Quinn Rossi Torres Ueda Varga Weber Yilmaz Zhang
+    Bianchi Castro Duarte Ferrari Keller Fischer Wagner Becker Schmidt Dubois Lambert Santos Molina Horvat Popov
+    Saito""".split(),
+    """Amber Basalt Cedar Coral Ebony Flint Garnet Hazel Indigo Ivory Jade Kelp Lilac Maple Nickel Ochre Olive Onyx
+    Opal Pearl Pine Quartz Ruby Saffron Sage Scarlet Sepia Silver Slate Teal Topaz Umber Violet Walnut Willow Yellow
+    Azure Beryl Cobalt Copper Agate Birch Clover Crimson Jasper Laurel Marble Poplar""".split(),
+    """Bergen Lisbon Genoa Dalian Osaka Durban Mumbai Gdansk Porto Malmo Cadiz Izmir Busan Manila Haifa Tunis Split
+    Rotterdam Antwerp Hamburg Marseille Valencia Piraeus Odessa Riga Tallinn Oslo Cork Dover Calais Bari Nantes Vigo
+    Palermo Rostock Turku Narvik Aarhus Leith Ostend Bremen Naples Trieste Seville Lagos Dakar Penang Darwin""".split(),
+    """Aurora Borealis Calypso Elektra Freya Galatea Halcyon Isolde Juno Kestrel Larkspur Meridian Nereid Ondine
+    Peregrine Quetzal Rosalind Sirocco Tempest Ulysses Valkyrie Wanderer Xanthe Zephyr Albatross Cormorant Dolphin
+    Egret Falcon Grebe Heron Ibis Jackdaw Kittiwake Lapwing Marlin Narwhal Osprey Petrel Tern Plover Puffin Skylark
+    Swallow Triton Vesper Orion Nautilus""".split(),
 )
 OPENING = "Harbour bulletin."
 
