@@ -33,7 +33,7 @@ class Chart:
         self._add(name, points, "--" if dashed else "-", marks, names)
 
     def points(self, name, points, names=None):
-        self._add(name, points, "", True, names)
+        self._add(name, points, "None", True, names)
 
     def _add(self, name, points, style, marks, names):
         known = [(x, y, text) for (x, y), text in zip(points, names or [""] * len(points)) if None not in (x, y)]
@@ -46,7 +46,7 @@ class Chart:
 
     def draw(self, axes):
         for (name, points, style, marks), colour in zip(self.series, itertools.cycle(SERIES)):
-            axes.plot([x for x, _, _ in points], [y for _, y, _ in points], style, color=colour, label=name,
+            axes.plot([x for x, _, _ in points], [y for _, y, _ in points], linestyle=style, color=colour, label=name,
                       marker="o" if marks else "", markersize=4.5, linewidth=1.6)
         set_scale(axes.xaxis, axes.set_xscale, self.log_x)
         set_scale(axes.yaxis, axes.set_yscale, self.log_y)
@@ -88,7 +88,7 @@ class HeatMap:
         for row, values in enumerate(self.values):
             for column, value in enumerate(values):
                 axes.text(column + 0.5, row + 0.5, f"{value:.2f}", ha="center", va="center", fontsize=8,
-                          color=CELL_TEXT[value > 0.5])
+                          color=CELL_TEXT[value > 0.7])
         for row, column in self.framed:
             axes.add_patch(Rectangle((column + 0.04, row + 0.04), 0.92, 0.92, fill=False, edgecolor=MARKED, linewidth=1.8))
         axes.set_xticks([i + 0.5 for i in range(len(self.values[0]))], range(len(self.values[0])))

@@ -36,6 +36,14 @@ def test_the_same_data_give_the_same_picture(tmp_path):
     assert picture_of(tmp_path / "a.svg", [some_chart()]) == picture_of(tmp_path / "b.svg", [some_chart()])
 
 
+def test_points_are_not_joined_and_lines_are():
+    some = some_chart()
+    some.points("alone", [(5, 9.0), (50, 8.0)])
+    with chart.style():
+        lines = {line.get_label(): line.get_linestyle() for line in chart.figure_of([some]).axes[0].get_lines()}
+    assert lines == {"ours": "-", "bound": "--", "alone": "None"}
+
+
 def test_names_of_points_at_one_place_do_not_cover_each_other():
     crowded = chart.Chart("Title", "x", "y")
     crowded.points("some", [(1.0, 1.0), (1.001, 1.0), (1.0, 1.001), (3.0, 4.0)], names=["one", "two", "three", "far"])
