@@ -3,7 +3,6 @@
 // random: what attention costs does not depend on the values.
 //
 //   build/release/bench/celslm_bench_batch --model M.gguf --threads 2 --users 32 --context 2048 --decode 32
-#include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
 #include <random>
@@ -18,11 +17,7 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-struct Options {
-  std::string model;
-  std::string kv = "f16";
-  int threads = 2;
-  int decode = 32;
+struct Options : DecodeOptions {
   std::vector<int> users = {32};
   std::vector<int> context = {2048};
 };
@@ -96,11 +91,9 @@ Status run(const Options& options) {
 
 int main(int argc, char** argv) {
   celslm::Options options;
+  options.decode = 32;
   CLI::App app("Decode speed of many users on one shared context");
-  app.add_option("--model", options.model, "GGUF")->required();
-  app.add_option("--kv", options.kv, "type of K and V: f16, bf16, f32");
-  app.add_option("--threads", options.threads);
-  app.add_option("--decode", options.decode, "tokens per user")->check(CLI::Range(1, 1 << 20));
+  celslm::add_decode_options(app, options);
   app.add_option("--users", options.users, "one or more")->delimiter(',')->check(CLI::Range(1, 4096));
   app.add_option("--context", options.context, "tokens, one or more; 0: none")
       ->delimiter(',')

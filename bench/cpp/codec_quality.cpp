@@ -7,7 +7,6 @@
 //       kl and alike are sums over the positions; right: of questions
 //
 //   build/release/bench/celslm_bench_codec_quality --model M.gguf --text T.txt --worlds W.json
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -29,14 +28,12 @@ using Json = nlohmann::json;
 
 constexpr std::uint64_t kMaxTextBytes = 1ULL << 30;
 
-struct Options {
-  std::string model;
+struct Options : ProgramOptions {
   std::vector<std::string> texts;
   std::vector<std::string> worlds;
   std::vector<std::string> only;
   int context_tokens = 960;
   int windows = 16;
-  int threads = 2;
   bool speed_only = false;
 };
 
@@ -248,14 +245,13 @@ Status run(const Options& options) {
 
 int main(int argc, char** argv) {
   celslm::Options options;
-  CLI::App app("What a model says with KV that went through a codec");
-  app.add_option("--model", options.model, "GGUF")->required();
+  CLI::App app("What a model answers with KV that went through a codec");
+  celslm::add_program_options(app, options);
   app.add_option("--text", options.texts, "plain texts: windows of them are contexts");
   app.add_option("--worlds", options.worlds, "bulletins with questions, as in models/worlds");
   app.add_option("--codec", options.only, "only these");
   app.add_option("--context", options.context_tokens, "tokens of a window")->check(CLI::Range(1, 1 << 20));
   app.add_option("--windows", options.windows, "of each text")->check(CLI::Range(1, 1 << 20));
-  app.add_option("--threads", options.threads);
   app.add_flag("--speed-only", options.speed_only, "sizes and times of our codecs; the model says nothing");
   CLI11_PARSE(app, argc, argv);
   return celslm::exit_code("celslm_bench_codec_quality", celslm::run(options));

@@ -2,7 +2,6 @@
 // N tokens one by one from an empty sequence, each after a warm-up of its own. One line of JSON per run.
 //
 //   build/release/bench/celslm_bench_engine --model M.gguf --threads 2 --prefill 512 --decode 64
-#include <CLI/CLI.hpp>
 #include <chrono>
 #include <cstdio>
 #include <random>
@@ -16,12 +15,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-struct Options {
-  std::string model;
-  std::string kv = "f16";
-  int threads = 2;
+struct Options : DecodeOptions {
   int prefill = 512;
-  int decode = 64;
   int runs = 1;
   bool plain = false;
 };
@@ -92,12 +87,10 @@ Status run(const Options& options) {
 
 int main(int argc, char** argv) {
   celslm::Options options;
+  options.decode = 64;
   CLI::App app("Prefill and decode speed of the engine");
-  app.add_option("--model", options.model, "GGUF")->required();
-  app.add_option("--kv", options.kv, "type of K and V: f16, bf16, f32");
-  app.add_option("--threads", options.threads);
+  celslm::add_decode_options(app, options);
   app.add_option("--prefill", options.prefill, "tokens")->check(CLI::Range(1, 1 << 20));
-  app.add_option("--decode", options.decode, "tokens")->check(CLI::Range(1, 1 << 20));
   app.add_option("--runs", options.runs)->check(CLI::Range(1, 1000));
   app.add_flag("--plain", options.plain, "attention by ggml's own operators");
   CLI11_PARSE(app, argc, argv);
