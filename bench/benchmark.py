@@ -82,13 +82,14 @@ class Benchmark(abc.ABC):
         self.add_arguments(parser)
         return parser
 
-    def run(self, argv):
-        """All of it; returns the result as --json holds it."""
+    def run(self, argv, is_built=False):
+        """All of it; returns the result as --json holds it. is_built: its targets need not be built first."""
         options = self.parser().parse_args(argv)
         if options.stored:
             result = self.read(options)
         else:
-            build(*self.targets, preset=options.preset)
+            if not is_built:
+                build(*self.targets, preset=options.preset)
             result = {"machine": machine(), **self.measure(options)}
         result = without_infinities(result)
         self.show(result)

@@ -7,10 +7,12 @@ import time
 import traceback
 
 from . import chart, keys
+from .lab.programs import build
 
 
 def run(benchmarks):
     """The exit code."""
+    build(*dict.fromkeys(target for benchmark in benchmarks for target in benchmark.targets))
     failed = [benchmark.name for benchmark in benchmarks if not passes(benchmark)]
     print(f"smoke: {len(benchmarks)} benchmarks, {len(failed)} failed{': ' if failed else ''}{', '.join(failed)}")
     return 1 if failed or not benchmarks else 0
@@ -46,5 +48,5 @@ def smoke_run(benchmark, arguments):
 
 def output_of(benchmark, arguments):
     with contextlib.redirect_stdout(io.StringIO()) as printed:
-        result = benchmark.run(list(arguments))
+        result = benchmark.run(list(arguments), is_built=True)
     return printed.getvalue(), result
