@@ -20,7 +20,7 @@ Connection::Connection(Fd fd, std::unique_ptr<TlsSession> tls, milliseconds read
 bool Connection::wait(short events, Time deadline) {
   const short seen = wait_for(fd_.get(), events, deadline);
   if (seen == 0) failure_ = Failure::kTimeout;
-  return seen != 0 && !cut_;
+  return seen != 0 && !aborted_;
 }
 
 bool Connection::handshake() {
@@ -66,7 +66,7 @@ Connection::Time Connection::read_deadline() const {
 }
 
 std::ptrdiff_t Connection::receive(char* data, std::size_t size, Time deadline) {
-  while (!cut_) {
+  while (!aborted_) {
     std::size_t n = 0;
     short events = POLLIN;
     if (tls_) {
@@ -94,7 +94,7 @@ std::ptrdiff_t Connection::fill() {
 }
 
 std::ptrdiff_t Connection::read(char* data, std::size_t size) {
-  if (phase_ == Phase::kStopped || cut_) return -1;
+  if (phase_ == Phase::kStopped || aborted_) return -1;
   if (phase_ == Phase::kNoBody) return 0;
   if (phase_ == Phase::kHead) {
     if (head_bytes_ >= kMaxHeadBytes) {
@@ -116,7 +116,7 @@ std::ptrdiff_t Connection::read(char* data, std::size_t size) {
 bool Connection::write(const char* data, std::size_t size) {
   Time progress = steady_clock::now();
   const Time deadline = progress + write_timeout_ + milliseconds(size * 1000 / kMinSendBytesPerS);
-  while (size > 0 && !cut_) {
+  while (size > 0 && !aborted_) {
     std::size_t n = 0;
     short events = POLLOUT;
     if (tls_) {
@@ -152,7 +152,7 @@ void Connection::linger() {
 }
 
 void Connection::finish() {
-  if (cut_) return;
+  if (aborted_) return;
   if (tls_) tls_->close_notify();
   // With unread input close() would send RST, and the peer might lose the response. Only refused requests leave input
   // unread.
@@ -165,7 +165,7 @@ void Connection::reset_on_close() {
 }
 
 bool Connection::peer_gone() const {
-  if (cut_) return true;
+  if (aborted_) return true;
   const MutexLock lock(mutex_);
   // After end_input() POLLRDHUP is always set, so only a complete hang-up tells that the peer is gone.
   const short half = input_ended_ ? 0 : POLLRDHUP;
@@ -179,8 +179,8 @@ void Connection::end_input() {
   ::shutdown(fd_.get(), SHUT_RD);
 }
 
-void Connection::cut() {
-  cut_ = true;
+void Connection::abort() {
+  aborted_ = true;
   ::shutdown(fd_.get(), SHUT_RDWR);
 }
 

@@ -17,7 +17,7 @@
 
 namespace celslm {
 
-// Owned and used by one thread; only peer_gone(), end_input() and cut() may be called from any thread.
+// Owned and used by one thread; only peer_gone(), end_input() and abort() may be called from any thread.
 class Connection {
  public:
   using Time = std::chrono::steady_clock::time_point;
@@ -55,7 +55,7 @@ class Connection {
 
   bool peer_gone() const;
   void end_input();  // wakes wait_for_request(); a request that has already arrived is still answered
-  void cut();        // all reads and writes fail from now on
+  void abort();      // all reads and writes fail from now on
 
  private:
   std::ptrdiff_t fill();
@@ -82,7 +82,7 @@ class Connection {
   std::size_t head_bytes_ = 0;
   std::uint64_t bytes_written_ = 0;
   Failure failure_ = Failure::kNone;
-  std::atomic<bool> cut_{false};
+  std::atomic<bool> aborted_{false};
 };
 
 }  // namespace celslm

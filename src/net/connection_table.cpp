@@ -9,7 +9,7 @@ using std::chrono::steady_clock;
 void ConnectionTable::add(Connection& connection) {
   const MutexLock lock(mutex_);
   entries_[&connection] = Entry{.since = steady_clock::now()};
-  if (cut_) connection.cut();
+  if (aborted_) connection.abort();
 }
 
 void ConnectionTable::remove(Connection& connection) {
@@ -21,7 +21,7 @@ void ConnectionTable::set(Connection& connection, State state) {
   Entry& entry = entries_[&connection];
   entry.since = steady_clock::now();
   if (draining_ && state == State::kIdle) {
-    entry.state = State::kLeaving;
+    entry.state = State::kClosing;
     connection.end_input();
   } else {
     entry.state = state;
@@ -69,8 +69,8 @@ bool ConnectionTable::evict_one() {
     if (best == nullptr || entry.since < best->second.since) best = &item;
   }
   if (best == nullptr) return false;
-  best->second.state == State::kIdle ? best->first->end_input() : best->first->cut();
-  best->second.state = State::kLeaving;
+  best->second.state == State::kIdle ? best->first->end_input() : best->first->abort();
+  best->second.state = State::kClosing;
   return true;
 }
 
@@ -87,15 +87,15 @@ bool ConnectionTable::draining() const {
   return draining_;
 }
 
-bool ConnectionTable::wait_until_quiet(steady_clock::time_point deadline) {
+bool ConnectionTable::wait_until_idle(steady_clock::time_point deadline) {
   const MutexLock lock(mutex_);
   return changed_.wait_until(mutex_, deadline, [&]() CELSLM_REQUIRES(mutex_) { return working_ == 0; });
 }
 
-void ConnectionTable::cut_all() {
+void ConnectionTable::abort_all() {
   const MutexLock lock(mutex_);
-  cut_ = true;
-  for (auto& [connection, entry] : entries_) connection->cut();
+  aborted_ = true;
+  for (auto& [connection, entry] : entries_) connection->abort();
 }
 
 }  // namespace celslm

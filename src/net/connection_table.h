@@ -17,7 +17,7 @@ class ConnectionTable {
     kIdle,     // between requests
     kHead,     // a request head is arriving
     kWorking,  // a handler or its stream is running
-    kLeaving,  // told to end
+    kClosing,  // told to end
   };
 
   explicit ConnectionTable(int max_working) : max_working_(max_working) {}
@@ -37,8 +37,8 @@ class ConnectionTable {
   // From now on idle connections are ended, and working ones after their response.
   void drain();
   bool draining() const;
-  bool wait_until_quiet(std::chrono::steady_clock::time_point deadline);  // true once no handler is running
-  void cut_all();                                                         // including connections added later
+  bool wait_until_idle(std::chrono::steady_clock::time_point deadline);  // true once no handler is running
+  void abort_all();                                                      // including connections added later
 
  private:
   struct Entry {
@@ -55,7 +55,7 @@ class ConnectionTable {
   int working_ CELSLM_GUARDED_BY(mutex_) = 0;  // running handlers, including those of open paths
   int counted_ CELSLM_GUARDED_BY(mutex_) = 0;  // running handlers that count against max_working_
   bool draining_ CELSLM_GUARDED_BY(mutex_) = false;
-  bool cut_ CELSLM_GUARDED_BY(mutex_) = false;
+  bool aborted_ CELSLM_GUARDED_BY(mutex_) = false;
 };
 
 }  // namespace celslm

@@ -49,7 +49,7 @@ class Server final : public HttpServer {
 
  private:
   void accept_loop();
-  void hand_over(Fd socket);
+  void enqueue(Fd socket);
   void work();
   std::size_t capacity() const { return static_cast<std::size_t>(context_.options.n_threads + kReserveThreads); }
 
@@ -99,7 +99,7 @@ void Server::accept_loop() {
     if (entries[1].revents != 0) return;
     Fd socket = accept_from(listener_);
     if (socket) {
-      hand_over(std::move(socket));
+      enqueue(std::move(socket));
     } else if (errno == EMFILE || errno == ENFILE) {
       // The connection stays in the backlog; polling again immediately would spin until a descriptor is free.
       context_.table.evict_one();
@@ -108,13 +108,13 @@ void Server::accept_loop() {
   }
 }
 
-void Server::hand_over(Fd socket) {
+void Server::enqueue(Fd socket) {
   MutexLock lock(mutex_);
   if (serving_ + waiting_.size() >= capacity()) {
     lock.unlock();
     if (!context_.table.evict_one()) {
       context_.log->warn("all {} connections are in use: refused another one", capacity());
-      const std::string refusal = closing_answer(context_.make_error, 503);
+      const std::string refusal = closing_response(context_.make_error, 503);
       if (!tls_) ::send(socket.get(), refusal.data(), refusal.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
       return;
     }
@@ -160,10 +160,10 @@ void Server::stop(milliseconds grace) {
   }
   arrived_.notify_all();
   context_.table.drain();
-  if (!context_.table.wait_until_quiet(steady_clock::now() + grace)) {
+  if (!context_.table.wait_until_idle(steady_clock::now() + grace)) {
     context_.log->warn("requests that are still running after {} ms are aborted", grace.count());
   }
-  context_.table.cut_all();
+  context_.table.abort_all();
   for (std::thread& worker : workers_) worker.join();
   workers_.clear();
 }

@@ -116,7 +116,7 @@ HttpResponse default_error(int status, std::string_view message) {
   return out;
 }
 
-std::string closing_answer(const ErrorMaker& make_error, int status) {
+std::string closing_response(const ErrorMaker& make_error, int status) {
   const HttpResponse error = make_error(status, message_for(status));
   std::string head = fmt::format("HTTP/1.1 {} {}\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n", status,
                                  httplib::status_message(status), error.content_type, error.body.size());
@@ -145,7 +145,7 @@ class HttpSession::Impl : private httplib::Server {
     bool working = false;   // counted in the table by begin_work()
     bool close_after = false;
     bool stream_broken = false;
-    bool old_client = false;  // HTTP/1.0 has no chunks: its body ends with the connection
+    bool is_http_1_0 = false;  // HTTP/1.0 has no chunks: its body ends with the connection
     const HttpHandler* handler = nullptr;
     std::shared_ptr<DisconnectProbe> probe;
   };
@@ -163,7 +163,7 @@ class HttpSession::Impl : private httplib::Server {
   void refuse(Response& response, int status, std::string_view message);
   int parse_failure(const Request& request, int status) const;
   void set_connection_headers(const Request& request, Response& response);
-  void answer_unparsed();
+  void respond_to_unparsed();
 
   SessionContext& context_;
   Connection* connection_ = nullptr;  // only inside serve()
@@ -236,7 +236,7 @@ void HttpSession::Impl::take_head(Request& request) {
     request.headers.erase(name);
   current_.probe = std::make_shared<DisconnectProbe>(*connection_);
   out.disconnected = [probe = current_.probe] { return probe->gone(); };
-  current_.old_client = request.version == "HTTP/1.0";
+  current_.is_http_1_0 = request.version == "HTTP/1.0";
   current_.head_done = true;
   // The library would read the body of a POST without a length up to the end of the connection, including later requests.
   connection_->begin_body(out.headers.contains("content-length") || out.headers.contains("transfer-encoding"));
@@ -351,7 +351,7 @@ void HttpSession::Impl::fill_stream(Response& response, const std::shared_ptr<co
     sink.done();
     return true;
   };
-  if (current_.old_client) {
+  if (current_.is_http_1_0) {
     response.set_content_provider(answer->content_type, provider);
   } else {
     response.set_chunked_content_provider(answer->content_type, provider);
@@ -378,12 +378,12 @@ bool HttpSession::Impl::run_stream(const HttpResponse& answer, httplib::DataSink
   }
   const bool complete = finished && ok && (!answer.content_length || left == 0);
   current_.stream_broken = !complete;
-  if (!complete && current_.old_client) connection_->reset_on_close();  // HTTP/1.0 has no other way to signal it
+  if (!complete && current_.is_http_1_0) connection_->reset_on_close();  // HTTP/1.0 has no other way to signal it
   return complete;
 }
 
 // Responds to a head so malformed that the library gave up without a response.
-void HttpSession::Impl::answer_unparsed() {
+void HttpSession::Impl::respond_to_unparsed() {
   const auto failure = connection_->failure();
   const bool line_only = connection_->head_bytes() >= kMaxHeadBytes;
   int status = 0;
@@ -391,7 +391,7 @@ void HttpSession::Impl::answer_unparsed() {
   if (failure == Connection::Failure::kTooLong || line_only) status = 414;
   if (status == 0) return;
   connection_->stop_reading();
-  const std::string text = closing_answer(context_.make_error, status);
+  const std::string text = closing_response(context_.make_error, status);
   connection_->write(text.data(), text.size());
 }
 
@@ -409,7 +409,7 @@ bool HttpSession::Impl::serve_one() {
   }
   if (current_.probe) current_.probe->end();
   if (current_.working) context_.table.end_work(*connection_);
-  if (connection_->bytes_written() == before) answer_unparsed();
+  if (connection_->bytes_written() == before) respond_to_unparsed();
   return ok && !closed && !current_.close_after;
 }
 

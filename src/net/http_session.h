@@ -30,8 +30,8 @@ struct SessionContext {
 // {"error":{"message":…}}; a 503 with Retry-After.
 HttpResponse default_error(int status, std::string_view message);
 
-// The same refusal as bytes, for a peer whose request was not parsed: the connection ends with it.
-std::string closing_answer(const ErrorMaker& make_error, int status);
+// An error response as bytes, for a peer whose request was not parsed. The connection is closed after it.
+std::string closing_response(const ErrorMaker& make_error, int status);
 
 // One per thread.
 class HttpSession {

@@ -149,7 +149,7 @@ ByteBounds block_region_bytes(const PackIdentity& identity) {
   return block_offset(identity, identity.n_blocks());
 }
 
-Status check_place(const PackIdentity& identity, int index, const BlockEntry& entry) {
+Status check_bounds(const PackIdentity& identity, int index, const BlockEntry& entry) {
   const auto check = [index](std::string_view what, std::uint64_t value, const ByteBounds& allowed) -> Status {
     if (allowed.contain(value)) return {};
     if (allowed.least == allowed.most)

@@ -262,7 +262,7 @@ Result<PackHeader> parse_header_unverified(ByteView bytes) {
   for (int i = 0; i < identity.n_blocks(); ++i) {
     blocks.push_back(read_entry(in));
     const BlockEntry& entry = blocks.back();
-    CELSLM_CHECK_OK(check_place(identity, i, entry));
+    CELSLM_CHECK_OK(check_bounds(identity, i, entry));
     if (entry.offset != end) return fail(ErrorKind::kInvalid, "block {}: offset is {}; expected {}", i, entry.offset, end);
     end += entry.bytes;
   }
@@ -304,7 +304,7 @@ Result<SignedEntry> parse_entry(ByteView bytes, const PackIdentity& identity, co
   if (out.index >= static_cast<std::uint32_t>(identity.n_blocks())) {
     return fail(ErrorKind::kInvalid, "index is {}, but the pack has {} blocks", out.index, identity.n_blocks());
   }
-  CELSLM_CHECK_OK(check_place(identity, static_cast<int>(out.index), out.entry));
+  CELSLM_CHECK_OK(check_bounds(identity, static_cast<int>(out.index), out.entry));
   if (!verify(signer, entry_message(pack_id, out.index, out.entry), out.signature)) {
     return fail(ErrorKind::kMismatch, "entry {} is not signed by {} for pack {}", out.index, signer.hex(), pack_id.hex());
   }

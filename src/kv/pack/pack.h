@@ -84,7 +84,7 @@ ByteBounds block_bytes(const PackIdentity& identity, int index);
 ByteBounds block_offset(const PackIdentity& identity, int index);  // from the start of the block region
 ByteBounds block_region_bytes(const PackIdentity& identity);
 // kInvalid, naming the field, if the entry's offset or length is outside these bounds.
-Status check_place(const PackIdentity& identity, int index, const BlockEntry& entry);
+Status check_bounds(const PackIdentity& identity, int index, const BlockEntry& entry);
 // The entry of an encoded block at `offset`, which must be the end of the block before.
 BlockEntry make_entry(std::uint64_t offset, ByteView bytes);
 

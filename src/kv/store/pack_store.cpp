@@ -154,7 +154,7 @@ Result<std::unique_ptr<PackWriter>> PackStore::create(const PackIdentity& identi
                 folder_.string(), total, budget_bytes_);
   }
   const MutexLock lock(evicting_);
-  CELSLM_TRY(const FolderLock folder_lock, FolderLock::take(folder_));
+  CELSLM_TRY(const FolderLock folder_lock, FolderLock::acquire(folder_));
   CELSLM_CHECK_OK(make_room(total));
   // Reserved while the lock is held, so that concurrent evictions count these bytes.
   CELSLM_TRY(auto file, AtomicFile::create(path_of(identity.id()), total));

@@ -497,13 +497,13 @@ TEST_F(PartsTest, AreRemovedOnceThePackIsComplete) {
 }
 
 TEST_F(PartsTest, AreEvictedBeforeCompletePacks) {
-  const BuiltPack whole = pack(1), begun = pack(2);
-  const std::uint64_t size = whole.header.size() + whole.entries.back().offset + whole.entries.back().bytes;
+  const BuiltPack complete = pack(1), begun = pack(2);
+  const std::uint64_t size = complete.header.size() + complete.entries.back().offset + complete.entries.back().bytes;
   const auto store = open_keeping(2 * size + size / 2);
-  ASSERT_TRUE(store_pack(*store, whole));
+  ASSERT_TRUE(store_pack(*store, complete));
   ASSERT_TRUE(put_second(*begin(*store, begun).value(), begun));
   ASSERT_TRUE(store_pack(*store, pack(3)));
-  EXPECT_TRUE(find(*store, whole));
+  EXPECT_TRUE(find(*store, complete));
   EXPECT_FALSE(store->part(begun.identity));
 }
 

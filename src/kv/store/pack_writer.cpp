@@ -59,7 +59,7 @@ class FilePackWriter final : public PackWriter {
     if (index < 0 || index >= identity_.n_blocks()) {
       return fail(ErrorKind::kInvalid, "index is {}, but the pack has {} blocks", index, identity_.n_blocks());
     }
-    return check_place(identity_, index, entry);
+    return check_bounds(identity_, index, entry);
   }
 
   // The signature is not checked here, because the writer has no key: PackStore::find() does, and callers check the origin

@@ -43,7 +43,7 @@ Status check_owner(const fs::path& folder) {
 
 // An empty marker is valid: its process was killed before it wrote the text.
 Status write_marker(const fs::path& folder) {
-  CELSLM_TRY(const FolderLock lock, FolderLock::take(folder));
+  CELSLM_TRY(const FolderLock lock, FolderLock::acquire(folder));
   CELSLM_TRY(const Bytes text, read_file(marker_of(folder), 4096));
   if (as_text(text) == kMarkerText) return {};
   if (!text.empty()) {
@@ -67,7 +67,7 @@ Status claim_folder(const fs::path& folder) {
   return write_marker(folder);
 }
 
-Result<FolderLock> FolderLock::take(const fs::path& folder) {
+Result<FolderLock> FolderLock::acquire(const fs::path& folder) {
   const fs::path marker = marker_of(folder);
   FolderLock lock(::open(marker.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0644));
   if (lock.fd_ < 0) return fail(ErrorKind::kIo, "{}: cannot write to the folder: {}", folder.string(), std::strerror(errno));

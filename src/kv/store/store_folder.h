@@ -23,7 +23,7 @@ Status claim_folder(const std::filesystem::path& folder);
 // process dies.
 class FolderLock {
  public:
-  static Result<FolderLock> take(const std::filesystem::path& folder);  // blocks; kIo
+  static Result<FolderLock> acquire(const std::filesystem::path& folder);  // blocks; kIo
   ~FolderLock();
   FolderLock(FolderLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
   FolderLock& operator=(FolderLock&&) = delete;
