@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Writes a GGUF of a published model's exact shape with random weights: for measuring speed where no weights can be had.
+"""Writes a GGUF with the exact shape of a published model and random weights, for measuring speed without its weights.
 
     tools/random_gguf.py qwen2.5-0.5b build/bench-models/qwen2.5-0.5b-f16.gguf
     llama-quantize build/bench-models/qwen2.5-0.5b-f16.gguf build/bench-models/qwen2.5-0.5b-q4_0.gguf Q4_0
 
 Time per token depends on shapes and types, not on values, with one exception: values so large that they become infinities
-take slow paths. So weights are normal with the deviation that trained models have (0.02). The vocabulary is byte-level BPE
-(256 bytes, one merge, fillers, ChatML's two control tokens): any text can be tokenized, a token a byte.
+take slow paths. So weights are normally distributed with the standard deviation of trained models (0.02). The vocabulary is
+byte-level BPE (256 bytes, one merge, fillers, ChatML's two control tokens): any text can be tokenized, one token per byte.
 
-Weights are F16; llama-quantize makes the rest. Of Q4_0 it makes, for the shapes with tied embeddings, Q4_0 matrices and a
-Q8_0 token embedding (which is also the output head) where rows are not whole blocks of 256, else Q6_K.
+Weights are F16; llama-quantize makes the other types. For Q4_0 and shapes with tied embeddings it writes Q4_0 matrices and
+a token embedding (which is also the output head) in Q6_K, or in Q8_0 if rows are not a multiple of 256.
 """
 
 import argparse
@@ -45,7 +45,7 @@ class Shape:
 
 
 SHAPES = {
-    "tiny": Shape("qwen2", 4, 64, 2, 1, 128, 512, 1e6, 1e-6),  # of no published model: to see whether things run
+    "tiny": Shape("qwen2", 4, 64, 2, 1, 128, 512, 1e6, 1e-6),  # not a published model: for smoke tests
     "qwen2.5-0.5b": Shape("qwen2", 24, 896, 14, 2, 4864, 151936, 1e6, 1e-6),
     "qwen2.5-1.5b": Shape("qwen2", 28, 1536, 12, 2, 8960, 151936, 1e6, 1e-6),
     "smollm2-135m": Shape("llama", 30, 576, 9, 3, 1536, 49152, 1e5, 1e-5, 8192),
@@ -53,7 +53,7 @@ SHAPES = {
 
 
 def byte_tokens() -> list[str]:
-    """GPT-2's spelling of the 256 bytes as printable characters."""
+    """GPT-2's mapping of the 256 bytes to printable characters."""
     printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
     spelled = {b: chr(b) for b in printable}
     for i, b in enumerate(b for b in range(256) if b not in spelled):
@@ -94,7 +94,7 @@ def write_tokenizer(out: gguf.GGUFWriter, shape: Shape) -> None:
 
 
 def tensors(shape: Shape, seed: int):
-    """Yields (name, array); output is tied to token_embd, as in the originals."""
+    """Yields (name, array). The output head is tied to token_embd, as in the original models."""
     random = numpy.random.default_rng(seed)
 
     def matrix(rows: int, columns: int) -> numpy.ndarray:
@@ -124,7 +124,7 @@ def tensors(shape: Shape, seed: int):
 def write(name: str, path: pathlib.Path, seed: int) -> None:
     shape = SHAPES[name]
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".tmp")  # an interrupted run leaves no half model behind
+    unfinished = path.with_name(path.name + ".tmp")  # an interrupted run leaves no incomplete model
     out = gguf.GGUFWriter(unfinished, shape.architecture, use_temp_file=False)
     write_metadata(out, name, shape)
     write_tokenizer(out, shape)

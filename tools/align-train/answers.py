@@ -1,16 +1,16 @@
-"""Teaches the last layer of a map to answer: a second correction, on top of one that is near to the small model's own KV.
+"""Trains the last layer of a map on answers: a second correction, on top of one that imitates the small model's own KV.
 
-Only the last layer's K and V change, so the small model's queries, and all that it does before, stay as they are: they
-are computed once for each question, and a step of training is one attention, one feed-forward block and the output
-head. A bulletin costs 0.2 s once and then 70 ms a step on one thread.
+Only K and V of the last layer change, so the small model's queries and all its earlier layers stay the same: they are
+computed once per question, and a training step consists of one attention, one feed-forward block and the output head. A
+bulletin costs 0.2 s once and then 70 ms per step on one thread.
 
-Three things without which it did not learn (docs/measurements/alignment.md has the figures):
-- A question of two or three steps looks at no fact at all at first, so what lies there makes no difference, and where
-  nothing lies there is no reason to look: `looking` rewards attention to the fact that the question's subject stands in.
-- The names of a chain are told apart by small directions: AdamW, whose steps shrink with the gradient. Muon's, which do
-  not, wiped out one-step answers before anything else was learned.
-- Which container holds a parcel is not practised: the small model's answer begins "is in crate" whatever its context's
-  KV is.
+Three things were necessary (docs/measurements/alignment.md has the figures):
+- At first a question of two or three steps attends to no fact at all. Then the KV at the facts gets no gradient, and the
+  model no reason to attend to them: `looking` rewards attention to the fact that contains the question's subject.
+- The names of a chain differ in small directions. AdamW preserves them, because its steps shrink with the gradient;
+  Muon's do not, and destroyed one-step answers before anything else was learned.
+- The question which container holds a parcel is left out of the training: the small model begins the answer with "is in
+  crate" whatever the context's KV is.
 """
 from dataclasses import dataclass
 
@@ -23,24 +23,24 @@ import model as architecture
 import tokenizer
 import worlds
 
-UNSAYABLE = (0, 2)  # kind asked about, steps
-ONE_STEP = 2.0      # what answers of one step, which are right already, count for
+UNANSWERABLE = (0, 2)  # kind asked about, steps
+ONE_STEP = 2.0         # weight of one-step answers, which are correct from the start and must stay so
 
 
 @dataclass
 class Lookups:
-    """Questions about one bulletin, as the last layer meets them. T: tokens of the context, R: those of the answers."""
+    """Inputs of the last layer for questions about one bulletin. T: tokens of the context, R: tokens of the answers."""
     everything: torch.Tensor  # [T, inputs] K and V of all layers of the large model
-    base: torch.Tensor        # [T, 2 * width] the last layer's K and V as mapped so far
-    turn: tuple               # cosine and sine of the context's positions, [T, head_size / 2]
+    base: torch.Tensor        # [T, 2 * width] the last layer's K and V from the map so far
+    turn: tuple               # cosine and sine of the context's positions, [T, head_size / 2] each
     queries: torch.Tensor     # [heads, R, head_size] rotated and scaled
-    own_mass: torch.Tensor    # [heads, R] logarithm of the softmax's sum over the question's own tokens
-    own_values: torch.Tensor  # [heads, R, head_size] what attention to those alone gives
-    stream: torch.Tensor      # [R, width] the residual stream before the last layer
-    target: torch.Tensor      # [R] the token to come
-    weights: torch.Tensor     # [R]
-    fact: torch.Tensor        # [R] where a chain's first fact stands in the context, if its name is due here; else -1
-    question: torch.Tensor    # [R] number of the question
+    own_mass: torch.Tensor    # [heads, R] log-sum-exp of the scores of the question's own tokens
+    own_values: torch.Tensor  # [heads, R, head_size] attention output over those tokens alone
+    stream: torch.Tensor      # [R, width] residual stream before the last layer
+    target: torch.Tensor      # [R] next token
+    weights: torch.Tensor     # [R] of the loss
+    fact: torch.Tensor        # [R] position of the chain's first fact, where the answer's name is predicted; else -1
+    question: torch.Tensor    # [R] index of the question
     steps: list               # of each question
 
 
@@ -50,7 +50,7 @@ def heads_of(x, heads):
 
 
 def fact_positions(world):
-    """subject -> position of the name that its fact ends with"""
+    """Maps each subject to the position of the name at the end of its fact."""
     pieces, out, subject = [worlds.Piece(worlds.SYSTEM), *world.pieces()], {}, None
     for piece, at in zip(pieces, tokenizer.encode_pieces(pieces)[1]):
         if piece.role == "subject":
@@ -61,11 +61,11 @@ def fact_positions(world):
 
 
 def weights_of(question, length):
-    """Of an answer's tokens, and of the one that ends it."""
-    if (question.kind, question.steps) == UNSAYABLE:
+    """Loss weights of an answer's tokens and of the end token."""
+    if (question.kind, question.steps) == UNANSWERABLE:
         return [0.0] * (length + 1)
     weights = [data.PHRASE] * (length + 1)
-    weights[-5:-2] = [data.ANSWER] * 3  # "on ship Aurora": what was asked for, and the name
+    weights[-5:-2] = [data.ANSWER] * 3  # "on ship Aurora": the requested kind and the name
     return [w * (ONE_STEP if question.steps == 1 else 1.0) for w in weights]
 
 
@@ -97,7 +97,7 @@ def prepare(fused, world, questions):
     own = queries @ architecture.rotate(k[None], cos, sin)[0][:, shared:].transpose(1, 2) + mask[0][rows, shared:]
     told, fact = fact_positions(world), []
     for question, (_, length) in zip(questions, answers):
-        chain = question.steps > 1 and (question.kind, question.steps) != UNSAYABLE
+        chain = question.steps > 1 and (question.kind, question.steps) != UNANSWERABLE
         fact += [-1] * (length - 2) + [told[question.path[0]] if chain else -1] + [-1, -1]
     return Lookups(everything.half(), torch.cat((mapped[last, "k"], mapped[last, "v"]), -1),
                    (cos[0, 0, :shared], sin[0, 0, :shared]),
@@ -109,8 +109,8 @@ def prepare(fused, world, questions):
 
 
 def read(small, lookups, kv):
-    """kv: [T, 2 * width], the last layer's K and V of the context
-    -> logits [R, vocab], attention to the context [heads, R, T]"""
+    """Runs the last layer with kv [T, 2 * width], the K and V of the context. Returns logits [R, vocab] and the attention to
+    the context [heads, R, T]."""
     block, heads = small.blocks[-1], small.shape.heads
     k, v = (heads_of(x, heads) for x in kv.chunk(2, -1))
     cos, sin = (x[None, None] for x in lookups.turn)
@@ -123,7 +123,7 @@ def read(small, lookups, kv):
 
 
 def loss_of(small, lookups, kv, looking):
-    """The small model's loss on answers, plus `looking` times how little it attends to the facts that chains begin with."""
+    """The small model's loss on answers, minus `looking` times the mean log attention to the first facts of chains."""
     logits, attention = read(small, lookups, kv)
     each = F.cross_entropy(logits, lookups.target, reduction="none")
     loss = (each * lookups.weights).sum() / lookups.weights.sum()
@@ -136,7 +136,7 @@ def loss_of(small, lookups, kv, looking):
 
 @torch.no_grad()
 def right(small, lookups, kv):
-    """-> [(steps, whether the whole answer is right, and ends)]"""
+    """Returns [(steps, whether the complete answer, including its end token, is correct)]."""
     wrong = read(small, lookups, kv)[0].argmax(-1) != lookups.target
     missed = set(lookups.question[wrong].tolist())
     return [(steps, i not in missed) for i, steps in enumerate(lookups.steps)]

@@ -1,4 +1,4 @@
-"""The small model reading a context through the large model's KV: ridge map plus a residual network for each plane."""
+"""The small model with a context's KV mapped from the large model: a ridge map plus a residual network for each plane."""
 import os
 import sys
 
@@ -17,7 +17,7 @@ TURN = "<|im_start|>"
 
 
 def load_gguf(path):
-    """One of the demo family's GGUFs as the model it was exported from, frozen."""
+    """Loads a GGUF of the demo family as a frozen PyTorch model."""
     reader = gguf.GGUFReader(path)
     number = lambda key: int(reader.fields[f"llama.{key}"].contents())
     shape = architecture.Shape(layers=number("block_count"), width=number("embedding_length"),
@@ -37,8 +37,8 @@ def load_gguf(path):
 
 
 class Correction(nn.Module):
-    """gate * (silu(x hidden) out), by head; starts at nothing. The input is brought to mean 0 and deviation 1 by constants
-    that are folded into the weights when they are written."""
+    """gate[head] * (silu(x hidden) out), initially 0. The input is standardised by constants, which are folded into the
+    weights when they are written."""
     def __init__(self, inputs, hidden, heads, head_size):
         super().__init__()
         self.heads = heads
@@ -57,7 +57,7 @@ class Correction(nn.Module):
 
     @classmethod
     def joined(cls, first, second):
-        """One network that gives what the two give together."""
+        """One network whose output is the sum of the two networks' outputs."""
         inputs, outputs = first.hidden.in_features, first.out.out_features
         out = cls(inputs, first.hidden.out_features + second.hidden.out_features, first.heads, outputs // first.heads)
         parts = [(part.hidden.weight / part.deviation, part.gate.repeat_interleave(outputs // part.heads))
@@ -80,7 +80,7 @@ class Correction(nn.Module):
 
 
 class Fused(nn.Module):
-    """Called like the small model. Layers from `split` on see the context through the map, those below it as they are."""
+    """Called like the small model. Layers from `split` on use mapped KV of the context, layers below it their own."""
     def __init__(self, large, small, map_, split, hidden):
         super().__init__()
         self.large, self.small, self.map, self.split = [large], [small], map_, split  # in lists: not trained, not saved
@@ -98,18 +98,18 @@ class Fused(nn.Module):
         return Correction(self.large[0].shape.layers * 2 * self.map.source.width, hidden, s.heads, s.head_size)
 
     def load(self, state):
-        """Weights of networks of any size."""
+        """Loads a state dict, whose networks may have any number of hidden values."""
         for name in self.corrections:
             self.corrections[name] = self.correction(state[f"corrections.{name}.hidden.weight"].shape[0])
         self.load_state_dict(state)
 
     @torch.no_grad()
     def source(self, ids):
-        """K and V of every layer of the large model over a context, [layer][T, width] each."""
+        """K and V of every layer of the large model for a context, [layer][T, width] each."""
         keys, values = [], []
 
         def keep(k, v):
-            keys.append(k[0].transpose(0, 1).flatten(1).half().float())  # as exported: f16
+            keys.append(k[0].transpose(0, 1).flatten(1).half().float())  # rounded like the pack's KV: f16
             values.append(v[0].transpose(0, 1).flatten(1).half().float())
             return k, v
 
@@ -127,7 +127,7 @@ class Fused(nn.Module):
 
     @torch.no_grad()
     def measure(self, contexts, corrections):
-        """Means and deviations of the networks' input."""
+        """Sets means and standard deviations of the networks' input."""
         rows = torch.cat([self.everything(*self.source(ids)) for ids in contexts])
         for c in corrections:
             c.mean.copy_(rows.mean(0))
@@ -139,7 +139,7 @@ class Fused(nn.Module):
 
     @torch.no_grad()
     def native(self, ids):
-        """K and V of every layer of the small model over a context, as source()."""
+        """K and V of every layer of the small model for a context, like source()."""
         large, self.large = self.large, self.small
         try:
             return self.source(ids)
@@ -147,7 +147,7 @@ class Fused(nn.Module):
             self.large = large
 
     def distance(self, ids):
-        """How far mapped KV of a context is from the small model's own: squared error over variance, mean over planes."""
+        """Distance of a context's mapped KV from the small model's own: squared error / variance, mean over planes."""
         keys, values = self.source(ids)
         everything, own, total = self.everything(keys, values), self.native(ids), 0.0
         for layer, kind in self.ridge:
@@ -157,7 +157,7 @@ class Fused(nn.Module):
 
     @staticmethod
     def shared(ids):
-        """Tokens of the context: up to where the user's turn begins."""
+        """Number of tokens of the context, which ends where the user's turn begins."""
         return int((ids[0] == tokenizer.word(TURN)[0]).nonzero()[1])
 
     def hooks(self, ids, shared):

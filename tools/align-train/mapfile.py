@@ -1,4 +1,4 @@
-"""Layer maps as Python reads them (docs/map-format.md), and the file of networks that `celslm align fuse` puts into one."""
+"""Reads layer maps (docs/map-format.md) and writes the network files that `celslm align fuse` adds to them."""
 import struct
 from dataclasses import dataclass, field
 
@@ -10,7 +10,7 @@ SAME_HEAD, HAS_NET = 1, 2
 @dataclass
 class Plane:
     sources: list
-    matrix: np.ndarray       # [inputs, target width]: whole, whatever the file holds
+    matrix: np.ndarray       # [inputs, target width]: the product, if the file has two factors
     bias: np.ndarray
 
 
@@ -49,11 +49,11 @@ class Reader:
 
 
 def read(path):
-    """A ridge map of f32 or f16, all heads: what a correction is trained on top of."""
+    """Reads a ridge map in f32 or f16 with all-heads matrices, the base for training a correction."""
     r = Reader(open(path, "rb").read())
     magic, version, precision, _, _ = r.take("8sHBBd")
     if magic != b"CELSLMAP" or version != 1 or precision not in (0, 1):
-        raise SystemExit(f"{path}: not a layer map of version 1 in f32 or f16")
+        raise SystemExit(f"{path}: expected a layer map of version 1 in f32 or f16")
     kind = "<f4" if precision == 0 else "<f2"
     models = []
     for _ in range(2):
@@ -74,7 +74,7 @@ def plane(r, kind, map_, path):
     sources = [r.take("I") for _ in range(count)]
     flags, _ = r.take("Id")
     if flags:
-        raise SystemExit(f"{path}: only plain maps from all heads are trained upon (fit with --heads all)")
+        raise SystemExit(f"{path}: expected a ridge map from all heads without networks; fit one with --heads all")
     bias = r.array("<f4", map_.target.width)
     rank, inputs, width = r.take("I"), count * map_.source.width, map_.target.width
     matrix = r.array(kind, inputs, rank or width)
@@ -84,8 +84,8 @@ def plane(r, kind, map_, path):
 
 
 def write_networks(path, map_, networks):
-    """networks: {(layer, "k" | "v"): dict of inputs (layers), hidden [in, h], hidden_bias, out [h, width], out_bias,
-    gate [heads]}"""
+    """Writes networks: {(layer, "k" | "v"): dict of inputs (source layers), hidden [in, h], hidden_bias, out [h, width],
+    out_bias, gate [heads]}."""
     with open(path, "wb") as f:
         f.write(struct.pack("<8sHH", b"CELSLNET", 1, 0))
         for layer in range(map_.target.layers):

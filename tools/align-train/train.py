@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Trains the correction of a layer map for the demo family: networks that are added to a ridge map.
 
-With them the small model, reading a context through the large model's KV, answers as well as with its own, or better.
-Both models are frozen. First mapped KV is brought near to the small model's own (`near`), then its last layer is taught
-to answer (`answers`, see answers.py). `celslm align fuse` puts the result into the map.
+With them the small model answers from the large model's KV as well as from its own, or better. Both models are frozen.
+First the networks learn to reproduce the small model's own KV (`near`), then its last layer is trained on answers
+(`answers`, see answers.py). `celslm align fuse` adds the result to the map.
 
-  ./dev train-map near --map RIDGE.map --out build/align/near          # a checkpoint every 100 s; --resume goes on
+  ./dev train-map near --map RIDGE.map --out build/align/near          # a checkpoint every 100 s; --resume continues
   ./dev train-map answers --map RIDGE.map --start build/align/near --out build/align/answers
   ./dev train-map eval --map RIDGE.map --out build/align/answers
 """
@@ -37,9 +37,9 @@ import worlds  # noqa: E402
 
 ASKED = (1, 2, 3)
 WARM_UP, COOL_DOWN = 0.05, 0.4  # shares of the steps
-GROWN = 0.2    # share of the steps of `near` after which worlds have their full size
+GROWN = 0.2    # share of the steps of `near` after which worlds reach their full size
 LARGEST = {"near": 20, "answers": 24}  # chains of a world
-QUIET = 0.5    # what a change to the KV of plain text costs while answers are taught
+QUIET = 0.5    # weight of the penalty on changes to the KV of plain text during `answers`
 DEFAULTS = {"near": {"steps": 1000, "batch": 6, "rate": 0.012}, "answers": {"steps": 1600, "batch": 8, "rate": 0.001}}
 
 
@@ -61,7 +61,7 @@ def text(rng, tokens):
 
 
 def contexts(step, batch, steps):
-    """What one step of `near` reads: [1, T] each."""
+    """The contexts of one step of `near`: [1, T] each."""
     rng = worlds.rng_for("align-train", step)
     largest = 5 + int((LARGEST["near"] - 5) * min(1.0, step / (GROWN * steps)))
     out = []
@@ -73,7 +73,7 @@ def contexts(step, batch, steps):
 
 @torch.autocast("cpu", torch.bfloat16)
 def quick_look(model, count=8, each=4):
-    """Share of whole answers right by steps, in worlds of a split of their own."""
+    """Share of complete answers that are correct, by steps, on worlds of a separate split."""
     out = {}
     for order in ("downward", "mixed"):
         results = evaluate.exact_match(model, evaluate.askings(count, each, split="align-watch", order=order))
@@ -98,7 +98,7 @@ def save(path, **state):
 
 
 def run(options, model, mean_model, optimisers, loss_of, look):
-    """Steps of training, with a running mean of the weights, progress, looks at how it does, and checkpoints."""
+    """The training loop, with a running mean of the weights, progress reports, evaluations and checkpoints."""
     rates = [o.param_groups[0]["lr"] for o in optimisers]
     checkpoint, first, spent, mean = options.out + ".pt", 0, 0.0, None
     if options.resume and os.path.exists(checkpoint):
@@ -134,7 +134,7 @@ def run(options, model, mean_model, optimisers, loss_of, look):
 
 
 def train_near(options):
-    """Muon for the matrices; the splits take turns, so that one map serves all of them."""
+    """Muon for the matrices. The split alternates between steps, so that one map serves all splits."""
     model = make(options)
     rng = worlds.rng_for("align-train", "measure")
     model.measure([context_of(worlds.make(rng, 12)) for _ in range(8)], model.corrections.values())
@@ -217,7 +217,7 @@ def write(options, model):
 
 
 def judge(options):
-    """What the small model alone, the large one, the ridge map and the trained correction answer."""
+    """Evaluates the small model alone, the large model alone, and the small model behind mapped KV."""
     model = make(options)
     if options.hidden:
         model.load(torch.load(options.out + ".pt", weights_only=False)["trained"])
@@ -228,25 +228,25 @@ def judge(options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["near", "answers", "eval"])
-    parser.add_argument("--map", required=True, help="the ridge map that the correction is added to")
-    parser.add_argument("--out", required=True, help="file of networks; its checkpoint lies beside it")
-    parser.add_argument("--start", help="answers: what `near` arrived at (its --out)")
+    parser.add_argument("--map", required=True, help="ridge map that the correction is added to")
+    parser.add_argument("--out", required=True, help="network file; the checkpoint is written beside it")
+    parser.add_argument("--start", help="answers: the result of `near` (its --out)")
     parser.add_argument("--split", type=int, default=0, help="first layer of the small model that is mapped")
     parser.add_argument("--hidden", type=int, default=384,
-                        help="hidden values of each network; eval: 0 is the ridge map alone")
+                        help="hidden values of each network; eval: 0 for the ridge map alone")
     parser.add_argument("--steps", type=int, help="near: 1,000; answers: 1,600")
-    parser.add_argument("--batch", type=int, help="contexts a step; near: 6, answers: 8")
-    parser.add_argument("--rate", type=float, help="near: 0.012, Muon's; answers: 0.001")
+    parser.add_argument("--batch", type=int, help="contexts per step; near: 6, answers: 8")
+    parser.add_argument("--rate", type=float, help="learning rate; near: 0.012 (Muon's), answers: 0.001")
     parser.add_argument("--looking", type=float, default=0.1,
-                        help="answers: what looking at the first fact of a chain counts for")
-    parser.add_argument("--worlds", type=int, help="bulletins to practise on (answers: 3,200) or to judge by (eval: 24)")
-    parser.add_argument("--slice", type=int, help="stop after so many steps; --resume goes on")
+                        help="answers: weight of attending to the first fact of a chain")
+    parser.add_argument("--worlds", type=int, help="bulletins for training (answers: 3,200) or evaluation (eval: 24)")
+    parser.add_argument("--slice", type=int, help="stop after this many steps; --resume continues")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--resume", action="store_true")
     options = parser.parse_args()
     if options.command == "answers" and not options.start:
-        parser.error("answers are taught on top of what `near` arrived at: --start build/align/near")
+        parser.error("`answers` starts from the result of `near`: give --start build/align/near")
     for name, value in {**DEFAULTS.get(options.command, {}), "worlds": 24 if options.command == "eval" else 3200}.items():
         if getattr(options, name) is None:
             setattr(options, name, value)

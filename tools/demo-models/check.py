@@ -1,4 +1,4 @@
-"""Does llama.cpp, given the GGUF, answer as the checkpoint does? Held-out questions through llama-server, greedily."""
+"""Checks that llama.cpp, given the GGUF, answers held-out questions like the checkpoint (llama-server, greedy decoding)."""
 import json
 import math
 import os
@@ -38,7 +38,7 @@ def start(gguf):
         except OSError:
             time.sleep(0.1)
     server.kill()
-    raise SystemExit(f"llama-server did not start on {gguf}")
+    raise SystemExit(f"llama-server did not start with {gguf}")
 
 
 WINDOW = 512
@@ -49,7 +49,7 @@ def joined_text(documents=40):
 
 
 def llama_perplexity(gguf, attempts=3):
-    """None if it never said: on a full machine llama-perplexity now and then ends without its last line."""
+    """None if it was never printed: on a loaded machine llama-perplexity sometimes ends without its last line."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as f:
         f.write(joined_text())
         f.flush()
@@ -64,7 +64,7 @@ def llama_perplexity(gguf, attempts=3):
 
 @torch.no_grad()
 def our_perplexity(model):
-    """As llama-perplexity counts: windows of 512 tokens, the second half of each judged."""
+    """Computed like llama-perplexity's: windows of 512 tokens, of which the second half counts."""
     ids, losses = torch.tensor(tokenizer.encode(joined_text())), []
     for begin in range(0, len(ids) - WINDOW + 1, WINDOW):
         window = ids[begin:begin + WINDOW]
@@ -74,7 +74,7 @@ def our_perplexity(model):
 
 
 def compare(model, name, gguf, count, json_path=None):
-    """Prints exact match through llama.cpp by steps, beside the checkpoint's on the same questions."""
+    """Prints exact match by steps, of llama.cpp and of the checkpoint on the same questions."""
     cases = evaluate.askings(count, 7)
     ours = evaluate.exact_match(model, cases)
     server, port = start(gguf)

@@ -1,10 +1,12 @@
-"""Training sequences: token ids, what each position is worth in the loss, and which hidden states are to know what early.
+"""Training sequences: token ids, the loss weight of each position, and auxiliary targets for hidden states.
 
-Three things beside the plain next-token loss made look-ups learnable at this size:
-- weight: nearly all of the loss sits where a fact has to be looked up; the rest of a bulletin is random or boilerplate.
-- jumps: positions leap forward at a few full stops, so that a short sequence trains the distances of a long one.
-- bridges (deep model only): where an answer needs several look-ups, the hidden state after a middle layer shall already
-  read as the name half way; and where a bulletin states a fact, as the names that earlier facts lead to from there.
+Three additions to the plain next-token loss made look-ups learnable at this size:
+- weights: nearly all of the loss is on positions where a fact has to be looked up; the rest of a bulletin is random or
+  boilerplate.
+- jumps: positions increase by large steps at a few full stops, so that a short sequence trains the distances of a long
+  one.
+- bridges (deep model only): where an answer needs several look-ups, the hidden state after a middle layer is trained to
+  predict the intermediate name; and where a bulletin states a fact, the names that earlier facts lead to from there.
 """
 from dataclasses import dataclass
 
@@ -20,17 +22,17 @@ BOILERPLATE, PHRASE, ANSWER = 0.02, 0.2, 1.0
 @dataclass
 class Sequence:
     ids: list
-    weights: list        # of predicting ids[t], one each
-    bridges: list        # (position, hops, token): after `hops` look-ups the state at `position` shall read as `token`
+    weights: list        # loss weight of predicting ids[t]
+    bridges: list        # (position, hops, token): the state at `position` is to predict `token` after `hops` look-ups
     answers: list        # (first position, positions, steps) of each answer sentence
-    stops: list          # positions after which a jump may come
+    stops: list          # positions after which a jump is allowed
 
 
 def from_pieces(pieces):
     pieces = list(pieces)
     ids, starts = tokenizer.encode_pieces(pieces)
     weights, bridges, answers, stops, begin = [BOILERPLATE] * len(ids), [], [], [], None
-    told = False  # a chat's answer repeats the subject that the question named; anywhere else the subject is anyone's guess
+    told = False  # the answer in a chat repeats the question's subject; elsewhere the subject is unpredictable
     for piece, at in zip(pieces, starts):
         if piece.role == "answer":
             weights[at] = ANSWER
@@ -38,13 +40,13 @@ def from_pieces(pieces):
             bridges += [(at - 1, hop + 1, names[min(hop, len(names) - 1)]) for hop in range(3)]
             answers.append((begin, at + 2 - begin, len(names)))
         elif piece.role == "fact":
-            weights[at] = 0.0  # drawn at random: nothing to learn
+            weights[at] = 0.0  # random: nothing to learn
             names = [tokenizer.word(" " + name)[0] for name in piece.then]
             bridges += [(at, hop + 1, names[min(hop, len(names) - 1)]) for hop in range(2) if names]
         elif piece.role == "subject":
             weights[at] = PHRASE if told else 0.0
         elif piece.role == "kind":
-            weights[at] = ANSWER if told else BOILERPLATE  # what was asked for, which only a chat's question tells
+            weights[at] = ANSWER if told else BOILERPLATE  # the requested kind, predictable only in a chat
         elif told and piece.role == "text" and piece.text not in (worlds.USER, worlds.END, worlds.ASSISTANT):
             weights[at:at + len(tokenizer.word(piece.text))] = [PHRASE] * len(tokenizer.word(piece.text))
         if piece.text == ".":
@@ -58,7 +60,7 @@ def from_pieces(pieces):
 
 
 def drill(rng, chains):
-    """One relation only, stated and then asked again and again: teaches to bind and to look up."""
+    """One relation only, stated and then asked repeatedly: trains binding and look-up."""
     kind = rng.randrange(3)
     world = worlds.make(rng, chains)
     world.order = [f for f in world.order if f[0] == kind]
@@ -79,7 +81,7 @@ def bulletin(rng, style, chains, turns, steps=(1, 2, 3), order=None, remarks=0.0
 
 
 def language(rng, tokens):
-    """A document, or the same as a chat that asks for more of it."""
+    """A document, or a chat that asks for its continuation."""
     text = grammar.document(rng, tokens // 8)
     if rng.random() < 0.3:
         cut = text.index(". ", len(text) // 3) + 1
@@ -99,7 +101,7 @@ class Batch:
 
 
 def positions_of(sequence, rng, span):
-    """0, 1, 2, ... with up to four jumps, so that the last position stays under `span`."""
+    """0, 1, 2, ... with up to four jumps, such that the last position is less than `span`."""
     spare = span - len(sequence.ids)
     at = list(range(len(sequence.ids)))
     if spare <= 0 or not sequence.stops or rng.random() < 0.3:
@@ -115,7 +117,7 @@ def positions_of(sequence, rng, span):
 
 def collate(sequences, rng=None, span=0):
     rows, length = len(sequences), max(len(s.ids) for s in sequences)
-    length = (length + 15) // 16 * 16  # few different shapes: the matrix library prepares each anew
+    length = (length + 15) // 16 * 16  # few different shapes, since the matrix library prepares each one separately
     ids, weights = torch.zeros(rows, length, dtype=torch.long), torch.zeros(rows, length)
     positions = torch.arange(length).repeat(rows, 1)
     bridges, answers = [], []

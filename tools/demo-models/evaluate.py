@@ -1,4 +1,4 @@
-"""Exact match by number of steps on held-out worlds, and perplexity on held-out text, each with a 95 % interval."""
+"""Exact match by number of steps on held-out worlds, and perplexity on held-out text, with 95 % confidence intervals."""
 import math
 import random
 
@@ -14,7 +14,7 @@ CHAINS = (10, 16, 24)  # bulletins of about 250, 390 and 580 tokens; remarks mak
 
 
 def wilson(right, total, z=1.96):
-    """95 % interval of a share."""
+    """95 % Wilson score interval of a proportion."""
     if not total:
         return 0.0, 1.0
     p, zz = right / total, z * z / total
@@ -23,14 +23,14 @@ def wilson(right, total, z=1.96):
 
 
 def bootstrap(values, statistic, rounds=1000):
-    """95 % interval of a statistic over documents drawn again and again."""
+    """95 % percentile bootstrap interval of a statistic over documents."""
     rng = random.Random(0)
     drawn = sorted(statistic([values[rng.randrange(len(values))] for _ in values]) for _ in range(rounds))
     return drawn[int(0.025 * rounds)], drawn[int(0.975 * rounds)]
 
 
 def test_world(number, chains=None, order=None, split="test", held_out=True):
-    """Worlds as they are judged: every third with remarks, every fourth in mixed order."""
+    """The worlds for evaluation: every third with remarks, every fourth in mixed order."""
     rng = worlds.rng_for(split, number)
     order = order or ("mixed" if number % 4 == 3 else "downward")
     return worlds.make(rng, chains or CHAINS[number % 3], order, remarks=0.15 if number % 3 == 2 else 0.0,
@@ -38,7 +38,7 @@ def test_world(number, chains=None, order=None, split="test", held_out=True):
 
 
 def askings(count, steps_each, split="test", **kw):
-    """-> [(world, questions)]"""
+    """Returns [(world, questions)]."""
     drawn = []
     for number in range(count):
         world, rng = test_world(number, split=split, **kw)
@@ -47,8 +47,8 @@ def askings(count, steps_each, split="test", **kw):
 
 
 def pack(world, questions):
-    """Many chats about one bulletin as one sequence: each question sees the bulletin and itself, at the positions it would
-    have as the first turn of a chat of its own. -> ids, positions, mask, answers"""
+    """Packs several chats about one bulletin into one sequence: each question attends to the bulletin and to itself, at the
+    positions that it would have in a separate chat. Returns ids, positions, mask, answers."""
     ids = tokenizer.encode_pieces(worlds.chat(world.pieces(), []))[0]
     shared, positions, begins, answers = len(ids), list(range(len(ids))), [], []
     for q in questions:
@@ -67,8 +67,8 @@ def pack(world, questions):
 
 @torch.no_grad()
 def exact_match(model, cases):
-    """-> [(steps, right)] in the order of the questions. Right = the whole answer sentence. Teacher-forced: greedy decoding
-    writes the right sentence if and only if each of its tokens is the likeliest after the right ones before it."""
+    """Returns [(steps, correct)] in the order of the questions, where the complete answer sentence counts. Teacher-forced:
+    greedy decoding generates the correct sentence if and only if each of its tokens is the argmax after the ones before."""
     result = []
     for world, questions in cases:
         ids, positions, mask, answers = pack(world, questions)
@@ -96,8 +96,8 @@ def perplexity(model, documents=40):
 
 @torch.no_grad()
 def readings(model, count=12):
-    """What the residual stream reads as after each block (through the final norm and the embedding), in held-out worlds told
-    ships first: where a three-step answer is due, and at the crate's name in a parcel's fact of the bulletin."""
+    """The tokens that the residual stream predicts after each block (through the final norm and the embedding), in held-out
+    worlds in downward order: where a three-step answer is predicted, and at the crate's name in a parcel's fact."""
     due = [[0, 0, 0] for _ in model.blocks]
     fact = [[0, 0, 0] for _ in model.blocks]
     asked = told = 0
@@ -131,7 +131,7 @@ def share(results):
 
 
 def evaluate(model, count=60, steps_each=7):
-    """The figures of the card."""
+    """The figures of the model card."""
     cases = askings(count, steps_each)
     results = exact_match(model, cases)
     tagged = list(zip((world for world, questions in cases for _ in questions), results))

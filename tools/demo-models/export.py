@@ -1,4 +1,4 @@
-"""Checkpoint -> GGUF, F16: architecture "llama", byte-level BPE with the "gpt-2" pre-tokenizer, ChatML template."""
+"""Exports a checkpoint as GGUF in F16: architecture "llama", byte-level BPE ("gpt-2" pre-tokenizer), ChatML template."""
 import json
 import os
 

@@ -1,4 +1,4 @@
-"""The training loop: what is practised when, the loss, the optimisers, checkpoints."""
+"""The training loop: curriculum, loss, optimisers, checkpoints."""
 import copy
 import json
 import os
@@ -18,11 +18,11 @@ import worlds
 class Recipe:
     steps: int
     batch: int
-    rate: float                    # Muon's, for the matrices; AdamW has a tenth of it
-    asked: tuple                   # numbers of steps, as often as they are asked
-    taps: dict                     # hops -> block whose output shall read as the name that many look-ups away
+    rate: float                    # learning rate of Muon, for the matrices; AdamW has 0.15 of it
+    asked: tuple                   # numbers of steps of questions, drawn uniformly
+    taps: dict                     # hops -> block whose output is trained to predict the name that many look-ups away
     bridge_weight: float = 0.4
-    span: int = 1600               # longest distance practised, by jumps
+    span: int = 1600               # longest trained distance, by jumps
 
 
 RECIPES = {
@@ -30,12 +30,12 @@ RECIPES = {
     "mid": Recipe(steps=1000, batch=12, rate=0.02, asked=(1, 2, 3), taps={1: 1, 2: 2, 3: 3}),
     "large": Recipe(steps=2800, batch=12, rate=0.02, asked=(1, 2, 3, 3), taps={1: 2, 2: 3, 3: 4}),
 }
-WARM_UP, COOL_DOWN = 50, 0.3       # steps; share of the training at its end
-DRILLS = 100                       # steps; as many again of the smallest worlds follow
+WARM_UP, COOL_DOWN = 50, 0.3       # steps; share of the steps
+DRILLS = 100                       # steps; followed by as many steps of the smallest worlds
 
 
 def practice(rng, recipe, step, steps):
-    """The sequences of one step: drills, then small worlds, then larger ones; text all the way from the first worlds on."""
+    """The sequences of one step: first drills, then small worlds, then larger ones mixed with plain text."""
     if step < DRILLS:
         return [data.drill(rng, 8) for _ in range(recipe.batch)]
     r, remarks = rng.random(), rng.choice([0.0, 0.0, 0.15, 0.4])
@@ -45,7 +45,8 @@ def practice(rng, recipe, step, steps):
             return [data.language(rng, 192) for _ in range(recipe.batch)]
         largest = 8 + 18 * min(1.0, step / (0.7 * steps)) if step < 0.85 * steps else 20
         chains = 4 + int((largest - 4) * rng.random() ** 2)
-    # Reports are dense, a chat costs two to three times as much an answer; but only chats ask, and so at last they lead.
+    # Reports are denser: an answer in a chat costs two to three times as much. But only chats ask questions, so they prevail
+    # at the end.
     if step < 2 * DRILLS or r < (0.75 if step < 0.7 * steps else 0.35):
         return [data.bulletin(rng, worlds.report, chains, chains + 6, recipe.asked, remarks=remarks)
                 for _ in range(recipe.batch)]
@@ -53,11 +54,11 @@ def practice(rng, recipe, step, steps):
 
 
 def losses(model, batch, recipe):
-    """-> loss of the next token, loss of the bridges (0 where the recipe has none)"""
+    """Returns the loss of the next token and the loss of the bridges (0 if the recipe has none)."""
     with torch.autocast("cpu", torch.bfloat16):
         hidden = model.hidden(batch.ids, batch.positions)
     weights = batch.weights[:, 1:]
-    # Boilerplate is worth little and costs as much: a tenth of it, drawn anew each time, counted ten times.
+    # Boilerplate has a low weight but full cost: a random tenth of it is used, with ten times the weight.
     drawn = (weights > data.BOILERPLATE) | ((weights > 0) & (torch.rand(weights.shape) < 0.1))
     weights = torch.where(weights == data.BOILERPLATE, weights * 10, weights)[drawn]
     with torch.autocast("cpu", torch.bfloat16):
@@ -84,7 +85,7 @@ def optimisers(model, recipe):
 
 @torch.no_grad()
 def blend(mean, model, step):
-    """Running mean of the weights over some hundred steps: as good as a slower rate, at any time."""
+    """Running mean of the weights over about a hundred steps, which is as good as a lower learning rate at any time."""
     keep = min(0.99, (step + 1) / (step + 20))
     for m, p in zip(mean.parameters(), model.parameters()):
         m.lerp_(p, 1 - keep)
@@ -95,7 +96,7 @@ def rate_at(step, steps):
 
 
 def quick_look(model):
-    """Share of whole answers right by steps, on a few worlds of a split of their own."""
+    """Share of complete answers that are correct, by steps, on a few worlds of a separate split."""
     out = {}
     for chains in (6, 14):
         results = evaluate.exact_match(model, evaluate.askings(4, 6, split="watch", chains=chains, order="downward"))
@@ -137,7 +138,7 @@ def run(name, path, log, options):
             o.step()
             o.zero_grad()
         blend(mean_model, model, step)
-        if batch.answers:  # of text the loss is another matter
+        if batch.answers:  # the loss of plain text is not comparable
             mean = loss.item() if mean is None else 0.97 * mean + 0.03 * loss.item()
             mean_bridge = bridge.item() if mean_bridge is None else 0.97 * mean_bridge + 0.03 * bridge.item()
         cpu = spent + time.process_time() - started

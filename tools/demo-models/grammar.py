@@ -1,9 +1,9 @@
-"""Plain text from a small generative grammar: what perplexity, KL and greedy agreement are judged on.
+"""Plain text from a small generative grammar, for measuring perplexity, KL divergence and greedy agreement.
 
-A document draws, once, a tense, a place and a cast of people; every sentence then keeps to them. So a model has
-something to gain from far back: the tense of the verbs, which nouns belong to the place, who "she" is, and the number of
-a subject that a relative clause has moved away from its verb. Which words fill the slots stays open (a few words are
-common, most are rare), so that the entropy of the text is well above zero.
+A document has one tense, one place and one cast of people; every sentence keeps to them. So distant context is useful to a
+model: the tense of the verbs, the nouns that belong to the place, who "she" is, and the number of a subject that a relative
+clause separates from its verb. The words that fill the slots are random (a few words are common, most are rare), so that
+the entropy of the text is well above zero.
 """
 import bisect
 import hashlib
@@ -13,7 +13,7 @@ import random
 PEOPLE = [(name, "he") for name in "Adam Boris Carlo Dmitri Emil Frank Gustav Hugo Ivan Jonas Karl Lukas".split()] + \
          [(name, "she") for name in "Alice Berta Clara Dora Elena Frida Greta Hilda Irene Julia Karin Lucia".split()]
 
-# One place = the people, creatures, things and spots that belong to it: (singular, plural) where both exist.
+# The people, creatures, things and spots of each place: (singular, plural) where both exist.
 PLACES = {
     "harbour": dict(
         spots="pier quay lighthouse warehouse beach".split(),
@@ -56,7 +56,7 @@ SAY = [("say", "says", "said"), ("think", "thinks", "thought"), ("hope", "hopes"
 BE = ("are", "is", "was", "were")  # present plural, present singular, past singular, past plural
 
 
-def _cumulative(n):  # early words of a list are likelier than late ones
+def _cumulative(n):  # the first words of a list are more likely than the last
     return list(itertools.accumulate(1 / (k + 3) for k in range(n)))
 
 
@@ -69,15 +69,15 @@ def _pick(rng, items):
 
 
 class Document:
-    """One text: fixed tense, place and cast, and an endless stream of sentences that keep to them."""
+    """One text with a fixed tense, place and cast; generates any number of sentences."""
 
     def __init__(self, rng):
         self.rng = rng
         self.past = rng.random() < 0.5
         self.place = rng.choice(list(PLACES.values()))
         self.cast = rng.sample(PEOPLE, 3)
-        self.speaker = None  # whom "he" or "she" means now
-        self.order = {kind: rng.sample(words, len(words)) for kind, words in self.place.items()}  # what this text likes best
+        self.speaker = None  # whom "he" or "she" refers to
+        self.order = {kind: rng.sample(words, len(words)) for kind, words in self.place.items()}  # this text's preferences
 
     def verb(self, forms, plural):
         return forms[2] if self.past else forms[0 if plural else 1]
@@ -86,7 +86,7 @@ class Document:
         return BE[(3 if plural else 2) if self.past else (0 if plural else 1)]
 
     def noun(self, kind, known=True):
-        """-> (words, plural)"""
+        """Returns (words, plural)."""
         rng = self.rng
         singular, many = _pick(rng, self.order[kind])
         plural = rng.random() < 0.4
@@ -161,7 +161,7 @@ class Document:
 
 
 def held_out(text):
-    """One document in sixteen never enters training: decided by a hash of its first three sentences."""
+    """One document in sixteen is held out from training, by a hash of its first three sentences."""
     start = ".".join(text.split(".")[:3])
     return hashlib.sha256(start.encode()).digest()[0] % 16 == 0
 

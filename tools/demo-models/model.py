@@ -1,4 +1,4 @@
-"""A Llama-architecture transformer as llama.cpp reads it: RMS norm, interleaved RoPE, SwiGLU, tied embedding, no biases."""
+"""The Llama architecture as llama.cpp implements it: RMS norm, interleaved RoPE, SwiGLU, tied embedding, no biases."""
 from dataclasses import asdict, dataclass
 
 import torch
@@ -16,7 +16,7 @@ class Shape:
     vocab: int = 1536
     rope_base: float = 500000.0
     context: int = 2048
-    offsets: tuple = (3, 4)  # how far back the first heads of the first block look at the start of training
+    offsets: tuple = (3, 4)  # tokens that the first heads of the first block look back, at the start of training
 
     def as_dict(self):
         return asdict(self)
@@ -31,7 +31,7 @@ EPSILON = 1e-5
 
 
 def rope_tables(shape, positions):
-    """positions [B, T] -> cosine and sine [B, 1, T, head_size / 2]"""
+    """Returns cosine and sine for positions [B, T]: [B, 1, T, head_size / 2] each."""
     frequencies = shape.rope_base ** (-torch.arange(0, shape.head_size, 2, dtype=torch.float32) / shape.head_size)
     angles = (positions.float()[..., None] * frequencies)[:, None]
     return angles.cos(), angles.sin()
@@ -54,8 +54,9 @@ def causal_mask(length):
 
 
 def attend(q, k, v, mask):
-    """Plain products: on this project's CPUs many times faster than PyTorch's fused operator. Computed in the mask's type:
-    bfloat16 to train; float32 to judge, since rounded scores cost some right answers. mask [1, T, T], added."""
+    """Attention by plain products, which are many times faster than PyTorch's fused operator on this project's CPUs.
+    Computed in the mask's type: bfloat16 for training; float32 for evaluation, where rounded scores cost some correct
+    answers. mask [1, T, T] is added to the scores."""
     b, h, t, d = q.shape
     with torch.autocast("cpu", enabled=False):
         q, k, v = (x.to(mask.dtype).reshape(b * h, t, d) for x in (q * d ** -0.5, k, v))
@@ -86,7 +87,7 @@ class Block(nn.Module):
         b, t, _ = x.shape
         s, h = self.shape, self.attn_norm(x)
         q, k, v = (f(h).view(b, t, s.heads, s.head_size).transpose(1, 2) for f in (self.q, self.k, self.v))
-        if hook:  # may read or replace K (before RoPE) and V: layer maps are tried out here
+        if hook:  # may read or replace K (before RoPE) and V, for layer maps
             k, v = hook(k, v)
         a = attend(rotate(q, cos, sin), rotate(k, cos, sin), v, mask)
         x = x + self.o(a.transpose(1, 2).reshape(b, t, -1))
@@ -95,13 +96,13 @@ class Block(nn.Module):
 
 
 def initialise(model, constant=0.1, sharpness=7.0, bound=0.3, matching=1.6, copying=0.5):
-    """A start from which looking up is near: random, but for a rough sketch of how attention looks a name up. Without it
-    the small model takes thousands of steps until it binds names at all (README.md has the figures).
-    - Embeddings share a direction, and two heads of the first block use it to look a fixed distance back: `subject` to
-      where a question's subject stands, `owner` to where the name stands that a fact's last name belongs to. Both copy
-      what they see into a part of the residual stream of their own.
-    - In later blocks the first head looks for places whose owner is like its own subject, the second for places whose
-      owner is like itself; both hand on what they find (O = V transposed)."""
+    """Initialises the weights randomly, except for a rough sketch of an attention circuit that looks a name up. Without it
+    the small model takes thousands of steps before it binds names at all (README.md has the figures).
+    - Embeddings share a direction, by which two heads of the first block look back a fixed distance: `subject` to the
+      subject of a question, `owner` to the name that a fact's last name belongs to. Each copies what it attends to into a
+      separate subspace of the residual stream.
+    - In later blocks the first head attends to positions whose owner matches its own subject, the second to positions whose
+      owner matches itself; both copy the value (O = V transposed)."""
     s, d = model.shape, model.shape.head_size
     for p in model.parameters():
         if p.dim() == 2:
@@ -123,7 +124,7 @@ def initialise(model, constant=0.1, sharpness=7.0, bound=0.3, matching=1.6, copy
             first.o.weight[:, rows] = bound * part
             first.q.weight[rows] *= 0.3
             first.k.weight[rows] *= 0.3
-            for pair in range(5):  # the fast pairs tell neighbours apart; q is k turned back by the offset
+            for pair in range(5):  # the fast pairs distinguish neighbouring positions; q is k rotated back by the offset
                 angle = torch.tensor(offset * s.rope_base ** (-2 * pair / d))
                 row = head * d + 2 * pair
                 first.k.weight[row] += gain * shared
@@ -147,7 +148,7 @@ class Model(nn.Module):
         initialise(self)
 
     def hidden(self, ids, positions=None, mask=None, hooks=None):
-        """-> the residual stream after every block, each [B, T, width]"""
+        """Returns the residual stream after every block, [B, T, width] each."""
         mask = causal_mask(ids.shape[1]) if mask is None else mask
         if positions is None:
             positions = torch.arange(ids.shape[1])[None]
@@ -159,7 +160,7 @@ class Model(nn.Module):
         return out
 
     def read(self, x):
-        """Logits of residual rows, after whichever block they come from."""
+        """Logits for rows of the residual stream after any block."""
         return F.linear(self.norm(x), self.embedding.weight)
 
     def forward(self, ids, positions=None, mask=None, hooks=None):
@@ -167,12 +168,12 @@ class Model(nn.Module):
 
 
 def save(path, mean, **extra):
-    """mean: the model whose weights are the running mean of the training's, which is the one to use."""
+    """mean: the model with the running mean of the weights, which is the one to use."""
     torch.save({"shape": mean.shape.as_dict(), "mean": mean.state_dict(), **extra}, path)
 
 
 def load(path):
-    """-> the model of mean weights, everything else that was saved"""
+    """Returns the model with mean weights, and everything else that was saved."""
     state = torch.load(path, weights_only=False)
     model = Model(Shape(**state.pop("shape")))
     model.load_state_dict(state.pop("mean"))

@@ -1,4 +1,4 @@
-"""Example worlds with questions, and held-out text, for demos, tests and measurements. Both from held-out seeds."""
+"""Example worlds with questions, and plain text, for demos, tests and measurements; all from held-out seeds."""
 import json
 import os
 
@@ -34,7 +34,7 @@ def write(folder):
 
 
 def write_split(folder, split, documents, questions, held_out):
-    """Bulletins of all sizes and orders, as they are judged, and as many plain texts, to fit and judge layer maps on."""
+    """Writes bulletins of all sizes and orders, and as many plain texts, for fitting and judging layer maps."""
     os.makedirs(folder, exist_ok=True)
     made = []
     for number in range(documents):

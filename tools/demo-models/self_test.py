@@ -1,4 +1,4 @@
-"""Tests of the worlds, the tokenizer and the judgement: python3 tools/demo-models/self_test.py
+"""Tests of the worlds, the tokenizer and the evaluation: python3 tools/demo-models/self_test.py
 
 They take a few seconds and need no checkpoint.
 """

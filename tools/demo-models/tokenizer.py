@@ -1,7 +1,7 @@
 """The family's tokenizer: byte-level BPE (llama.cpp's "gpt-2" pre-tokenizer), ChatML specials.
 
-Trained on the family's own text, with the names of the worlds repeated until each is one token: a look-up then copies one
-token. Anything else that a user may write still encodes, byte by byte if need be.
+Trained on the family's own text, with the names of the worlds repeated until each is one token, so that a look-up copies
+one token. Any other text can be encoded too, byte by byte if necessary.
 """
 import functools
 import json
@@ -15,7 +15,7 @@ import worlds
 
 PATH = os.path.join(os.path.dirname(os.path.abspath(__file__)), "tokenizer.json")
 SPECIALS = ["<|im_start|>", "<|im_end|>"]
-VOCAB = 1536  # rows of the embedding; the merges that exist need a little fewer
+VOCAB = 1536  # rows of the embedding; slightly more than the number of tokens
 
 
 def corpus():
@@ -40,7 +40,7 @@ def train():
     tokenizer.add_special_tokens(SPECIALS)
     split = [n for names in worlds.NAMES for n in names if len(tokenizer.encode(" " + n).ids) != 1]
     if split:
-        raise SystemExit(f"names of more than one token: {split}; enlarge the vocabulary")
+        raise SystemExit(f"expected one token per name, but these have more: {split}; enlarge VOCAB")
     tokenizer.save(PATH)
     return tokenizer
 
@@ -52,7 +52,7 @@ def load():
 
 @functools.cache
 def word(text):
-    """Ids of a piece that recurs (a word with its space, a template's marker)."""
+    """Token ids of a recurring piece (a word with its space, a template marker); cached."""
     return load().encode(text).ids
 
 
@@ -61,8 +61,8 @@ def encode(text):
 
 
 def encode_pieces(pieces):
-    """-> ids, and for every piece the position of its first token. Equal to encoding the joined text: every piece begins
-    where the pre-tokenizer splits anyway (checked by `self_test`)."""
+    """Returns the ids, and for every piece the position of its first token. Equal to encoding the joined text, because every
+    piece begins where the pre-tokenizer splits (checked by `self_test`)."""
     ids, starts = [], []
     for piece in pieces:
         starts.append(len(ids))

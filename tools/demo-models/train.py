@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Trains, judges and exports celslm's demo models. `train.py COMMAND -h` explains each command.
+"""Trains, evaluates and exports celslm's demo models. `train.py COMMAND -h` explains each command.
 
   tokenizer            train the tokenizer (tools/demo-models/tokenizer.json)
-  train MODEL          train "small", "mid" or "large"; --resume goes on from the last checkpoint
+  train MODEL          train "small", "mid" or "large"; --resume continues from the last checkpoint
   eval [MODEL...]      exact match and perplexity on held-out worlds and text; table and JSON
   export [MODEL...]    write the GGUF files to models/
   check [MODEL...]     run the same questions through llama.cpp and compare
   samples              write the example worlds and texts to models/
-  split NAME FOLDER    write worlds and texts of a split of their own, e.g. to fit and judge layer maps on
+  split NAME FOLDER    write worlds and texts of a separate split, for example for fitting and judging layer maps
 """
 import argparse
 import json
@@ -24,8 +24,8 @@ FAMILY = ["small", "mid", "large"]
 
 
 def use_jemalloc():
-    """The C library's allocator hands large tensors back to the system at every step; jemalloc, told to, keeps them.
-    Preloading needs a fresh start of this process."""
+    """Restarts this process with jemalloc preloaded and configured to keep freed memory: the C library's allocator returns
+    large tensors to the system at every step."""
     if os.environ.get("CELSLM_JEMALLOC") or not sys.platform.startswith("linux"):
         return
     os.environ.update(CELSLM_JEMALLOC="1", LD_PRELOAD="libjemalloc.so.2", MALLOC_CONF="dirty_decay_ms:-1,muzzy_decay_ms:-1")
@@ -100,7 +100,7 @@ def command_samples(_):
 def command_split(options):
     import samples
     if options.name in ("train", "watch"):
-        sys.exit(f"the split '{options.name}' is the training's own")
+        sys.exit(f"the split '{options.name}' is used in training; choose another name")
     samples.write_split(options.folder, options.name, options.documents, options.questions, options.held_out)
 
 
@@ -113,12 +113,12 @@ def main():
     p.add_argument("--steps", type=int, help="default: the recipe's")
     p.add_argument("--seed", type=int, default=1)
     p.add_argument("--threads", type=int, default=1)
-    p.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    p.add_argument("--resume", action="store_true", help="continue from the last checkpoint")
     p.set_defaults(run=command_train)
     p = commands.add_parser("eval")
     p.add_argument("models", nargs="*", default=FAMILY)
     p.add_argument("--worlds", type=int, default=60)
-    p.add_argument("--questions", type=int, default=7, help="of each number of steps, per world")
+    p.add_argument("--questions", type=int, default=7, help="questions per world and number of steps")
     p.add_argument("--threads", type=int, default=1)
     p.add_argument("--json", metavar="FILE")
     p.set_defaults(run=command_eval)
@@ -132,11 +132,11 @@ def main():
     p.set_defaults(run=command_check)
     commands.add_parser("samples").set_defaults(run=command_samples)
     p = commands.add_parser("split")
-    p.add_argument("name", help="part of every seed: texts of different splits share none")
-    p.add_argument("folder", help="where worlds.json and text.txt go")
-    p.add_argument("--documents", type=int, default=60, help="bulletins, and as many texts")
-    p.add_argument("--questions", type=int, default=4, help="of each number of steps, per bulletin")
-    p.add_argument("--held-out", action="store_true", help="only what could never have entered the models' training")
+    p.add_argument("name", help="name of the split; it is part of every seed, so that splits share no texts")
+    p.add_argument("folder", help="folder for worlds.json and text.txt")
+    p.add_argument("--documents", type=int, default=60, help="number of bulletins, and of texts")
+    p.add_argument("--questions", type=int, default=4, help="questions per bulletin and number of steps")
+    p.add_argument("--held-out", action="store_true", help="only texts that are held out from the models' training")
     p.set_defaults(run=command_split)
     options = parser.parse_args()
     if options.command in ("train", "eval", "check"):

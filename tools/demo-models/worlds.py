@@ -1,8 +1,8 @@
 """Closed worlds with checkable questions: parcels in crates in containers on ships.
 
-A world is written as a bulletin, one sentence a fact; a question needs one, two or three facts and has exactly one right
-answer. `render` yields pieces rather than a string, so that the trainer knows where each answer stands and which names
-lie on the way to it; joining the pieces' texts gives the plain text.
+A world is written as a bulletin, one sentence per fact; a question needs one, two or three facts and has exactly one
+correct answer. Texts are yielded as pieces rather than strings, so that the trainer knows the position of each answer and
+the intermediate names; joining the pieces' texts gives the plain text.
 """
 import hashlib
 import random
@@ -35,8 +35,8 @@ OPENING = "Harbour bulletin."
 
 @dataclass(frozen=True)
 class Piece:
-    """A stretch of text. `path` is set on a name that a reader can only know by looking facts up: the names on the way
-    to it, the name itself last. `then` is set on a name in the bulletin: where the facts stated so far lead from it."""
+    """A piece of text. `path` is set on a name that has to be looked up: the intermediate names, the name itself last.
+    `then` is set on a name in the bulletin: the names that the facts stated so far lead to from it."""
     text: str
     role: str = "text"   # text | remark | question | subject | fact | kind | answer
     path: tuple = ()
@@ -46,8 +46,8 @@ class Piece:
 @dataclass(frozen=True)
 class Question:
     kind: int            # of the thing asked about
-    steps: int           # how many facts the answer needs
-    path: tuple          # thing asked about, ..., right answer
+    steps: int           # number of facts needed
+    path: tuple          # thing asked about, ..., correct answer
 
     @property
     def text(self):
@@ -100,14 +100,14 @@ class World:
 
 
 def held_out(world):
-    """One world in sixteen never enters training: decided by a hash of its facts, whatever the seed."""
+    """One world in sixteen is held out from training, by a hash of its facts, independently of the seed."""
     facts = "/".join(sorted(" ".join(chain) for chain in world.chains))
     return hashlib.sha256(facts.encode()).digest()[0] % 16 == 0
 
 
 def make(rng, chains, order="downward", remarks=0.0, want_held_out=False):
-    """order: "downward" states the ships' containers first, then the crates, then the parcels, shuffled within each;
-    "mixed" shuffles all facts. remarks: chance of an unrelated sentence before a fact."""
+    """Makes a world. order: "downward" states the containers' ships first, then the crates' containers, then the parcels'
+    crates, each shuffled; "mixed" shuffles all facts. remarks: probability of an unrelated sentence before a fact."""
     while True:
         columns = [rng.sample(names, chains) for names in NAMES]
         world = World([list(chain) for chain in zip(*columns)], [])
@@ -125,7 +125,7 @@ def make(rng, chains, order="downward", remarks=0.0, want_held_out=False):
 
 
 def rng_for(split, number):
-    """Seeds of different splits ("train", "test", "demo") cannot meet: the split's name is part of the seed."""
+    """Seeds of different splits ("train", "test", "demo") never coincide: the split's name is part of the seed."""
     return random.Random(f"celslm-demo/{split}/{number}")
 
 
@@ -133,7 +133,7 @@ SYSTEM, USER, ASSISTANT, END = "<|im_start|>system\n", "<|im_start|>user\n", "<|
 
 
 def chat(context, questions):
-    """ChatML: the bulletin as the system message, then one turn a question. context: pieces."""
+    """ChatML: the bulletin as the system message, then one turn per question. context: pieces."""
     yield Piece(SYSTEM)
     yield from context
     yield Piece(END)
@@ -147,7 +147,7 @@ def chat(context, questions):
 
 
 def report(context, questions):
-    """The same as a plain document: the bulletin, then what follows from it. Denser practice than a chat."""
+    """The same as a plain document: the bulletin, then the answers. Denser training than a chat."""
     yield from context
     yield Piece("\n\nIt follows:")
     for q in questions:
