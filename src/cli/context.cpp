@@ -3,12 +3,14 @@
 
 #include <CLI/CLI.hpp>
 #include <iterator>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <ostream>
 
 #include "cli/commands.h"
 #include "cli/listen_options.h"
 #include "core/file.h"
+#include "core/json.h"
 #include "core/utf8.h"
 #include "net/http_client.h"
 #include "serve/cloud/context_registry.h"
@@ -98,18 +100,19 @@ Status put(Environment& env, const ContextCommand& command) {
   if (info.handle != context_handle(text))
     return fail(ErrorKind::kMismatch, "the server registered a different text than the one sent: the handles differ");
   env.out << info.handle.hex() << std::endl;
-  for (const json& model : answer.value("models", json::array())) {
-    if (!model.is_object() || !model.contains("n_tokens")) continue;
-    env.err << model["n_tokens"].dump() << " tokens for " << model.value("name", json("a model")).dump() << std::endl;
+  CELSLM_TRY(const json* models, JsonFields(answer).list("models", kMaxHostedModels));
+  for (std::size_t i = 0; models != nullptr && i < models->size(); ++i) {
+    CELSLM_TRY(const auto model, JsonFields::of((*models)[i], "models[]"));
+    CELSLM_TRY(const auto n_tokens, model.required_integer("n_tokens", 0, std::numeric_limits<int>::max()));
+    CELSLM_TRY(const std::string label, model.required_text("name"));
+    env.err << n_tokens << " tokens for " << dump_json(label) << std::endl;
   }
   return {};
 }
 
 Status list(Environment& env, const ContextCommand& command) {
   CELSLM_TRY(const json answer, ask(command, {.path = "/v1/contexts", .max_body_bytes = kMaxListBytes}));
-  const auto contexts = answer.find("contexts");
-  if (contexts == answer.end() || !contexts->is_array())
-    return fail(ErrorKind::kInvalid, "the answer holds no list of contexts");
+  CELSLM_TRY(const json* contexts, JsonFields(answer).required_list("contexts", kMaxContexts));
   for (const json& context : *contexts) {
     CELSLM_TRY(const ContextInfo info, context_info_from(context));
     env.out << fmt::format("{}  {:>8}  {}\n", info.handle.hex(), info.bytes, info.name);

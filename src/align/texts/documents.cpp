@@ -1,10 +1,14 @@
 #include "align/texts/documents.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <unordered_set>
 
 #include "core/file.h"
+#include "core/json.h"
 
 namespace celslm {
 namespace {
@@ -12,6 +16,8 @@ namespace {
 using Json = nlohmann::json;
 
 constexpr std::uint64_t kMaxTextBytes = 1ULL << 30;  // limits reading from a device file such as /dev/zero
+constexpr std::size_t kMaxItems = 1U << 24;          // lists are limited by the file's size
+constexpr int kMaxSteps = 1000;                      // of a question: a typing error
 constexpr const char* kWhiteSpace = " \t\r\n";
 
 std::string trimmed(std::string_view text) {
@@ -36,27 +42,39 @@ std::vector<Document> split_text(std::string_view text) {
   return out;
 }
 
-Question parse_question(const Json& json) {
-  return {.text = json.at("question").get<std::string>(),
-          .answer = json.at("answer").get<std::string>(),
-          .reply = json.value("reply", ""),
-          .steps = json.value("steps", 0)};
+Result<Question> parse_question(const JsonFields& fields) {
+  Question out;
+  CELSLM_TRY(out.text, fields.required_text("question"));
+  CELSLM_TRY(out.answer, fields.required_text("answer"));
+  CELSLM_TRY(auto reply, fields.text("reply"));
+  out.reply = std::move(reply).value_or("");
+  CELSLM_TRY(const auto steps, fields.integer("steps", 0, kMaxSteps));
+  out.steps = static_cast<int>(steps.value_or(0));
+  return out;
+}
+
+Result<Document> parse_world(const JsonFields& fields) {
+  CELSLM_TRY(std::string context, fields.required_text("context"));
+  Document out = make_document(std::move(context), true);
+  CELSLM_TRY(const Json* questions, fields.list("questions", kMaxItems));
+  for (std::size_t i = 0; questions != nullptr && i < questions->size(); ++i) {
+    CELSLM_TRY(const auto one, JsonFields::of((*questions)[i], fields.path(fmt::format("questions[{}]", i))));
+    CELSLM_TRY(Question question, parse_question(one));
+    out.questions.push_back(std::move(question));
+  }
+  return out;
 }
 
 Result<std::vector<Document>> parse_worlds(std::string_view text) {
-  try {
-    std::vector<Document> out;
-    for (const Json& world : Json::parse(text).at("worlds")) {
-      Document document = make_document(world.at("context").get<std::string>(), true);
-      for (const Json& question : world.value("questions", Json::array())) {
-        document.questions.push_back(parse_question(question));
-      }
-      out.push_back(std::move(document));
-    }
-    return out;
-  } catch (const Json::exception& e) {
-    return fail(ErrorKind::kInvalid, "expected {{\"worlds\": [{{\"context\": ..., \"questions\": [...]}}]}}: {}", e.what());
+  CELSLM_TRY(const Json object, parse_object(text, {.values = std::numeric_limits<int>::max() - 1}));
+  CELSLM_TRY(const Json* worlds, JsonFields(object).required_list("worlds", kMaxItems));
+  std::vector<Document> out;
+  for (std::size_t i = 0; i < worlds->size(); ++i) {
+    CELSLM_TRY(const auto world, JsonFields::of((*worlds)[i], fmt::format("worlds[{}]", i)));
+    CELSLM_TRY(Document document, parse_world(world));
+    out.push_back(std::move(document));
   }
+  return out;
 }
 
 }  // namespace

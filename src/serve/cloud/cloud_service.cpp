@@ -1,6 +1,7 @@
 #include "serve/cloud/cloud_service.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "serve/wire/errors.h"

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <future>
 #include <latch>
+#include <nlohmann/json.hpp>
 
 #include "net/http_client.h"
 #include "serve/wire/errors.h"

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/file.h"
+#include "core/json.h"
 #include "core/utf8.h"
 
 namespace celslm {
@@ -35,17 +36,12 @@ Status check_name(std::string_view name) {
   return {};
 }
 
-Result<std::string> text_member(const json& object, const char* name) {
-  const auto it = object.find(name);
-  if (it == object.end() || !it->is_string()) return fail(ErrorKind::kInvalid, "'{}' is missing", name);
-  return it->get<std::string>();
-}
-
 Result<RegisteredContext> read_context(const fs::path& path, const ContextHandle& handle) {
   CELSLM_TRY(const Bytes bytes, read_file(path, kMaxFileBytes));
   CELSLM_TRY(const json object, parse_object(as_text(bytes)));
-  CELSLM_TRY(std::string text, text_member(object, "text"));
-  CELSLM_TRY(std::string name, text_member(object, "name"));
+  const JsonFields fields(object);
+  CELSLM_TRY(std::string text, fields.required_text("text"));
+  CELSLM_TRY(std::string name, fields.required_text("name"));
   CELSLM_CHECK_OK(ContextRegistry::check(text, name));
   if (context_handle(text) != handle) return fail(ErrorKind::kInvalid, "the text's hash is not the file's name");
   const std::uint64_t size = text.size();

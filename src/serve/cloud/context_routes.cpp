@@ -1,24 +1,15 @@
 #include "serve/cloud/context_routes.h"
 
+#include <nlohmann/json.hpp>
+
 #include "core/utf8.h"
 #include "serve/cloud/refusals.h"
 #include "serve/wire/errors.h"
 #include "serve/wire/protocol.h"
 
 namespace celslm {
-namespace {
 
 using nlohmann::json;
-
-// A member that may be absent.
-Result<std::string> optional_text(const json& object, const char* name) {
-  const auto it = object.find(name);
-  if (it == object.end()) return std::string();
-  if (!it->is_string()) return fail(ErrorKind::kInvalid, "'{}' must be a string", name);
-  return it->get<std::string>();
-}
-
-}  // namespace
 
 void ContextRoutes::add_to(HttpServer& server) {
   server.route("POST", "/v1/contexts", counted(parts_.metrics, "contexts", [this](const HttpRequest& r) { return put(r); }));
@@ -57,16 +48,12 @@ Result<json> ContextRoutes::models_for(std::string_view text) {
 
 HttpResponse ContextRoutes::put(const HttpRequest& request) {
   if (!is_utf8(request.body)) return error_response(ApiError::kInvalidContext, "the text is not UTF-8");
-  const auto body = parse_object(request.body);
-  if (!body) return error_response(body.error());
-  const auto text = optional_text(*body, "text");
-  const auto name = optional_text(*body, "name");
-  if (!text) return error_response(text.error());
-  if (!name) return error_response(name.error());
-  if (const Status fits = ContextRegistry::check(*text, *name); !fits) return context_refused(fits.error());
-  auto models = models_for(*text);
+  const auto wanted = registration_from(request.body);
+  if (!wanted) return error_response(wanted.error());
+  if (const Status fits = ContextRegistry::check(wanted->text, wanted->name); !fits) return context_refused(fits.error());
+  auto models = models_for(wanted->text);
   if (!models) return context_refused(models.error());
-  const auto info = parts_.contexts.put(*text, *name);
+  const auto info = parts_.contexts.put(wanted->text, wanted->name);
   if (!info) return context_refused(info.error());
   if (request.parameter("prefill") == "1") begin_prefill(info->handle);
   json out = to_json(*info);

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 
 #include "serve/edge/response_extension.h"
 #include "serve/wire/errors.h"

@@ -1,5 +1,7 @@
 #include "serve/edge/edge_service.h"
 
+#include <nlohmann/json.hpp>
+
 #include "plan/layer_work.h"
 #include "serve/batch/compute_speed.h"
 #include "serve/wire/errors.h"
@@ -103,12 +105,9 @@ HttpResponse EdgeService::completions(const HttpRequest& request) {
 }
 
 HttpResponse EdgeService::put_context(const HttpRequest& request) {
-  const auto body = parse_object(request.body);
-  if (!body) return error_response(body.error());
-  if (!body->contains("text") || !(*body)["text"].is_string())
-    return error_response(ApiError::kInvalidRequest, "'text' must be a string");
-  const bool named = body->contains("name") && (*body)["name"].is_string();
-  const auto info = directory_.put((*body)["text"].get<std::string>(), named ? (*body)["name"].get<std::string>() : "");
+  const auto wanted = registration_from(request.body);
+  if (!wanted) return error_response(wanted.error());
+  const auto info = directory_.put(wanted->text, wanted->name);
   return info ? json_response(to_json(*info)) : error_response(info.error());
 }
 

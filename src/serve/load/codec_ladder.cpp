@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "core/json.h"
 #include "plan/forecast.h"
 
 namespace celslm {
@@ -15,25 +17,24 @@ using nlohmann::json;
 
 constexpr double kWorthDamage = 0.95;  // a codec that agrees less must be here in less than this share of the time
 
-std::optional<double> number(const json& line, const char* key) {
-  const auto it = line.find(key);
-  if (it == line.end() || !it->is_number()) return std::nullopt;
-  return it->get<double>();
+// Nothing where there is none: programs write different sets of figures.
+std::optional<double> figure(const JsonFields& line, const char* name) {
+  constexpr double kAny = std::numeric_limits<double>::max();
+  return line.number(name, -kAny, kAny).value_or(std::nullopt);
 }
 
 // The rung that a line of measurements speaks of; none for codecs of other programs.
-std::optional<CodecRung> rung_of(const json& line) {
-  const auto name = line.find("name");
-  if (name == line.end() || !name->is_string()) return std::nullopt;
-  const auto codec = find_codec(name->get<std::string>());
-  const auto bits = number(line, "bits_per_value");
-  const auto on_answers = number(line, "greedy64");
-  const auto agreement = on_answers ? on_answers : number(line, "greedy64_text");
-  if (!codec || (*codec)->exact_for() || !bits || *bits <= 0.0 || !agreement) return std::nullopt;
+std::optional<CodecRung> rung_of(const JsonFields& line) {
+  const auto name = line.required_text("name");
+  const auto codec = name ? find_codec(*name) : std::unexpected(name.error());
+  const double bits = figure(line, "bits_per_value").value_or(0.0);
+  const auto on_answers = figure(line, "greedy64");
+  const auto agreement = on_answers ? on_answers : figure(line, "greedy64_text");
+  if (!codec || (*codec)->exact_for() || bits <= 0.0 || !agreement) return std::nullopt;
   return CodecRung{.codec = *codec,
-                   .bits_per_value = *bits,
+                   .bits_per_value = bits,
                    .agreement = *agreement,
-                   .decode_bytes_per_s = std::max(0.0, number(line, "decode_mb_s").value_or(0.0) * 1e6)};
+                   .decode_bytes_per_s = std::max(0.0, figure(line, "decode_mb_s").value_or(0.0) * 1e6)};
 }
 
 // Seconds until the context is here, fetched and computed at once; decoding keeps up with the link or holds it back.
@@ -60,15 +61,17 @@ CodecLadder CodecLadder::only(const Codec& codec) {
 }
 
 Result<CodecLadder> CodecLadder::from_measurements(std::string_view text, const Hash256& model, double least_agreement) {
-  const json file = json::parse(text, nullptr, false);
-  if (!file.is_object() || !file.contains("codecs") || !file["codecs"].is_array())
-    return fail(ErrorKind::kInvalid, "this is not what 'bench codec --json' writes: it has no list 'codecs'");
+  constexpr std::size_t kMaxLines = 100'000;
+  const auto file = parse_object(text);
+  const auto lines = file ? JsonFields(*file).required_list("codecs", kMaxLines) : std::unexpected(file.error());
+  if (!lines) return fail(ErrorKind::kInvalid, "this is not what 'bench codec --json' writes: {}", lines.error().message);
   CodecLadder out = only(**find_codec(CodecId::kF16));
   bool any = false;
-  for (const json& line : file["codecs"]) {
-    if (!line.is_object() || line.value("model_id", json()) != model.hex()) continue;
+  for (const json& item : **lines) {
+    const auto line = JsonFields::of(item, "codecs[]");
+    if (!line || line->required_text("model_id") != model.hex()) continue;
     any = true;
-    const auto rung = rung_of(line);
+    const auto rung = rung_of(*line);
     if (rung && rung->agreement >= least_agreement) out.rungs_.push_back(*rung);
   }
   if (!any) return fail(ErrorKind::kNotFound, "it measures no codec on this model, whose id is {}", model.hex());

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <nlohmann/json.hpp>
 
+#include "core/json.h"
 #include "serve/openai/openai.h"
 
 namespace celslm {
@@ -14,98 +16,33 @@ using nlohmann::json;
 constexpr std::int64_t kMaxDeadlineMs = 3'600'000;  // an hour is never
 constexpr std::int64_t kMaxInt = std::numeric_limits<int>::max();
 
-// The fields of one JSON object, typed. Absent and null are the same, since OpenAI's clients send either.
-class Fields {
- public:
-  // prefix: what comes before a field's name in errors ("messages[0].").
-  explicit Fields(const json& object, std::string prefix = {}) : object_(object), prefix_(std::move(prefix)) {}
-
-  std::string path(std::string_view name) const { return prefix_ + std::string(name); }
-
-  const json* find(std::string_view name) const {
-    const auto it = object_.find(name);
-    return it == object_.end() || it->is_null() ? nullptr : &*it;
-  }
-
-  std::unexpected<Error> expected(std::string_view name, std::string_view what) const {
-    return fail(ErrorKind::kInvalid, "field '{}' must be {}", path(name), what);
-  }
-
-  Result<bool> flag(std::string_view name) const {
-    const json* value = find(name);
-    if (value == nullptr) return false;
-    if (!value->is_boolean()) return expected(name, "true or false");
-    return value->get<bool>();
-  }
-
-  Result<std::optional<std::int64_t>> integer(std::string_view name, std::int64_t low, std::int64_t high) const {
-    const json* value = find(name);
-    if (value == nullptr) return std::nullopt;
-    const bool too_big = value->is_number_unsigned() && value->get<std::uint64_t>() > static_cast<std::uint64_t>(high);
-    if (!value->is_number_integer() || too_big || value->get<std::int64_t>() < low || value->get<std::int64_t>() > high) {
-      return expected(name, fmt::format("a whole number from {} to {}", low, high));
-    }
-    return value->get<std::int64_t>();
-  }
-
-  Status number(std::string_view name, double low, double high, float& out) const {
-    const json* value = find(name);
-    if (value == nullptr) return {};
-    if (!value->is_number() || value->get<double>() < low || value->get<double>() > high) {
-      return expected(name, fmt::format("a number from {} to {}", low, high));
-    }
-    out = value->get<float>();
-    return {};
-  }
-
-  Result<std::string> text(std::string_view name, std::size_t limit = std::string::npos) const {
-    const json* value = find(name);
-    if (value == nullptr) return std::string();
-    if (!value->is_string()) return expected(name, "a string");
-    if (value->get_ref<const std::string&>().size() > limit)
-      return expected(name, fmt::format("at most {} bytes long", limit));
-    return value->get<std::string>();
-  }
-
-  // nullptr when absent.
-  Result<const json*> object(std::string_view name) const {
-    const json* value = find(name);
-    if (value != nullptr && !value->is_object()) return expected(name, "an object");
-    return value;
-  }
-
- private:
-  const json& object_;
-  const std::string prefix_;
-};
-
-Result<std::string> role_of(const Fields& message) {
-  constexpr std::array kRoles{"system", "user", "assistant", "tool"};
-  CELSLM_TRY(std::string role, message.text("role", 64));
+Result<std::string> role_of(const JsonFields& message) {
+  constexpr std::array<std::string_view, 4> kRoles{"system", "user", "assistant", "tool"};
+  CELSLM_TRY(const auto role, message.text("role", 64));
   if (role == "developer") return "system";
-  if (std::ranges::find(kRoles, role) == kRoles.end()) {
+  if (!role || !std::ranges::contains(kRoles, *role)) {
     return message.expected("role", "'system', 'developer', 'user', 'assistant' or 'tool'");
   }
-  return role;
+  return *role;
 }
 
 Result<std::string> text_of_parts(const json& parts, const std::string& path) {
   std::string out;
   for (std::size_t i = 0; i < parts.size(); ++i) {
     const std::string name = fmt::format("{}[{}]", path, i);
-    if (!parts[i].is_object()) return fail(ErrorKind::kInvalid, "field '{}' must be an object", name);
-    const Fields part(parts[i], name + ".");
-    CELSLM_TRY(const std::string type, part.text("type", 64));
-    if (type != "text") return part.expected("type", fmt::format("'text', the only kind of content here (not '{}')", type));
-    if (part.find("text") == nullptr) return part.expected("text", "a string");
-    CELSLM_TRY(const std::string text, part.text("text"));
+    CELSLM_TRY(const JsonFields part, JsonFields::of(parts[i], name));
+    CELSLM_TRY(const auto type, part.text("type", 64));
+    if (type != "text") {
+      return part.expected("type", fmt::format("'text', the only kind of content here (not '{}')", type.value_or("")));
+    }
+    CELSLM_TRY(const std::string text, part.required_text("text"));
     if (i > 0) out += '\n';
     out += text;
   }
   return out;
 }
 
-Result<std::string> content_of(const Fields& message, const std::string& role) {
+Result<std::string> content_of(const JsonFields& message, const std::string& role) {
   const json* content = message.find("content");
   if (content == nullptr && role == "assistant") return "";  // an answer that was a refusal or a tool call
   if (content != nullptr && content->is_string()) return content->get<std::string>();
@@ -115,7 +52,7 @@ Result<std::string> content_of(const Fields& message, const std::string& role) {
   return text_of_parts(*content, message.path("content"));
 }
 
-Result<std::vector<ChatMessage>> messages_of(const Fields& fields) {
+Result<std::vector<ChatMessage>> messages_of(const JsonFields& fields) {
   const json* messages = fields.find("messages");
   if (messages == nullptr || !messages->is_array() || messages->empty()) {
     return fields.expected("messages", "an array of at least one message");
@@ -123,8 +60,7 @@ Result<std::vector<ChatMessage>> messages_of(const Fields& fields) {
   std::vector<ChatMessage> out;
   for (const json& item : *messages) {
     const std::string path = fmt::format("messages[{}]", out.size());
-    if (!item.is_object()) return fields.expected(path, "an object");
-    const Fields message(item, path + ".");
+    CELSLM_TRY(const JsonFields message, JsonFields::of(item, path));
     CELSLM_TRY(std::string role, role_of(message));
     CELSLM_TRY(std::string content, content_of(message, role));
     out.push_back({.role = std::move(role), .content = std::move(content)});
@@ -132,7 +68,7 @@ Result<std::vector<ChatMessage>> messages_of(const Fields& fields) {
   return out;
 }
 
-Result<std::vector<Token>> token_ids(const Fields& fields, const json& ids) {
+Result<std::vector<Token>> token_ids(const JsonFields& fields, const json& ids) {
   std::vector<Token> out;
   out.reserve(ids.size());
   for (const json& id : ids) {
@@ -144,7 +80,7 @@ Result<std::vector<Token>> token_ids(const Fields& fields, const json& ids) {
   return out;
 }
 
-Result<std::variant<std::string, std::vector<Token>>> prompt_of(const Fields& fields) {
+Result<std::variant<std::string, std::vector<Token>>> prompt_of(const JsonFields& fields) {
   const json* prompt = fields.find("prompt");
   if (prompt == nullptr) return fields.expected("prompt", "a string or an array of token ids");
   // A list of prompts, as the API has it; here it may hold one.
@@ -157,7 +93,7 @@ Result<std::variant<std::string, std::vector<Token>>> prompt_of(const Fields& fi
   return token_ids(fields, *prompt);
 }
 
-Result<std::vector<std::string>> stops_of(const Fields& fields) {
+Result<std::vector<std::string>> stops_of(const JsonFields& fields) {
   const json* stop = fields.find("stop");
   if (stop == nullptr) return {};
   const std::string what =
@@ -182,14 +118,20 @@ std::uint32_t folded(std::int64_t seed) {
   return out == kDrawnByTheSampler ? out - 1 : out;
 }
 
-Status read_numbers(const Fields& fields, CompletionRequest& request) {
+Status read_number(const JsonFields& fields, std::string_view name, double low, double high, float& out) {
+  CELSLM_TRY(const auto value, fields.number(name, low, high));
+  if (value) out = static_cast<float>(*value);
+  return {};
+}
+
+Status read_numbers(const JsonFields& fields, CompletionRequest& request) {
   SamplerOptions& s = request.sampler;
-  CELSLM_CHECK_OK(fields.number("temperature", 0, 2, s.temperature));
-  CELSLM_CHECK_OK(fields.number("top_p", 0, 1, s.top_p));
-  CELSLM_CHECK_OK(fields.number("min_p", 0, 1, s.min_p));
-  CELSLM_CHECK_OK(fields.number("frequency_penalty", -2, 2, s.frequency_penalty));
-  CELSLM_CHECK_OK(fields.number("presence_penalty", -2, 2, s.presence_penalty));
-  CELSLM_CHECK_OK(fields.number("repeat_penalty", 0.1, 10, s.repeat_penalty));
+  CELSLM_CHECK_OK(read_number(fields, "temperature", 0, 2, s.temperature));
+  CELSLM_CHECK_OK(read_number(fields, "top_p", 0, 1, s.top_p));
+  CELSLM_CHECK_OK(read_number(fields, "min_p", 0, 1, s.min_p));
+  CELSLM_CHECK_OK(read_number(fields, "frequency_penalty", -2, 2, s.frequency_penalty));
+  CELSLM_CHECK_OK(read_number(fields, "presence_penalty", -2, 2, s.presence_penalty));
+  CELSLM_CHECK_OK(read_number(fields, "repeat_penalty", 0.1, 10, s.repeat_penalty));
   CELSLM_TRY(const auto top_k, fields.integer("top_k", -1, kMaxInt));  // 0 and -1: off
   s.top_k = static_cast<int>(std::max<std::int64_t>(top_k.value_or(0), 0));
   CELSLM_TRY(const auto seed,
@@ -204,44 +146,45 @@ Status read_numbers(const Fields& fields, CompletionRequest& request) {
   return {};
 }
 
-Status read_format(const Fields& fields, SamplerOptions& sampler) {
-  CELSLM_TRY(sampler.grammar, fields.text("grammar", kMaxGrammarBytes));
-  CELSLM_TRY(const json* format, fields.object("response_format"));
-  if (format == nullptr) return {};
-  const Fields inner(*format, "response_format.");
-  CELSLM_TRY(const std::string type, inner.text("type", 64));
-  if (type != "text" && type != "json_object") return inner.expected("type", "'text' or 'json_object'");
+Status read_format(const JsonFields& fields, SamplerOptions& sampler) {
+  CELSLM_TRY(const auto grammar, fields.text("grammar", kMaxGrammarBytes));
+  sampler.grammar = grammar.value_or("");
+  CELSLM_TRY(const auto format, fields.object("response_format"));
+  if (!format) return {};
+  CELSLM_TRY(const auto type, format->text("type", 64));
+  if (type != "text" && type != "json_object") return format->expected("type", "'text' or 'json_object'");
   sampler.json = type == "json_object";
   if (sampler.json && !sampler.grammar.empty())
     return fields.expected("grammar", "absent when response_format asks for JSON");
   return {};
 }
 
-Status read_stream(const Fields& fields, CompletionRequest& request) {
-  CELSLM_TRY(request.stream, fields.flag("stream"));
-  CELSLM_TRY(const json* options, fields.object("stream_options"));
-  if (options == nullptr) return {};
-  CELSLM_TRY(const bool include_usage, Fields(*options, "stream_options.").flag("include_usage"));
-  request.include_usage = request.stream && include_usage;
+Status read_stream(const JsonFields& fields, CompletionRequest& request) {
+  CELSLM_TRY(const auto stream, fields.flag("stream"));
+  request.stream = stream.value_or(false);
+  CELSLM_TRY(const auto options, fields.object("stream_options"));
+  if (!options) return {};
+  CELSLM_TRY(const auto include_usage, options->flag("include_usage"));
+  request.include_usage = request.stream && include_usage.value_or(false);
   return {};
 }
 
-Status read_extension(const Fields& fields, CompletionRequest& request) {
-  CELSLM_TRY(const json* extension, fields.object("x_celslm"));
-  if (extension == nullptr) return {};
-  const Fields inner(*extension, "x_celslm.");
-  CELSLM_TRY(const auto deadline, inner.integer("deadline_ms", 0, kMaxDeadlineMs));
+Status read_extension(const JsonFields& fields, CompletionRequest& request) {
+  CELSLM_TRY(const auto extension, fields.object("x_celslm"));
+  if (!extension) return {};
+  CELSLM_TRY(const auto deadline, extension->integer("deadline_ms", 0, kMaxDeadlineMs));
   if (deadline) request.deadline = std::chrono::milliseconds(*deadline);
-  if (inner.find("context") == nullptr) return {};
-  CELSLM_TRY(const std::string hex, inner.text("context", 1024));
-  const auto handle = ContextHandle::from_hex(hex);
-  if (!handle) return inner.expected("context", "a context's handle: 64 hex digits, as 'celslm context put' prints it");
+  CELSLM_TRY(const auto hex, extension->text("context", 1024));
+  if (!hex) return {};
+  const auto handle = ContextHandle::from_hex(*hex);
+  if (!handle) return extension->expected("context", "a context's handle: 64 hex digits, as 'celslm context put' prints it");
   request.context = *handle;
   return {};
 }
 
-Status read_chat_logprobs(const Fields& fields, CompletionRequest& request) {
-  CELSLM_TRY(request.logprobs, fields.flag("logprobs"));
+Status read_chat_logprobs(const JsonFields& fields, CompletionRequest& request) {
+  CELSLM_TRY(const auto logprobs, fields.flag("logprobs"));
+  request.logprobs = logprobs.value_or(false);
   CELSLM_TRY(const auto top, fields.integer("top_logprobs", 0, kMaxTopLogprobs));
   if (top && !request.logprobs) return fields.expected("logprobs", "true when 'top_logprobs' is given");
   request.top_logprobs = static_cast<int>(top.value_or(0));
@@ -249,15 +192,16 @@ Status read_chat_logprobs(const Fields& fields, CompletionRequest& request) {
 }
 
 // Completions ask by number, and 0 means the chosen token's alone.
-Status read_completion_logprobs(const Fields& fields, CompletionRequest& request) {
+Status read_completion_logprobs(const JsonFields& fields, CompletionRequest& request) {
   CELSLM_TRY(const auto top, fields.integer("logprobs", 0, kMaxTopLogprobs));
   request.logprobs = top.has_value();
   request.top_logprobs = static_cast<int>(top.value_or(0));
   return {};
 }
 
-Status read_common(const Fields& fields, CompletionRequest& request) {
-  CELSLM_TRY(request.model, fields.text("model", 1024));
+Status read_common(const JsonFields& fields, CompletionRequest& request) {
+  CELSLM_TRY(const auto model, fields.text("model", 1024));
+  request.model = model.value_or("");
   CELSLM_CHECK_OK(read_numbers(fields, request));
   CELSLM_CHECK_OK(read_format(fields, request.sampler));
   CELSLM_TRY(request.stop, stops_of(fields));
@@ -269,7 +213,7 @@ Status read_common(const Fields& fields, CompletionRequest& request) {
 
 Result<CompletionRequest> parse_chat_request(std::string_view body) {
   CELSLM_TRY(const json object, parse_object(body));
-  const Fields fields(object);
+  const JsonFields fields(object);
   CompletionRequest request;
   CELSLM_TRY(request.messages, messages_of(fields));
   CELSLM_CHECK_OK(read_common(fields, request));
@@ -283,10 +227,11 @@ Result<CompletionRequest> parse_chat_request(std::string_view body) {
 
 Result<CompletionRequest> parse_completion_request(std::string_view body) {
   CELSLM_TRY(const json object, parse_object(body));
-  const Fields fields(object);
+  const JsonFields fields(object);
   CompletionRequest request{.chat = false};
   CELSLM_TRY(request.prompt, prompt_of(fields));
-  CELSLM_TRY(request.echo, fields.flag("echo"));
+  CELSLM_TRY(const auto echo, fields.flag("echo"));
+  request.echo = echo.value_or(false);
   CELSLM_CHECK_OK(read_common(fields, request));
   CELSLM_CHECK_OK(read_completion_logprobs(fields, request));
   return request;

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <nlohmann/json.hpp>
 
+#include "core/json.h"
 #include "core/utf8.h"
 #include "serve/openai/openai.h"
 #include "serve/wire/errors.h"
@@ -81,7 +83,7 @@ json to_json(const Usage& usage) {
 
 std::string event(const json& data) {
   // A newline within would end the event early; dump() escapes those in strings and adds none.
-  return "data: " + data.dump(-1, ' ', false, json::error_handler_t::replace) + "\n\n";
+  return "data: " + dump_json(data) + "\n\n";
 }
 
 std::size_t echoed_characters(const CompletionRequest& request) {

@@ -2,7 +2,10 @@
 
 #include <fmt/format.h>
 
+#include <nlohmann/json.hpp>
+
 #include "core/file.h"
+#include "core/json.h"
 #include "serve/wire/errors.h"
 
 namespace celslm {
@@ -24,11 +27,9 @@ std::unexpected<Error> unexpected_status(const HttpAnswer& answer, const std::st
 // Items of a list in a JSON object, each through `parse`.
 template <typename T, typename Parse>
 Result<std::vector<T>> list_field(const json& object, const char* name, std::size_t limit, Parse parse) {
-  const auto it = object.find(name);
-  if (it == object.end() || !it->is_array()) return fail(ErrorKind::kInvalid, "field '{}' must be a list", name);
-  if (it->size() > limit) return fail(ErrorKind::kInvalid, "list '{}' has more than {} items", name, limit);
+  CELSLM_TRY(const json* list, JsonFields(object).required_list(name, limit));
   std::vector<T> out;
-  for (const json& item : *it) {
+  for (const json& item : *list) {
     CELSLM_TRY(T value, parse(item));
     out.push_back(std::move(value));
   }
@@ -78,10 +79,9 @@ Result<HttpAnswer> CloudClient::get(const std::string& path, std::size_t max_bod
 Result<PublicKey> CloudClient::ask_key() {
   CELSLM_TRY(const HttpAnswer answer, get("/v1/key", 4096));
   CELSLM_TRY(const json body, parse_object(as_text(answer.body)));
-  if (!body.contains("public_key") || !body["public_key"].is_string()) {
-    return fail(ErrorKind::kInvalid, "{}/v1/key: no 'public_key' in the answer", url());
-  }
-  return PublicKey::from_hex(body["public_key"].get<std::string>());
+  const auto hex = JsonFields(body).required_text("public_key");
+  if (!hex) return wrap(hex.error(), url() + "/v1/key");
+  return PublicKey::from_hex(*hex);
 }
 
 Result<PublicKey> CloudClient::known_key() {
@@ -125,20 +125,18 @@ Result<std::string> CloudClient::context_text(const ContextHandle& handle) {
   constexpr std::size_t kEscaped = 6;  // a byte may become \u00XX in JSON
   CELSLM_TRY(const HttpAnswer answer, get("/v1/contexts/" + handle.hex(), kMaxContextBytes * kEscaped));
   CELSLM_TRY(const json body, parse_object(as_text(answer.body)));
-  if (!body.contains("text") || !body["text"].is_string())
-    return fail(ErrorKind::kInvalid, "{}: a context without 'text'", url());
-  auto text = body["text"].get<std::string>();
-  if (context_handle(text) != handle)
+  auto text = JsonFields(body).required_text("text");
+  if (!text) return wrap(std::move(text).error(), fmt::format("{}/v1/contexts/{}", url(), handle.hex()));
+  if (context_handle(*text) != handle)
     return fail(ErrorKind::kMismatch, "{}: the text it gave is not context {}", url(), handle.hex());
   return text;
 }
 
 Result<ContextInfo> CloudClient::put_context(std::string_view text, std::string_view name) {
   const json body = {{"text", text}, {"name", name}};
-  CELSLM_TRY(const HttpAnswer answer, http_->call({.method = "POST",
-                                                   .path = "/v1/contexts",
-                                                   .body = body.dump(-1, ' ', false, json::error_handler_t::replace),
-                                                   .max_body_bytes = kMaxListBytes}));
+  CELSLM_TRY(
+      const HttpAnswer answer,
+      http_->call({.method = "POST", .path = "/v1/contexts", .body = dump_json(body), .max_body_bytes = kMaxListBytes}));
   if (answer.status != 200) return unexpected_status(answer, url(), "/v1/contexts");
   CELSLM_TRY(const json parsed, parse_object(as_text(answer.body)));
   return context_info_from(parsed);

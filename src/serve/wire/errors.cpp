@@ -4,7 +4,7 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
-#include "serve/wire/protocol.h"
+#include "core/json.h"
 
 namespace celslm {
 namespace {
@@ -94,8 +94,7 @@ ErrorKind kind_of_answer(int status, std::string_view code) {
 std::string error_body(ApiError error, std::string_view message) {
   const std::string_view code = row_of(error).code;
   const json body = {{"error", {{"code", code}, {"message", message}, {"type", code}}}};
-  // Bytes that are not UTF-8 (a message quoting a peer) must not make the answer fail.
-  return body.dump(-1, ' ', false, json::error_handler_t::replace);
+  return dump_json(body);
 }
 
 HttpResponse error_response(ApiError error, std::string_view message) {
@@ -113,15 +112,12 @@ HttpResponse http_error(int status, std::string_view message) {
 
 Error error_of_answer(int status, ByteView body) {
   constexpr std::size_t kQuotedBytes = 200;
-  const auto parsed = parse_object(as_text(body));
-  const json none;
-  const json& error = parsed && parsed->contains("error") ? (*parsed)["error"] : none;
-  const auto text = [&](const char* name) {
-    return error.is_object() && error.contains(name) && error[name].is_string() ? error[name].get<std::string>() : "";
-  };
-  const std::string message = text("message");
   const std::string_view quoted = as_text(body.first(std::min(body.size(), kQuotedBytes)));
-  return {kind_of_answer(status, text("code")), message.empty() ? std::string(quoted) : message};
+  const auto parsed = parse_object(as_text(body));
+  const auto error = parsed ? JsonFields(*parsed).required_object("error") : std::unexpected(parsed.error());
+  const auto message = error ? error->required_text("message") : std::unexpected(error.error());
+  const auto code = error ? error->required_text("code") : std::unexpected(error.error());
+  return {kind_of_answer(status, code.value_or("")), message.value_or(std::string(quoted))};
 }
 
 }  // namespace celslm

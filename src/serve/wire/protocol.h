@@ -2,7 +2,7 @@
 #pragma once
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -57,9 +57,12 @@ nlohmann::json to_json(const HostedModel& model);
 Result<ContextInfo> context_info_from(const nlohmann::json& json);
 Result<HostedModel> hosted_model_from(const nlohmann::json& json);
 
-// Parses JSON from a peer: kInvalid for malformed text, text deeper than 64 levels or of more than a million values, or no
-// object.
-Result<nlohmann::json> parse_object(std::string_view text);
+// What POST /v1/contexts brings; not checked but for the fields' types.
+struct Registration {
+  std::string text;
+  std::string name;  // may be empty
+};
+Result<Registration> registration_from(std::string_view body);
 
 HttpResponse json_response(const nlohmann::json& body);
 
