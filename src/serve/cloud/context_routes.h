@@ -1,7 +1,7 @@
 // The routes of a cloud by which texts are registered, listed, read and removed.
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <span>
 #include <string_view>
 

@@ -2,7 +2,7 @@
 // describes its fields.
 #pragma once
 
-#include <nlohmann/json.hpp>
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 
 #include "serve/batch/generation.h"
