@@ -1,4 +1,4 @@
-// What a cloud counts. docs/metrics.md lists the metrics.
+// A cloud's metrics; docs/metrics.md lists them.
 #pragma once
 
 #include <string>
@@ -19,7 +19,7 @@ class CloudMetrics final : public PackObserver {
   void answered(const std::string& route, int status);
   void sent(const std::string& part, std::size_t bytes);
 
-  // Of the moment: read when the page is made.
+  // The page; gauges have the values given.
   std::string text(std::size_t contexts, std::uint64_t pack_store_bytes, std::uint64_t pack_budget_bytes);
 
  private:

@@ -43,7 +43,8 @@ Result<RegisteredContext> read_context(const fs::path& path, const ContextHandle
   CELSLM_TRY(std::string text, fields.required_text("text"));
   CELSLM_TRY(std::string name, fields.required_text("name"));
   CELSLM_CHECK_OK(ContextRegistry::check(text, name));
-  if (context_handle(text) != handle) return fail(ErrorKind::kInvalid, "the text's hash is not the file's name");
+  if (context_handle(text) != handle)
+    return fail(ErrorKind::kInvalid, "the file's name must be the hash of its text, but is not");
   const std::uint64_t size = text.size();
   return RegisteredContext{{handle, std::move(name), size}, std::move(text)};
 }
@@ -54,7 +55,7 @@ Result<std::unique_ptr<ContextRegistry>> ContextRegistry::open(const fs::path& f
   std::error_code error;
   fs::create_directories(folder, error);
   if (error)
-    return fail(ErrorKind::kIo, "{}: cannot make the folder of registered contexts: {}", folder.string(), error.message());
+    return fail(ErrorKind::kIo, "{}: cannot create the folder of registered contexts: {}", folder.string(), error.message());
   std::unique_ptr<ContextRegistry> out(new ContextRegistry(folder, std::move(log)));
   CELSLM_CHECK_OK(out->load());
   return out;
@@ -86,7 +87,7 @@ void ContextRegistry::load_file(const fs::path& path) {
   std::error_code error;
   fs::rename(path, aside, error);
   log_->warn("{}: {}; {}", path.string(), context.error().message,
-             error ? "left where it is" : "moved aside to " + aside.string());
+             error ? "the file stays where it is" : "moved to " + aside.string());
 }
 
 fs::path ContextRegistry::path_of(const ContextHandle& handle) const {
@@ -101,13 +102,15 @@ Status ContextRegistry::check(std::string_view text, std::string_view name) {
 Result<ContextInfo> ContextRegistry::put(std::string_view text, std::string_view name) {
   CELSLM_CHECK_OK(check(text, name));
   ContextInfo info{context_handle(text), std::string(name), text.size()};
-  // The lock is held over the write, so that two registrations of one text are one, and nobody finds a handle whose file is
-  // not there yet. Registering is rare; reading texts does not wait for it.
+  // The lock is held over the write, so that two registrations of one text become one, and no handle is found before its
+  // file exists. Registering is rare; reading texts does not wait for it.
   const MutexLock lock(mutex_);
   if (const auto it = contexts_.find(info.handle); it != contexts_.end()) return it->second;
   if (contexts_.size() >= kMaxContexts || bytes_ + info.bytes > kMaxRegisteredBytes) {
-    return fail(ErrorKind::kOverloaded, "{} contexts of {} bytes are registered, which is all this cloud keeps: remove some",
-                contexts_.size(), bytes_);
+    return fail(
+        ErrorKind::kOverloaded,
+        "{} contexts of {} bytes in total are registered, which is this cloud's limit: remove some with 'celslm context rm'",
+        contexts_.size(), bytes_);
   }
   CELSLM_CHECK_OK(write_file_atomically(path_of(info.handle), as_bytes(json{{"name", name}, {"text", text}}.dump())));
   bytes_ += info.bytes;

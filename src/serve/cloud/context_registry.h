@@ -25,18 +25,19 @@ struct RegisteredContext {
 };
 
 // Names and sizes are held in memory, texts stay on disk and are read when asked for. What is registered survives a crash at
-// any point: files are written whole or not at all. Thread-safe.
+// any point: files are written completely or not at all. Thread-safe.
 class ContextRegistry {
  public:
-  // Makes the folder if needed and loads what it holds. A file that is damaged, or whose text is not what its name says, is
-  // moved aside (name.bad) and reported in the log. kIo for a folder that cannot be read or made.
+  // Creates the folder if needed and loads its files. A file that is damaged, or whose text does not match its name, is
+  // moved aside (name.bad) and reported in the log. kIo for a folder that cannot be read or created.
   static Result<std::unique_ptr<ContextRegistry>> open(const std::filesystem::path& folder, Log log);
 
-  // Whether put() would take them, but for room: kInvalid if not.
+  // Whether put() would accept them if there is room: kInvalid if not.
   static Status check(std::string_view text, std::string_view name);
 
   // Registers a text; registering it again changes nothing, not even its name. kInvalid: empty, over kMaxContextBytes, not
-  // UTF-8, a name that is too long or holds control characters. kOverloaded: no room for another. kIo: the disk refused.
+  // UTF-8, a name that is too long or holds control characters. kOverloaded: no room for another. kIo: the file could not be
+  // written.
   Result<ContextInfo> put(std::string_view text, std::string_view name);
   // kNotFound; kInvalid when the file was damaged since it was registered.
   Result<RegisteredContext> find(const ContextHandle& handle) const;

@@ -30,7 +30,7 @@ Result<json> ContextRoutes::models_for(std::string_view text) {
   json models = json::array();
   std::string refusals;
   for (const auto& model : parts_.catalog.models()) {
-    if (model->model().map) continue;  // the same tokens as the model by itself
+    if (model->model().map) continue;  // the same tokens as the model itself
     const auto tokens = parts_.catalog.tokenize(text, *model);
     if (!tokens) {
       refusals += (refusals.empty() ? "" : "; ") + tokens.error().message;
@@ -66,7 +66,7 @@ void ContextRoutes::begin_prefill(const ContextHandle& handle) {
     const auto identity = parts_.catalog.identity(handle, *model, parts_.prefill_codec);
     if (!identity) continue;
     if (const auto begun = parts_.jobs.request(*identity); !begun)
-      parts_.log->warn("not computed now: {}", begun.error().message);
+      parts_.log->warn("a pack was not computed at registration: {}", begun.error().message);
   }
 }
 

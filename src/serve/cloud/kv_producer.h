@@ -1,4 +1,4 @@
-// Where KV comes from, as an interface: a model's prefill at a cloud, a script in tests.
+// What computes KV, as an interface: a model's prefill at a cloud, a fake in tests.
 #pragma once
 
 #include <functional>
@@ -29,7 +29,7 @@ class KvProducer {
   using OnRows = std::function<Status(int layer, int first_row, std::span<const float> k, std::span<const float> v)>;
 
   // Computes the KV of `tokens`: layers from 0 up, in each its rows from 0 up, every row once. K is rounded to `type` before
-  // it is shown, as in a segment of that type. kCancelled soon after `stop` is requested; on_rows' own error otherwise.
+  // on_rows gets it, as in a segment of that type. kCancelled soon after `stop` is requested; on_rows' own error otherwise.
   virtual Status produce(std::span<const Token> tokens, KvType type, std::stop_token stop, const OnRows& on_rows) = 0;
 };
 

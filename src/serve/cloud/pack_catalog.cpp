@@ -14,7 +14,8 @@ Result<PackCatalog::Tokenized> tokens_of(std::string_view text, const KvProducer
   const HostedModel& hosted = model.model();
   auto tokens = model.tokens(text);
   if (!tokens) return wrap(std::move(tokens).error(), hosted.name);
-  if (tokens->empty()) return fail(ErrorKind::kInvalid, "{}: the text has no tokens", hosted.name);
+  if (tokens->empty())
+    return fail(ErrorKind::kInvalid, "{}: the text has no tokens, but a context needs at least one", hosted.name);
   // One place at least must be left for the user's own tokens.
   const auto limit = std::min<std::size_t>(kMaxPackTokens, static_cast<std::size_t>(std::max(hosted.n_ctx - 1, 0)));
   if (tokens->size() > limit) {
@@ -44,9 +45,9 @@ Result<KvProducer*> PackCatalog::find_model(const Hash256& id, const Hash256& ma
                          hosted.map ? ", map " + hosted.map->id.hex() : "");
   }
   if (map != Hash256{})
-    return fail(ErrorKind::kNotFound, "no map {} of model {} is applied here, but {}", map.hex(), id.hex(), names);
-  return fail(ErrorKind::kNotFound, "no model {} is hosted here, but {}; /v1/models shows their fingerprints", id.hex(),
-              names);
+    return fail(ErrorKind::kNotFound, "no map {} for model {} here; the models and maps are {}", map.hex(), id.hex(), names);
+  return fail(ErrorKind::kNotFound,
+              "no model {} is hosted here; the models are {} (GET /v1/models shows their fingerprints)", id.hex(), names);
 }
 
 Result<PackCatalog::Tokenized> PackCatalog::tokenize(std::string_view text, KvProducer& model) {

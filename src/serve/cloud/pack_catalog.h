@@ -1,4 +1,4 @@
-// Which pack a request speaks of: from a registered text and a hosted model to the pack's identity.
+// From a registered text and a hosted model to the identity of the pack that a request asks for.
 #pragma once
 
 #include <map>
@@ -22,7 +22,7 @@ struct TokenizedContext {
 };
 
 // Tokenizing a long text takes a second, and every block request needs its result: texts are tokenized once per model and
-// the tokens kept, least recently used first out. Thread-safe.
+// the tokens kept; the least recently used are evicted. Thread-safe.
 class PackCatalog {
  public:
   using Tokenized = std::shared_ptr<const TokenizedContext>;
@@ -34,7 +34,7 @@ class PackCatalog {
   // map: zero for the model's own KV. kNotFound; the message lists the models there are.
   Result<KvProducer*> find_model(const Hash256& id, const Hash256& map) const;
 
-  // A text's tokens, whether it is registered or not. kInvalid: the model cannot take it (too long, no chat template).
+  // A text's tokens, whether it is registered or not. kInvalid: the model cannot use it (too long, no chat template).
   Result<Tokenized> tokenize(std::string_view text, KvProducer& model);
   // The identity of a registered context's pack. kNotFound: not registered; errors of tokenize().
   Result<PackIdentity> identity(const ContextHandle& handle, KvProducer& model, CodecId codec);
@@ -42,7 +42,7 @@ class PackCatalog {
  private:
   using Key = std::pair<ContextHandle, Hash256>;  // text, model
   struct Kept {
-    Result<Tokenized> tokens;  // a refusal is worth keeping, too
+    Result<Tokenized> tokens;  // errors are kept, too
     std::uint64_t last_use = 0;
   };
 
@@ -51,7 +51,7 @@ class PackCatalog {
 
   const ContextRegistry& registry_;
   const std::vector<std::shared_ptr<KvProducer>> models_;
-  Mutex tokenizing_;  // held while a text is tokenized, so that a crowd that asks for a new one tokenizes it once
+  Mutex tokenizing_;  // held while a text is tokenized, so that many requests for a new one tokenize it once
   Mutex mutex_ CELSLM_ACQUIRED_AFTER(tokenizing_);
   std::map<Key, Kept> kept_ CELSLM_GUARDED_BY(mutex_);
   std::size_t kept_tokens_ CELSLM_GUARDED_BY(mutex_) = 0;

@@ -10,7 +10,7 @@
 namespace celslm {
 namespace {
 
-// Encodes rows into blocks and puts them where the table will say they are. One pack, one thread.
+// Encodes rows into blocks and writes each at the offset that its table entry gets. One pack, one thread.
 class PackEncoder {
  public:
   PackEncoder(PackJob& job, const Codec& codec, PackWriter& writer, const SigningKey& key,
@@ -20,13 +20,13 @@ class PackEncoder {
     start_layer();
   }
 
-  // As KvProducer::OnRows. Anything out of order is a bug of the producer and refused, because a hole would be signed as KV.
+  // As KvProducer::OnRows. Rows out of order are a bug of the producer and refused, because a gap would be signed as KV.
   Status add(int layer, int first_row, std::span<const float> k, std::span<const float> v) {
     const std::size_t rows = k.size() / width_;
     if (layer != layer_ || first_row != rows_ || k.empty() || k.size() != v.size() || k.size() % width_ != 0 ||
         rows > static_cast<std::size_t>(identity_.n_tokens() - rows_)) {
-      return fail(ErrorKind::kInternal, "rows from {} of layer {} came where row {} of layer {} was due", first_row, layer,
-                  rows_, layer_);
+      return fail(ErrorKind::kInternal, "the producer gave rows from {} of layer {}, expected row {} of layer {}", first_row,
+                  layer, rows_, layer_);
     }
     CELSLM_CHECK_OK(add_plane(BlockKind::kKey, k));
     CELSLM_CHECK_OK(add_plane(BlockKind::kValue, v));
@@ -55,7 +55,7 @@ class PackEncoder {
       const BlockShape shape = identity_.shape(kind, static_cast<int>(plane.blocks.size()));
       const auto piece = values.first(std::min(values.size(), shape.values() - plane.rows.size()));
       values = values.subspan(piece.size());
-      if (piece.size() == shape.values()) {  // whole as it came: no copy
+      if (piece.size() == shape.values()) {  // a complete block: no copy
         CELSLM_CHECK_OK(encode(shape, piece, plane));
         continue;
       }
@@ -74,7 +74,7 @@ class PackEncoder {
     return {};
   }
 
-  // A block's place is known once all before it are encoded, so a layer's blocks are written when the layer is whole.
+  // A block's place is known once all before it are encoded, so a layer's blocks are written when the layer is complete.
   Status finish_layer() {
     std::vector<SignedEntry> signed_entries;
     for (const Plane& plane : planes_) {
@@ -100,14 +100,14 @@ class PackEncoder {
   const SigningKey& key_;
   const std::function<void(int)>& on_layer_;
   std::size_t width_ = 0;            // values of a row of K, or of V
-  std::vector<BlockEntry> entries_;  // of the layers that are whole
+  std::vector<BlockEntry> entries_;  // of the complete layers
   std::uint64_t end_ = 0;            // of the block region so far
   int layer_ = 0;                    // being filled
   int rows_ = 0;                     // of it, come so far
   std::array<Plane, 2> planes_;      // of it; by BlockKind
 };
 
-// The exact pack of the same context, if it is here and whole. What an approximate codec encodes is its values.
+// The exact pack of the same context, if it is stored and undamaged: an approximate codec encodes its values.
 std::optional<StoredPack> exact_pack(PackIdentity identity, const Codec& codec, PackStorage& storage) {
   if (codec.exact_for()) return std::nullopt;
   identity.codec = CodecId::kF16;
@@ -119,10 +119,10 @@ std::optional<StoredPack> exact_pack(PackIdentity identity, const Codec& codec, 
   return *std::move(pack);
 }
 
-// As KvProducer::produce: reading takes a moment where computing takes minutes.
+// As KvProducer::produce: reading takes a moment, computing takes minutes.
 Status replay(const StoredPack& pack, std::stop_token stop, const KvProducer::OnRows& on_rows) {
   for (int layer = 0; layer < static_cast<int>(pack.header.identity.model.n_layers); ++layer) {
-    if (stop.stop_requested()) return fail(ErrorKind::kCancelled, "stopped");
+    if (stop.stop_requested()) return fail(ErrorKind::kCancelled, "the computation was stopped");
     CELSLM_TRY(const auto k, read_plane(pack, layer, BlockKind::kKey));
     CELSLM_TRY(const auto v, read_plane(pack, layer, BlockKind::kValue));
     CELSLM_CHECK_OK(on_rows(layer, 0, k, v));
@@ -147,7 +147,8 @@ Result<StoredPack> compute_pack(PackJob& job, KvProducer& producer, PackStorage&
     const KvType rounding = codec->exact_for().value_or(KvType::kF16);
     CELSLM_CHECK_OK(producer.produce(identity.tokens, rounding, stop, add));
   }
-  if (!encoder.finished()) return fail(ErrorKind::kInternal, "{} gave too few layers", producer.model().name);
+  if (!encoder.finished())
+    return fail(ErrorKind::kInternal, "{}: the producer ended before the last layer", producer.model().name);
   CELSLM_CHECK_OK(writer->commit(encode_header(identity, encoder.entries(), key)));
   return storage.find(job.pack_id);
 }

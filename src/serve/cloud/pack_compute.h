@@ -11,7 +11,7 @@
 
 namespace celslm {
 
-// Where packs are kept, as an interface, so that a full disk is a line in a test. Thread-safe.
+// Where packs are stored, as an interface, so that tests can simulate a full disk. Thread-safe.
 class PackStorage {
  public:
   virtual ~PackStorage() = default;
@@ -34,8 +34,8 @@ class SignedPackStorage final : public PackStorage {
   const PublicKey signer_;
 };
 
-// Computes job.identity and returns the pack as it lies in the store. Announces each layer's blocks as soon as the layer is
-// whole; calls on_layer (may be empty) after that. Where the exact pack of the same context is in the store, an approximate
+// Computes job.identity and returns the stored pack. Announces each layer's blocks as soon as the layer is complete, then
+// calls on_layer (may be empty). Where the exact pack of the same context is in the store, an approximate
 // one is made from it, with the same bytes as if computed. Does not end the job: the caller does, when the pack can be
 // found.
 Result<StoredPack> compute_pack(PackJob& job, KvProducer& producer, PackStorage& storage, const SigningKey& key,

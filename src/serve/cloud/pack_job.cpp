@@ -43,7 +43,7 @@ Result<Bytes> PackJob::read(std::uint64_t offset) const {
     if (error_) return std::unexpected(*error_);
     const auto it = std::ranges::upper_bound(table_, offset, {}, [](const BlockEntry& e) { return e.offset + e.bytes; });
     if (it == table_.end())
-      return celslm::fail(ErrorKind::kNotFound, "byte {} of pack {} is not there yet", offset, pack_id.hex());
+      return celslm::fail(ErrorKind::kNotFound, "byte {} of pack {} has not been computed yet", offset, pack_id.hex());
     index = static_cast<int>(it - table_.begin());
     skip = offset - it->offset;
     if (stored_) {

@@ -1,4 +1,4 @@
-// One pack while it is being computed: what is announced so far, and those who wait for more.
+// One pack while it is being computed: what has been announced so far, and waiting for more.
 #pragma once
 
 #include <chrono>
@@ -16,7 +16,7 @@
 namespace celslm {
 
 // Written by one computing thread, read by any number of threads; thread-safe. A job ends exactly once, with complete() or
-// fail(). What has been announced stays readable for as long as somebody holds the job, unless it fails.
+// fail(). What has been announced can be read as long as the job is referenced, unless it fails.
 class PackJob {
  public:
   PackJob(PackIdentity identity, Hash256 pack_id, Bytes preamble);

@@ -9,13 +9,13 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto kPatience = 500ms;  // a stream that waits looks this often whether its client is still there
+constexpr auto kPatience = 500ms;  // how often a waiting stream checks that its client is still connected
 
 HttpResponse job_blocks(const std::shared_ptr<PackJob>& job, std::string_view range_header, OnSent on_sent) {
   const std::uint64_t announced = job->announced_bytes();
   if (range_header.empty())
     return range_refused(announced, "the pack is still being computed: ask for ranges of announced blocks");
-  // Against the largest region first, so that a range beyond what is announced is refused and never cut short.
+  // Against the largest region first, so that a range beyond what is announced is refused, not shortened.
   const std::uint64_t size = block_region_bytes(job->identity).most;
   const auto range = parse_range(range_header, size);
   if (!range) return range_refused(announced, range.error().message);
@@ -39,7 +39,7 @@ HttpResponse job_blocks(const std::shared_ptr<PackJob>& job, std::string_view ra
   return out;
 }
 
-// Whether the pack became whole before the client left and the job failed.
+// Whether the pack is complete; false if the client disconnected or the job failed before.
 bool wait_complete(const PackJob& job, const std::function<bool()>& disconnected) {
   while (true) {
     const auto complete = job.wait_complete(kPatience);

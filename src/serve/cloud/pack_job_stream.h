@@ -1,4 +1,4 @@
-// Packs as a cloud answers for them: stored ones, and those that are being computed.
+// HTTP responses for a cloud's packs: stored ones, and those that are being computed.
 #pragma once
 
 #include <functional>
@@ -12,8 +12,8 @@ namespace celslm {
 // As for a stored pack; of a job: 202 and what is known before the first block.
 HttpResponse header_response(const PackAccess& access, std::string_view blocks, OnSent on_sent);
 
-// Signed entries from number `from` on. Of a job: as they are announced; the body ends well only once the pack is complete
-// and kept, so that whoever asks for the header next gets it, and breaks if the computation fails.
+// Signed entries from number `from` on. Of a job: as they are announced; the body ends normally only once the pack is
+// complete and stored, so that a request for the header then succeeds; it is aborted if the computation fails.
 HttpResponse entries_response(const PackAccess& access, int from, const SigningKey& key, std::function<bool()> disconnected,
                               OnSent on_sent);
 

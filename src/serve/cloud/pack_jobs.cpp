@@ -9,7 +9,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-// How often a long computation shows in the log that it lives.
+// How often a long computation logs its progress.
 constexpr Duration kProgressInterval = 2s;
 
 std::string describe(const PackIdentity& identity, const HostedModel& model) {
@@ -138,7 +138,7 @@ void PackJobs::compute(Worker& worker, const std::shared_ptr<PackJob>& job, std:
     if (stored) remember(job->pack_id, *stored);
   }
   const Duration took = clock_.now() - start;
-  // Observers hear of the end before those who wait do, so that whoever has the pack finds it counted.
+  // The observer is notified before the waiting readers, so that a reader that has the pack finds it counted.
   if (stored) {
     const std::uint64_t bytes = stored->header.block_region_bytes();
     log_->info("computed {}: {:.1f} MB in {:.2f} s, {:.0f} tokens/s", describe(job->identity, model),

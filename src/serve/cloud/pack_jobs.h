@@ -1,4 +1,4 @@
-// Computes packs that are asked for: each once, however many ask, one at a time per model.
+// Computes packs on request: each once, however many requests there are, and one at a time per model.
 #pragma once
 
 #include <deque>
@@ -19,7 +19,7 @@
 
 namespace celslm {
 
-// Told what happens; from any thread, without locks held.
+// Is notified of events; from any thread, without locks held.
 class PackObserver {
  public:
   virtual ~PackObserver() = default;
@@ -30,14 +30,14 @@ class PackObserver {
 };
 
 struct PackJobsOptions {
-  int max_waiting = 16;  // packs per model: a queue that grows faster than it is worked off
+  int max_waiting = 16;  // packs per model; further requests are refused with kOverloaded
   int max_open = 16;     // finished packs kept mapped, so that a pack's many block requests parse its header once
 };
 
-// The whole pack, or the job that computes it.
+// The complete pack, or the job that computes it.
 using PackAccess = std::variant<StoredPack, std::shared_ptr<PackJob>>;
 
-// Thread-safe. One thread per producer, which alone calls its produce().
+// Thread-safe. One thread per producer, the only one that calls its produce().
 class PackJobs {
  public:
   // The producers, storage, key, clock and observer must outlive this.
@@ -47,13 +47,13 @@ class PackJobs {
   PackJobs(const PackJobs&) = delete;
   PackJobs& operator=(const PackJobs&) = delete;
 
-  // Finds the pack or has it computed. kNotFound: no such model here. kOverloaded: too many are waiting. kIo: it could never
-  // be kept. kUnavailable: stopping. A pack whose computation failed earlier is begun anew.
+  // Finds the pack or starts its computation. kNotFound: no such model here. kOverloaded: too many packs wait. kIo: it does
+  // not fit the disk budget. kUnavailable: stopping. A pack whose computation failed earlier is computed again.
   Result<PackAccess> request(const PackIdentity& identity);
-  // The same, but never begins anything: kNotFound when nothing computes or holds it.
+  // The same without starting anything: kNotFound if the pack is neither stored nor being computed.
   Result<PackAccess> lookup(const Hash256& pack_id);
 
-  // Ends all computations; who waits for them gets kCancelled. Idempotent.
+  // Ends all computations; waiting readers get kCancelled. Idempotent.
   void stop();
 
  private:

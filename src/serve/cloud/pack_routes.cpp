@@ -35,12 +35,13 @@ PackRoutes::Answer<PackIdentity> PackRoutes::wanted(const HttpRequest& request) 
   if (!handle || !parts_.contexts.contains(*handle)) return refuse(unknown_context(context));
   const auto model_id = Hash256::from_hex(model_name);
   if (!model_id)
-    return refuse(
-        error_response(ApiError::kUnknownModel, fmt::format("'{}' is no model id: 64 hex digits are", model_name)));
+    return refuse(error_response(ApiError::kUnknownModel,
+                                 fmt::format("'{}' is not a model id: it must have 64 hex digits", model_name)));
   const std::string map_name = request.parameter("map");
   const Result<Hash256> map_id = map_name.empty() ? Hash256{} : Hash256::from_hex(map_name);
   if (!map_id)
-    return refuse(error_response(ApiError::kUnknownMap, fmt::format("'{}' is no map id: 64 hex digits are", map_name)));
+    return refuse(
+        error_response(ApiError::kUnknownMap, fmt::format("'{}' is not a map id: it must have 64 hex digits", map_name)));
   const auto model = parts_.catalog.find_model(*model_id, *map_id);
   const ApiError unknown = map_name.empty() ? ApiError::kUnknownModel : ApiError::kUnknownMap;
   if (!model) return refuse(error_response(unknown, model.error().message));
@@ -73,7 +74,7 @@ HttpResponse PackRoutes::get_entries(const HttpRequest& request) {
   int from = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), from);
   if (!text.empty() && (error != std::errc() || end != text.data() + text.size() || from < 0)) {
-    return error_response(ApiError::kInvalidRequest, "'from' must be a whole number, the first entry wanted");
+    return error_response(ApiError::kInvalidRequest, "'from' must be the number of an entry: an integer from 0");
   }
   const auto access = existing(request);
   if (!access) return access.error();
@@ -100,7 +101,7 @@ Result<CodecId> PackRoutes::offered_codec(const std::string& name) const {
   if (std::ranges::contains(parts_.codecs, codec->id())) return codec->id();
   std::string names;
   for (const CodecId id : parts_.codecs) names += (names.empty() ? "" : ", ") + std::string((*find_codec(id))->name());
-  return fail(ErrorKind::kNotFound, "the codec '{}' is not offered here, but {}", name, names);
+  return fail(ErrorKind::kNotFound, "the codec '{}' is not offered here; the codecs are {}", name, names);
 }
 
 OnSent PackRoutes::meter(const char* part) {

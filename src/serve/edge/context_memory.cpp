@@ -14,7 +14,8 @@ Result<std::shared_ptr<ResidentContext>> ContextMemory::create(const ContextHand
   CELSLM_TRY(std::vector<Token> tokens, model_->text().context(text));
   const int n_ctx = model_->config().n_ctx_train;
   if (static_cast<int>(tokens.size()) + 2 > n_ctx)
-    return fail(ErrorKind::kInvalid, "the context's {} tokens exceed the model's context of {}", tokens.size(), n_ctx);
+    return fail(ErrorKind::kInvalid, "the context has {} tokens, too many for the model's context length of {}",
+                tokens.size(), n_ctx);
   const Hash256 id = context_id(model_->fingerprint().tokenizer, tokens);
   return ResidentContext::create(handle, model_->config(), id, std::move(tokens), type_);
 }

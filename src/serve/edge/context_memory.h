@@ -1,4 +1,4 @@
-// The contexts in an edge's memory, and what brings them there.
+// The contexts in an edge's memory, and the loads that bring them there.
 #pragma once
 
 #include <functional>

@@ -5,7 +5,8 @@
 namespace celslm {
 
 void EdgeMetrics::answered(const std::string& route, int status) {
-  metrics_.counter("celslm_edge_answers_total", "HTTP answers begun", {{"route", route}, {"status", std::to_string(status)}})
+  metrics_
+      .counter("celslm_edge_answers_total", "HTTP responses started", {{"route", route}, {"status", std::to_string(status)}})
       .Increment();
 }
 
@@ -14,10 +15,11 @@ void EdgeMetrics::finished(const GenerationRequest& request, const Usage& usage,
   const auto seconds_of = [&](const char* name, const char* help, Duration d) {
     metrics_.histogram(name, help, seconds_buckets(), {{"context", context}}).Observe(seconds(d));
   };
-  seconds_of("celslm_edge_first_token_seconds", "From a request's arrival to its first token", times.first_token);
-  seconds_of("celslm_edge_context_seconds", "From a request's start to its context's last layer", times.context);
+  seconds_of("celslm_edge_first_token_seconds", "Time from a request's arrival to its first token", times.first_token);
+  seconds_of("celslm_edge_context_seconds", "Time from a request's start until its context's last layer is available",
+             times.context);
   if (usage.completion_tokens > 1) {
-    seconds_of("celslm_edge_token_seconds", "Per token after the first, mean of a request",
+    seconds_of("celslm_edge_token_seconds", "Time per token after the first, mean of a request",
                times.decode / (usage.completion_tokens - 1));
   }
   if (request.context && !request.context_was_resident) {
@@ -26,27 +28,26 @@ void EdgeMetrics::finished(const GenerationRequest& request, const Usage& usage,
 }
 
 void EdgeMetrics::loaded_idly(const char* why) {
-  metrics_.counter("celslm_edge_idle_loads_total", "Contexts loaded while nobody asked for anything", {{"why", why}})
-      .Increment();
+  metrics_.counter("celslm_edge_idle_loads_total", "Contexts loaded while no request ran", {{"why", why}}).Increment();
 }
 
 void EdgeMetrics::loaded(const ResidentContext::Report& report) {
-  metrics_.counter("celslm_edge_fetched_bytes_total", "Bytes of KV that came over the network")
+  metrics_.counter("celslm_edge_fetched_bytes_total", "Bytes of KV received over the network")
       .Increment(static_cast<double>(report.bytes));
-  metrics_.counter("celslm_edge_hedged_bytes_total", "Of them, those that came twice or too late")
+  metrics_.counter("celslm_edge_hedged_bytes_total", "Of the fetched bytes, those received twice or too late")
       .Increment(static_cast<double>(report.load.hedged_bytes));
   metrics_
       .counter("celslm_edge_loads_total", "Contexts loaded for a request, by the codec chosen", {{"codec", report.codec}})
       .Increment();
   for (const LayerOrigin& origin : report.layers) {
     metrics_
-        .counter("celslm_edge_layers_total", "Layers of contexts, by where most of each came from",
+        .counter("celslm_edge_layers_total", "Layers of contexts, by the source of most of each",
                  {{"source", to_string(origin.source)}})
         .Increment();
   }
   if (report.load.predicted_ms > 0) {
     metrics_
-        .histogram("celslm_edge_load_over_prediction", "What a load took over what was predicted of it",
+        .histogram("celslm_edge_load_over_prediction", "Duration of a load divided by its prediction",
                    {0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 5.0})
         .Observe(report.load.took_ms / report.load.predicted_ms);
   }
@@ -57,25 +58,28 @@ std::string EdgeMetrics::text(const BatchStats& stats, const ContextTable& conte
   const auto gauge = [&](const char* name, const char* help, auto value) {
     metrics_.gauge(name, help).Set(static_cast<double>(value));
   };
-  // Counted by the loop; a counter here only ever moves up to the loop's count.
+  // The loop counts these; the counter here is raised to the loop's value.
   const auto counter = [&](const char* name, const char* help, std::uint64_t value, const prometheus::Labels& labels = {}) {
     auto& c = metrics_.counter(name, help, labels);
     c.Increment(std::max(0.0, static_cast<double>(value) - c.Value()));
   };
   gauge("celslm_edge_running_requests", "Requests in the batch", stats.running);
-  gauge("celslm_edge_queued_requests", "Requests that wait for a place", stats.queued);
+  gauge("celslm_edge_queued_requests", "Requests waiting for a free place", stats.queued);
   gauge("celslm_edge_own_kv_bytes", "Memory of running requests' own KV", stats.own_kv_bytes);
-  gauge("celslm_edge_kept_kv_bytes", "Memory of ended conversations' KV, kept to be continued", stats.kept_kv_bytes);
+  gauge("celslm_edge_kept_kv_bytes", "Memory of finished conversations' KV, kept for requests that continue them",
+        stats.kept_kv_bytes);
   gauge("celslm_edge_resident_contexts", "Contexts in memory", contexts.size());
   gauge("celslm_edge_context_kv_bytes", "Memory of contexts' KV", contexts.bytes());
-  gauge("celslm_edge_kept_packs", "Whole packs on disk", store ? store->list().size() : 0);
+  gauge("celslm_edge_kept_packs", "Complete packs on disk", store ? store->list().size() : 0);
   gauge("celslm_edge_pack_store_bytes", "Disk space of packs", store ? store->bytes() : 0);
   counter("celslm_edge_steps_total", "Steps of the batch loop that did work", stats.steps);
-  counter("celslm_edge_prompt_tokens_total", "Users' own tokens that passed all layers", stats.prompt_tokens);
-  counter("celslm_edge_reused_tokens_total", "Users' own tokens whose KV an earlier request had", stats.reused_tokens);
-  counter("celslm_edge_preempted_total", "Times a request gave its KV back for want of memory", stats.preempted);
+  counter("celslm_edge_prompt_tokens_total", "Users' own prompt tokens computed", stats.prompt_tokens);
+  counter("celslm_edge_reused_tokens_total", "Users' own prompt tokens whose KV was copied from an earlier request",
+          stats.reused_tokens);
+  counter("celslm_edge_preempted_total", "Times a request lost its KV for lack of memory and had to be computed again",
+          stats.preempted);
   counter("celslm_edge_completion_tokens_total", "Tokens generated", stats.completion_tokens);
-  counter("celslm_edge_shared_bytes_total", "Bytes of packs sent to neighbours", shared_bytes);
+  counter("celslm_edge_shared_bytes_total", "Bytes of packs sent to peers", shared_bytes);
   counter("celslm_edge_requests_total", "Requests that ended", stats.finished, {{"how", "finished"}});
   counter("celslm_edge_requests_total", "Requests that ended", stats.cancelled, {{"how", "cancelled"}});
   counter("celslm_edge_requests_total", "Requests that ended", stats.failed, {{"how", "failed"}});

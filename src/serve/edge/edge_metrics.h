@@ -1,4 +1,4 @@
-// What an edge counts. docs/metrics.md lists the metrics.
+// An edge's metrics; docs/metrics.md lists them.
 #pragma once
 
 #include <string>
@@ -15,14 +15,13 @@ namespace celslm {
 class EdgeMetrics {
  public:
   void answered(const std::string& route, int status);
-  // A request that ended, with what it took.
+  // A finished request, with its times.
   void finished(const GenerationRequest& request, const Usage& usage, const GenerationTimes& times);
 
-  // A context loaded while nobody asked for anything.
+  // A context loaded while no request ran; why: "refine" or "prefetch".
   void loaded_idly(const char* why);
 
-  // Of the moment: read when the page is made.
-  // store may be null; shared_bytes: sent to neighbours.
+  // The page; gauges have the values given. store may be null; shared_bytes: sent to peers.
   std::string text(const BatchStats& stats, const ContextTable& contexts, const PackStore* store,
                    std::uint64_t shared_bytes);
 

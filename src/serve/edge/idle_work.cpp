@@ -25,7 +25,7 @@ bool IdleWork::refine_one() {
   for (const auto& coarse : contexts_.table().all()) {
     const std::string codec = coarse->report().codec;
     if (!coarse->complete() || codec == best_codec_.name() || find_codec(codec).value()->exact_for()) continue;
-    const CodecChoice exact{&best_codec_, fmt::format("took the place of {}", codec)};
+    const CodecChoice exact{&best_codec_, fmt::format("replaced {} while no request ran", codec)};
     if (contexts_.reload(coarse, exact, [this] { metrics_.loaded_idly("refine"); })) return true;
   }
   return false;
@@ -39,7 +39,7 @@ void IdleWork::prefetch_one() {
   if (!next) return;
   considered_.insert(*next);
   const auto text = directory_.text(*next);
-  // What a request asked for is not evicted for what none has asked for yet.
+  // Contexts that requests have used are not evicted for one that none has asked for yet.
   if (!text || !contexts_.fits(*text) || !contexts_.acquire(*text)) return;
   ++n_prefetched_;
   metrics_.loaded_idly("prefetch");

@@ -13,7 +13,7 @@
 
 namespace celslm {
 
-// Thread-safe, without threads of its own; what it is made of must outlive it.
+// Thread-safe, without threads of its own; its references must outlive it.
 class IdleWork {
  public:
   // requests_running: whether any request runs or waits.

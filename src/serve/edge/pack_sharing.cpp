@@ -27,7 +27,8 @@ Result<StoredPack> PackSharing::find(const HttpRequest& request) {
   CELSLM_TRY(const Codec* codec, find_codec(request.parameter("codec")));
   const auto identity = identify_(handle, codec->id());
   if (!identity || identity->model.id().hex() != request.parameter("model"))
-    return fail(ErrorKind::kNotFound, "this edge has no pack of context {} for that model", handle.hex());
+    return fail(ErrorKind::kNotFound, "this edge has no pack of context {} for model {}", handle.hex(),
+                request.parameter("model"));
   const Hash256 id = identity->id();
   const MutexLock lock(mutex_);
   const auto it = std::ranges::find(open_, id, [](const auto& open) { return open.first; });

@@ -13,8 +13,9 @@ bool begins_with_system_message(const CompletionRequest& request) {
 // Removes the context's tokens from the beginning of a rendered chat.
 Status remove_context(std::vector<Token>& tokens, const std::vector<Token>& context) {
   if (tokens.size() <= context.size() || !std::equal(context.begin(), context.end(), tokens.begin())) {
-    return fail(ErrorKind::kInternal,
-                "the chat template does not put the system message first; contexts cannot be shared with it");
+    return fail(
+        ErrorKind::kInternal,
+        "the model's chat template does not begin with the system message, so contexts cannot be shared with this model");
   }
   tokens.erase(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(context.size()));
   return {};
@@ -39,8 +40,9 @@ Result<std::optional<std::string>> RequestPreparation::shared_text(const Complet
   if (request.context) {
     CELSLM_TRY(std::string text, directory_.text(*request.context));
     if (begins_with_system_message(request) && request.messages.front().content != text) {
-      return fail(ErrorKind::kInvalid,
-                  "the request names a context in 'x_celslm' and has another system message: give one of them");
+      return fail(
+          ErrorKind::kInvalid,
+          "the request names a context in 'x_celslm' and also has a different system message: give only one of them");
     }
     return std::optional(std::move(text));
   }
@@ -57,7 +59,9 @@ Result<std::vector<Token>> RequestPreparation::prompt_tokens(const CompletionReq
   std::vector<Token> tokens = std::get<std::vector<Token>>(request.prompt);
   const int n_vocab = model_.config().n_vocab;
   const bool known = std::ranges::all_of(tokens, [&](Token t) { return t >= 0 && t < n_vocab; });
-  if (!known) return fail(ErrorKind::kInvalid, "'prompt' has a token outside the vocabulary of {}", n_vocab);
+  if (!known)
+    return fail(ErrorKind::kInvalid, "'prompt' has a token id outside the vocabulary: ids must be from 0 to {}",
+                n_vocab - 1);
   return tokens;
 }
 

@@ -29,7 +29,7 @@ class RequestPreparation {
   RequestPreparation(const Model& model, ContextDirectory& directory, ContextMemory& contexts, const Clock& clock)
       : model_(model), directory_(directory), contexts_(contexts), clock_(clock) {}
 
-  // kInvalid: the request contradicts itself, or is too long for the model. kNotFound: it names a context that nobody knows.
+  // kInvalid: the request contradicts itself, or is too long for the model. kNotFound: it names an unknown context.
   // Errors of asking the cloud for the text of a context that is named.
   Result<PreparedRequest> prepare(CompletionRequest request);
 
