@@ -14,6 +14,7 @@ namespace {
 using namespace std::chrono_literals;
 using nlohmann::json;
 using testing::HasSubstr;
+using testing_support::eventually;
 using testing_support::Fault;
 using testing_support::load_random;
 using testing_support::LocalClient;
@@ -487,10 +488,31 @@ TEST_F(EdgeServiceTest, KeepsWhatItComputedWhereThatIsWhatTheCloudSigned) {
   {
     const auto e = edge({}, {}, "kept");
     ask(*e, text);
-    while (store_->list().empty()) std::this_thread::yield();
+    EXPECT_TRUE(eventually([&] { return !store_->list().empty(); }));
   }
   prefer_ = Prefer::kLatency;
   EXPECT_EQ(sources(ask(*edge({}, {}, "kept"), text)), all("proxy disk"));
+}
+
+// Every entry has come, but the cloud has not written its header yet: it promises one at the end of the entries' stream.
+TEST_F(EdgeServiceTest, KeepsAPackWhoseHeaderIsFinishedAfterItsLastEntry) {
+  const std::string text = long_text();
+  put(text);
+  auto preamble = std::make_shared<std::optional<HttpAnswer>>();
+  auto finished = std::make_shared<std::atomic<bool>>(false);
+  const auto e = edge(only_packs(
+      [=](const HttpCall& call, const auto& go_on) -> Result<HttpAnswer> {
+        if (call.path.contains("/entries?from=") && !call.path.ends_with("=0")) *finished = true;
+        if (!call.path.contains("/header") || *finished) return go_on();
+        if (*preamble) return **preamble;
+        auto answer = go_on();
+        if (answer) *preamble = *answer;
+        return answer;
+      },
+      ""));
+  EXPECT_EQ(sources(ask(*e, text)), all("proxy cloud"));
+  EXPECT_TRUE(eventually([&] { return !store_->list().empty(); }));
+  EXPECT_TRUE(*finished);
 }
 
 TEST_F(EdgeServiceTest, ReadsPacksFromANeighbour) {

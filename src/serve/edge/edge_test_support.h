@@ -36,6 +36,17 @@ inline std::shared_ptr<const Model> load_random(const std::filesystem::path& pat
   return *model;
 }
 
+// Waits without sleeping; false only when a generous guard strikes, so that a bug fails a test instead of hanging it.
+template <typename F>
+bool eventually(F condition) {
+  const auto guard = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > guard) return false;
+    std::this_thread::yield();
+  }
+  return true;
+}
+
 class EdgeFixture : public testing::Test {
  protected:
   EdgeFixture() { start_cloud(model_); }
@@ -84,7 +95,7 @@ class EdgeFixture : public testing::Test {
   json fetch_and_keep(const std::string& text, const std::string& data) {
     const auto e = edge({}, {}, data);
     json answer = ask(*e, text);
-    while (store_->list().empty()) std::this_thread::yield();  // kept after the answer, so that no user waits for a disk
+    EXPECT_TRUE(eventually([&] { return !store_->list().empty(); }));  // after the answer: no user waits for a disk
     return answer;
   }
 
@@ -140,7 +151,7 @@ class EdgeFixture : public testing::Test {
 struct EdgeFixture::Neighbour {
   Neighbour(EdgeFixture& test, const std::string& text) : service(test.edge({}, {}, "neighbour")) {
     ask(*service, text);
-    while (test.store_->list().empty()) std::this_thread::yield();
+    EXPECT_TRUE(eventually([&] { return !test.store_->list().empty(); }));
     service->add_routes(server);
     test.neighbours_ = {&server};
   }

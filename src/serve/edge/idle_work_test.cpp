@@ -11,7 +11,7 @@ namespace {
 
 using nlohmann::json;
 using testing::HasSubstr;
-using testing_support::LocalClient;
+using testing_support::eventually;
 using testing_support::long_text;
 
 class IdleWorkTest : public testing_support::EdgeFixture {
@@ -26,10 +26,10 @@ class IdleWorkTest : public testing_support::EdgeFixture {
   // Gives the edge idle time until a context has been loaded in it.
   static void idle_until_loaded(EdgeService& edge, const std::string& why, int n = 1) {
     const std::string counted = fmt::format("celslm_edge_idle_loads_total{{why=\"{}\"}} {}", why, n);
-    while (edge.metrics().body.find(counted) == std::string::npos) {
+    EXPECT_TRUE(eventually([&] {
       edge.use_idle_time();
-      std::this_thread::yield();
-    }
+      return edge.metrics().body.contains(counted);
+    }));
   }
 };
 
@@ -68,7 +68,7 @@ TEST_F(IdleWorkTest, StartsAgainFromTheBestPackOnDisk) {
     const auto e = edge({}, {.refine = true, .load = {.codecs = ladder()}}, "data");
     ask(*e, long_text());
     idle_until_loaded(*e, "refine");
-    while (store_->list().size() < 2) std::this_thread::yield();
+    EXPECT_TRUE(eventually([&] { return store_->list().size() == 2; }));
   }
   const json answer = ask(*edge({}, {.load = {.codecs = ladder()}}, "data"), long_text());
   EXPECT_EQ(answer["x_celslm"]["codec"], "f16");

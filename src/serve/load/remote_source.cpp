@@ -138,6 +138,11 @@ Result<Bytes> RemoteSource::header(std::stop_token stop) {
     if (!header_.empty()) return header_;
   }
   CELSLM_TRY(auto opened, client_->open(pack_, stop));
+  if (opened.header.empty()) {
+    // All entries are here and the header is not: the entries' stream, which open() may have left early, ends with it.
+    CELSLM_CHECK_OK(client_->entries(pack_, identity_, identity_.n_blocks(), {}, stop));
+    CELSLM_TRY(opened, client_->open(pack_, stop));
+  }
   if (opened.header.empty()) return fail(ErrorKind::kUnavailable, "{} has not finished its header", client_->url());
   return std::move(opened.header);
 }
