@@ -62,6 +62,8 @@ def refuses_requests(edge):
     except api.ApiError as error:
         assert error.status == 503, error
         return True
+    except OSError as error:
+        raise AssertionError("the edge has ended before it refused a request") from error
     return False
 
 

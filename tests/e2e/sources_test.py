@@ -23,14 +23,6 @@ def test_an_edge_keeps_its_pack_over_a_restart(cloud, edge, start_edge, ask):
     assert after.choices == before.choices
 
 
-def test_an_edge_fetches_and_computes_at_once(cloud, edge, start, local_edge, ask):
-    both = start("edge", "--cloud", cloud.url, name="both")
-    wait_until(lambda: api.request("GET", f"{both.url}/v1/contexts")["contexts"], "the context")
-    answer = ask(both)
-    assert answer.sources <= {"cloud", "compute"}
-    assert answer.choices == ask(local_edge).choices
-
-
 def test_an_edge_reads_a_neighbours_pack_when_the_cloud_is_gone(cloud, edge, start_edge, ask):
     reader = start_edge(cloud, "--peer", edge.url, name="reader")
     expected = ask(edge)

@@ -31,6 +31,11 @@ class Answer:
         return {layer["source"] for layer in self.layers}
 
     @property
+    def suppliers(self):
+        """Where any block came from."""
+        return self.sources.union(*(layer.get("blocks", {}) for layer in self.layers))
+
+    @property
     def provenances(self):
         return {layer["provenance"] for layer in self.layers}
 
