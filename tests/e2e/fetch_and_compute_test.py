@@ -5,7 +5,9 @@ from bench.lab import models
 from tests.e2e import support
 
 ONE_THREAD = ("--threads", 1)  # on a busy machine two threads that wait for each other take very different times
-TRIES = 6
+TRIES = 5
+# On a slower link the first blocks take so long that an edge computes because it takes the link for dead.
+SLOWEST_MBIT = 8
 
 
 @pytest.fixture(scope="session")
@@ -54,5 +56,5 @@ def test_both_supply_blocks_and_the_answer_stays_the_same(cloud, computed, fetch
         if answer.suppliers == {"cloud", "compute"}:
             return
         seen.append((f"{mbit:.1f} Mbit/s", answer.suppliers))
-        mbit *= 2 if answer.suppliers == {"compute"} else 0.5
+        mbit = mbit * 2 if answer.suppliers == {"compute"} else max(mbit / 2, SLOWEST_MBIT)
     raise AssertionError(f"never both at once: {seen}")
