@@ -74,6 +74,7 @@ class Relay::Impl {
   Impl(RelayOptions options, Fd listener) : options_(std::move(options)), listener_(std::move(listener)) {
     rate_bytes_per_s_ = options_.rate_mbit * 1e6 / 8;
     if (options_.drop_after_bytes > 0) drop_left_ = options_.drop_after_bytes;
+    if (options_.stall_after_bytes > 0) stall_left_ = options_.stall_after_bytes;
     thread_ = std::thread([this] { run(); });
   }
   ~Impl() {
@@ -90,6 +91,7 @@ class Relay::Impl {
   void accept_all() CELSLM_REQUIRES(mutex_);
   void take(Pair& pair, Flow& flow, Cable& cable, Time now) CELSLM_REQUIRES(mutex_);
   void spoil(std::string& data) CELSLM_REQUIRES(mutex_);
+  void stall(std::size_t bytes) CELSLM_REQUIRES(mutex_);
   void cut_all() CELSLM_REQUIRES(mutex_);
   void finish(Pair& pair) CELSLM_REQUIRES(mutex_);
   static void give(Pair& pair, Flow& flow, Time now);
@@ -107,12 +109,14 @@ class Relay::Impl {
   Cable down_ CELSLM_GUARDED_BY(mutex_);
   double rate_bytes_per_s_ CELSLM_GUARDED_BY(mutex_) = 0;
   std::uint64_t drop_left_ CELSLM_GUARDED_BY(mutex_) = UINT64_MAX;
+  std::uint64_t stall_left_ CELSLM_GUARDED_BY(mutex_) = UINT64_MAX;
   std::uint64_t garble_skip_ CELSLM_GUARDED_BY(mutex_) = 0;
   std::uint64_t garble_left_ CELSLM_GUARDED_BY(mutex_) = 0;
   int connections_ CELSLM_GUARDED_BY(mutex_) = 0;
   bool paused_ CELSLM_GUARDED_BY(mutex_) = false;
   bool down_link_ CELSLM_GUARDED_BY(mutex_) = false;  // cut: new connections are reset
   bool cut_asked_ CELSLM_GUARDED_BY(mutex_) = false;
+  bool stall_asked_ CELSLM_GUARDED_BY(mutex_) = false;  // to pause once what came so far was passed on
   bool stopping_ CELSLM_GUARDED_BY(mutex_) = false;
   ConditionVariable cut_done_;
   std::thread thread_;
@@ -178,6 +182,7 @@ void Relay::Impl::step() {
     if (!paused_) give(pair, pair.down, now);
     if (pair.broken || (pair.up.done && pair.down.done)) finish(pair);
   }
+  if (std::exchange(stall_asked_, false)) paused_ = true;
   std::erase_if(pairs_, [](const Pair& pair) { return !pair.client; });
   // Whoever came first must not always be first to the cable.
   if (pairs_.size() > 1) pairs_.splice(pairs_.end(), pairs_, pairs_.begin());
@@ -205,6 +210,12 @@ void Relay::Impl::spoil(std::string& data) {
     data[i] = static_cast<char>(data[i] ^ 1);
 }
 
+void Relay::Impl::stall(std::size_t bytes) {
+  if (stall_left_ == UINT64_MAX) return;
+  stall_asked_ = bytes >= stall_left_;
+  stall_left_ = stall_asked_ ? UINT64_MAX : stall_left_ - bytes;
+}
+
 void Relay::Impl::take(Pair& pair, Flow& flow, Cable& cable, Time now) {
   std::array<char, kMaxPiece> buffer;
   const double millisecond = rate_bytes_per_s_ / 1000;
@@ -226,6 +237,7 @@ void Relay::Impl::take(Pair& pair, Flow& flow, Cable& cable, Time now) {
       spoil(data);
       if (data.size() >= drop_left_) return cut_all();
       drop_left_ -= drop_left_ == UINT64_MAX ? 0 : data.size();
+      stall(data.size());
     }
     cable.free_at = std::max(cable.free_at, now);
     if (rate_bytes_per_s_ > 0) {
@@ -234,7 +246,7 @@ void Relay::Impl::take(Pair& pair, Flow& flow, Cable& cable, Time now) {
     }
     flow.in_flight += data.size();
     flow.queue.push_back({.due = cable.free_at + options_.delay, .data = std::move(data)});
-    if (rate_bytes_per_s_ > 0) return;
+    if (rate_bytes_per_s_ > 0 || stall_asked_) return;
   }
 }
 

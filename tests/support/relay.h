@@ -20,11 +20,12 @@ struct RelayOptions {
   int listen_port = 0;  // 0: any free one
   std::string to_host = "127.0.0.1";
   int to_port = 0;
-  double rate_mbit = 0;                // 10^6 bits per second in each direction; 0: as fast as it goes
-  std::chrono::microseconds delay{0};  // one way
-  std::uint64_t drop_after_bytes = 0;  // see Relay::drop_after; 0: never
-  bool record = false;                 // keep what clients send, see Relay::recorded
-  std::filesystem::path record_file;   // also append it here, each connection when it ends (created empty)
+  double rate_mbit = 0;                 // 10^6 bits per second in each direction; 0: as fast as it goes
+  std::chrono::microseconds delay{0};   // one way
+  std::uint64_t drop_after_bytes = 0;   // see Relay::drop_after; 0: never
+  std::uint64_t stall_after_bytes = 0;  // pause() about when so many bytes have come from the server; 0: never
+  bool record = false;                  // keep what clients send, see Relay::recorded
+  std::filesystem::path record_file;    // also append it here, each connection when it ends (created empty)
 };
 
 // Runs on a thread of its own; all methods are thread-safe. The destructor resets what is still connected.

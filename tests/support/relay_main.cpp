@@ -59,6 +59,8 @@ int main(int argc, char** argv) {
       ->check(CLI::NonNegativeNumber);
   app.add_option("--delay", delay_ms, "one-way delay in milliseconds")->check(CLI::NonNegativeNumber);
   app.add_option("--drop-after", options.drop_after_bytes, "cut the link after this many bytes from the server");
+  app.add_option("--stall-after", options.stall_after_bytes,
+                 "nothing moves any more after this many bytes from the server, and nobody is told");
   app.add_option("--record", options.record_file, "append every byte that clients send to this file");
   app.add_option("--control", control,
                  "make a named pipe and take orders there: rate MBIT, pause, resume, cut, garble BYTES");
@@ -81,12 +83,12 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "celslm_relay: %s\n", relay.error().message.c_str());
     return 1;
   }
-  std::printf("listening on %s\n", (*relay)->url().c_str());
-  std::fflush(stdout);
-  if (!control.empty()) {
+  if (!control.empty()) {  // before anybody can know that the relay runs, and would make a plain file of that name
     ::mkfifo(control.c_str(), 0600);
     std::thread([&relay, control] { obey_all(**relay, control); }).detach();
   }
+  std::printf("listening on %s\n", (*relay)->url().c_str());
+  std::fflush(stdout);
   int signal = 0;
   sigwait(&ends, &signal);
   std::printf("%llu bytes up, %llu bytes down, %d connections\n", static_cast<unsigned long long>((*relay)->bytes_up()),

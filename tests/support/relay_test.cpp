@@ -133,6 +133,17 @@ TEST(RelayTest, DropsTheLinkInTheMiddleOfAnAnswer) {
   EXPECT_TRUE(client.was_reset());
 }
 
+// Another link carries many round trips, so that the one under test had every chance to move something, too.
+void let_another_link_work() {
+  RawServer server(echo);
+  const auto other = relay_to(server);
+  RawPeer client = RawPeer::connect(other->port());
+  for (int i = 0; i < 100; ++i) {
+    client.send("x");
+    EXPECT_EQ(client.read_some(), "x");
+  }
+}
+
 TEST(RelayTest, MovesNothingWhilePausedAndEverythingAfterwards) {
   RawServer server(echo);
   const auto relay = relay_to(server);
@@ -141,9 +152,24 @@ TEST(RelayTest, MovesNothingWhilePausedAndEverythingAfterwards) {
   EXPECT_EQ(client.read_some(), "a");
   relay->pause();
   client.send("b");
+  let_another_link_work();
   EXPECT_EQ(relay->bytes_up(), 1U);
   relay->resume();
   EXPECT_EQ(client.read_some(), "b");
+}
+
+TEST(RelayTest, StallsInTheMiddleOfAnAnswerWithoutAnError) {
+  RawServer server(megabyte);
+  const auto relay = relay_to(server, {.stall_after_bytes = 500'000});
+  RawPeer client = RawPeer::connect(relay->port());
+  client.send("go");
+  std::string got = client.read_some();
+  let_another_link_work();
+  EXPECT_LE(relay->bytes_down(), 600'000U);
+  relay->resume();
+  got += client.read_to_end();
+  EXPECT_EQ(got.size(), 1'000'000U);
+  EXPECT_FALSE(client.was_reset());
 }
 
 TEST(RelayTest, GarblesExactlyTheBytesAskedFor) {
