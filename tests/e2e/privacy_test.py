@@ -1,20 +1,39 @@
-"""What leaves an edge: nothing of a prompt."""
+"""What leaves an edge: nothing of a prompt, and nothing derived from one."""
+import pytest
+
+from bench.lab import api
 from tests.e2e import support
 
+SECRET_QUESTION = "My secret is XQZJV-90210. "
+PRIVATE_SYSTEM_MESSAGE = "Private instruction XQZJV."
 
-def test_nothing_of_a_prompt_is_sent_to_the_cloud(cloud, start_edge, link, share, folder, ask, question):
-    handle = share(cloud)
-    record = folder / "record"
-    relay = link(cloud, "--record", record)
-    edge = start_edge(relay)
-    support.wait_for_context(edge, handle)
-    answer = ask(edge, "My secret is XQZJV-90210. " + question["question"])
-    assert answer.sources == {"cloud"}
-    messages = [{"role": "system", "content": "Private instruction XQZJV."}, {"role": "user", "content": "Hello 90210"}]
-    support.chat(edge, messages, max_tokens=4)
-    edge.stop()
-    relay.stop()
-    sent = record.read_bytes()
-    assert b"/v1/packs/" in sent
-    for word in (b"XQZJV", b"90210", b"secret", b"Private", b"Hello"):
-        assert word not in sent
+
+@pytest.fixture
+def handle_of(start):
+    """By what name a text would be asked for, were it registered: told by a cloud that the edge does not know."""
+    stranger = start("cloud", name="stranger")
+
+    def handle_of(text):
+        return api.request("POST", f"{stranger.url}/v1/contexts", {"text": text})["id"]
+    return handle_of
+
+
+def test_nothing_of_a_prompt_is_sent_to_the_cloud_or_a_neighbour(cloud, edge, start_edge, link, folder, handle_of, ask, question):
+    handle = ask(edge).extension["context"]
+    support.wait_for_kept_pack(edge)  # now it is a neighbour that has something to give
+    links = {name: link(source, "--record", folder / name, name=name) for name, source in (("to-cloud", cloud), ("to-peer", edge))}
+    watched = start_edge(links["to-cloud"], "--peer", links["to-peer"].url, name="watched")
+    support.wait_for_context(watched, handle)
+
+    answer = ask(watched, SECRET_QUESTION + question["question"])
+    assert answer.suppliers <= {"cloud", "peer"}
+    messages = [{"role": "system", "content": PRIVATE_SYSTEM_MESSAGE}, {"role": "user", "content": "Hello 90210"}]
+    support.chat(watched, messages, max_tokens=4)
+    watched.stop()
+
+    for name, relay in links.items():
+        relay.stop()
+        sent = (folder / name).read_bytes()
+        assert b"/v1/packs/" in sent, f"{name} recorded nothing"
+        for word in ("XQZJV", "90210", "secret", "Private", "Hello", handle_of(PRIVATE_SYSTEM_MESSAGE)):
+            assert word.encode() not in sent, name
