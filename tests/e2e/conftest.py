@@ -11,6 +11,10 @@ from bench.lab.programs import Programs
 from tests.e2e import support
 
 
+# The engine's threads wait for each other. If they spin while something else uses the cores, a test takes many times as long.
+QUIET_THREADS = {"OMP_WAIT_POLICY": "passive"}
+
+
 @pytest.fixture(scope="session")
 def binary():
     """The program under test."""
@@ -22,7 +26,8 @@ def celslm(binary):
     """Runs one command to its end."""
 
     def run(*arguments, timeout_s=support.PATIENCE_S):
-        return subprocess.run([binary, *map(str, arguments)], capture_output=True, text=True, timeout=timeout_s, check=False)
+        return subprocess.run([binary, *map(str, arguments)], env={**os.environ, **QUIET_THREADS}, capture_output=True, text=True,
+                              timeout=timeout_s, check=False)
     return run
 
 
@@ -74,7 +79,8 @@ def start(binary, programs, folder, model):
 
     def start(kind, *arguments, name=None, model=model):
         name = name or kind
-        program = programs.start([binary, kind, "--model", model, "--port", 0, "--data", folder / name, *arguments], name)
+        argv = [binary, kind, "--model", model, "--port", 0, "--data", folder / name, *arguments]
+        program = programs.start(argv, name, env=QUIET_THREADS)
         program.wait_listening()
         return program
     return start

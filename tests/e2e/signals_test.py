@@ -60,8 +60,7 @@ def refuses_requests(edge):
     try:
         api.chat(edge.url, [{"role": "user", "content": "Hello"}], max_tokens=1)
     except api.ApiError as error:
-        assert error.status == 503, error
-        return True
+        return error.status == 503
     except OSError as error:
         raise AssertionError("the edge has ended before it refused a request") from error
     return False

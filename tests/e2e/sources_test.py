@@ -1,5 +1,4 @@
 """Where an answer's KV comes from: the cloud, the edge's own engine, its disk, a neighbour; the answer stays the same."""
-from bench.lab import api
 from bench.lab.programs import wait_until
 from tests.e2e import support
 
