@@ -173,7 +173,7 @@ void Relay::Impl::step() {
   now = steady_clock::now();
   if (!paused_) accept_all();
   for (Pair& pair : pairs_) {
-    if (paused_) break;
+    if (paused_ || stall_asked_) break;
     take(pair, pair.up, up_, now);
     take(pair, pair.down, down_, now);
   }
