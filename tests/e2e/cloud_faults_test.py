@@ -36,17 +36,18 @@ def test_an_edge_answers_while_its_cloud_still_hangs(cloud, edge, local_edge, as
 def edge_behind(start_edge, share):
     """An edge that knows the world's context from a cloud that it reaches through this link."""
 
-    def edge_behind(cloud, link):
+    def edge_behind(cloud, link, *arguments):
         handle = share(cloud)
-        edge = start_edge(link)
+        edge = start_edge(link, *arguments)
         support.wait_for_context(edge, handle)
         return edge
     return edge_behind
 
 
 def test_an_edge_answers_while_a_transfer_is_silent_halfway(cloud, edge_behind, local_edge, link, ask):
-    # More than one of the pack's four blocks of 54 KB, less than all of them.
-    edge = edge_behind(cloud, link(cloud, "--stall-after", 120_000))
+    # After more than one of the pack's four blocks of 56 KB, and before the last. One after the other: of several at once none
+    # might be complete by then.
+    edge = edge_behind(cloud, link(cloud, "--stall-after", 100_000), "--connections", 1)
     answer = ask(edge)
     assert answer.suppliers == {"cloud", "compute"}
     assert answer.choices == ask(local_edge).choices

@@ -10,7 +10,6 @@ from bench.lab import programs as running
 from bench.lab.programs import Programs
 from tests.e2e import support
 
-
 # The engine's threads wait for each other. If they spin while something else uses the cores, a test takes many times as long.
 QUIET_THREADS = {"OMP_WAIT_POLICY": "passive"}
 

@@ -97,9 +97,10 @@ def test_an_edge_that_did_not_ask_for_mapped_kv_gets_exact_kv(mapped_cloud, star
     assert ask(edge).provenances == {"proxy"}
 
 
-def test_an_edge_whose_cloud_has_no_map_gives_the_reason(cloud, start_mapped_edge, ask, question):
+def test_an_edge_whose_cloud_has_no_map_uses_its_own_kv_and_gives_the_reason(cloud, start_mapped_edge, ask, question):
     answer = ask(start_mapped_edge(cloud, *support.FETCH_FIRST))
     assert "no map" in answer.note
+    assert answer.provenances == {"proxy"}
     assert question["answer"] in answer.text
 
 
