@@ -8,6 +8,7 @@
 #include "core/file.h"
 #include "model/engine/model.h"
 #include "model/gguf/gguf_check.h"
+#include "model/gguf/gguf_metadata.h"
 #include "tests/support/random_model.h"
 
 namespace celslm {
@@ -86,6 +87,12 @@ TEST_F(ModelLoadTest, FingerprintFollowsWeightsAndTokenizerSeparately) {
   EXPECT_THAT(fingerprint({.seed = 2}).difference(first), testing::StartsWith("weights"));
   EXPECT_THAT(fingerprint({.chat_template = "other"}).difference(first), testing::StartsWith("tokenizer"));
   EXPECT_THAT(fingerprint({.rope_base = 5000.0F}).difference(first), testing::StartsWith("rope"));
+}
+
+// Packs and maps on disk name models by ids that this text is part of.
+TEST(RopeConfigTest, CanonicalTextStaysAsItIs) {
+  EXPECT_EQ(canonical_text({.dimensions = 32, .base = 500000.0F, .original_context = 2048, .yarn_ext_factor = 0.0F}),
+            "norm 32 base 5e+05 scaling 0 1 of 2048 ext 0 attn 1 beta 32 1 factors false");
 }
 
 TEST_F(ModelLoadTest, MissingFileIsNotFound) {

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cmath>
+#include <format>
 #include <string>
 #include <unordered_set>
 
@@ -171,8 +172,9 @@ Result<int> check_tokenizer(const GgufMetadata& m, const gguf_context* gguf) {
   return static_cast<int>(n_tokens);
 }
 
+// std::format, not fmt: they write a base of 500,000 as "5e+05" and "500000", and the models' ids hang on it.
 std::string canonical_text(const RopeConfig& r) {
-  return fmt::format("{} {} base {} scaling {} {} of {} ext {} attn {} beta {} {} factors {}", r.neox ? "neox" : "norm",
+  return std::format("{} {} base {} scaling {} {} of {} ext {} attn {} beta {} {} factors {}", r.neox ? "neox" : "norm",
                      r.dimensions, r.base, static_cast<int>(r.scaling), r.factor, r.original_context, r.yarn_ext_factor,
                      r.yarn_attn_factor, r.yarn_beta_fast, r.yarn_beta_slow, r.has_frequency_factors);
 }
