@@ -1,9 +1,9 @@
-// One layer's attention in Qwen2.5-0.5B's shape, ours and ggml_flash_attn_ext in turn on the same f16 K and V.
+// Attention of one layer with the shape of Qwen2.5-0.5B: ours and ggml_flash_attn_ext, alternating, on the same f16 K and V.
 //
 //   ./dev run build/release/bench/celslm_bench_attention
 //
 // Times are medians in milliseconds; ratio = ggml / ours. CELSLM_BENCH_THREADS sets the number of threads (default 2). With
-// one thread the time is the thread's CPU time, so that a busy machine does not spoil the comparison.
+// one thread CPU time is measured, so that load on the machine does not distort the comparison.
 #include <benchmark/benchmark.h>
 #include <ggml-cpp.h>
 
@@ -33,7 +33,7 @@ int thread_count() {
   return text != nullptr ? std::max(1, std::atoi(text)) : 2;
 }
 
-// Threads that wait at a barrier between calls, as a graph's workers do.
+// A pool of threads that wait at a barrier between calls, like ggml's graph workers.
 class Team {
  public:
   explicit Team(int n) : scratch_(n), start_(n), finish_(n) {
@@ -160,7 +160,7 @@ void compare(benchmark::State& state, Problem& problem) {
   Team team(n_threads);
   Peer peer(args, n_threads);
   peer.run();
-  if (attention_test::largest_difference(problem.run(), peer.result()) > 0.02F) return state.SkipWithError("answers differ");
+  if (attention_test::largest_difference(problem.run(), peer.result()) > 0.02F) return state.SkipWithError("results differ");
 
   std::vector<double> ours;
   std::vector<double> theirs;
@@ -191,7 +191,7 @@ BENCHMARK(BM_SharedContext)
     ->Iterations(40)
     ->Unit(benchmark::kMillisecond);
 
-// 512 new rows, the last of range(0) tokens.
+// Prefill: 512 new rows at the end of range(0) tokens.
 void BM_Prefill(benchmark::State& state) {
   const int n_tokens = static_cast<int>(state.range(0));
   Problem problem(kQwen, 512, 1);

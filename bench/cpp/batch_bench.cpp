@@ -1,6 +1,6 @@
-// Tokens per second that many users on one shared context get from the engine, measured as llama-batched-bench -pps does:
-// every user decodes N tokens, one batch a step, on top of the same context. One line of JSON per case. The context's KV is
-// random: what attention costs does not depend on the values.
+// Decoding speed of many users on one shared context, in tokens per second, measured like llama-batched-bench -pps: every
+// user decodes N tokens behind the same context, all users in one batch per step. One line of JSON per case. The context's
+// KV is random, because the cost of attention does not depend on the values.
 //
 //   build/release/bench/celslm_bench_batch --model M.gguf --threads 2 --users 32 --context 2048 --decode 32
 #include <chrono>
@@ -39,7 +39,7 @@ Result<std::shared_ptr<KvSegment>> random_context(const Model& model, KvType typ
   return segment;
 }
 
-// Every user's suffix, empty, behind the shared context (null for none).
+// An empty suffix for each user, behind the shared context (null: none).
 Result<std::vector<SequenceChunk>> start(const Model& model, KvType type, std::shared_ptr<KvSegment> context, int users,
                                          int capacity) {
   std::vector<SequenceChunk> batch;
@@ -62,7 +62,7 @@ Status measure(Engine& engine, KvType type, std::shared_ptr<KvSegment> context, 
   std::mt19937 random(2);
   const int n_context = context ? context->length() : 0;
   CELSLM_TRY(auto batch, start(engine.model(), type, std::move(context), users, options.decode + 1));
-  CELSLM_CHECK_OK(step(engine, batch, random));  // builds the graph, touches all memory
+  CELSLM_CHECK_OK(step(engine, batch, random));  // warm-up: builds the graph and touches all memory
   const auto began = Clock::now();
   for (int i = 0; i < options.decode; ++i) CELSLM_CHECK_OK(step(engine, batch, random));
   const double seconds = std::chrono::duration<double>(Clock::now() - began).count();

@@ -2,7 +2,7 @@
 //
 //   ./dev run build/release/bench/celslm_bench_codec
 //
-// bytes_per_second counts the block as f16, two bytes a value, for every codec, so that the codecs compare.
+// bytes_per_second counts two bytes per value (f16) for every codec, so that codecs can be compared.
 #include <benchmark/benchmark.h>
 
 #include <random>
@@ -18,7 +18,7 @@ BlockShape shape_of(const Codec& codec) {
   return {.n_tokens = codec.block_tokens(), .n_kv_heads = 2, .head_dim = 64};
 }
 
-// Rows that vary along some directions more than along others, as those of a model do: noise, summed along a row.
+// Rows with unequal variance along different directions, like those of a model: noise, summed along each row.
 std::vector<float> block_values(const BlockShape& shape) {
   std::vector<float> out(shape.values());
   std::mt19937 random(1);
@@ -57,7 +57,7 @@ void Decode(benchmark::State& state) {
   count(state);
 }
 
-// What comes before decoding: the check of a block's hash.
+// The check of a block's hash, which precedes decoding.
 void Hash(benchmark::State& state) {
   const auto bytes = codec_of(state).encode(shape_of(codec_of(state)), block_values(shape_of(codec_of(state))));
   if (!bytes) return state.SkipWithError(bytes.error().message);

@@ -1,10 +1,10 @@
-// What a model answers with KV that went through a codec, against what it answers with exact KV. One JSON object a line: the
-// model, then raw observations, of which bench/judge.py makes means and intervals:
+// Compares a model's output behind KV that went through a codec with its output behind exact KV. Prints one JSON object per
+// line: the model, then raw observations, which bench/judge.py summarises:
 //
 //   {"model_id": ...}
-//   {"document", "kv", "values", "bits", "encode_s", "decode_s"}    a context's size; times of our codecs only
-//   {"document", "kv", "question", "positions", "kl", "alike", "greedy", "greedy_of", "right"}    something said behind it:
-//       kl and alike are sums over the positions; right: of questions
+//   {"document", "kv", "values", "bits", "encode_s", "decode_s"}    size of a context; times of our codecs only
+//   {"document", "kv", "question", "positions", "kl", "alike", "greedy", "greedy_of", "right"}    one probe behind it:
+//       kl and alike are sums over the positions; right: questions only
 //
 //   build/release/bench/celslm_bench_codec_quality --model M.gguf --text T.txt --worlds W.json
 #include <algorithm>
@@ -37,44 +37,44 @@ struct Options : ProgramOptions {
   bool speed_only = false;
 };
 
-// Something said after a context.
+// A continuation of a context.
 struct Probe {
-  std::vector<Token> prompt;    // what comes first
-  std::vector<Token> followed;  // what to follow it with where both are judged on the same words; empty: the exact answer
-  std::string answer;           // what a right answer contains; empty: no question
+  std::vector<Token> prompt;
+  std::vector<Token> forced;  // teacher-forced after the prompt; empty: the answer behind exact KV
+  std::string answer;         // a correct answer contains it; empty: not a question
 };
 
 struct Case {
-  bool question = false;  // else plain text that goes on
+  bool question = false;  // false: plain text
   std::vector<Token> context;
   std::vector<Probe> probes;
 };
 
-// What the exact KV led to.
+// The output behind exact KV.
 struct Reference {
-  std::vector<Token> followed;  // prompt and what followed it
-  std::vector<float> logits;    // of `followed`
-  std::vector<Token> answer;
+  std::vector<Token> forced;  // prompt and forced tokens
+  std::vector<float> logits;  // [forced.size()][n_vocab]
+  std::vector<Token> answer;  // generated greedily
 };
 
-Result<Reference> refer(ContextDecoder& decoder, const ExactKv& exact, const Probe& probe) {
+Result<Reference> compute_reference(ContextDecoder& decoder, const ExactKv& exact, const Probe& probe) {
   Reference out;
   CELSLM_TRY(out.answer, decoder.greedy(exact.segment, probe.prompt));
-  out.followed = probe.prompt;
-  const auto& more = probe.followed.empty() ? out.answer : probe.followed;
-  out.followed.insert(out.followed.end(), more.begin(), more.end());
-  CELSLM_TRY(out.logits, decoder.forced_logits(exact.segment, out.followed));
+  out.forced = probe.prompt;
+  const auto& more = probe.forced.empty() ? out.answer : probe.forced;
+  out.forced.insert(out.forced.end(), more.begin(), more.end());
+  CELSLM_TRY(out.logits, decoder.forced_logits(exact.segment, out.forced));
   return out;
 }
 
 Result<Json> judge(ContextDecoder& decoder, const Model& model, const TreatedKv& treated, const Probe& probe,
                    const Reference& reference) {
-  CELSLM_TRY(const auto logits, decoder.forced_logits(treated.segment, reference.followed));
+  CELSLM_TRY(const auto logits, decoder.forced_logits(treated.segment, reference.forced));
   const auto n_vocab = static_cast<std::size_t>(model.config().n_vocab);
   double divergences = 0.0;
   int alike = 0;
   int positions = 0;
-  for (std::size_t i = probe.prompt.size() - 1; i < reference.followed.size(); ++i, ++positions) {
+  for (std::size_t i = probe.prompt.size() - 1; i < reference.forced.size(); ++i, ++positions) {
     const auto exact = std::span(reference.logits).subspan(i * n_vocab, n_vocab);
     const auto now = std::span(logits).subspan(i * n_vocab, n_vocab);
     divergences += kl_divergence(exact, now);
@@ -96,12 +96,12 @@ void print(const Json& line) {
   std::fflush(stdout);
 }
 
-// A case with everything that judging its treatments needs.
+// A case with the data that all treatments need.
 struct Prepared {
   const Case* item = nullptr;
   ExactKv exact;
   std::vector<Reference> references;
-  std::vector<double> harm;  // [n_layers][K, V]: divergence where only this plane is coarse
+  std::vector<double> harm;  // [n_layers][K, V]: divergence if only this plane is coarse
 };
 
 Result<double> mean_divergence(ContextDecoder& decoder, const Model& model, const TreatedKv& treated,
@@ -121,7 +121,7 @@ Result<Prepared> prepare(Engine& engine, const Case& item, bool with_harm) {
   Prepared out{.item = &item, .exact = std::move(exact)};
   ContextDecoder decoder(engine);
   for (const Probe& probe : item.probes) {
-    CELSLM_TRY(Reference reference, refer(decoder, out.exact, probe));
+    CELSLM_TRY(Reference reference, compute_reference(decoder, out.exact, probe));
     out.references.push_back(std::move(reference));
   }
   for (int layer = 0; with_harm && layer < engine.model().config().n_layers; ++layer) {
@@ -134,8 +134,9 @@ Result<Prepared> prepare(Engine& engine, const Case& item, bool with_harm) {
   return out;
 }
 
-// Harm grows with the square of a step, and bits fall with its logarithm: for the same bits there is least harm in all where
-// each plane does as much, steps being as one over the root of what a plane does at the same step.
+// The quantization steps that minimise total harm for a given number of bits. A plane's harm grows with the square of its
+// step, and its bits fall with the logarithm, so the minimum is where all planes do equal harm: steps are proportional to
+// 1 / sqrt(harm at equal steps).
 std::vector<double> step_factors(const std::vector<Prepared>& all, std::size_t except) {
   constexpr double kFarthest = 4.0;
   const std::size_t n = all[except].harm.size();
@@ -151,7 +152,7 @@ std::vector<double> step_factors(const std::vector<Prepared>& all, std::size_t e
   return out;
 }
 
-// What is calibrated is calibrated on all cases but the one that is judged.
+// Calibrated treatments are calibrated on all cases except the one that is measured.
 Status measure(Engine& engine, const std::vector<Prepared>& all, std::size_t number,
                const std::vector<Treatment>& treatments) {
   const Prepared& prepared = all[number];
@@ -176,13 +177,14 @@ Status measure(Engine& engine, const std::vector<Prepared>& all, std::size_t num
   return {};
 }
 
-// Windows of the text, evenly spread; each is followed with the text's own next tokens.
+// Evenly spaced windows of the text, each followed by the text's own next tokens as forced tokens.
 Status add_text(const Model& model, const Options& options, const std::string& path, std::vector<Case>& cases) {
   CELSLM_TRY(const Bytes text, read_file(path, kMaxTextBytes));
   const std::vector<Token> tokens = model.text().tokenize(as_text(text), model.text().adds_bos(), false);
   const auto context = static_cast<std::size_t>(options.context_tokens);
   const std::size_t window = context + 1 + kContinuationTokens;
-  if (tokens.size() < window) return fail(ErrorKind::kInvalid, "{} has {} tokens, not {}", path, tokens.size(), window);
+  if (tokens.size() < window)
+    return fail(ErrorKind::kInvalid, "{} has {} tokens; a window needs {}", path, tokens.size(), window);
   for (int i = 0; i < options.windows; ++i) {
     const std::size_t last = tokens.size() - window;
     const std::size_t first =
@@ -201,7 +203,8 @@ Status add_text(const Model& model, const Options& options, const std::string& p
 Status add_worlds(const Model& model, const std::string& path, std::vector<Case>& cases) {
   CELSLM_TRY(const auto documents, read_documents(std::filesystem::path(path)));
   for (const Document& document : documents) {
-    if (!document.is_context) return fail(ErrorKind::kInvalid, "{} is no file of questions", path);
+    if (!document.is_context)
+      return fail(ErrorKind::kInvalid, "{} is not a file of questions: expected JSON as in models/worlds", path);
     CELSLM_TRY(auto context, model.text().context(document.text));
     Case item{true, std::move(context), {}};
     for (const Question& question : document.questions) {
@@ -245,14 +248,15 @@ Status run(const Options& options) {
 
 int main(int argc, char** argv) {
   celslm::Options options;
-  CLI::App app("What a model answers with KV that went through a codec");
+  CLI::App app("Compares a model's output behind KV that went through a codec with its output behind exact KV");
   celslm::add_program_options(app, options);
-  app.add_option("--text", options.texts, "plain texts: windows of them are contexts");
+  app.add_option("--text", options.texts, "plain texts, windows of which are used as contexts");
   app.add_option("--worlds", options.worlds, "bulletins with questions, as in models/worlds");
-  app.add_option("--codec", options.only, "only these");
-  app.add_option("--context", options.context_tokens, "tokens of a window")->check(CLI::Range(1, 1 << 20));
-  app.add_option("--windows", options.windows, "of each text")->check(CLI::Range(1, 1 << 20));
-  app.add_flag("--speed-only", options.speed_only, "sizes and times of our codecs; the model says nothing");
+  app.add_option("--codec", options.only, "measure only these codecs");
+  app.add_option("--context", options.context_tokens, "tokens per window")->check(CLI::Range(1, 1 << 20));
+  app.add_option("--windows", options.windows, "windows per text")->check(CLI::Range(1, 1 << 20));
+  app.add_flag("--speed-only", options.speed_only,
+               "only sizes and times of our codecs, without running the model on probes");
   CLI11_PARSE(app, argc, argv);
   return celslm::exit_code("celslm_bench_codec_quality", celslm::run(options));
 }

@@ -1,5 +1,5 @@
-// Tokens per second of the engine alone, measured as llama-bench does: prefill of N tokens from an empty sequence, decode of
-// N tokens one by one from an empty sequence, each after a warm-up of its own. One line of JSON per run.
+// Speed of the engine alone in tokens per second, measured like llama-bench: prefill of N tokens into an empty sequence, and
+// decoding of N tokens one by one from an empty sequence, each after a separate warm-up. One line of JSON per run.
 //
 //   build/release/bench/celslm_bench_engine --model M.gguf --threads 2 --prefill 512 --decode 64
 #include <chrono>

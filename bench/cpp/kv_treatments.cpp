@@ -14,16 +14,16 @@
 namespace celslm {
 namespace {
 
-constexpr double kTableEntryBits = 44 * 8;  // of a block, in the pack's header
+constexpr double kTableEntryBits = 44 * 8;  // per block, in the pack's header
 
-// Of this thread on a core, so that what else the machine does matters little.
+// CPU time of this thread, so that other load on the machine matters little.
 double cpu_seconds() {
   timespec now{};
   ::clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
   return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 
-// Puts what `change` makes of each plane into a fresh segment. change(plane, out, treated) fills out and the figures.
+// A new segment of planes that went through `change`. change(plane, out, treated) fills `out` and adds to bits and times.
 template <typename F>
 Result<TreatedKv> treat_planes(const Model& model, const ExactKv& exact, const F& change) {
   const ModelConfig& config = model.config();
@@ -72,13 +72,15 @@ Treatment with_codec(const Codec& codec) {
           }};
 }
 
-// K after RoPE and V, as they lie in a segment: rows of head_dim values through one of ggml's quantized types.
+// K after RoPE and V, as stored in a segment, quantized to one of ggml's types in rows of head_dim values.
 Result<TreatedKv> through_ggml(ggml_type type, const Model& model, const ExactKv& exact) {
   const ModelConfig& config = model.config();
   CELSLM_TRY(auto segment, KvSegment::create(config, KvType::kF16, 0, exact.planes.n_tokens));
   TreatedKv out{.segment = std::move(segment)};
   const ggml_type_traits& traits = *ggml_get_type_traits(type);
-  if (config.head_dim % traits.blck_size != 0) return fail(ErrorKind::kInvalid, "{} does not fit", traits.type_name);
+  if (config.head_dim % traits.blck_size != 0)
+    return fail(ErrorKind::kInvalid, "head_dim {} is not a multiple of the block size of {}", config.head_dim,
+                traits.type_name);
   const auto width = static_cast<std::size_t>(config.head_dim);
   std::vector<float> row(width);
   Bytes packed(ggml_row_size(type, config.head_dim));
@@ -100,7 +102,7 @@ Result<TreatedKv> through_ggml(ggml_type type, const Model& model, const ExactKv
   return out;
 }
 
-// How often each symbol of a stream came: bits an ideal coder of single symbols would need.
+// Symbol frequencies of a stream; bits() is its zeroth-order entropy.
 class Histogram {
  public:
   void add(int symbol) { ++counts_[symbol]; }
@@ -116,7 +118,7 @@ class Histogram {
   std::map<int, double> counts_;
 };
 
-// Fifteen steps between the least and the greatest of `count` values, `stride` apart; both kept as f16.
+// Quantizes `count` values, `stride` apart, to 16 levels between their minimum and maximum; minimum and step are f16.
 void quantize_range(const float* in, float* out, std::size_t count, std::size_t stride, Histogram& symbols) {
   float low = in[0];
   float high = in[0];
@@ -133,8 +135,8 @@ void quantize_range(const float* in, float* out, std::size_t count, std::size_t 
   }
 }
 
-// After KIVI (arXiv 2402.02750): K by channel over groups of 64 tokens, V by token and head, 4 bits and two f16 a group; the
-// first four tokens and the outermost layers at 8.5 bits (their loss is that of q8, taken as none here).
+// After KIVI (arXiv 2402.02750): K per channel over groups of 64 tokens, V per token and head, 4 bits and two f16 per group;
+// the first four tokens and the first and last layer at 8.5 bits (with the loss of q8, neglected here).
 Status kivi4(const Plane& plane, int n_layers, bool entropy_coded, std::span<float> out, TreatedKv& treated) {
   constexpr int kGroup = 64;
   constexpr int kSinks = 4;
@@ -147,7 +149,7 @@ Status kivi4(const Plane& plane, int n_layers, bool entropy_coded, std::span<flo
   treated.bits += 8.5 * static_cast<double>(width) * std::min(kSinks, plane.n_tokens);
   const bool key = plane.kind == BlockKind::kKey;
   const auto head_dim = static_cast<std::size_t>(plane.head_dim);
-  std::vector<Histogram> symbols(key ? width : 1);  // q4z lays its symbols out by channel
+  std::vector<Histogram> symbols(key ? width : 1);  // q4z orders its symbols by channel
   std::size_t coded = 0;
   for (int token = std::min(kSinks, plane.n_tokens); token < plane.n_tokens; token += key ? kGroup : 1) {
     const auto count = static_cast<std::size_t>(std::min(kGroup, plane.n_tokens - token));
@@ -166,7 +168,7 @@ Status kivi4(const Plane& plane, int n_layers, bool entropy_coded, std::span<flo
   return {};
 }
 
-// What t3 would be with the axes for directions: steps of one size, an ideal coder for each channel.
+// Like t3 without a transform: one step size for all channels, an ideal coder for each channel.
 Status uniform_steps(const Plane& plane, double relative_step, std::span<float> out, TreatedKv& treated) {
   const std::size_t width = plane.width();
   std::vector<double> mean(width);

@@ -10,7 +10,7 @@
 
 namespace celslm {
 
-// What every program takes.
+// Options of every program.
 struct ProgramOptions {
   std::string model;
   int threads = 2;
@@ -20,7 +20,7 @@ inline void add_program_options(CLI::App& app, ProgramOptions& options) {
   app.add_option("--threads", options.threads);
 }
 
-// What a program takes that decodes.
+// Options of programs that decode.
 struct DecodeOptions : ProgramOptions {
   std::string kv = "f16";
   int decode = 0;
@@ -28,10 +28,10 @@ struct DecodeOptions : ProgramOptions {
 inline void add_decode_options(CLI::App& app, DecodeOptions& options) {
   add_program_options(app, options);
   app.add_option("--kv", options.kv, "type of K and V: f16, bf16, f32");
-  app.add_option("--decode", options.decode, "tokens, of each user where there are several")->check(CLI::Range(1, 1 << 20));
+  app.add_option("--decode", options.decode, "tokens to decode, per user")->check(CLI::Range(1, 1 << 20));
 }
 
-// The most memory this process has had resident so far, in MiB.
+// Peak resident memory of this process in MiB.
 inline long peak_mb() {
   std::ifstream status("/proc/self/status");
   for (std::string line; std::getline(status, line);) {
@@ -40,7 +40,7 @@ inline long peak_mb() {
   return 0;
 }
 
-// The program's exit code; an error goes to stderr.
+// Prints an error to stderr and returns the program's exit code.
 inline int exit_code(const char* program, const Status& status) {
   if (status) return 0;
   std::fprintf(stderr, "%s: %s\n", program, status.error().message.c_str());

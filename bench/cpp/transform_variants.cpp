@@ -10,8 +10,8 @@ namespace celslm {
 namespace {
 
 constexpr double kTableEntryBits = 44 * 8;
-constexpr int kLeadTokens = 4;  // at 8.5 bits, their loss taken as none
-constexpr double kForetoldBits = 8;
+constexpr int kLeadTokens = 4;  // stored at 8.5 bits; their loss is neglected
+constexpr double kPredictorBits = 8;
 
 std::vector<double> means_of(const Plane& plane) {
   const std::size_t width = plane.width();
@@ -21,7 +21,7 @@ std::vector<double> means_of(const Plane& plane) {
   return out;
 }
 
-// One head's rows behind the lead tokens, means taken off, appended: [n][head_dim].
+// Appends one head's rows after the lead tokens, minus the means: [n][head_dim].
 void append_rows(const Plane& plane, std::span<const double> means, int head, std::vector<float>& rows) {
   const std::size_t width = plane.width();
   const auto head_dim = static_cast<std::size_t>(plane.head_dim);
@@ -40,7 +40,8 @@ double typical_deviation(const Plane& plane, std::span<const double> means) {
   return std::sqrt(energy / static_cast<double>(plane.values.size() - kLeadTokens * width));
 }
 
-// What is left of a row when each number is foretold from the one before, in whole numbers, so that nothing is lost.
+// The residual of a row if each number is predicted from the one before (first-order linear prediction), rounded to
+// integers, so that it is lossless.
 std::vector<std::int16_t> differences(std::span<const std::int16_t> row) {
   double square = 1e-9;
   double product = 0.0;
@@ -48,10 +49,10 @@ std::vector<std::int16_t> differences(std::span<const std::int16_t> row) {
     square += static_cast<double>(row[i - 1]) * row[i - 1];
     product += static_cast<double>(row[i]) * row[i - 1];
   }
-  const double likeness = std::nearbyint(product / square * 128.0) / 128.0;
+  const double coefficient = std::nearbyint(product / square * 128.0) / 128.0;
   std::vector<std::int16_t> out(row.begin(), row.end());
   for (std::size_t i = 1; i < row.size(); ++i)
-    out[i] = static_cast<std::int16_t>(row[i] - static_cast<int>(std::nearbyint(likeness * row[i - 1])));
+    out[i] = static_cast<std::int16_t>(row[i] - static_cast<int>(std::nearbyint(coefficient * row[i - 1])));
   return out;
 }
 
@@ -72,11 +73,12 @@ Status through_transform(const TransformVariant& variant, const Plane& plane, st
                          std::span<float> out, double& bits) {
   const auto head_dim = static_cast<std::size_t>(plane.head_dim);
   const auto n = static_cast<std::size_t>(plane.n_tokens - kLeadTokens);
-  if (plane.n_tokens <= kLeadTokens) return fail(ErrorKind::kInvalid, "the context is too short");
+  if (plane.n_tokens <= kLeadTokens)
+    return fail(ErrorKind::kInvalid, "the context has {} tokens; expected more than {}", plane.n_tokens, kLeadTokens);
   const std::vector<double> means = means_of(plane);
   const double share = plane.kind == BlockKind::kKey ? variant.step / 2.0 : variant.step * 2.0;
   const double step = share * typical_deviation(plane, means) * (variant.by_sensitivity ? factor : 1.0);
-  if (step <= 0.0) return fail(ErrorKind::kInvalid, "all values are alike");
+  if (step <= 0.0) return fail(ErrorKind::kInvalid, "all values of a plane are equal");
 
   std::ranges::copy(plane.values, out.begin());
   std::vector<RowClass> classes;
@@ -97,7 +99,7 @@ Status through_transform(const TransformVariant& variant, const Plane& plane, st
       const std::vector<std::int16_t> less = differences(row);
       const bool is_less = variant.deltas && energy_of(less) < energy_of(row);
       const std::span<const std::int16_t> sent = is_less ? std::span<const std::int16_t>(less) : row;
-      bits += variant.deltas ? kForetoldBits : 0.0;
+      bits += variant.deltas ? kPredictorBits : 0.0;
       symbols.insert(symbols.end(), sent.begin(), sent.end());
       classes.push_back(classify(sent));
     }

@@ -1,4 +1,4 @@
-// The transform codecs with one thing changed at a time: what was tried on top of them (docs/compression.md).
+// Variants of the transform codecs, each with one change (docs/compression.md).
 #pragma once
 
 #include <span>
@@ -22,13 +22,14 @@ struct Plane {
 Plane plane_of(const ModelConfig& config, const ExactKv& exact, int layer, BlockKind kind);
 
 struct TransformVariant {
-  double step = 0.25;             // as in t3: K half of it, V twice
-  bool deltas = false;            // rows of coefficients as differences from what the token before foretells, where shorter
-  bool calibrated_basis = false;  // directions fitted to other contexts and not sent
-  bool by_sensitivity = false;    // the step times the plane's factor
+  double step = 0.25;             // relative; K uses half of it, V twice (as in t3)
+  bool deltas = false;            // predict coefficients from the previous token's, if that is shorter
+  bool calibrated_basis = false;  // directions are fitted to other contexts and not transmitted
+  bool by_sensitivity = false;    // multiply the step by the plane's factor
 };
 
-// One block over all tokens, in the codecs' own coder; adds its bits, a block's line in the pack's header included.
+// Encodes and decodes one block over all tokens with the codecs' entropy coder. Adds its size to `bits`, including the
+// block's entry in the pack's header.
 Status through_transform(const TransformVariant& variant, const Plane& plane, std::span<const Plane> others, double factor,
                          std::span<float> out, double& bits);
 
