@@ -26,14 +26,15 @@ using std::chrono::steady_clock;
 using Time = steady_clock::time_point;
 
 constexpr std::chrono::milliseconds kQueueTime{10};
-// A piece is a millisecond of traffic within these: small enough to share a slow cable fairly, large enough for a fast one.
+// A piece is one millisecond of traffic, within these limits: small enough to share a slow cable fairly, large enough to be
+// efficient on a fast one.
 constexpr std::size_t kMinPiece = 2U << 10;
 constexpr std::size_t kMaxPiece = 64U << 10;
 constexpr std::size_t kMaxInFlight = 8U << 20;  // per connection and direction, for long delays on fast links
 
 // One direction of the cable.
 struct Cable {
-  Time free_at{};  // when all that was accepted has been carried
+  Time free_at{};  // when all accepted data has been transmitted
   std::uint64_t bytes = 0;
 };
 
@@ -47,9 +48,9 @@ struct Flow {
   int to = -1;
   std::deque<Piece> queue;
   std::size_t in_flight = 0;
-  bool ended = false;    // the source has said its last
-  bool blocked = false;  // the destination's socket is full
-  bool done = false;     // the end was passed on
+  bool ended = false;    // the source has ended its stream
+  bool blocked = false;  // the destination's socket buffer is full
+  bool done = false;     // the end of the stream was forwarded
 };
 
 struct Pair {
@@ -115,8 +116,8 @@ class Relay::Impl {
   int connections_ CELSLM_GUARDED_BY(mutex_) = 0;
   bool paused_ CELSLM_GUARDED_BY(mutex_) = false;
   bool down_link_ CELSLM_GUARDED_BY(mutex_) = false;  // cut: new connections are reset
-  bool cut_asked_ CELSLM_GUARDED_BY(mutex_) = false;
-  bool stall_asked_ CELSLM_GUARDED_BY(mutex_) = false;  // to pause once what came so far was passed on
+  bool cut_requested_ CELSLM_GUARDED_BY(mutex_) = false;
+  bool stall_requested_ CELSLM_GUARDED_BY(mutex_) = false;  // pause once the data received so far has been forwarded
   bool stopping_ CELSLM_GUARDED_BY(mutex_) = false;
   ConditionVariable cut_done_;
   std::thread thread_;
@@ -126,7 +127,7 @@ bool Relay::Impl::may_take(const Flow& flow, const Cable& cable, Time now) {
   return !flow.ended && flow.in_flight < kMaxInFlight && cable.free_at < now + kQueueTime;
 }
 
-// What this flow waits for: its source, its destination, or a time.
+// Adds what this flow waits for: its source, its destination, or a time.
 void Relay::Impl::consider(const Flow& flow, const Cable& cable, Time now, Time& next, std::vector<pollfd>& entries) {
   if (may_take(flow, cable, now)) {
     entries.push_back({.fd = flow.from, .events = POLLIN, .revents = 0});
@@ -168,12 +169,12 @@ void Relay::Impl::step() {
   ::ppoll(entries.data(), entries.size(), &timeout, nullptr);
   mutex_.lock();
   wakeup_.drain();
-  if (cut_asked_) cut_all();
+  if (cut_requested_) cut_all();
   if (stopping_) return;
   now = steady_clock::now();
   if (!paused_) accept_all();
   for (Pair& pair : pairs_) {
-    if (paused_ || stall_asked_) break;
+    if (paused_ || stall_requested_) break;
     take(pair, pair.up, up_, now);
     take(pair, pair.down, down_, now);
   }
@@ -182,9 +183,9 @@ void Relay::Impl::step() {
     if (!paused_) give(pair, pair.down, now);
     if (pair.broken || (pair.up.done && pair.down.done)) finish(pair);
   }
-  if (std::exchange(stall_asked_, false)) paused_ = true;
+  if (std::exchange(stall_requested_, false)) paused_ = true;
   std::erase_if(pairs_, [](const Pair& pair) { return !pair.client; });
-  // Whoever came first must not always be first to the cable.
+  // Rotates the connections, so that the oldest is not always served first.
   if (pairs_.size() > 1) pairs_.splice(pairs_.end(), pairs_, pairs_.begin());
 }
 
@@ -212,8 +213,8 @@ void Relay::Impl::spoil(std::string& data) {
 
 void Relay::Impl::stall(std::size_t bytes) {
   if (stall_left_ == UINT64_MAX) return;
-  stall_asked_ = bytes >= stall_left_;
-  stall_left_ = stall_asked_ ? UINT64_MAX : stall_left_ - bytes;
+  stall_requested_ = bytes >= stall_left_;
+  stall_left_ = stall_requested_ ? UINT64_MAX : stall_left_ - bytes;
 }
 
 void Relay::Impl::take(Pair& pair, Flow& flow, Cable& cable, Time now) {
@@ -221,7 +222,7 @@ void Relay::Impl::take(Pair& pair, Flow& flow, Cable& cable, Time now) {
   const double millisecond = rate_bytes_per_s_ / 1000;
   const std::size_t piece =
       rate_bytes_per_s_ > 0 ? std::clamp(static_cast<std::size_t>(millisecond), kMinPiece, kMaxPiece) : kMaxPiece;
-  // One piece a turn when the rate is limited, so that connections share it; otherwise as many as come.
+  // One piece per turn if the rate is limited, so that connections share it; otherwise all available data.
   for (int turn = 0; turn < 16 && !pair.broken && may_take(flow, cable, now); ++turn) {
     const ssize_t n = ::recv(flow.from, buffer.data(), piece, MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
@@ -246,7 +247,7 @@ void Relay::Impl::take(Pair& pair, Flow& flow, Cable& cable, Time now) {
     }
     flow.in_flight += data.size();
     flow.queue.push_back({.due = cable.free_at + options_.delay, .data = std::move(data)});
-    if (rate_bytes_per_s_ > 0 || stall_asked_) return;
+    if (rate_bytes_per_s_ > 0 || stall_requested_) return;
   }
 }
 
@@ -278,7 +279,7 @@ void Relay::Impl::break_pair(Pair& pair) {
 
 void Relay::Impl::cut_all() {
   down_link_ = true;
-  cut_asked_ = false;
+  cut_requested_ = false;
   cut_done_.notify_all();
   drop_left_ = UINT64_MAX;
   for (Pair& pair : pairs_) break_pair(pair);
@@ -350,9 +351,9 @@ void Relay::resume() {
 void Relay::cut() {
   Impl& relay = *impl_;
   const MutexLock lock(relay.mutex_);
-  relay.cut_asked_ = true;
+  relay.cut_requested_ = true;
   relay.wakeup_.notify();
-  relay.cut_done_.wait(relay.mutex_, [&]() CELSLM_REQUIRES(relay.mutex_) { return !relay.cut_asked_; });
+  relay.cut_done_.wait(relay.mutex_, [&]() CELSLM_REQUIRES(relay.mutex_) { return !relay.cut_requested_; });
 }
 void Relay::drop_after(std::uint64_t bytes) {
   const MutexLock lock(impl_->mutex_);

@@ -1,4 +1,4 @@
-// celslm_relay: the relay as a program, for the demo and the benchmarks where the kernel's rate limit is not to be had.
+// celslm_relay: the relay as a program, for the demo and the benchmarks where the kernel's traffic control is unavailable.
 #include <signal.h>
 #include <sys/stat.h>
 
@@ -14,7 +14,7 @@
 
 namespace {
 
-// "HOST:PORT"; false when it is not that.
+// Parses "HOST:PORT"; false if malformed.
 bool split_address(const std::string& text, std::string& host, int& port) {
   const std::size_t colon = text.rfind(':');
   if (colon == std::string::npos || colon + 1 == text.size() || text.size() - colon > 6) return false;
@@ -24,9 +24,9 @@ bool split_address(const std::string& text, std::string& host, int& port) {
   return port <= 65535;
 }
 
-// "rate MBIT", "pause", "resume", "cut", "garble BYTES".
-void obey(celslm::testing_support::Relay& relay, const std::string& order) {
-  std::istringstream words(order);
+// Executes a command: "rate MBIT", "pause", "resume", "cut", "garble BYTES".
+void execute(celslm::testing_support::Relay& relay, const std::string& command) {
+  std::istringstream words(command);
   std::string verb;
   double number = 0;
   words >> verb >> number;
@@ -37,10 +37,10 @@ void obey(celslm::testing_support::Relay& relay, const std::string& order) {
   if (verb == "garble") relay.garble(0, static_cast<std::uint64_t>(number));
 }
 
-// Opens the pipe anew for each writer; ends with the process.
-void obey_all(celslm::testing_support::Relay& relay, const std::string& path) {
-  for (std::ifstream orders(path); orders; orders = std::ifstream(path)) {
-    for (std::string order; std::getline(orders, order);) obey(relay, order);
+// Executes commands from a named pipe, which is reopened for each writer; runs until the process ends.
+void execute_commands(celslm::testing_support::Relay& relay, const std::string& path) {
+  for (std::ifstream commands(path); commands; commands = std::ifstream(path)) {
+    for (std::string command; std::getline(commands, command);) execute(relay, command);
   }
 }
 
@@ -53,21 +53,21 @@ int main(int argc, char** argv) {
   std::string to;
   std::string control;
   double delay_ms = 0;
-  app.add_option("--listen", listen, "HOST:PORT to listen on; port 0: any free one")->capture_default_str();
+  app.add_option("--listen", listen, "HOST:PORT to listen on; port 0: any free port")->capture_default_str();
   app.add_option("--to", to, "HOST:PORT to relay to")->required();
   app.add_option("--rate", options.rate_mbit, "Mbit/s in each direction, shared by all connections; 0: unlimited")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--delay", delay_ms, "one-way delay in milliseconds")->check(CLI::NonNegativeNumber);
   app.add_option("--drop-after", options.drop_after_bytes, "cut the link after this many bytes from the server");
   app.add_option("--stall-after", options.stall_after_bytes,
-                 "nothing moves any more after this many bytes from the server, and nobody is told");
+                 "stop forwarding, without an error, after this many bytes from the server");
   app.add_option("--record", options.record_file, "append every byte that clients send to this file");
   app.add_option("--control", control,
-                 "make a named pipe and take orders there: rate MBIT, pause, resume, cut, garble BYTES");
+                 "create a named pipe and execute commands from it: rate MBIT, pause, resume, cut, garble BYTES");
   CLI11_PARSE(app, argc, argv);
   if (!split_address(listen, options.listen_host, options.listen_port) ||
       !split_address(to, options.to_host, options.to_port)) {
-    std::fprintf(stderr, "celslm_relay: write addresses as HOST:PORT\n");
+    std::fprintf(stderr, "celslm_relay: addresses must have the form HOST:PORT\n");
     return 2;
   }
   options.delay = std::chrono::microseconds(static_cast<std::int64_t>(delay_ms * 1000));
@@ -76,16 +76,17 @@ int main(int argc, char** argv) {
   sigemptyset(&ends);
   sigaddset(&ends, SIGINT);
   sigaddset(&ends, SIGTERM);
-  pthread_sigmask(SIG_BLOCK, &ends, nullptr);  // before the relay's thread starts, so that only sigwait() below takes them
+  pthread_sigmask(SIG_BLOCK, &ends,
+                  nullptr);  // before the relay's thread starts, so that only sigwait() below receives them
 
   const auto relay = celslm::testing_support::Relay::start(options);
   if (!relay) {
     std::fprintf(stderr, "celslm_relay: %s\n", relay.error().message.c_str());
     return 1;
   }
-  if (!control.empty()) {  // before anybody can know that the relay runs, and would make a plain file of that name
+  if (!control.empty()) {  // before the relay is announced, since a writer would create a regular file of that name
     ::mkfifo(control.c_str(), 0600);
-    std::thread([&relay, control] { obey_all(**relay, control); }).detach();
+    std::thread([&relay, control] { execute_commands(**relay, control); }).detach();
   }
   std::printf("listening on %s\n", (*relay)->url().c_str());
   std::fflush(stdout);
@@ -94,6 +95,6 @@ int main(int argc, char** argv) {
   std::printf("%llu bytes up, %llu bytes down, %d connections\n", static_cast<unsigned long long>((*relay)->bytes_up()),
               static_cast<unsigned long long>((*relay)->bytes_down()), (*relay)->connections());
   std::fflush(stdout);
-  if (!control.empty()) std::_Exit(0);  // the thread that takes orders waits for the next writer
+  if (!control.empty()) std::_Exit(0);  // the command thread is blocked until the next writer
   return 0;
 }

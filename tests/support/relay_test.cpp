@@ -19,7 +19,7 @@ namespace {
 using testing::HasSubstr;
 using testing::IsEmpty;
 
-// Sends back whatever comes, until the client has ended.
+// Echoes until the client ends its stream.
 void echo(RawPeer& peer, int /*number*/) {
   while (true) {
     const std::string data = peer.read_some();
@@ -27,7 +27,7 @@ void echo(RawPeer& peer, int /*number*/) {
   }
 }
 
-// A megabyte as soon as anything arrives.
+// Sends a megabyte as soon as anything arrives.
 void megabyte(RawPeer& peer, int /*number*/) {
   peer.read_some();
   peer.send(std::string(1'000'000, 'x'));
@@ -133,7 +133,7 @@ TEST(RelayTest, DropsTheLinkInTheMiddleOfAnAnswer) {
   EXPECT_TRUE(client.was_reset());
 }
 
-// Another link carries many round trips, so that the one under test had every chance to move something, too.
+// Performs many round trips over another link, so that the one under test has had time to forward data.
 void let_another_link_work() {
   RawServer server(echo);
   const auto other = relay_to(server);
