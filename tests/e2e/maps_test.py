@@ -119,7 +119,7 @@ def test_a_map_that_was_never_judged_or_failed_its_gate_is_not_applied(celslm, f
     judged = report(bad, large, *QUESTIONS, "--write-gate")
     assert judged.returncode == 0, judged.stderr
     assert "gate: refused" in judged.stdout
-    refused(celslm(*serve), "refused", "right")
+    refused(celslm(*serve), "refused", "correct")
 
 
 def test_a_report_on_calibration_texts_is_refused(good_map, report, model):

@@ -19,12 +19,13 @@ void CloudRefresh::run(std::stop_token stop, std::chrono::milliseconds interval)
   }
 }
 
+// The map before the contexts: the first request for a context that was just listed must know that there is a map for it.
 Status CloudRefresh::refresh() {
-  const Status refreshed = parts_.directory.refresh();
-  if (!refreshed) return refreshed;
+  if (parts_.mapped && parts_.cloud) {
+    if (const Status asked = refresh_map(); !asked) parts_.log->debug("maps not refreshed: {}", asked.error().message);
+  }
+  CELSLM_CHECK_OK(parts_.directory.refresh());
   (void)parts_.cloud->key();  // now rather than in the first request's time
-  if (!parts_.mapped) return {};
-  if (const Status asked = refresh_map(); !asked) parts_.log->debug("maps not refreshed: {}", asked.error().message);
   return {};
 }
 

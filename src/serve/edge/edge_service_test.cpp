@@ -156,6 +156,14 @@ TEST_F(EdgeServiceTest, SendsNothingOfAPromptToTheCloud) {
   for (const char* part : {"QXJZ", "4711", "secret"}) EXPECT_THAT(client_->sent(), testing::Not(HasSubstr(part)));
 }
 
+// Otherwise the first request for a context that was just listed would be answered without the map.
+TEST_F(EdgeServiceTest, LearnsOfMapsBeforeItLearnsOfContexts) {
+  const auto e = edge({}, {.load = {.mapped = true}});
+  const std::string sent = client_->sent();
+  ASSERT_THAT(sent, testing::AllOf(HasSubstr("/v1/models"), HasSubstr("/v1/contexts")));
+  EXPECT_LT(sent.find("/v1/models"), sent.find("/v1/contexts"));
+}
+
 TEST_F(EdgeServiceTest, RefusesAContextLongerThanItsModelAllows) {
   const std::string text(3000, 'z');
   const auto e = edge({}, {.contexts = {text}});
