@@ -10,6 +10,7 @@
 #define HWY_TARGET_INCLUDE "model/numeric/convert.cpp"
 #include "hwy/foreach_target.h"  // IWYU pragma: keep
 #include "hwy/highway.h"
+#include "model/numeric/round-inl.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace celslm {
@@ -64,7 +65,34 @@ HWY_ATTR bool F32FromF16(const std::byte* in, float* out, std::size_t n) {
   return hn::AllTrue(du16, hn::Lt(worst, hn::Set(du16, kF16Infinity)));
 }
 
-// In integers, because the instruction for it (AVX512-BF16) flushes subnormals to zero.
+HWY_ATTR void F32ThroughF16(const float* in, float* out, std::size_t n) {
+  const hn::ScalableTag<float> d;
+  const hn::Rebind<hwy::float16_t, decltype(d)> d16;
+  for_steps(n, hn::Lanes(d), [&](std::size_t i, std::size_t count) HWY_ATTR {
+    store(d, hn::PromoteTo(d, hn::DemoteTo(d16, load(d, in + i, count))), out + i, count);
+  });
+}
+
+// The upper half of each lane, rounded. In integers, because the instruction for it (AVX512-BF16) flushes subnormals to
+// zero. A NaN keeps its sign and becomes quiet: rounding could turn it into an infinity.
+template <class D>
+HWY_INLINE hn::Vec<D> bf16_bits(D du32, hn::Vec<D> bits) {
+  const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du32, 1));
+  const auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(hn::Set(du32, 0x7FFF), odd)));
+  const auto quiet = hn::Or(hn::ShiftRight<16>(bits), hn::Set(du32, 0x40));
+  const auto is_nan = hn::Gt(hn::And(bits, hn::Set(du32, 0x7FFFFFFF)), hn::Set(du32, 0x7F800000));
+  return hn::IfThenElse(is_nan, quiet, rounded);
+}
+
+HWY_ATTR void F32ThroughBf16(const float* in, float* out, std::size_t n) {
+  const hn::ScalableTag<float> d;
+  const hn::RebindToUnsigned<decltype(d)> du32;
+  for_steps(n, hn::Lanes(d), [&](std::size_t i, std::size_t count) HWY_ATTR {
+    const auto halves = bf16_bits(du32, hn::BitCast(du32, load(d, in + i, count)));
+    store(d, hn::BitCast(d, hn::ShiftLeft<16>(halves)), out + i, count);
+  });
+}
+
 HWY_ATTR bool Bf16FromF32(const float* in, std::byte* out, std::size_t n) {
   const hn::ScalableTag<float> d;
   const hn::RebindToUnsigned<decltype(d)> du32;
@@ -74,9 +102,7 @@ HWY_ATTR bool Bf16FromF32(const float* in, std::byte* out, std::size_t n) {
   for_steps(n, hn::Lanes(d), [&](std::size_t i, std::size_t count) HWY_ATTR {
     const auto bits = hn::BitCast(du32, load(d, in + i, count));
     worst = hn::Max(worst, hn::And(bits, hn::Set(du32, 0x7FFFFFFF)));
-    const auto odd = hn::And(hn::ShiftRight<16>(bits), hn::Set(du32, 1));
-    const auto rounded = hn::ShiftRight<16>(hn::Add(bits, hn::Add(hn::Set(du32, 0x7FFF), odd)));
-    store(du16, hn::DemoteTo(du16, rounded), halves + i, count);
+    store(du16, hn::DemoteTo(du16, bf16_bits(du32, bits)), halves + i, count);
   });
   return hn::AllTrue(du32, hn::Lt(worst, hn::Set(du32, std::bit_cast<std::uint32_t>(kBf16Limit))));
 }
@@ -93,6 +119,14 @@ HWY_ATTR bool F32FromBf16(const std::byte* in, float* out, std::size_t n) {
     store(d, hn::BitCast(d, hn::ShiftLeft<16>(hn::PromoteTo(du32, h))), out + i, count);
   });
   return hn::AllTrue(du16, hn::Lt(worst, hn::Set(du16, kBf16Infinity)));
+}
+
+HWY_ATTR void Q8_0FromF32(const float* in, std::byte* out, std::size_t n) {
+  for (std::size_t i = 0; i < n; i += kQ8Values, out += kQ8Bytes) {
+    const float scale = q8_detail::HWY_NAMESPACE::round_block(in + i, reinterpret_cast<std::int8_t*>(out) + 2);
+    const auto stored = hwy::F16FromF32(scale);
+    std::memcpy(out, &stored, 2);
+  }
 }
 
 HWY_INLINE float f32_of(std::uint16_t bits) {
@@ -186,8 +220,11 @@ namespace celslm {
 
 HWY_EXPORT(F16FromF32);
 HWY_EXPORT(F32FromF16);
+HWY_EXPORT(F32ThroughF16);
 HWY_EXPORT(Bf16FromF32);
 HWY_EXPORT(F32FromBf16);
+HWY_EXPORT(F32ThroughBf16);
+HWY_EXPORT(Q8_0FromF32);
 HWY_EXPORT(Q8FromF32);
 HWY_EXPORT(F32FromQ8);
 
@@ -202,6 +239,15 @@ bool bf16_from_f32(const float* in, std::byte* out, std::size_t n) {
 }
 bool f32_from_bf16(const std::byte* in, float* out, std::size_t n) {
   return HWY_DYNAMIC_DISPATCH(F32FromBf16)(in, out, n);
+}
+void f32_through_f16(const float* in, float* out, std::size_t n) {
+  HWY_DYNAMIC_DISPATCH(F32ThroughF16)(in, out, n);
+}
+void f32_through_bf16(const float* in, float* out, std::size_t n) {
+  HWY_DYNAMIC_DISPATCH(F32ThroughBf16)(in, out, n);
+}
+void q8_0_from_f32(const float* in, std::byte* out, std::size_t n) {
+  HWY_DYNAMIC_DISPATCH(Q8_0FromF32)(in, out, n);
 }
 
 bool q8_from_f32(const float* in, std::byte* scales, std::byte* codes, std::size_t rows, std::size_t n) {

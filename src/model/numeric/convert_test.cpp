@@ -4,6 +4,7 @@
 #include <ggml.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -13,6 +14,7 @@
 
 #include "hwy/highway.h"
 #include "kv/pack/test_support.h"
+#include "model/numeric/q8_0.h"
 
 namespace celslm {
 namespace {
@@ -70,6 +72,85 @@ TEST_P(ConvertTest, F16DecodesEveryFiniteNumber) {
   ASSERT_TRUE(f32_from_f16(reinterpret_cast<const std::byte*>(all.data()), out.data(), all.size()));
   for (std::size_t i = 0; i < all.size(); ++i) {
     ASSERT_EQ(std::bit_cast<std::uint32_t>(out[i]), std::bit_cast<std::uint32_t>(ggml_fp16_to_fp32(all[i]))) << all[i];
+  }
+}
+
+// The definition, in double, which holds every quotient here: the nearest multiple of what the last of 11 bits is worth.
+std::uint16_t f16_reference(float value) {
+  const std::uint16_t sign = std::signbit(value) ? 0x8000 : 0;
+  const double magnitude = std::abs(double{value});
+  if (std::isnan(value)) return sign | 0x7E00;
+  if (magnitude >= kF16Limit) return sign | 0x7C00;
+  const int exponent = std::max(magnitude == 0.0 ? -14 : std::ilogb(magnitude), -14);
+  const auto steps =
+      static_cast<int>(std::nearbyint(std::ldexp(magnitude, 10 - exponent)));  // carries run into the exponent
+  return static_cast<std::uint16_t>(sign + ((exponent + 14) << 10) + steps);
+}
+
+TEST_P(ConvertTest, F16IsWhatTheDefinitionSays) {
+  const auto cases = f16_rounding_cases();
+  std::vector<std::uint16_t> expected;
+  for (const float value : cases) expected.push_back(f16_reference(value));
+  EXPECT_EQ(encoded(f16_from_f32, cases), expected);
+}
+
+// In long arrays and in what is left over behind them.
+TEST_P(ConvertTest, WhatIsOutsideTheDomainNeverBecomesANumber) {
+  constexpr float kInfinity = std::numeric_limits<float>::infinity();
+  const std::vector<float> large = {kF16Limit, 1e9F, std::numeric_limits<float>::max(), kInfinity};
+  for (const std::size_t n : {1U, 3U, 4U, 16U, 37U}) {
+    std::vector<float> in;
+    for (std::size_t i = 0; i < n; ++i) in.push_back(i % 2 == 0 ? large[i / 2 % 4] : -large[i / 2 % 4]);
+    std::vector<std::uint16_t> out(n);
+    EXPECT_FALSE(f16_from_f32(in.data(), reinterpret_cast<std::byte*>(out.data()), n));
+    for (std::size_t i = 0; i < n; ++i) EXPECT_EQ(out[i], i % 2 == 0 ? 0x7C00 : 0xFC00);
+  }
+  const std::vector<float> nans = {std::bit_cast<float>(0x7F800001U), std::bit_cast<float>(0xFFFFFFFFU), kInfinity};
+  std::uint16_t out[3] = {};
+  EXPECT_FALSE(bf16_from_f32(nans.data(), reinterpret_cast<std::byte*>(out), 3));
+  EXPECT_EQ(std::vector<int>(out, out + 3), (std::vector<int>{0x7FC0, 0xFFFF, 0x7F80}));
+  EXPECT_FALSE(f16_from_f32(nans.data(), reinterpret_cast<std::byte*>(out), 3));
+  float wide[3] = {};
+  EXPECT_FALSE(f32_from_f16(reinterpret_cast<const std::byte*>(out), wide, 3));
+  for (const float value : wide) EXPECT_FALSE(std::isfinite(value));
+}
+
+// Rounding and widening at once is the one after the other, in place as well.
+TEST_P(ConvertTest, ThroughIsThereAndBack) {
+  auto cases = f16_rounding_cases();
+  for (const bool half : {true, false}) {
+    std::vector<std::byte> rounded(cases.size() * 2);
+    std::vector<float> expected(cases.size());
+    half ? f16_from_f32(cases.data(), rounded.data(), cases.size())
+         : bf16_from_f32(cases.data(), rounded.data(), cases.size());
+    half ? f32_from_f16(rounded.data(), expected.data(), cases.size())
+         : f32_from_bf16(rounded.data(), expected.data(), cases.size());
+    std::vector<float> got = cases;
+    half ? f32_through_f16(got.data(), got.data(), got.size()) : f32_through_bf16(got.data(), got.data(), got.size());
+    EXPECT_EQ(std::memcmp(got.data(), expected.data(), got.size() * sizeof(float)), 0) << half;
+  }
+}
+
+// The definition: the scale makes the largest value 127; codes are the nearest whole numbers, ties to even.
+TEST_P(ConvertTest, Q8_0IsWhatTheDefinitionSays) {
+  auto values = testing_support::kv_values(64 * kQ8Values);
+  std::fill_n(values.begin(), kQ8Values, 0.0F);
+  for (std::size_t i = 0; i < kQ8Values; ++i) values[kQ8Values + i] = static_cast<float>(i) - 16.5F;
+  values[kQ8Values] = 127.0F;  // the scale is 1: all others are ties
+  std::vector<std::byte> out(64 * kQ8Bytes);
+  q8_0_from_f32(values.data(), out.data(), values.size());
+  for (std::size_t block = 0; block < 64; ++block) {
+    float largest = 0.0F;
+    for (std::size_t i = 0; i < kQ8Values; ++i) largest = std::max(largest, std::abs(values[block * kQ8Values + i]));
+    const float scale = largest / 127.0F;
+    const float inverse = scale > 0.0F ? 1.0F / scale : 0.0F;
+    const std::byte* at = out.data() + block * kQ8Bytes;
+    std::uint16_t stored = 0;
+    std::memcpy(&stored, at, 2);
+    EXPECT_EQ(stored, f16_reference(scale));
+    for (std::size_t i = 0; i < kQ8Values; ++i) {
+      EXPECT_EQ(static_cast<std::int8_t>(at[2 + i]), std::nearbyint(values[block * kQ8Values + i] * inverse)) << block;
+    }
   }
 }
 
