@@ -3,7 +3,16 @@
 #include <array>
 #include <limits>
 
+#include "model/engine/node_count.h"
+
 namespace celslm {
+namespace {
+
+// Weights and inputs take places of their own, as many as there are for nodes. There are fewer of them than nodes, but in
+// graphs of one or two nodes: by so many at most.
+constexpr std::size_t kMoreInputs = 8;
+
+}  // namespace
 
 // Builds node by node; shapes in comments are ggml's, fastest dimension first.
 class GraphBuilder {
@@ -14,13 +23,12 @@ class GraphBuilder {
   bool run() {
     const PassShape& s = out_.shape_;
     const auto n_layers = static_cast<std::size_t>(s.last - s.first);
-    const std::size_t per_layer = 40 + (kernels_ == KernelPath::kPlain ? 40 * pass_.batch().size() : 0);
-    const std::size_t n_nodes = 32 + n_layers * per_layer;
-    const std::size_t memory = ggml_tensor_overhead() * n_nodes * 2 + ggml_graph_overhead_custom(n_nodes, false);
+    const std::size_t capacity = count_nodes(weights_, s, pass_.batch(), kernels_) + kMoreInputs;
+    const std::size_t memory = ggml_tensor_overhead() * capacity * 2 + ggml_graph_overhead_custom(capacity, false);
     out_.context_.reset(ggml_init({.mem_size = memory, .mem_buffer = nullptr, .no_alloc = true}));
     if (!out_.context_) return false;
     ctx_ = out_.context_.get();
-    out_.graph_ = ggml_new_graph_custom(ctx_, n_nodes, false);
+    out_.graph_ = ggml_new_graph_custom(ctx_, capacity, false);
     out_.tasks_.reserve(n_layers);  // operators keep pointers into it
     ggml_tensor* x = input();
     for (int layer = s.first; layer < s.last; ++layer) x = transformer_layer(x, layer);
