@@ -77,21 +77,16 @@ Result<PackIdentity> PackCatalog::identity(const ContextHandle& handle, KvProduc
 
 std::optional<Result<PackCatalog::Tokenized>> PackCatalog::kept(const Key& key) {
   const MutexLock lock(mutex_);
-  const auto it = kept_.find(key);
-  if (it == kept_.end()) return std::nullopt;
-  it->second.last_use = ++uses_;
-  return it->second.tokens;
+  const Result<Tokenized>* tokens = kept_.find(key);
+  return tokens == nullptr ? std::nullopt : std::optional(*tokens);
 }
 
 void PackCatalog::keep(const Key& key, const Result<Tokenized>& tokens) {
   const MutexLock lock(mutex_);
-  kept_.insert_or_assign(key, Kept{tokens, ++uses_});
+  if (const auto before = kept_.put(key, tokens)) kept_tokens_ -= size_of(*before);
   kept_tokens_ += size_of(tokens);
-  while (kept_.size() > 1 && (kept_.size() > kMaxKept || kept_tokens_ > kMaxKeptTokens)) {
-    const auto oldest = std::ranges::min_element(kept_, {}, [](const auto& entry) { return entry.second.last_use; });
-    kept_tokens_ -= size_of(oldest->second.tokens);
-    kept_.erase(oldest);
-  }
+  while (kept_.size() > 1 && (kept_.size() > kMaxKept || kept_tokens_ > kMaxKeptTokens))
+    kept_tokens_ -= size_of(*kept_.evict());
 }
 
 }  // namespace celslm

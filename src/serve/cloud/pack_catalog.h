@@ -1,13 +1,13 @@
 // From a registered text and a hosted model to the identity of the pack that a request asks for.
 #pragma once
 
-#include <map>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string_view>
 #include <vector>
 
+#include "core/lru.h"
 #include "core/mutex.h"
 #include "core/result.h"
 #include "serve/cloud/context_registry.h"
@@ -41,11 +41,6 @@ class PackCatalog {
 
  private:
   using Key = std::pair<ContextHandle, Hash256>;  // text, model
-  struct Kept {
-    Result<Tokenized> tokens;  // errors are kept, too
-    std::uint64_t last_use = 0;
-  };
-
   std::optional<Result<Tokenized>> kept(const Key& key) CELSLM_EXCLUDES(mutex_);
   void keep(const Key& key, const Result<Tokenized>& tokens) CELSLM_EXCLUDES(mutex_);
 
@@ -53,9 +48,8 @@ class PackCatalog {
   const std::vector<std::shared_ptr<KvProducer>> models_;
   Mutex tokenizing_;  // held while a text is tokenized, so that many requests for a new one tokenize it once
   Mutex mutex_ CELSLM_ACQUIRED_AFTER(tokenizing_);
-  std::map<Key, Kept> kept_ CELSLM_GUARDED_BY(mutex_);
+  Lru<Key, Result<Tokenized>> kept_ CELSLM_GUARDED_BY(mutex_);  // errors are kept, too
   std::size_t kept_tokens_ CELSLM_GUARDED_BY(mutex_) = 0;
-  std::uint64_t uses_ CELSLM_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace celslm

@@ -66,10 +66,7 @@ Result<PackAccess> PackJobs::request(const PackIdentity& identity) {
 Result<PackAccess> PackJobs::lookup(const Hash256& pack_id) {
   const MutexLock lock(mutex_);
   if (const auto it = jobs_.find(pack_id); it != jobs_.end()) return it->second;
-  if (const auto it = std::ranges::find(open_, pack_id, &Open::pack_id); it != open_.end()) {
-    std::rotate(open_.begin(), it, it + 1);
-    return open_.front().pack;
-  }
+  if (const StoredPack* open = open_.find(pack_id)) return *open;
   if (auto stored = find_stored(pack_id)) return *std::move(stored);
   return fail(ErrorKind::kNotFound, "nothing computes or holds pack {}: ask for its header first", pack_id.hex());
 }
@@ -85,9 +82,8 @@ Result<StoredPack> PackJobs::find_stored(const Hash256& pack_id) {
 }
 
 void PackJobs::remember(const Hash256& pack_id, const StoredPack& pack) {
-  std::erase_if(open_, [&](const Open& open) { return open.pack_id == pack_id; });
-  open_.push_front({pack_id, pack});
-  if (open_.size() > static_cast<std::size_t>(options_.max_open)) open_.pop_back();
+  open_.put(pack_id, pack);
+  if (open_.size() > static_cast<std::size_t>(options_.max_open)) open_.evict();
 }
 
 Result<std::shared_ptr<PackJob>> PackJobs::begin(Worker& worker, const PackIdentity& identity, const Hash256& pack_id) {

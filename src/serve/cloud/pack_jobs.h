@@ -11,6 +11,7 @@
 
 #include "core/clock.h"
 #include "core/log.h"
+#include "core/lru.h"
 #include "core/mutex.h"
 #include "core/result.h"
 #include "serve/cloud/kv_producer.h"
@@ -62,10 +63,6 @@ class PackJobs {
     std::jthread thread;
   };
   using Queue = std::deque<std::shared_ptr<PackJob>>;
-  struct Open {
-    Hash256 pack_id;
-    StoredPack pack;
-  };
 
   Worker* worker_of(const PackIdentity& identity);
   Result<std::shared_ptr<PackJob>> begin(Worker& worker, const PackIdentity& identity, const Hash256& pack_id)
@@ -91,7 +88,7 @@ class PackJobs {
   // By pack id; those that have not ended.
   std::unordered_map<Hash256, std::shared_ptr<PackJob>> jobs_ CELSLM_GUARDED_BY(mutex_);
   std::unordered_map<const Worker*, Queue> queues_ CELSLM_GUARDED_BY(mutex_);  // those that wait for their turn
-  std::deque<Open> open_ CELSLM_GUARDED_BY(mutex_);                            // most recently used first
+  Lru<Hash256, StoredPack> open_ CELSLM_GUARDED_BY(mutex_);                    // by pack id
 };
 
 }  // namespace celslm

@@ -1,7 +1,5 @@
 #include "serve/edge/pack_sharing.h"
 
-#include <algorithm>
-
 #include "serve/wire/errors.h"
 #include "serve/wire/pack_stream.h"
 
@@ -31,15 +29,11 @@ Result<StoredPack> PackSharing::find(const HttpRequest& request) {
                 request.parameter("model"));
   const Hash256 id = identity->id();
   const MutexLock lock(mutex_);
-  const auto it = std::ranges::find(open_, id, [](const auto& open) { return open.first; });
-  if (it != open_.end()) {
-    std::rotate(open_.begin(), it, it + 1);
-    return open_.front().second;
-  }
+  if (const StoredPack* open = open_.find(id)) return *open;
   CELSLM_TRY(const PublicKey signer, cloud_->known_key());
   CELSLM_TRY(StoredPack pack, store_->find(id, signer));
-  open_.emplace_front(id, pack);
-  if (open_.size() > kMaxOpen) open_.pop_back();
+  open_.put(id, pack);
+  if (open_.size() > kMaxOpen) open_.evict();
   return pack;
 }
 

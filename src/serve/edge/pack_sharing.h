@@ -4,11 +4,11 @@
 
 #include <atomic>
 #include <cstdint>
-#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
 
+#include "core/lru.h"
 #include "core/mutex.h"
 #include "core/result.h"
 #include "kv/store/pack_store.h"
@@ -40,8 +40,8 @@ class PackSharing {
   const Identify identify_;
   std::atomic<std::uint64_t> sent_bytes_{0};
   Mutex mutex_;
-  // Kept mapped, so that a pack's many block requests parse its header once; most recently used first.
-  std::deque<std::pair<Hash256, StoredPack>> open_ CELSLM_GUARDED_BY(mutex_);
+  // By pack id. Kept mapped, so that a pack's many block requests parse its header once.
+  Lru<Hash256, StoredPack> open_ CELSLM_GUARDED_BY(mutex_);
 };
 
 }  // namespace celslm
