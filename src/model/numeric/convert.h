@@ -14,7 +14,8 @@ namespace celslm {
 // NaN or infinite, as the CPU has it.
 inline constexpr float kF16Limit = 65520.0F;
 bool f16_from_f32(const float* in, std::byte* out, std::size_t n);
-// Domain: exponent bits not all ones; infinities and NaN are widened, too.
+// Domain: exponent bits not all ones. What infinities and NaN become depends on the CPU: without F16C they may come out as
+// finite numbers, so a caller must heed the result.
 bool f32_from_f16(const std::byte* in, float* out, std::size_t n);
 // Both at once: f16 as f32. in and out may be the same memory.
 void f32_through_f16(const float* in, float* out, std::size_t n);
