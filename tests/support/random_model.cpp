@@ -2,12 +2,12 @@
 
 #include <fmt/format.h>
 #include <ggml-cpp.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <atomic>
 #include <cmath>
+#include <cstdlib>
 #include <random>
 #include <stdexcept>
 #include <vector>
@@ -246,9 +246,10 @@ void write_permuted_model(const fs::path& from, const fs::path& to, const std::v
 }
 
 TemporaryFolder::TemporaryFolder() {
-  static std::atomic<int> counter{0};
-  path_ = fs::temp_directory_path() / fmt::format("celslm-test-{}-{}", ::getpid(), counter.fetch_add(1));
-  fs::create_directories(path_);
+  // By its process number it would not be unique: processes in other namespaces share the folder for temporary files.
+  std::string name = fs::temp_directory_path() / "celslm-test-XXXXXX";
+  if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("cannot make a temporary folder: " + name);
+  path_ = name;
 }
 
 TemporaryFolder::~TemporaryFolder() {

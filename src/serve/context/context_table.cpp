@@ -4,7 +4,7 @@ namespace celslm {
 
 Result<std::shared_ptr<ResidentContext>> ContextTable::acquire(
     const ContextHandle& handle, const std::function<Result<std::shared_ptr<ResidentContext>>()>& create, bool* created) {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   std::shared_ptr<ResidentContext> context;
   const auto it = slots_.find(handle);
   *created = it == slots_.end();
@@ -14,18 +14,18 @@ Result<std::shared_ptr<ResidentContext>> ContextTable::acquire(
     context = it->second.context;
   }
   slots_[handle] = {.context = context, .used = ++counter_};
-  evict();  // also of one that was found: what was in use when the budget was exceeded may be so no more
+  evict();  // also when it was found: what was in use when the budget was exceeded may not be any more
   return context;
 }
 
 std::shared_ptr<ResidentContext> ContextTable::find(const ContextHandle& handle) const {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto it = slots_.find(handle);
   return it == slots_.end() ? nullptr : it->second.context;
 }
 
 bool ContextTable::replace(const std::shared_ptr<ResidentContext>& known, const std::shared_ptr<ResidentContext>& better) {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   const auto it = slots_.find(known->handle);
   if (it == slots_.end() || it->second.context != known) return false;
   it->second.context = better;
@@ -34,20 +34,21 @@ bool ContextTable::replace(const std::shared_ptr<ResidentContext>& known, const 
 }
 
 std::vector<std::shared_ptr<ResidentContext>> ContextTable::all() const {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   std::vector<std::shared_ptr<ResidentContext>> out;
   out.reserve(slots_.size());
   for (const auto& [handle, slot] : slots_) out.push_back(slot.context);
   return out;
 }
 
+std::uint64_t ContextTable::total_bytes() const {
+  std::uint64_t sum = 0;
+  for (const auto& [handle, slot] : slots_) sum += slot.context->segment->size_bytes();
+  return sum;
+}
+
 void ContextTable::evict() {
-  const auto total = [&] {
-    std::uint64_t sum = 0;
-    for (const auto& [handle, slot] : slots_) sum += slot.context->segment->size_bytes();
-    return sum;
-  };
-  while (total() > budget_bytes_) {
+  while (total_bytes() > budget_bytes_) {
     auto oldest = slots_.end();
     for (auto it = slots_.begin(); it != slots_.end(); ++it) {
       const bool idle = it->second.context.use_count() == 1;
@@ -59,14 +60,12 @@ void ContextTable::evict() {
 }
 
 std::uint64_t ContextTable::bytes() const {
-  const std::scoped_lock lock(mutex_);
-  std::uint64_t sum = 0;
-  for (const auto& [handle, slot] : slots_) sum += slot.context->segment->size_bytes();
-  return sum;
+  const MutexLock lock(mutex_);
+  return total_bytes();
 }
 
 std::size_t ContextTable::size() const {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   return slots_.size();
 }
 

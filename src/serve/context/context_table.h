@@ -4,15 +4,15 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <unordered_map>
 #include <vector>
 
+#include "core/mutex.h"
 #include "serve/context/resident_context.h"
 
 namespace celslm {
 
-// The contexts of one edge, bounded in bytes: the least recently used that nobody holds go first. Thread-safe.
+// The contexts of one edge, bounded in bytes: the least recently used that nobody holds are evicted. Thread-safe.
 class ContextTable {
  public:
   explicit ContextTable(std::uint64_t budget_bytes) : budget_bytes_(budget_bytes) {}
@@ -21,27 +21,29 @@ class ContextTable {
   // block. `created` tells which. Contexts in use are never evicted, so the budget can be exceeded by what is in use.
   Result<std::shared_ptr<ResidentContext>> acquire(const ContextHandle& handle,
                                                    const std::function<Result<std::shared_ptr<ResidentContext>>()>& create,
-                                                   bool* created);
-  // Puts `better` where `known` is; false if it is not there any more. Who holds `known` keeps it.
-  bool replace(const std::shared_ptr<ResidentContext>& known, const std::shared_ptr<ResidentContext>& better);
-  std::vector<std::shared_ptr<ResidentContext>> all() const;
+                                                   bool* created) CELSLM_EXCLUDES(mutex_);
+  // Puts `better` in the place of `known`; false if that is not in the table any more. Whoever holds `known` keeps it.
+  bool replace(const std::shared_ptr<ResidentContext>& known, const std::shared_ptr<ResidentContext>& better)
+      CELSLM_EXCLUDES(mutex_);
+  std::vector<std::shared_ptr<ResidentContext>> all() const CELSLM_EXCLUDES(mutex_);
   // Null if there is none; does not count as use.
-  std::shared_ptr<ResidentContext> find(const ContextHandle& handle) const;
-  std::uint64_t bytes() const;
+  std::shared_ptr<ResidentContext> find(const ContextHandle& handle) const CELSLM_EXCLUDES(mutex_);
+  std::uint64_t bytes() const CELSLM_EXCLUDES(mutex_);
   std::uint64_t budget_bytes() const { return budget_bytes_; }
-  std::size_t size() const;
+  std::size_t size() const CELSLM_EXCLUDES(mutex_);
 
  private:
   struct Slot {
     std::shared_ptr<ResidentContext> context;
     std::uint64_t used = 0;  // larger is later
   };
-  void evict();  // with mutex_ held
+  std::uint64_t total_bytes() const CELSLM_REQUIRES(mutex_);
+  void evict() CELSLM_REQUIRES(mutex_);
 
   const std::uint64_t budget_bytes_;
-  mutable std::mutex mutex_;
-  std::unordered_map<ContextHandle, Slot> slots_;  // protected by mutex_
-  std::uint64_t counter_ = 0;                      // protected by mutex_
+  mutable Mutex mutex_;
+  std::unordered_map<ContextHandle, Slot> slots_ CELSLM_GUARDED_BY(mutex_);
+  std::uint64_t counter_ CELSLM_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace celslm

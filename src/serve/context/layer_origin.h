@@ -1,4 +1,4 @@
-// Where a context's KV came from, and what loading it took.
+// Where a context's KV came from, and how long loading it took.
 #pragma once
 
 #include <array>
@@ -13,6 +13,10 @@ namespace celslm {
 enum class Source : std::uint8_t { kCompute, kMemory, kDisk, kPeer, kCloud };
 const char* to_string(Source source);
 
+inline bool is_network(Source source) {
+  return source == Source::kPeer || source == Source::kCloud;
+}
+
 struct LayerOrigin {
   Provenance provenance = Provenance::kNative;
   Source source = Source::kCompute;  // of most of its blocks
@@ -24,7 +28,7 @@ struct LayerOrigin {
 struct LoadReport {
   double predicted_ms = 0;
   double took_ms = 0;
-  std::uint64_t hedged_bytes = 0;  // that came twice, or too late
+  std::uint64_t hedged_bytes = 0;  // that arrived twice, or too late
 };
 
 }  // namespace celslm

@@ -24,7 +24,7 @@ Result<std::shared_ptr<ResidentContext>> ResidentContext::create(const ContextHa
 
 void ResidentContext::layer_filled(int layer, LayerOrigin origin) {
   {
-    const std::scoped_lock lock(mutex_);
+    const MutexLock lock(mutex_);
     filled_[static_cast<std::size_t>(layer)] = true;
     origins_[static_cast<std::size_t>(layer)] = origin;
     const auto first_missing = std::find(filled_.begin(), filled_.end(), false);
@@ -34,53 +34,53 @@ void ResidentContext::layer_filled(int layer, LayerOrigin origin) {
 }
 
 bool ResidentContext::filled(int layer) const {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   return filled_[static_cast<std::size_t>(layer)];
 }
 
 void ResidentContext::set_codec(std::string codec, std::string reason) {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   codec_ = std::move(codec);
   codec_reason_ = std::move(reason);
 }
 
 std::shared_ptr<ComputeWork> ResidentContext::compute_work() const {
   if (complete()) return nullptr;
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   return work_;
 }
 
 void ResidentContext::set_compute_work(std::shared_ptr<ComputeWork> work) {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   work_ = std::move(work);
 }
 
 void ResidentContext::set_note(std::string note) {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   note_ = std::move(note);
 }
 
 void ResidentContext::set_load_report(const LoadReport& report) {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   load_ = report;
 }
 
 void ResidentContext::on_change(std::function<void()> call) {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   on_change_ = std::move(call);
 }
 
 void ResidentContext::changed() {
   std::function<void()> call;
   {
-    const std::scoped_lock lock(mutex_);
+    const MutexLock lock(mutex_);
     call = on_change_;
   }
   if (call) call();
 }
 
 ResidentContext::Report ResidentContext::report() const {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   return {.layers = origins_,
           .bytes = bytes_.load(std::memory_order_relaxed),
           .codec = codec_,

@@ -5,10 +5,10 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <vector>
 
+#include "core/mutex.h"
 #include "core/result.h"
 #include "kv/pack/context_handle.h"
 #include "model/kv/kv_segment.h"
@@ -17,8 +17,8 @@
 
 namespace celslm {
 
-// One context at an edge. Its layers become ready one after the other, from 0 up; a loader fills them, together with whoever
-// runs the engine. Thread-safe.
+// One context at an edge. Its layers become ready one after the other, from 0 up; a loader and the engine's thread fill
+// them. Thread-safe.
 class ResidentContext {
  public:
   static Result<std::shared_ptr<ResidentContext>> create(const ContextHandle& handle, const ModelConfig& config,
@@ -33,21 +33,21 @@ class ResidentContext {
   int ready_layers() const { return ready_.load(std::memory_order_acquire); }  // [0, ready) may be attended to
   bool complete() const { return ready_layers() == n_layers(); }
   // What is to be computed for this context; null once it is complete.
-  std::shared_ptr<ComputeWork> compute_work() const;
+  std::shared_ptr<ComputeWork> compute_work() const CELSLM_EXCLUDES(mutex_);
 
   // Layers may be filled in any order; each once. Publishes what was written to the segment before the call.
-  void layer_filled(int layer, LayerOrigin origin);
-  bool filled(int layer) const;
+  void layer_filled(int layer, LayerOrigin origin) CELSLM_EXCLUDES(mutex_);
+  bool filled(int layer) const CELSLM_EXCLUDES(mutex_);
   void add_bytes(std::uint64_t bytes) { bytes_.fetch_add(bytes, std::memory_order_relaxed); }
-  void set_codec(std::string codec, std::string reason);  // and why it was chosen, for the user
-  void set_compute_work(std::shared_ptr<ComputeWork> work);
-  void set_note(std::string note);  // why sources were not used, for the user
-  void set_load_report(const LoadReport& report);
-  // Wakes who waits for this context: there may be something to compute.
-  void changed();
+  void set_codec(std::string codec, std::string reason) CELSLM_EXCLUDES(mutex_);  // and why it was chosen, for the user
+  void set_compute_work(std::shared_ptr<ComputeWork> work) CELSLM_EXCLUDES(mutex_);
+  void set_note(std::string note) CELSLM_EXCLUDES(mutex_);  // why sources were not used, for the user
+  void set_load_report(const LoadReport& report) CELSLM_EXCLUDES(mutex_);
+  // Wakes the engine's thread: there may be something to compute for this context.
+  void changed() CELSLM_EXCLUDES(mutex_);
 
-  // Called (from any thread, without locks held) whenever something above changed.
-  void on_change(std::function<void()> call);
+  // `call` runs at each changed() and layer_filled(), on their thread, with no lock held.
+  void on_change(std::function<void()> call) CELSLM_EXCLUDES(mutex_);
 
   struct Report {
     std::vector<LayerOrigin> layers;
@@ -57,7 +57,7 @@ class ResidentContext {
     std::string note;
     LoadReport load;
   };
-  Report report() const;
+  Report report() const CELSLM_EXCLUDES(mutex_);
 
  private:
   ResidentContext(const ContextHandle& handle, const Hash256& id, std::vector<Token> tokens,
@@ -65,15 +65,15 @@ class ResidentContext {
 
   std::atomic<int> ready_{0};
   std::atomic<std::uint64_t> bytes_{0};
-  mutable std::mutex mutex_;
-  std::vector<bool> filled_;           // protected by mutex_
-  std::vector<LayerOrigin> origins_;   // protected by mutex_
-  std::string codec_;                  // protected by mutex_
-  std::string codec_reason_;           // protected by mutex_
-  std::string note_;                   // protected by mutex_
-  LoadReport load_;                    // protected by mutex_
-  std::shared_ptr<ComputeWork> work_;  // protected by mutex_
-  std::function<void()> on_change_;    // protected by mutex_
+  mutable Mutex mutex_;
+  std::vector<bool> filled_ CELSLM_GUARDED_BY(mutex_);          // [n_layers]
+  std::vector<LayerOrigin> origins_ CELSLM_GUARDED_BY(mutex_);  // [n_layers]
+  std::string codec_ CELSLM_GUARDED_BY(mutex_);
+  std::string codec_reason_ CELSLM_GUARDED_BY(mutex_);
+  std::string note_ CELSLM_GUARDED_BY(mutex_);
+  LoadReport load_ CELSLM_GUARDED_BY(mutex_);
+  std::shared_ptr<ComputeWork> work_ CELSLM_GUARDED_BY(mutex_);
+  std::function<void()> on_change_ CELSLM_GUARDED_BY(mutex_);
 };
 
 }  // namespace celslm

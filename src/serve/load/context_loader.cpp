@@ -31,9 +31,12 @@ ContextLoader::ContextLoader(std::shared_ptr<const Model> model, std::shared_ptr
       options_(options) {}
 
 ContextLoader::~ContextLoader() {
-  const std::scoped_lock lock(mutex_);
-  for (Job& job : jobs_) job.thread.request_stop();
-  jobs_.clear();
+  std::list<Job> jobs;
+  {
+    const MutexLock lock(mutex_);
+    jobs.splice(jobs.end(), jobs_);
+  }
+  for (Job& job : jobs) job.thread.request_stop();
 }
 
 void ContextLoader::assume_compute_speed(double s_per_work) {
@@ -41,19 +44,19 @@ void ContextLoader::assume_compute_speed(double s_per_work) {
 }
 
 void ContextLoader::offer_map(std::optional<HostedMap> map) {
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   map_ = map;
 }
 
 PackIdentity ContextLoader::identity_of(const ResidentContext& context, CodecId codec) const {
   PackIdentity out = pack_identity(*parts_.model, context, codec);
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   if (options_.mapped && map_) set_map(out, *map_);
   return out;
 }
 
-// What is on disk costs nothing, so the best of it; otherwise what the ladder says of the link to the cloud.
-ContextLoader::Wish ContextLoader::choose(const ResidentContext& context) const {
+// The best of what is on disk, which costs nothing; otherwise the ladder's choice for the link to the cloud.
+ContextLoader::PackChoice ContextLoader::choose(const ResidentContext& context) const {
   for (const CodecRung& rung : options_.codecs.rungs()) {
     PackIdentity identity = identity_of(context, rung.codec->id());
     if (auto stored = on_disk(identity))
@@ -73,8 +76,8 @@ ContextLoader::Wish ContextLoader::choose(const ResidentContext& context) const 
 }
 
 void ContextLoader::load(std::shared_ptr<ResidentContext> context) {
-  Wish wish = choose(*context);
-  begin(std::move(context), std::move(wish), {});
+  PackChoice choice = choose(*context);
+  begin(std::move(context), std::move(choice), {});
 }
 
 void ContextLoader::load(std::shared_ptr<ResidentContext> context, const CodecChoice& choice, std::function<void()> ended) {
@@ -83,17 +86,17 @@ void ContextLoader::load(std::shared_ptr<ResidentContext> context, const CodecCh
   begin(std::move(context), {choice, std::move(identity), std::move(stored)}, std::move(ended));
 }
 
-void ContextLoader::begin(std::shared_ptr<ResidentContext> context, Wish wish, std::function<void()> ended) {
-  context->set_codec(std::string(wish.choice.codec->name()), wish.choice.reason);
-  const PackIdentity& identity = wish.identity;
+void ContextLoader::begin(std::shared_ptr<ResidentContext> context, PackChoice choice, std::function<void()> ended) {
+  context->set_codec(std::string(choice.codec.codec->name()), choice.codec.reason);
+  const PackIdentity& identity = choice.identity;
   PlanOptions options{.policy = options_.policy};
-  // From the split on the model's own KV is what mapped KV is to be used instead of: computed only where no source gives it.
+  // From the split on, mapped KV is meant to replace the model's own, which is computed only where no source supplies it.
   if (identity.map != Hash256{}) options.max_compute_layers = identity.split;
   auto load = std::make_shared<ContextLoad>(parts_, *context, identity, options);
-  // Known before anyone asks whether to compute.
-  const bool is_on_disk = wish.stored.has_value();
-  if (wish.stored) {
-    load->add_source(std::make_unique<DiskSource>(*std::move(wish.stored)));
+  // Sources are known before the engine asks whether to compute.
+  const bool is_on_disk = choice.stored.has_value();
+  if (choice.stored) {
+    load->add_source(std::make_unique<DiskSource>(*std::move(choice.stored)));
   } else {
     if (parts_.store) {
       if (auto part = parts_.store->part(identity)) load->set_leftover(*std::move(part));
@@ -102,8 +105,8 @@ void ContextLoader::begin(std::shared_ptr<ResidentContext> context, Wish wish, s
   }
   context->set_compute_work(load);
 
-  const std::scoped_lock lock(mutex_);
-  jobs_.remove_if([](const Job& job) { return job.done.load(); });
+  const MutexLock lock(mutex_);
+  jobs_.remove_if([](const Job& job) { return job.done; });
   Job& job = jobs_.emplace_back();
   job.thread =
       std::jthread([this, &job, context, load, identity, is_on_disk, ended = std::move(ended)](std::stop_token stop) {
@@ -113,13 +116,22 @@ void ContextLoader::begin(std::shared_ptr<ResidentContext> context, Wish wish, s
         load->run(more, stop);
         count_bytes(*context);
         if (ended && !stop.stop_requested()) ended();
-        job.done.store(true);
+        {
+          const MutexLock job_lock(mutex_);
+          job.done = true;
+        }
+        done_.notify_all();
       });
 }
 
 bool ContextLoader::busy() const {
-  const std::scoped_lock lock(mutex_);
-  return !std::ranges::all_of(jobs_, [](const Job& job) { return job.done.load(); });
+  const MutexLock lock(mutex_);
+  return !std::ranges::all_of(jobs_, &Job::done);
+}
+
+void ContextLoader::wait_until_idle() const {
+  const MutexLock lock(mutex_);
+  done_.wait(mutex_, [&]() CELSLM_REQUIRES(mutex_) { return std::ranges::all_of(jobs_, &Job::done); });
 }
 
 std::optional<StoredPack> ContextLoader::on_disk(const PackIdentity& identity) const {
@@ -139,8 +151,8 @@ void ContextLoader::add_network(ContextLoad& load, const ResidentContext& contex
   if (options_.mapped && !name.map) load.note("the cloud has no map for this model: its own KV is used (--guidance mapped)");
   const std::uint64_t max_bytes = bytes_left();
   const auto add = [&](const std::shared_ptr<CloudClient>& client, bool is_neighbour) {
-    if (parts_.memory->rests(client->url(), parts_.clock->now()))
-      return load.note(fmt::format("{} failed a moment ago and is left alone for now", client->url()));
+    if (parts_.memory->backs_off(client->url(), parts_.clock->now()))
+      return load.note(fmt::format("{} failed a moment ago and is not asked again yet", client->url()));
     const RemoteOptions remote{
         .is_neighbour = is_neighbour, .n_connections = options_.n_connections, .max_bytes = max_bytes};
     load.add_source(std::make_unique<RemoteSource>(client, name, identity, remote));
@@ -153,7 +165,7 @@ void ContextLoader::add_network(ContextLoad& load, const ResidentContext& contex
 }
 
 std::uint64_t ContextLoader::bytes_left() {
-  const std::scoped_lock lock(hour_mutex_);
+  const MutexLock lock(hour_mutex_);
   const TimePoint now = parts_.clock->now();
   if (hour_began_ == TimePoint{} || now - hour_began_ >= std::chrono::hours(1)) {
     hour_began_ = now;
@@ -163,7 +175,7 @@ std::uint64_t ContextLoader::bytes_left() {
 }
 
 void ContextLoader::count_bytes(const ResidentContext& context) {
-  const std::scoped_lock lock(hour_mutex_);
+  const MutexLock lock(hour_mutex_);
   hour_bytes_ += context.report().bytes;
 }
 

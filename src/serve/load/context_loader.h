@@ -1,11 +1,9 @@
 // Fills resident contexts from all the sources an edge has: its own disk, its neighbours, its cloud, and its own engine.
 #pragma once
 
-#include <atomic>
 #include <functional>
 #include <list>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
@@ -13,12 +11,14 @@
 
 #include "core/clock.h"
 #include "core/log.h"
+#include "core/mutex.h"
 #include "kv/store/pack_store.h"
 #include "model/engine/model.h"
 #include "plan/load_plan.h"
 #include "serve/context/resident_context.h"
 #include "serve/load/codec_ladder.h"
 #include "serve/load/context_load.h"
+#include "serve/load/load_parts.h"
 #include "serve/wire/cloud_client.h"
 
 namespace celslm {
@@ -45,47 +45,52 @@ class ContextLoader {
   ~ContextLoader();
 
   // Starts filling `context`, which nobody else fills. Returns at once.
-  void load(std::shared_ptr<ResidentContext> context);
-  // The same with this codec. `ended` is called when no source gives any more, whether the context is complete or not, but
-  // not when the loader is destroyed before that.
-  void load(std::shared_ptr<ResidentContext> context, const CodecChoice& choice, std::function<void()> ended);
+  void load(std::shared_ptr<ResidentContext> context) CELSLM_EXCLUDES(mutex_);
+  // The same with this codec. `ended` is called when no source supplies any more, whether the context is complete or not,
+  // but not when the loader is destroyed before that.
+  void load(std::shared_ptr<ResidentContext> context, const CodecChoice& choice, std::function<void()> ended)
+      CELSLM_EXCLUDES(mutex_);
   // This machine's speed, see measure_layer_speed(): the estimate until loads have measured it.
   void assume_compute_speed(double s_per_work);
   // What the cloud offers for this model, from now on; used where options.mapped is set.
-  void offer_map(std::optional<HostedMap> map);
-  // Whether anything is being loaded.
-  bool busy() const;
+  void offer_map(std::optional<HostedMap> map) CELSLM_EXCLUDES(mutex_);
+  // Whether anything is being loaded or kept on disk.
+  bool busy() const CELSLM_EXCLUDES(mutex_);
+  // Returns once nothing is. What no source supplies is not waited for: the engine computes it when somebody needs it.
+  void wait_until_idle() const CELSLM_EXCLUDES(mutex_);
 
  private:
   struct Job {
-    std::atomic<bool> done{false};
+    bool done = false;
     std::jthread thread;
   };
-  // Of the pack to ask for now.
-  PackIdentity identity_of(const ResidentContext& context, CodecId codec) const;
   // What is to be loaded, and its pack if it is on disk.
-  struct Wish {
-    CodecChoice choice;
+  struct PackChoice {
+    CodecChoice codec;
     PackIdentity identity;
     std::optional<StoredPack> stored;
   };
-  Wish choose(const ResidentContext& context) const;
-  void begin(std::shared_ptr<ResidentContext> context, Wish wish, std::function<void()> ended);
+  // Of the pack to ask for now.
+  PackIdentity identity_of(const ResidentContext& context, CodecId codec) const CELSLM_EXCLUDES(mutex_);
+  PackChoice choose(const ResidentContext& context) const CELSLM_EXCLUDES(mutex_);
+  void begin(std::shared_ptr<ResidentContext> context, PackChoice choice, std::function<void()> ended)
+      CELSLM_EXCLUDES(mutex_);
   std::optional<StoredPack> on_disk(const PackIdentity& identity) const;
   void add_network(ContextLoad& load, const ResidentContext& context, const PackIdentity& identity);
-  std::uint64_t bytes_left();
-  void count_bytes(const ResidentContext& context);
+  std::uint64_t bytes_left() CELSLM_EXCLUDES(hour_mutex_);
+  void count_bytes(const ResidentContext& context) CELSLM_EXCLUDES(hour_mutex_);
 
   const LoadParts parts_;
   const std::shared_ptr<CloudClient> cloud_;
   const std::vector<std::shared_ptr<CloudClient>> neighbours_;
   const LoaderOptions options_;
-  mutable std::mutex mutex_;
-  std::list<Job> jobs_;           // protected by mutex_; finished ones are joined at the next load()
-  std::optional<HostedMap> map_;  // protected by mutex_
-  std::mutex hour_mutex_;
-  TimePoint hour_began_{};        // protected by hour_mutex_
-  std::uint64_t hour_bytes_ = 0;  // protected by hour_mutex_
+  mutable Mutex mutex_;
+  mutable ConditionVariable done_;
+  std::list<Job> jobs_ CELSLM_GUARDED_BY(mutex_);  // those that are done are joined at the next load()
+  std::optional<HostedMap> map_ CELSLM_GUARDED_BY(mutex_);
+  Mutex hour_mutex_;
+  TimePoint hour_began_ CELSLM_GUARDED_BY(hour_mutex_){};
+  std::uint64_t hour_bytes_ CELSLM_GUARDED_BY(hour_mutex_) = 0;
 };
 
 }  // namespace celslm

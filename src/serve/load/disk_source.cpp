@@ -4,15 +4,15 @@ namespace celslm {
 
 SourceTraits DiskSource::traits() const {
   SourceTraits out{.max_transfers = 1, .is_metered = false};
-  // Until it is measured: any disk is faster than to compute beside it would be worth.
+  // Until it is measured: any disk is so fast that computing beside it is not worth it.
   out.estimate.rate_bytes_per_s.add(5e8);
   out.estimate.latency_s.add(1e-3);
   return out;
 }
 
-Status DiskSource::open(const Announce& announce, const Opening* opening, std::stop_token /*stop*/) {
+Status DiskSource::open(const Announce& announce, const EarlyRead* early, std::stop_token /*stop*/) {
   announce(0, pack_.header.blocks);
-  if (opening) opening->ended({});  // there is nothing to be gained here
+  if (early) early->ended({});  // there is no round trip to save
   return {};
 }
 
@@ -21,7 +21,7 @@ Status DiskSource::read(std::span<const BlockEntry> entries, const Reader& reade
     reader.arrived(entry.bytes);
     const bool go_on =
         !stop.stop_requested() && reader.block(pack_.file->bytes().subspan(pack_.region_offset + entry.offset, entry.bytes));
-    if (!go_on) return fail(ErrorKind::kCancelled, "reading was stopped");
+    if (!go_on) return fail(ErrorKind::kCancelled, "the reading was cancelled");
   }
   return {};
 }

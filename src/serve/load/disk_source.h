@@ -13,7 +13,7 @@ class DiskSource final : public BlockSource {
   Source kind() const override { return Source::kDisk; }
   std::string name() const override { return "disk"; }
   SourceTraits traits() const override;
-  Status open(const Announce& announce, const Opening* opening, std::stop_token stop) override;
+  Status open(const Announce& announce, const EarlyRead* early, std::stop_token stop) override;
   Status read(std::span<const BlockEntry> entries, const Reader& reader, std::stop_token stop) override;
   Result<Bytes> header(std::stop_token stop) override;
 

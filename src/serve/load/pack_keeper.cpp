@@ -1,11 +1,13 @@
 #include "serve/load/pack_keeper.h"
 
+#include <optional>
+
 namespace celslm {
 
 PackKeeper::PackKeeper(PackStore* store, PackIdentity identity, Log log)
-    : store_(store),
-      identity_(std::move(identity)),
+    : identity_(std::move(identity)),
       log_(std::move(log)),
+      store_(store),
       table_(static_cast<std::size_t>(identity_.n_blocks())),
       kept_(table_.size()) {}
 
@@ -17,59 +19,97 @@ void PackKeeper::give_up(const Error& why) {
 }
 
 void PackKeeper::announce(int first, std::span<const BlockEntry> entries) {
+  const MutexLock lock(mutex_);
   for (const BlockEntry& entry : entries) {
-    const int index = first++;
-    BlockEntry& slot = table_[static_cast<std::size_t>(index)];
+    const int block = first++;
+    BlockEntry& slot = table_[static_cast<std::size_t>(block)];
     if (slot.bytes != 0) continue;
     slot = entry;
-    if (const auto it = waiting_.find(index); it != waiting_.end()) {
-      keep(index, it->second);
-      waiting_.erase(it);
-    }
+    if (auto waited = waiting_.extract(block)) keep(block, waited.mapped());
   }
 }
 
-void PackKeeper::put(int index, ByteView bytes) {
-  if (!wants(index)) return;
-  if (table_[static_cast<std::size_t>(index)].bytes == 0) {
-    waiting_[index].assign(bytes.begin(), bytes.end());
+void PackKeeper::put(int block, ByteView bytes) {
+  const MutexLock lock(mutex_);
+  if (!wants(block)) return;
+  if (table_[static_cast<std::size_t>(block)].bytes == 0) {
+    waiting_[block].assign(bytes.begin(), bytes.end());
   } else {
-    keep(index, bytes);
+    keep(block, bytes);
   }
 }
 
-void PackKeeper::keep(int index, ByteView bytes) {
-  if (!wants(index)) return;
-  const BlockEntry& entry = table_[static_cast<std::size_t>(index)];
+void PackKeeper::keep(int block, ByteView bytes) {
+  if (!wants(block)) return;
+  const BlockEntry& entry = table_[static_cast<std::size_t>(block)];
   if (!check_block(entry, bytes)) return;
   if (!writer_) {
     auto made = store_->create(identity_);
     if (!made) return give_up(made.error());
     writer_ = *std::move(made);
   }
-  if (const Status put = writer_->put(index, entry, bytes); !put) return give_up(put.error());
-  kept_[static_cast<std::size_t>(index)] = true;
+  if (const Status put = writer_->put(block, entry, bytes); !put) return give_up(put.error());
+  kept_[static_cast<std::size_t>(block)] = true;
   ++n_kept_;
 }
 
-void PackKeeper::put_computed(int layer, std::span<const float> k, std::span<const float> v) {
+void PackKeeper::add_computed(int layer, std::vector<float> k, std::vector<float> v) {
+  const MutexLock lock(computed_mutex_);
+  computed_.push_back({layer, std::move(k), std::move(v)});
+}
+
+bool PackKeeper::has_computed() const {
+  const MutexLock lock(computed_mutex_);
+  return !computed_.empty();
+}
+
+void PackKeeper::keep_computed() {
+  for (;;) {
+    ComputedLayer next;
+    {
+      const MutexLock lock(computed_mutex_);
+      if (computed_.empty()) return;
+      next = std::move(computed_.front());
+      computed_.pop_front();
+    }
+    encode(next);
+  }
+}
+
+bool PackKeeper::lacks(int block) const {
+  const MutexLock lock(mutex_);
+  return wants(block);
+}
+
+void PackKeeper::encode(const ComputedLayer& computed) {
   const auto codec = find_codec(identity_.codec);
   if (!codec) return;
-  const std::size_t width = k.size() / static_cast<std::size_t>(identity_.n_tokens());
+  const std::size_t width = computed.k.size() / static_cast<std::size_t>(identity_.n_tokens());
   for (int chunk = 0; chunk < identity_.n_chunks(); ++chunk) {
     for (const BlockKind kind : {BlockKind::kKey, BlockKind::kValue}) {
-      const int index = block_index(identity_, {layer, kind, chunk});
-      if (!wants(index)) continue;
+      const int block = block_index(identity_, {computed.layer, kind, chunk});
+      if (!lacks(block)) continue;
       const BlockShape shape = identity_.shape(kind, chunk);
-      const auto rows = (kind == BlockKind::kKey ? k : v)
+      const auto rows = std::span(kind == BlockKind::kKey ? computed.k : computed.v)
                             .subspan(static_cast<std::size_t>(chunk * identity_.block_tokens()) * width,
                                      static_cast<std::size_t>(shape.n_tokens) * width);
-      if (auto bytes = (*codec)->encode(shape, rows)) put(index, *bytes);
+      if (auto bytes = (*codec)->encode(shape, rows)) put(block, *bytes);
     }
   }
 }
 
+bool PackKeeper::wants_anything() const {
+  const MutexLock lock(mutex_);
+  return store_ != nullptr && n_kept_ < identity_.n_blocks();
+}
+
+bool PackKeeper::complete() const {
+  const MutexLock lock(mutex_);
+  return store_ != nullptr && n_kept_ == identity_.n_blocks();
+}
+
 Status PackKeeper::commit(ByteView header) {
+  const MutexLock lock(mutex_);
   return writer_ ? writer_->commit(header) : fail(ErrorKind::kInternal, "no block was kept");
 }
 

@@ -10,7 +10,7 @@ SourceTraits RemoteSource::traits() const {
   return {.max_transfers = options_.n_connections, .is_neighbour = options_.is_neighbour, .max_bytes = options_.max_bytes};
 }
 
-// Cuts a stream of bytes into the blocks that the entries say.
+// Cuts a stream of bytes into blocks of the lengths that the entries give.
 class BlockSplitter {
  public:
   BlockSplitter(std::span<const BlockEntry> entries, const BlockSource::Reader& reader)
@@ -47,14 +47,14 @@ class BlockSplitter {
   Bytes held_;
 };
 
-Status RemoteSource::open(const Announce& announce, const Opening* opening, std::stop_token stop) {
-  Status status = open_pack(announce, opening, stop);
+Status RemoteSource::open(const Announce& announce, const EarlyRead* early, std::stop_token stop) {
+  Status status = open_pack(announce, early, stop);
   if (!status && status.error().kind == ErrorKind::kNotFound) return std::unexpected(explain(std::move(status).error()));
   return status;
 }
 
-Status RemoteSource::open_pack(const Announce& announce, const Opening* opening, std::stop_token stop) {
-  CELSLM_TRY(const auto computing, opening ? open_reading(announce, *opening, stop) : open_plainly(announce, stop));
+Status RemoteSource::open_pack(const Announce& announce, const EarlyRead* early, std::stop_token stop) {
+  CELSLM_TRY(const auto computing, early ? open_with_blocks(announce, *early, stop) : open_header(announce, stop));
   if (!computing) return {};
   CELSLM_CHECK_OK(check(*computing));
   int next = 0;
@@ -68,58 +68,58 @@ Status RemoteSource::open_pack(const Announce& announce, const Opening* opening,
 }
 
 // The identity, if the pack is being computed.
-Result<std::optional<PackIdentity>> RemoteSource::open_plainly(const Announce& announce, std::stop_token stop) {
+Result<std::optional<PackIdentity>> RemoteSource::open_header(const Announce& announce, std::stop_token stop) {
   CELSLM_TRY(auto opened, client_->open(pack_, stop));
   if (opened.header.empty()) return std::move(opened.identity);
   CELSLM_CHECK_OK(take_header(std::move(opened), announce));
   return std::nullopt;
 }
 
-Result<std::optional<PackIdentity>> RemoteSource::open_reading(const Announce& announce, const Opening& opening,
-                                                               std::stop_token stop) {
+Result<std::optional<PackIdentity>> RemoteSource::open_with_blocks(const Announce& announce, const EarlyRead& early,
+                                                                   std::stop_token stop) {
   std::stop_source either;
   const auto forward = [&either] { either.request_stop(); };
   const std::stop_callback all(stop, forward);
-  const std::stop_callback reading(opening.stop, forward);
+  const std::stop_callback reading(early.stop, forward);
 
   Status taken;
   std::optional<BlockSplitter> splitter;
   std::vector<BlockEntry> entries;
   std::uint64_t most = 0;
-  for (int i = opening.first; i < opening.first + opening.count; ++i) most += block_bytes(identity_, i).most;
+  for (int i = early.blocks.first; i < early.blocks.end(); ++i) most += block_bytes(identity_, i).most;
   const auto on_open = [&](CloudClient::OpenedPack opened) {
     if (opened.blocks.size() == static_cast<std::size_t>(identity_.n_blocks()))
-      entries.assign(opened.blocks.begin() + opening.first, opened.blocks.begin() + opening.first + opening.count);
+      entries.assign(opened.blocks.begin() + early.blocks.first, opened.blocks.begin() + early.blocks.end());
     taken = take_header(std::move(opened), announce);
-    if (taken) splitter.emplace(entries, opening.reader);
+    if (taken) splitter.emplace(entries, early.reader);
     return taken.has_value();
   };
   const auto answer = client_->open_reading(pack_,
-                                            {.first = opening.first,
-                                             .count = opening.count,
+                                            {.first = early.blocks.first,
+                                             .count = early.blocks.count,
                                              .max_bytes = most,
                                              .on_open = on_open,
                                              .on_bytes = [&](ByteView piece) { return splitter->add(piece); }},
                                             either.get_token());
-  const bool open = splitter.has_value();
-  opening.ended(answer || open ? answer.transform([](const auto&) {}) : Status());
+  const bool opened = splitter.has_value();
+  early.ended(answer || opened ? answer.transform([](const auto&) {}) : Status());
   CELSLM_CHECK_OK(taken);
-  if (open) return std::nullopt;
-  // Its blocks had come from elsewhere before it answered.
-  if (!answer && opening.stop.stop_requested() && !stop.stop_requested()) return open_plainly(announce, stop);
+  if (opened) return std::nullopt;
+  // Its blocks had arrived from elsewhere before it answered.
+  if (!answer && early.stop.stop_requested() && !stop.stop_requested()) return open_header(announce, stop);
   return answer;
 }
 
 Status RemoteSource::check(const PackIdentity& offered) const {
   if (const std::string difference = identity_.difference(offered); !difference.empty())
-    return fail(ErrorKind::kMismatch, "{} offers a pack that is not ours: {}", client_->url(), difference);
+    return fail(ErrorKind::kMismatch, "{} offers another pack than the one asked for: {}", client_->url(), difference);
   return {};
 }
 
 Status RemoteSource::take_header(CloudClient::OpenedPack opened, const Announce& announce) {
   CELSLM_CHECK_OK(check(opened.identity));
   announce(0, opened.blocks);
-  const std::scoped_lock lock(mutex_);
+  const MutexLock lock(mutex_);
   header_ = std::move(opened.header);
   return {};
 }
@@ -128,13 +128,14 @@ Status RemoteSource::read(std::span<const BlockEntry> entries, const Reader& rea
   const ByteRange range{entries.front().offset, entries.back().offset + entries.back().bytes};
   BlockSplitter splitter(entries, reader);
   CELSLM_CHECK_OK(client_->blocks(pack_, range, [&](ByteView piece) { return splitter.add(piece); }, stop));
-  if (!splitter.finished()) return fail(ErrorKind::kUnavailable, "{}: the answer ended early", client_->url());
+  if (!splitter.finished())
+    return fail(ErrorKind::kUnavailable, "{}: the answer ended before the last block", client_->url());
   return {};
 }
 
 Result<Bytes> RemoteSource::header(std::stop_token stop) {
   {
-    const std::scoped_lock lock(mutex_);
+    const MutexLock lock(mutex_);
     if (!header_.empty()) return header_;
   }
   CELSLM_TRY(auto opened, client_->open(pack_, stop));
@@ -147,7 +148,7 @@ Result<Bytes> RemoteSource::header(std::stop_token stop) {
   return std::move(opened.header);
 }
 
-// A cloud that does not know our model: say in which field its closest one differs.
+// For a cloud that does not know our model: in which field its models differ from it.
 Error RemoteSource::explain(Error error) const {
   if (options_.is_neighbour) return error;
   const auto models = client_->models();

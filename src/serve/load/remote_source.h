@@ -1,8 +1,9 @@
 // A pack at a cloud, or at a neighbouring edge that serves the cloud's packs.
 #pragma once
 
-#include <mutex>
+#include <optional>
 
+#include "core/mutex.h"
 #include "serve/load/block_source.h"
 #include "serve/wire/cloud_client.h"
 
@@ -11,7 +12,7 @@ namespace celslm {
 struct RemoteOptions {
   bool is_neighbour = false;
   int n_connections = 4;
-  std::uint64_t max_bytes = UINT64_MAX;  // that may still be asked of it
+  std::uint64_t max_bytes = UINT64_MAX;  // that it may still be asked for
 };
 
 class RemoteSource final : public BlockSource {
@@ -22,15 +23,17 @@ class RemoteSource final : public BlockSource {
   Source kind() const override { return options_.is_neighbour ? Source::kPeer : Source::kCloud; }
   std::string name() const override { return client_->url(); }
   SourceTraits traits() const override;
-  // kMismatch: another pack than the one expected. kNotFound, for a cloud, says in which field its models differ from ours.
-  Status open(const Announce& announce, const Opening* opening, std::stop_token stop) override;
+  // kMismatch: another pack than the one expected. kNotFound, for a cloud, names the field in which its models differ from
+  // ours.
+  Status open(const Announce& announce, const EarlyRead* early, std::stop_token stop) override;
   Status read(std::span<const BlockEntry> entries, const Reader& reader, std::stop_token stop) override;
   Result<Bytes> header(std::stop_token stop) override;
 
  private:
-  Status open_pack(const Announce& announce, const Opening* opening, std::stop_token stop);
-  Result<std::optional<PackIdentity>> open_reading(const Announce& announce, const Opening& opening, std::stop_token stop);
-  Result<std::optional<PackIdentity>> open_plainly(const Announce& announce, std::stop_token stop);
+  Status open_pack(const Announce& announce, const EarlyRead* early, std::stop_token stop);
+  Result<std::optional<PackIdentity>> open_with_blocks(const Announce& announce, const EarlyRead& early,
+                                                       std::stop_token stop);
+  Result<std::optional<PackIdentity>> open_header(const Announce& announce, std::stop_token stop);
   Status take_header(CloudClient::OpenedPack opened, const Announce& announce);
   Status check(const PackIdentity& offered) const;
   Error explain(Error error) const;
@@ -39,8 +42,8 @@ class RemoteSource final : public BlockSource {
   const PackName pack_;
   const PackIdentity identity_;
   const RemoteOptions options_;
-  std::mutex mutex_;
-  Bytes header_;  // protected by mutex_; empty until known
+  Mutex mutex_;
+  Bytes header_ CELSLM_GUARDED_BY(mutex_);  // empty until known
 };
 
 }  // namespace celslm

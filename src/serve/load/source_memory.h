@@ -2,10 +2,10 @@
 #pragma once
 
 #include <map>
-#include <mutex>
 #include <string>
 
 #include "core/clock.h"
+#include "core/mutex.h"
 #include "plan/estimate.h"
 
 namespace celslm {
@@ -13,45 +13,45 @@ namespace celslm {
 // Thread-safe.
 class SourceMemory {
  public:
-  LinkEstimate link(const std::string& name) const {
-    const std::scoped_lock lock(mutex_);
+  LinkEstimate link(const std::string& name) const CELSLM_EXCLUDES(mutex_) {
+    const MutexLock lock(mutex_);
     const auto it = links_.find(name);
     return it == links_.end() ? LinkEstimate() : it->second.estimate;
   }
-  void keep_link(const std::string& name, const LinkEstimate& estimate) {
-    const std::scoped_lock lock(mutex_);
+  void keep_link(const std::string& name, const LinkEstimate& estimate) CELSLM_EXCLUDES(mutex_) {
+    const MutexLock lock(mutex_);
     links_[name].estimate = estimate;
   }
 
-  // A source that failed is left alone until then.
-  void rest(const std::string& name, TimePoint until) {
-    const std::scoped_lock lock(mutex_);
-    links_[name].rests_until = until;
+  // A source that failed is not asked until then.
+  void back_off(const std::string& name, TimePoint until) CELSLM_EXCLUDES(mutex_) {
+    const MutexLock lock(mutex_);
+    links_[name].not_before = until;
   }
-  bool rests(const std::string& name, TimePoint now) const {
-    const std::scoped_lock lock(mutex_);
+  bool backs_off(const std::string& name, TimePoint now) const CELSLM_EXCLUDES(mutex_) {
+    const MutexLock lock(mutex_);
     const auto it = links_.find(name);
-    return it != links_.end() && now < it->second.rests_until;
+    return it != links_.end() && now < it->second.not_before;
   }
 
   // Seconds that a layer of a context takes per unit of work; 0: never measured. The unit is the caller's.
-  double compute_s_per_work() const {
-    const std::scoped_lock lock(mutex_);
+  double compute_s_per_work() const CELSLM_EXCLUDES(mutex_) {
+    const MutexLock lock(mutex_);
     return compute_.mean();
   }
-  void computed(double seconds_per_work) {
-    const std::scoped_lock lock(mutex_);
+  void computed(double seconds_per_work) CELSLM_EXCLUDES(mutex_) {
+    const MutexLock lock(mutex_);
     if (seconds_per_work > 0) compute_.add(seconds_per_work);
   }
 
  private:
   struct Link {
     LinkEstimate estimate;
-    TimePoint rests_until{};
+    TimePoint not_before{};
   };
-  mutable std::mutex mutex_;
-  std::map<std::string, Link> links_;  // protected by mutex_
-  Ewma compute_;                       // protected by mutex_
+  mutable Mutex mutex_;
+  std::map<std::string, Link> links_ CELSLM_GUARDED_BY(mutex_);
+  Ewma compute_ CELSLM_GUARDED_BY(mutex_);
 };
 
 }  // namespace celslm

@@ -1,0 +1,28 @@
+#include "serve/load/block_sink.h"
+
+#include "serve/load/block_import.h"
+
+namespace celslm {
+
+void BlockSink::announced(int first, std::span<const BlockEntry> entries) {
+  keeper_.announce(first, entries);
+  if (!leftover_) return;
+  for (const BlockEntry& entry : entries) {
+    const int block = first++;
+    const ByteView bytes = leftover_->block(entry);
+    if (bytes.empty() || !check_block(entry, bytes) || !state_.claim(block)) continue;
+    if (write(block, entry, bytes, Source::kDisk)) keep(block, bytes);
+  }
+}
+
+Status BlockSink::write(int block, const BlockEntry& entry, ByteView bytes, Source source) {
+  const Status imported = import_block(*parts_.model, identity_, block, entry, bytes, *context_.segment);
+  if (imported) {
+    state_.written(block, source);
+  } else {
+    state_.released(block);
+  }
+  return imported;
+}
+
+}  // namespace celslm

@@ -1,0 +1,43 @@
+// Where the blocks of a load go: into the context's memory, and to the pack on disk.
+#pragma once
+
+#include <optional>
+#include <span>
+
+#include "core/result.h"
+#include "kv/store/pack_store.h"
+#include "serve/load/load_state.h"
+#include "serve/load/pack_keeper.h"
+
+namespace celslm {
+
+// Thread-safe once set_leftover() has been called. Everything it is given must outlive it.
+class BlockSink {
+ public:
+  BlockSink(const LoadParts& parts, ResidentContext& context, const PackIdentity& identity, LoadState& state,
+            PackKeeper& keeper)
+      : parts_(parts), context_(context), identity_(identity), state_(state), keeper_(keeper) {}
+
+  // What an earlier load left of this pack on disk: used as soon as a source has announced what its blocks should be.
+  void set_leftover(PackPart part) { leftover_ = std::move(part); }
+
+  // What a source announced: blocks of the leftover that are just that are used.
+  void announced(int first, std::span<const BlockEntry> entries);
+  // Writes a block that the caller has claimed. Where it cannot be decoded, it is missing again.
+  Status write(int block, const BlockEntry& entry, ByteView bytes, Source source);
+  // A checked block from somewhere else than this disk.
+  void keep(int block, ByteView bytes) { keeper_.put(block, bytes); }
+  // A block of the pack on this disk is not what was signed.
+  void discard_pack(const Error& why) { parts_.store->discard(identity_.id(), why); }
+  void count_network_bytes(std::size_t bytes) { context_.add_bytes(bytes); }
+
+ private:
+  const LoadParts& parts_;
+  ResidentContext& context_;
+  const PackIdentity& identity_;
+  LoadState& state_;
+  PackKeeper& keeper_;
+  std::optional<PackPart> leftover_;
+};
+
+}  // namespace celslm

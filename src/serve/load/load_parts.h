@@ -1,0 +1,27 @@
+// What the loads of an edge share.
+#pragma once
+
+#include <chrono>
+#include <memory>
+
+#include "core/clock.h"
+#include "core/log.h"
+#include "kv/store/pack_store.h"
+#include "model/engine/model.h"
+#include "serve/load/source_memory.h"
+
+namespace celslm {
+
+inline constexpr Duration kSourceBackoff = std::chrono::seconds(5);    // how long a source that failed is not asked again
+inline constexpr Duration kTransferTimeout = std::chrono::seconds(3);  // a transfer without progress for so long is aborted
+
+// Log and clock are thread-safe, as all the rest.
+struct LoadParts {
+  std::shared_ptr<const Model> model;
+  std::shared_ptr<PackStore> store;  // may be null
+  std::shared_ptr<SourceMemory> memory;
+  const Clock* clock = nullptr;
+  Log log;
+};
+
+}  // namespace celslm
