@@ -39,6 +39,9 @@ class ContextMemory {
   void offer_map(const std::optional<HostedMap>& map) { loader_->offer_map(map); }
   const ContextTable& table() const { return table_; }
 
+  // Returns once no context is being read from a source or kept on disk.
+  void wait_until_loaded() const { loader_->wait_until_idle(); }
+
  private:
   Result<std::shared_ptr<ResidentContext>> create(const ContextHandle& handle, const std::string& text) const;
 

@@ -56,6 +56,8 @@ class EdgeService {
   Status refresh_contexts() { return refresh_.refresh(); }
   // Starts to load something, if no request runs.
   void use_idle_time() { idle_work_.run_once(); }
+  // Returns once no context is being read from a source or kept on disk.
+  void wait_until_loaded() const { contexts_.wait_until_loaded(); }
 
  private:
   EdgeService(EdgeParts parts, const EdgeOptions& options, double compute_s_per_work);

@@ -14,7 +14,6 @@ namespace {
 using namespace std::chrono_literals;
 using nlohmann::json;
 using testing::HasSubstr;
-using testing_support::eventually;
 using testing_support::Fault;
 using testing_support::load_random;
 using testing_support::LocalClient;
@@ -326,13 +325,17 @@ TEST_F(EdgeServiceTest, AnswersABadRequestByWhatIsWrong) {
 
 TEST_F(EdgeServiceTest, FinishesRequestsUnderWayWhenItDrains) {
   const auto e = edge();
-  json answer;
-  {
-    std::jthread user([&] { answer = ask(*e, "Be brief."); });
-    while (e->requests_under_way() == 0 && answer.is_null()) std::this_thread::yield();
-    e->drain(60s);
-  }
-  EXPECT_EQ(answer["choices"][0]["finish_reason"], "length");
+  json body = request("Be brief.", "Where?");
+  body["stream"] = true;
+  const HttpResponse response = e->chat_completions({.body = body.dump()});
+  EXPECT_EQ(e->requests_under_way(), 1);
+  e->drain(60s);
+  std::string events;
+  EXPECT_TRUE(response.stream([&](std::string_view event) {
+    events += event;
+    return true;
+  }));
+  EXPECT_THAT(events, HasSubstr(R"("finish_reason":"length")"));
   EXPECT_EQ(e->chat_completions({.body = request("x", "y").dump()}).status, 503);
 }
 
@@ -479,7 +482,7 @@ TEST_F(EdgeServiceTest, ComputesWhatADeadlineCutsOff) {
   body["x_celslm"] = {{"deadline_ms", 0}};
   const auto e = edge(only_packs(
       [](const HttpCall& call, const auto&) -> Result<HttpAnswer> {
-        while (!call.stop.stop_requested()) std::this_thread::yield();
+        testing_support::wait_for_stop(call.stop);
         return fail(ErrorKind::kCancelled, "nobody waited any longer");
       },
       "/blocks"));
@@ -496,7 +499,8 @@ TEST_F(EdgeServiceTest, KeepsWhatItComputedWhereThatIsWhatTheCloudSigned) {
   {
     const auto e = edge({}, {}, "kept");
     ask(*e, text);
-    EXPECT_TRUE(eventually([&] { return !store_->list().empty(); }));
+    e->wait_until_loaded();
+    EXPECT_FALSE(store_->list().empty());
   }
   prefer_ = Prefer::kLatency;
   EXPECT_EQ(sources(ask(*edge({}, {}, "kept"), text)), all("proxy disk"));
@@ -519,7 +523,8 @@ TEST_F(EdgeServiceTest, KeepsAPackWhoseHeaderIsFinishedAfterItsLastEntry) {
       },
       ""));
   EXPECT_EQ(sources(ask(*e, text)), all("proxy cloud"));
-  EXPECT_TRUE(eventually([&] { return !store_->list().empty(); }));
+  e->wait_until_loaded();
+  EXPECT_FALSE(store_->list().empty());
   EXPECT_TRUE(*finished);
 }
 

@@ -8,12 +8,14 @@
 
 #include <atomic>
 #include <nlohmann/json.hpp>
-#include <thread>
+#include <semaphore>
+#include <stop_token>
 
 #include "serve/cloud/cloud_service.h"
 #include "serve/cloud/model_producer.h"
 #include "serve/edge/edge_service.h"
 #include "tests/support/local_net.h"
+#include "tests/support/manual_clock.h"
 #include "tests/support/random_model.h"
 
 namespace celslm::testing_support {
@@ -36,15 +38,11 @@ inline std::shared_ptr<const Model> load_random(const std::filesystem::path& pat
   return *model;
 }
 
-// Waits without sleeping; false only when a generous guard strikes, so that a bug fails a test instead of hanging it.
-template <typename F>
-bool eventually(F condition) {
-  const auto guard = std::chrono::steady_clock::now() + std::chrono::seconds(60);
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > guard) return false;
-    std::this_thread::yield();
-  }
-  return true;
+// Blocks until `stop` is requested.
+inline void wait_for_stop(const std::stop_token& stop) {
+  std::binary_semaphore stopped(0);
+  const std::stop_callback release(stop, [&] { stopped.release(); });
+  stopped.acquire();
 }
 
 class EdgeFixture : public testing::Test {
@@ -95,7 +93,8 @@ class EdgeFixture : public testing::Test {
   json fetch_and_keep(const std::string& text, const std::string& data) {
     const auto e = edge({}, {}, data);
     json answer = ask(*e, text);
-    EXPECT_TRUE(eventually([&] { return !store_->list().empty(); }));  // after the answer: no user waits for a disk
+    e->wait_until_loaded();  // kept after the answer, so that no user waits for a disk
+    EXPECT_FALSE(store_->list().empty());
     return answer;
   }
 
@@ -132,7 +131,7 @@ class EdgeFixture : public testing::Test {
   }
   static std::vector<std::string> all(const std::string& source) { return std::vector<std::string>(kEdgeLayers, source); }
 
-  const SystemClock clock_;
+  const ManualClock clock_;  // stands still
   const TemporaryFolder folder_;
   const std::shared_ptr<const Model> model_ = load_random(folder_ / "small.gguf", 1);
   std::unique_ptr<CloudService> cloud_;
@@ -151,7 +150,8 @@ class EdgeFixture : public testing::Test {
 struct EdgeFixture::Neighbour {
   Neighbour(EdgeFixture& test, const std::string& text) : service(test.edge({}, {}, "neighbour")) {
     ask(*service, text);
-    EXPECT_TRUE(eventually([&] { return !test.store_->list().empty(); }));
+    service->wait_until_loaded();
+    EXPECT_FALSE(test.store_->list().empty());
     service->add_routes(server);
     test.neighbours_ = {&server};
   }

@@ -11,7 +11,6 @@ namespace {
 
 using nlohmann::json;
 using testing::HasSubstr;
-using testing_support::eventually;
 using testing_support::long_text;
 
 class IdleWorkTest : public testing_support::EdgeFixture {
@@ -23,13 +22,15 @@ class IdleWorkTest : public testing_support::EdgeFixture {
     return *CodecLadder::from_measurements(json{{"codecs", {line}}}.dump(), model_->fingerprint().id(), 0.99);
   }
 
-  // Gives the edge idle time until a context has been loaded in it.
+  // Gives the edge idle time for n contexts, one after the other.
   static void idle_until_loaded(EdgeService& edge, const std::string& why, int n = 1) {
     const std::string counted = fmt::format("celslm_edge_idle_loads_total{{why=\"{}\"}} {}", why, n);
-    EXPECT_TRUE(eventually([&] {
+    for (int i = 0; i < n; ++i) {
+      edge.wait_until_loaded();
       edge.use_idle_time();
-      return edge.metrics().body.contains(counted);
-    }));
+    }
+    edge.wait_until_loaded();
+    EXPECT_THAT(edge.metrics().body, HasSubstr(counted));
   }
 };
 
@@ -68,7 +69,7 @@ TEST_F(IdleWorkTest, StartsAgainFromTheBestPackOnDisk) {
     const auto e = edge({}, {.refine = true, .load = {.codecs = ladder()}}, "data");
     ask(*e, long_text());
     idle_until_loaded(*e, "refine");
-    EXPECT_TRUE(eventually([&] { return store_->list().size() == 2; }));
+    EXPECT_EQ(store_->list().size(), 2U);
   }
   const json answer = ask(*edge({}, {.load = {.codecs = ladder()}}, "data"), long_text());
   EXPECT_EQ(answer["x_celslm"]["codec"], "f16");
