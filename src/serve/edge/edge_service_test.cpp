@@ -502,7 +502,7 @@ TEST_F(EdgeServiceTest, KeepsWhatItComputedWhereThatIsWhatTheCloudSigned) {
     e->wait_until_loaded();
     EXPECT_FALSE(store_->list().empty());
   }
-  prefer_ = Prefer::kLatency;
+  prefer_ = Prefer::kEnergy;
   EXPECT_EQ(sources(ask(*edge({}, {}, "kept"), text)), all("proxy disk"));
 }
 

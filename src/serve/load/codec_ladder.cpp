@@ -15,7 +15,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr double kWorthDamage = 0.95;  // a codec that agrees less must be here in less than this share of the time
+constexpr double kWorthDamage = 0.95;  // a codec that agrees less must load in less than this share of the time
 
 // Nothing where there is none: programs write different sets of figures.
 std::optional<double> figure(const JsonFields& line, const char* name) {
@@ -23,7 +23,7 @@ std::optional<double> figure(const JsonFields& line, const char* name) {
   return line.number(name, -kAny, kAny).value_or(std::nullopt);
 }
 
-// The rung that a line of measurements speaks of; none for codecs of other programs.
+// The rung that a line of measurements describes; none for codecs of other programs.
 std::optional<CodecRung> rung_of(const JsonFields& line) {
   const auto name = line.required_text("name");
   const auto codec = name ? find_codec(*name) : std::unexpected(name.error());
@@ -37,7 +37,7 @@ std::optional<CodecRung> rung_of(const JsonFields& line) {
                    .decode_bytes_per_s = std::max(0.0, figure(line, "decode_mb_s").value_or(0.0) * 1e6)};
 }
 
-// Seconds until the context is here, fetched and computed at once; decoding keeps up with the link or holds it back.
+// Seconds until the context is complete, fetched and computed at once; decoding keeps up with the link or limits it.
 double load_s(const CodecRung& rung, const LoadOutlook& outlook) {
   const double bytes = static_cast<double>(outlook.values) * rung.bits_per_value / 8.0;
   const std::vector<std::uint64_t> layers(static_cast<std::size_t>(outlook.n_layers),
@@ -100,7 +100,7 @@ CodecChoice CodecLadder::choose(const LoadOutlook& outlook) const {
   }
   const double mbit = outlook.link.rate_bytes_per_s.mean() * 8e-6;
   if (best == &first)
-    return {best->codec, fmt::format("no other would be here sooner than in {:.2f} s at {:.0f} Mbit/s", best_s, mbit)};
+    return {best->codec, fmt::format("no other would load it in less than {:.2f} s at {:.0f} Mbit/s", best_s, mbit)};
   return {best->codec, fmt::format("here in {:.2f} s at {:.0f} Mbit/s, {} in {:.2f} s; greedy agreement {:.3f}", best_s,
                                    mbit, first.codec->name(), first_s, best->agreement)};
 }

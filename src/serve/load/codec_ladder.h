@@ -18,7 +18,7 @@ struct CodecRung {
   const Codec* codec = nullptr;
   double bits_per_value = 16.0;
   double agreement = 1.0;           // share of greedy tokens as with exact KV; 1 for exact codecs
-  double decode_bytes_per_s = 0.0;  // of the same values as f16, per core; 0: not measured, taken for no matter
+  double decode_bytes_per_s = 0.0;  // of the same values as f16, per core; 0: not measured, does not count
 };
 
 struct CodecChoice {
@@ -47,7 +47,7 @@ class CodecLadder {
 
   // Best agreement first; never empty.
   const std::vector<CodecRung>& rungs() const { return rungs_; }
-  // The rung by which the context is predicted to be here soonest; a better one where the gain is small. The one of fewest
+  // The rung with which the context is predicted to load fastest; a better one where the gain is small. The one of fewest
   // bits while the link is unknown: that loses least where it turns out to be slow.
   CodecChoice choose(const LoadOutlook& outlook) const;
 
