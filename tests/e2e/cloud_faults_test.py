@@ -45,7 +45,7 @@ def edge_behind(start_edge, share):
 
 
 def test_an_edge_answers_while_a_transfer_is_silent_halfway(cloud, edge_behind, local_edge, link, ask):
-    # After more than one of the pack's four blocks of 56 KB, and before the last. One after the other: of several at once none
+    # After more than one of the pack's four blocks of 56 KB, and before the last. One by one: of several at once none
     # might be complete by then.
     edge = edge_behind(cloud, link(cloud, "--stall-after", 100_000), "--connections", 1)
     answer = ask(edge)

@@ -10,7 +10,7 @@ from bench.lab import programs as running
 from bench.lab.programs import Programs
 from tests.e2e import support
 
-# The engine's threads wait for each other. If they spin while something else uses the cores, a test takes many times as long.
+# The engine's threads wait for each other. If they spin while something else uses the cores, a test takes many times longer.
 QUIET_THREADS = {"OMP_WAIT_POLICY": "passive"}
 
 
@@ -25,7 +25,8 @@ def celslm(binary):
     """Runs one command to its end."""
 
     def run(*arguments, timeout_s=support.PATIENCE_S):
-        return subprocess.run([binary, *map(str, arguments)], env={**os.environ, **QUIET_THREADS}, capture_output=True, text=True,
+        return subprocess.run([binary, *map(str, arguments)], env={**os.environ, **QUIET_THREADS},
+                              capture_output=True, text=True,
                               timeout=timeout_s, check=False)
     return run
 
@@ -137,7 +138,7 @@ def local_edge(start, context_file):
 
 @pytest.fixture
 def link(binary, programs):
-    """A relay to a program, as a program of its own whose URL stands for the other's; arguments as `celslm_relay` takes them."""
+    """A relay to a program: a program whose URL stands for the other's; arguments as `celslm_relay` takes them."""
 
     def link(program, *arguments, name="link"):
         relay = programs.start([binary.parent / "celslm_relay", "--to", program.url.split("//")[1], *arguments], name)

@@ -1,6 +1,6 @@
 """Many short requests from 64 connections: none lost, none mixed up, memory flat at the end.
 
-CELSLM_MANY=10000 sets how many (the default is what a test run has time for), CELSLM_BINARY which build; with ThreadSanitizer's,
+CELSLM_MANY=10000 sets how many (default: what a test run has time for), CELSLM_BINARY which build; with ThreadSanitizer's,
 CELSLM_THREADS=1 (it does not know OpenMP's barriers) and CELSLM_GROWTH_MB=1000 (it keeps a history of memory)."""
 import contextlib
 import os

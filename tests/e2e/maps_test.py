@@ -25,7 +25,8 @@ def fit(celslm, model, tmp_path_factory):
 
     def fit(name, source, *options):
         out = folder / name
-        fitted = celslm("align", "fit", "--from", source, "--to", model, "--text", TEXT, "--text", WORLDS / "small.json", "-o", out,
+        fitted = celslm("align", "fit", "--from", source, "--to", model, "--text", TEXT, "--text", WORLDS / "small.json",
+                        "-o", out,
                         "-t", 1, *options, timeout_s=FIT_PATIENCE_S)
         assert fitted.returncode == 0, fitted.stderr
         return out
@@ -37,7 +38,8 @@ def report(celslm, model):
     """Judges a map from `source` to the small model."""
 
     def report(layer_map, source, *options):
-        return celslm("align", "report", layer_map, "--from", source, "--to", model, "-t", 1, *options, timeout_s=FIT_PATIENCE_S)
+        return celslm("align", "report", layer_map, "--from", source, "--to", model, "-t", 1, *options,
+                      timeout_s=FIT_PATIENCE_S)
     return report
 
 

@@ -1,4 +1,4 @@
-"""The real OpenAI client from the npm registry, against an edge that reads its context from a cloud, and against a full one."""
+"""The real OpenAI client from the npm registry, against an edge with a cloud's context, and against a full one."""
 import re
 import subprocess
 

@@ -18,10 +18,12 @@ def handle_of(start):
     return handle_of
 
 
-def test_nothing_of_a_prompt_is_sent_to_the_cloud_or_a_neighbour(cloud, edge, start_edge, link, folder, handle_of, ask, question):
+def test_nothing_of_a_prompt_is_sent_to_the_cloud_or_a_neighbour(cloud, edge, start_edge, link, folder, handle_of, ask,
+                                                                 question):
     handle = ask(edge).extension["context"]
     support.wait_for_kept_pack(edge)  # now it is a neighbour that has something to give
-    links = {name: link(source, "--record", folder / name, name=name) for name, source in (("to-cloud", cloud), ("to-peer", edge))}
+    links = {name: link(source, "--record", folder / name, name=name)
+             for name, source in (("to-cloud", cloud), ("to-peer", edge))}
     watched = start_edge(links["to-cloud"], "--peer", links["to-peer"].url, name="watched")
     support.wait_for_context(watched, handle)
 

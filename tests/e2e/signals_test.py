@@ -21,7 +21,8 @@ class Stream:
     def __init__(self, url, **fields):
         parts = urllib.parse.urlsplit(url)
         self.http = http.client.HTTPConnection(parts.hostname, parts.port, timeout=PATIENCE_S)
-        body = {"messages": [{"role": "user", "content": "Tell me a story."}], "stream": True, "stream_options": {"include_usage": True}}
+        body = {"messages": [{"role": "user", "content": "Tell me a story."}], "stream": True,
+                "stream_options": {"include_usage": True}}
         self.http.request("POST", "/v1/chat/completions", json.dumps({**body, **fields}))
         answer = self.http.getresponse()
         assert answer.status == 200
@@ -38,7 +39,8 @@ class Stream:
         chunks = []
         for event in self.events:
             if event == b"[DONE]":
-                reasons = [choice["finish_reason"] for chunk in chunks for choice in chunk["choices"] if choice["finish_reason"]]
+                reasons = [choice["finish_reason"] for chunk in chunks for choice in chunk["choices"]
+                           if choice["finish_reason"]]
                 return reasons, chunks[-1]["usage"]["completion_tokens"]
             chunks.append(json.loads(event))
             assert "error" not in chunks[-1], chunks[-1]

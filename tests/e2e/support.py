@@ -4,7 +4,7 @@ from bench.lab import api
 from bench.lab.programs import ROOT, wait_until
 
 MODELS = ROOT / "models"
-# How long a test waits for something that takes seconds on a quiet machine. Never asserted: what exceeds it counts as a hang.
+# How long a test waits for something that takes seconds on a quiet machine. Never asserted: beyond it a test counts as hung.
 PATIENCE_S = 120
 # An edge that computes only what no source gives: on models this small computing would win every race.
 FETCH_FIRST = ("--prefer", "energy")
