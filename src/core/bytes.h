@@ -29,7 +29,7 @@ inline std::string_view as_text(ByteView bytes) {
 }
 
 // Reads forward through a view it does not own. Once a read has failed every later one fails too, so a parser may read
-// a whole record and ask ok() once. Not thread-safe.
+// a complete record and check ok() once. Not thread-safe.
 class ByteReader {
  public:
   explicit ByteReader(ByteView data) : data_(data) {}

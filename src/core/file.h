@@ -1,4 +1,4 @@
-// The file system as this project uses it: whole small files, read-only maps, and writes that are all or nothing.
+// The file system as this project uses it: small files read at once, read-only maps, and writes that are all or nothing.
 #pragma once
 
 #include <cstdint>
@@ -42,7 +42,7 @@ Result<bool> write_new_private_file(const std::filesystem::path& path, ByteView 
 
 // Removes what killed processes left in `folder`: temporary files of write_file_atomically, AtomicFile and
 // write_new_private_file that no living process (on this machine, in any container) still writes. How many there were.
-// `keep` may say under which path one is to be kept instead; an empty path: not at all.
+// `keep` returns the path under which to keep one instead, or an empty path to remove it.
 using KeepFile = std::function<std::filesystem::path(const std::filesystem::path& temporary)>;
 Result<int> remove_abandoned_files(const std::filesystem::path& folder, const KeepFile& keep = {});
 // Whether a name is that of a temporary file of this kind.
@@ -62,7 +62,7 @@ class AtomicFile {
 
   Status write_at(std::uint64_t offset, ByteView data);
   Result<Bytes> read_at(std::uint64_t offset, std::size_t n) const;
-  // Without commit(), the file shall be kept under this path after all, replacing what is there.
+  // Without commit(), the destructor renames the file to this path, replacing what is there, instead of removing it.
   void leave_as(std::filesystem::path path) { left_ = std::move(path); }
   Status truncate(std::uint64_t size_bytes);  // where less was written than create() reserved
   Status commit();                            // once, after the last write_at

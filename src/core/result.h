@@ -1,4 +1,4 @@
-// Errors as values. No exception crosses a layer; an error says what the caller can do about it.
+// Errors as values. No exception crosses a layer; the kind of an error tells what the caller can do about it.
 #pragma once
 
 #include <fmt/format.h>

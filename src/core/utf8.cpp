@@ -65,7 +65,7 @@ bool is_utf8(std::string_view text) {
 }
 
 std::size_t incomplete_utf8_tail(std::string_view text) {
-  // Only the last three bytes can begin a character that is not yet whole.
+  // Only the last three bytes can begin a character that is not yet complete.
   for (std::size_t n = 1; n <= 3 && n <= text.size(); ++n) {
     const Unit unit = first_unit(text.substr(text.size() - n));
     if (unit.form == Form::kIncomplete && unit.bytes == n) return n;

@@ -45,7 +45,7 @@ struct ModelConfig {
   int n_vocab = 0;
   int n_ctx_train = 0;  // tokens
   float rms_epsilon = 1e-5F;
-  float attention_scale = 0.0F;  // of scores; 1/sqrt(head_dim) unless the model says otherwise
+  float attention_scale = 0.0F;  // of scores; 1/sqrt(head_dim) unless the model's metadata sets it
   RopeConfig rope;
   bool tied_output = false;
   bool qkv_bias = false;

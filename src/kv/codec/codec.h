@@ -39,7 +39,7 @@ struct ByteBounds {
 };
 
 // Stateless; thread-safe. Same values, same bytes, on every CPU. The next codec is written by implementing this and adding
-// it to the table in codec.cpp; the conformance test then runs on it by itself.
+// it to the table in codec.cpp; the conformance test then runs on it, and the golden test asks for its bytes.
 class Codec {
  public:
   virtual ~Codec() = default;

@@ -1,5 +1,5 @@
-// Blocks from strangers, for every codec. An input is a codec, a shape, and the bytes of a block, which are also read as
-// floating-point values to be encoded.
+// Blocks from untrusted peers, for every codec. An input is a codec, a shape, and the bytes of a block, which are also read
+// as floating-point values to be encoded.
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>

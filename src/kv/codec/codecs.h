@@ -12,7 +12,7 @@ const Codec& t4_codec();
 const Codec& t3_codec();
 const Codec& t2_codec();
 
-// What every codec asks of its arguments; the message names what is wrong.
+// Every codec checks its arguments with these; the message names what is wrong.
 Status check_encode(const BlockShape& shape, std::span<const float> values);
 Status check_decode(const Codec& codec, const BlockShape& shape, ByteView bytes, std::span<float> values);
 // The error for a block with at least one value that the codec cannot hold: names the first. |v| >= limit is too large.

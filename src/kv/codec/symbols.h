@@ -1,4 +1,4 @@
-// Whole numbers as bytes: rows of coefficients, packed by how large they are, compressed with zstd. Internal to kv.
+// Integers as bytes: rows of coefficients, packed by how large they are, compressed with zstd. Internal to kv.
 //
 // A row is small when its numbers are: five in a byte, two in a byte, one, or one in two. Rows alike in size share a stream,
 // so that each stream has a Huffman table that suits it; zstd's Huffman stage is what compresses, there is little to match.
@@ -16,7 +16,7 @@ struct ZSTD_DCtx_s;
 
 namespace celslm {
 
-// Writes streams: u32 length, then a zstd frame. One thread; what zstd allocates serves a whole block.
+// Writes streams: u32 length, then a zstd frame. One thread; what zstd allocates serves all streams of a block.
 class StreamWriter {
  public:
   explicit StreamWriter(ByteWriter& out);

@@ -1,7 +1,7 @@
 // The arithmetic of the transform codecs: a basis fitted to one head's rows, and rows from coefficients. Internal to kv.
 //
-// A row y (head_dim values) is held as whole numbers: y = unit * (offset + sum over i of coefficient[i] * basis[i]), where
-// basis[i] is a direction times basis_scale(head_dim), rounded. Sums of whole numbers are exact in any order, so every CPU
+// A row y (head_dim values) is held as integers: y = unit * (offset + sum over i of coefficient[i] * basis[i]), where
+// basis[i] is a direction times basis_scale(head_dim), rounded. Sums of integers are exact in any order, so every CPU
 // decodes the same bits.
 #pragma once
 
@@ -32,7 +32,7 @@ Basis fit_basis(std::span<const float> rows, std::size_t width, float step);
 // The axes themselves, all of them, for blocks too short to be worth a basis: directions are 1 instead of basis_scale().
 Basis axes(std::size_t width);
 
-// coefficients: [rank][n], from rows [n][width]; rounded to whole steps, halves to even, clipped to kMaxCoefficient.
+// coefficients: [rank][n], from rows [n][width]; rounded to integer steps, halves to even, clipped to kMaxCoefficient.
 void analyse(const Basis& basis, std::span<const float> rows, std::size_t width, float step,
              std::span<std::int16_t> coefficients);
 
@@ -47,7 +47,7 @@ class Synthesizer {
  private:
   std::size_t rank_;
   std::size_t width_;
-  std::size_t padded_;                    // width, up to whole vectors of any CPU
+  std::size_t padded_;                    // width, up to complete vectors of any CPU
   std::vector<std::int32_t> directions_;  // [ceil(rank / 2)][padded]: two 16-bit numbers each, of neighbouring directions
   std::vector<std::int32_t> offset_;      // [padded]
   float unit_;

@@ -14,7 +14,7 @@ namespace hn = hwy::HWY_NAMESPACE;
 
 // Relative error below 3e-7 (9e-8 of it the polynomial's); exactly 1 at 0; exactly 0 below -126, so that a masked score
 // (-inf) leaves no trace. NaN gives 0. 2^x = 2^n * 2^f, n the nearest integer, |f| <= 1/2: a minimax polynomial for 2^f, n
-// added to its exponent. hwy's Exp2 guards the whole range of x and takes half as long again.
+// added to its exponent. hwy's Exp2 guards the complete range of x and takes 50 % longer.
 template <class D, class V = hn::Vec<D>>
 HWY_INLINE V exp2_nonpositive(D d, V x) {
   const hn::RebindToSigned<D> di;

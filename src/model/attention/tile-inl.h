@@ -140,7 +140,7 @@ HWY_INLINE void store_word(Words w, const hwy::float16_t* /*type*/, float* HWY_R
 }
 
 // k: [n_keys][head_dim] -> out: [head_dim][kTile]. Columns n_keys.. up to the next multiple of kLanes repeat the last key,
-// those behind are left alone. Words are transposed first and converted after: half the shuffles for 16-bit types.
+// later columns are not written. Words are transposed first and converted after: half the shuffles for 16-bit types.
 template <typename T>
 void transpose_keys(const T* k, std::size_t head_dim, std::size_t n_keys, float* HWY_RESTRICT out) {
   constexpr std::size_t kPerWord = sizeof(std::uint32_t) / sizeof(T);

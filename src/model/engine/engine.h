@@ -1,6 +1,6 @@
 // Runs a model's layers over batches of tokens from many sequences.
 //
-// A pass is cut by layers, not by tokens: run_layers(first, last) takes hidden states in and gives them out, so shallow
+// A pass is cut by layers, not by tokens: run_layers(first, last) takes hidden states and returns them, so shallow
 // layers can run while deeper KV is still on the wire, and a prefill can stop at any layer.
 #pragma once
 
@@ -20,7 +20,7 @@ namespace celslm {
 
 enum class KernelPath {
   kFused,  // our kernels (attention, Q8_0 products), as custom operators on the CPU
-  kPlain,  // ggml operators only: the reference, and the way for other backends
+  kPlain,  // ggml operators only: the reference, and what other backends run
 };
 
 struct EngineOptions {
@@ -42,12 +42,12 @@ class Engine {
   Result<Hidden> embed(std::span<const Token> tokens);
 
   // Layers [first, last) over the batch. `hidden` holds the chunks' tokens in order and is replaced by the output. Writes
-  // the new rows of each chunk's `own` in these layers; lengths are left alone: the caller calls own->set_length() once all
+  // the new rows of each chunk's `own` in these layers; lengths do not change: the caller calls own->set_length() once all
   // layers have run. kInvalid for layers, shapes, types or capacities that do not fit (named).
   Status run_layers(int first, int last, std::span<const SequenceChunk> batch, Hidden& hidden, const KvTap& tap = {});
 
-  // What attention puts out in one layer for the batch, before the output projection: [n_tokens][n_heads * head_dim].
-  // `hidden` enters the layer and is left alone; the new rows of each chunk's `own` are written. For measurements; with
+  // Attention's output in one layer for the batch, before the output projection: [n_tokens][n_heads * head_dim].
+  // `hidden` enters the layer and does not change; the new rows of each chunk's `own` are written. For measurements; with
   // KernelPath::kFused only (kInvalid). Other errors as run_layers.
   Result<std::vector<float>> attention_output(int layer, std::span<const SequenceChunk> batch, const Hidden& hidden);
 
@@ -61,7 +61,7 @@ class Engine {
 
   // Fills layer `layer` of `segment` (capacity >= n_tokens) from K before RoPE and V, each [n_tokens][kv_width] f32, at rows
   // [first_row, first_row + n_tokens): rounds, applies RoPE, rounds. Either may be empty, and is
-  // then left alone. Safe from any thread for distinct rows; no engine needed.
+  // then not written. Safe from any thread for distinct rows; no engine needed.
   static Status import_rows(const Model& model, KvSegment& segment, int layer, int first_row, int n_tokens,
                             std::span<const float> k, std::span<const float> v);
 

@@ -44,7 +44,7 @@ class Graph {
 
  private:
   friend class GraphBuilder;
-  struct LayerTask {  // what a custom operator is told
+  struct LayerTask {  // the argument of a custom operator
     Pass* pass = nullptr;
     int layer = 0;
   };

@@ -24,8 +24,8 @@ struct ModelOptions {
 // Immutable after load; all const members are thread-safe.
 class Model {
  public:
-  // Errors: kNotFound, kIo; kInvalid for anything that is not a whole, consistent GGUF of a supported architecture, with the
-  // file's name and what is wrong (architecture: names theirs, lists ours).
+  // Errors: kNotFound, kIo; kInvalid for anything that is not a complete, consistent GGUF of a supported architecture, with
+  // the file's name and what is wrong (architecture: names theirs, lists ours).
   static Result<std::shared_ptr<const Model>> load(const std::filesystem::path& path, const ModelOptions& options = {});
   ~Model();
   Model(const Model&) = delete;

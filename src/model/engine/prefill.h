@@ -1,5 +1,5 @@
 // Prefill of a context, layer by layer: all tokens through layer 0, then layer 1, ... so that shallow layers are finished
-// first, each layer's weights are read once per step, and the work can be paused, taken over or cut off at any layer.
+// first, each layer's weights are read once per step, and the work can be paused, taken over or stopped at any layer.
 //
 // Cloud and edge both prefill this way, in steps of kPrefillStep tokens, which is what makes their KV equal bit by bit.
 #pragma once

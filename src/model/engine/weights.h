@@ -41,7 +41,7 @@ struct LayerWeights {
 // own. Immutable after load; the tensors live as long as this.
 class Weights {
  public:
-  // `file` has passed check_gguf; `gguf` and `tensors` are its parsed header. Completes `config` with what the tensors say,
+  // `file` has passed check_gguf; `gguf` and `tensors` are its parsed header. Completes `config` with what the tensors show,
   // and refuses tensors that are missing, misshapen, of a type that cannot be multiplied, or of unknown meaning.
   static Result<std::unique_ptr<Weights>> load(std::shared_ptr<const MappedFile> file, const gguf_context* gguf,
                                                ggml_context_ptr tensors, ModelConfig& config, bool repack,

@@ -131,7 +131,8 @@ class Walk {
       return fail(ErrorKind::kInvalid, "{} has the unknown type {}", where, type);
     }
     const auto block = static_cast<std::uint64_t>(ggml_blck_size(static_cast<ggml_type>(type)));
-    if (row_ % block != 0) return fail(ErrorKind::kInvalid, "{} has rows of {}, not whole blocks of {}", where, row_, block);
+    if (row_ % block != 0)
+      return fail(ErrorKind::kInvalid, "{} has rows of {} values; expected a multiple of {}", where, row_, block);
     if (offset != data_size_) return fail(ErrorKind::kInvalid, "{} begins at {}, expected {}", where, offset, data_size_);
     data_end_ = data_size_ + elements / block * ggml_type_size(static_cast<ggml_type>(type));
     data_size_ = padded(data_end_);

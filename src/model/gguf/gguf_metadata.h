@@ -38,10 +38,10 @@ class GgufMetadata {
 };
 
 // The model's shape. kInvalid with the key or the limit that is wrong; an unsupported architecture is named beside ours.
-// What depends on tensors (tied_output, qkv_bias, qk_norm, rope.has_frequency_factors) is left for them to say.
+// What depends on tensors (tied_output, qkv_bias, qk_norm, rope.has_frequency_factors) is read from the tensors later.
 Result<ModelConfig> read_config(const GgufMetadata& metadata);
 
-// kInvalid unless the tokenizer's arrays are whole and of the kinds that libllama's vocabulary expects without checking.
+// kInvalid unless the tokenizer's arrays are complete and of the kinds that libllama's vocabulary expects without checking.
 // Returns the number of tokens.
 Result<int> check_tokenizer(const GgufMetadata& metadata, const gguf_context* gguf);
 

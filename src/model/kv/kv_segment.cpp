@@ -49,7 +49,7 @@ std::size_t row_bytes(KvType type, int head_dim) {
 }
 
 // Anonymous pages: zero, aligned, resident only where written, and returned to the system at once. K and V of a layer lie
-// one after the other, each padded to whole cache lines.
+// one after the other, each padded to full cache lines.
 struct KvSegment::Memory {
   std::byte* data = nullptr;
   std::size_t size = 0;

@@ -179,8 +179,9 @@ Result<std::vector<Token>> Text::chat(std::span<const ChatMessage> messages) con
   return tokens_of(*this, rendered.pieces);
 }
 
-// What the system message alone and a conversation that begins with it have in common, in whole pieces: tokenization never
-// looks across a control token. If the message itself is not wholly in it, the template runs it together with what follows.
+// What the system message alone and a conversation that begins with it have in common, in complete pieces: tokenization
+// never looks across a control token. If the message itself is not wholly in it, the template runs it together with what
+// follows.
 Result<std::vector<Token>> Text::context(std::string_view system_text) const {
   const ChatMessage system{.role = "system", .content = std::string(system_text)};
   const std::vector<ChatMessage> both = {system, {.role = "user", .content = "x"}};

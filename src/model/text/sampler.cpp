@@ -138,7 +138,7 @@ struct Sampler::Impl {
     return one.logit != -std::numeric_limits<float>::infinity();
   }
 
-  // A grammar is asked about the one token that the model wants first: asking it about the whole vocabulary costs
+  // A grammar first checks the one token with the highest logit: checking the complete vocabulary costs
   // milliseconds, and models mostly follow it by themselves.
   Token next(std::span<const float> logits) {
     if (plain_greedy) return static_cast<Token>(argmax(logits));

@@ -13,7 +13,7 @@
 namespace celslm {
 
 struct ChatMessage {
-  std::string role;  // "system", "user", "assistant", or whatever the template knows
+  std::string role;  // "system", "user", "assistant", or another role that the template handles
   std::string content;
 };
 
@@ -27,7 +27,7 @@ class Text {
 
   int n_vocab() const;
   // `special`: whether control tokens spelled out in the text become control tokens. Text from users is tokenized with
-  // special = false, so that nobody can close a turn by writing the template's words.
+  // special = false, so that a user cannot close a turn by writing the template's words.
   std::vector<Token> tokenize(std::string_view text, bool add_bos, bool special) const;
   std::string piece(Token token, bool special = false) const;  // bytes; may be part of a UTF-8 character
   std::string detokenize(std::span<const Token> tokens, bool special = false) const;
