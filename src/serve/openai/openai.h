@@ -27,7 +27,7 @@ inline constexpr int kMaxTopLogprobs = 20;                  // an answer many ti
 // A request for text, from either endpoint.
 struct CompletionRequest {
   bool chat = true;
-  std::string model;                                     // empty: whichever this edge hosts
+  std::string model;                                     // empty: the one this edge hosts
   std::vector<ChatMessage> messages;                     // chat
   std::variant<std::string, std::vector<Token>> prompt;  // completions: text or token ids
   bool echo = false;                                     // completions: the prompt is part of the answer's text
@@ -46,12 +46,12 @@ struct CompletionRequest {
 
 // kInvalid with the field's name and what was expected. Unknown fields are ignored; null is the same as absent.
 // Message contents may be strings or arrays of {"type":"text","text"} parts (joined by newlines); others are refused by
-// name. Roles are system, developer (another word for system), user, assistant and tool: a role is part of the template's
-// own words, so no other text may come through there.
+// name. Roles are system, developer (another word for system), user, assistant and tool: a role becomes part of the
+// template's own text, so nothing else may get in there.
 Result<CompletionRequest> parse_chat_request(std::string_view body);
 Result<CompletionRequest> parse_completion_request(std::string_view body);
 
-// The API knows no word for an answer that was cut off; "length" is the one that clients take for "not whole".
+// The API has no value for a cancelled answer; clients understand "length" as incomplete.
 enum class FinishReason { kStop, kLength, kCancelled };
 
 struct Usage {
@@ -60,7 +60,7 @@ struct Usage {
   int completion_tokens = 0;
 };
 
-// One generated token's probability, as text. `bytes` are the token's own, which need not be whole UTF-8.
+// One generated token's probability, as text. `bytes` are the token's own and may be incomplete UTF-8.
 struct TokenText {
   std::string bytes;
   float logprob = 0.0F;
@@ -74,7 +74,7 @@ class CompletionWriter {
   CompletionWriter(const CompletionRequest& request, std::string model, std::string_view unique,
                    std::int64_t created_unix_s);
 
-  // The whole answer. With echo, `text` begins with the prompt; `tokens` are the generated ones only.
+  // The complete answer. With echo, `text` begins with the prompt; `tokens` are the generated ones only.
   nlohmann::json response(std::string_view text, std::span<const TokenText> tokens, FinishReason reason, const Usage& usage,
                           const nlohmann::json& x_celslm) const;
 

@@ -191,7 +191,7 @@ Status read_chat_logprobs(const JsonFields& fields, CompletionRequest& request) 
   return {};
 }
 
-// Completions ask by number, and 0 means the chosen token's alone.
+// Completions give a number; 0 means the chosen token only.
 Status read_completion_logprobs(const JsonFields& fields, CompletionRequest& request) {
   CELSLM_TRY(const auto top, fields.integer("logprobs", 0, kMaxTopLogprobs));
   request.logprobs = top.has_value();

@@ -133,7 +133,7 @@ json CompletionWriter::chunk(json choice) const {
   choice["index"] = 0;
   json out = envelope(true);
   out["choices"] = json::array({std::move(choice)});
-  if (include_usage_) out["usage"] = nullptr;  // comes in an event of its own, and is null before
+  if (include_usage_) out["usage"] = nullptr;  // sent in a separate last event, and null before
   return out;
 }
 

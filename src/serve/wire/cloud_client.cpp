@@ -14,9 +14,10 @@ namespace {
 using namespace std::chrono_literals;
 using nlohmann::json;
 
-constexpr auto kAnswerTimeout = 3s;      // answers that cost the cloud nothing; a hung one must not hold a request
-constexpr auto kLayerTimeout = 60s;      // the longest a cloud may compute one layer before it counts as dead
-constexpr auto kBlockStallTimeout = 3s;  // no byte of a block for this long: dead link
+constexpr auto kAnswerTimeout =
+    3s;  // for responses that cost the cloud nothing; a cloud that hangs must not block a request
+constexpr auto kLayerTimeout = 60s;      // a cloud that computes one layer for longer counts as dead
+constexpr auto kBlockStallTimeout = 3s;  // no byte of a block for this long: the link counts as dead
 
 // An answer with another status than those expected, as an error.
 std::unexpected<Error> unexpected_status(const HttpAnswer& answer, const std::string& url, const std::string& path) {
@@ -90,7 +91,8 @@ Result<PublicKey> CloudClient::known_key() {
   if (key_) return *key_;
   constexpr std::uint64_t kKeyFileLimit = 4096;
   const auto kept = read_file(key_file_, kKeyFileLimit);
-  if (!kept) return fail(ErrorKind::kNotFound, "the key of {} is not known yet", url());
+  if (!kept)
+    return fail(ErrorKind::kNotFound, "the public key of {} is not known yet: the cloud has not been reached", url());
   const std::string_view hex = as_text(*kept);
   CELSLM_TRY(key_, PublicKey::from_hex(hex.substr(0, hex.find('\n'))));
   return *key_;
@@ -102,8 +104,8 @@ Result<PublicKey> CloudClient::key() {
   if (known || known.error().kind != ErrorKind::kNotFound) return known;
   CELSLM_TRY(const PublicKey shown, ask_key());
   const MutexLock lock(mutex_);
-  if (key_) return *key_;  // somebody else asked meanwhile
-  log_->info("trusting the key {} that {} shows; kept in {}", shown.hex(), url(), key_file_.string());
+  if (key_) return *key_;  // another thread has asked meanwhile
+  log_->info("trusting the key {} that {} presents; stored in {}", shown.hex(), url(), key_file_.string());
   CELSLM_CHECK_OK(write_file_atomically(key_file_, as_bytes(shown.hex() + "\n")));
   key_ = shown;
   return shown;
@@ -128,7 +130,7 @@ Result<std::string> CloudClient::context_text(const ContextHandle& handle) {
   auto text = JsonFields(body).required_text("text");
   if (!text) return wrap(std::move(text).error(), fmt::format("{}/v1/contexts/{}", url(), handle.hex()));
   if (context_handle(*text) != handle)
-    return fail(ErrorKind::kMismatch, "{}: the text it gave is not context {}", url(), handle.hex());
+    return fail(ErrorKind::kMismatch, "{}: the text in the response does not have the handle {}", url(), handle.hex());
   return text;
 }
 
@@ -155,7 +157,7 @@ Result<CloudClient::OpenedPack> CloudClient::open(const PackName& pack, std::sto
       .identity = std::move(header.identity), .blocks = std::move(header.blocks), .header = std::move(answer.body)};
 }
 
-// Cuts an answer into a pack's header and what follows it. What is not a header is kept as a whole.
+// Splits a response into a pack's header and the bytes behind it. A response without a header is kept completely.
 class HeaderSplitter {
  public:
   HeaderSplitter(const PublicKey& signer, const CloudClient::BlockReading& reading) : signer_(signer), reading_(reading) {}
@@ -215,7 +217,7 @@ Result<std::optional<PackIdentity>> CloudClient::open_reading(const PackName& pa
   if (!answer) return std::unexpected(answer.error());
   if (answer->status != 200 && answer->status != 202) return unexpected_status(*answer, url(), path);
   if (splitter.opened()) return std::nullopt;
-  if (answer->status == 200) return fail(ErrorKind::kInvalid, "{}{}: no header in the answer", url(), path);
+  if (answer->status == 200) return fail(ErrorKind::kInvalid, "{}{}: the response is not a pack header", url(), path);
   CELSLM_TRY(PackIdentity identity, parse_preamble(splitter.held(), signer));
   return identity;
 }
@@ -232,7 +234,7 @@ Status CloudClient::entries(const PackName& pack, const PackIdentity& identity, 
     if (!entry) {
       bad = entry.error();
     } else if (static_cast<int>(entry->index) != next) {
-      bad = Error{ErrorKind::kInvalid, fmt::format("entry {} came where {} was due", entry->index, next)};
+      bad = Error{ErrorKind::kInvalid, fmt::format("received entry {}, expected entry {}", entry->index, next)};
     } else {
       ++next;
       return on_entry(*entry);
@@ -249,7 +251,8 @@ Status CloudClient::entries(const PackName& pack, const PackIdentity& identity, 
   if (!answer) return std::unexpected(answer.error());
   if (answer->status != 200) return unexpected_status(*answer, url(), path);
   if (next != identity.n_blocks())
-    return fail(ErrorKind::kUnavailable, "{}{} ended after entry {} of {}", url(), path, next, identity.n_blocks());
+    return fail(ErrorKind::kUnavailable, "{}{}: the stream ended after {} of {} entries", url(), path, next,
+                identity.n_blocks());
   return {};
 }
 
@@ -269,7 +272,7 @@ Status CloudClient::blocks(const PackName& pack, ByteRange range, const std::fun
                                                        },
                                                    .stop = stop}));
   if (answer.status != 206) return unexpected_status(answer, url(), path);
-  if (left > 0) return fail(ErrorKind::kInvalid, "{}{}: {} bytes too few", url(), path, left);
+  if (left > 0) return fail(ErrorKind::kInvalid, "{}{}: the response is {} bytes too short", url(), path, left);
   return {};
 }
 

@@ -18,30 +18,30 @@
 
 namespace celslm {
 
-// Which pack of a cloud's: its path.
+// Names a pack of a cloud: the parts of its path.
 struct PackName {
   ContextHandle handle;
   Hash256 model;
   std::string codec;
-  std::optional<HostedMap> map;  // KV that was mapped
+  std::optional<HostedMap> map;  // for mapped KV
 };
 
-// Nothing here ever sends anything that a user wrote: calls carry handles, model ids and byte ranges, and texts only in
-// put_context, which a person asks for. Thread-safe.
+// Nothing here sends what users wrote: calls contain handles, model ids and byte ranges, and a text only in put_context,
+// which a person starts. Thread-safe.
 class CloudClient {
  public:
-  // pinned: the key to insist on; otherwise the one in key_file, otherwise the first one the cloud shows, which is then kept
-  // in key_file (trust on first use).
+  // pinned: the only key accepted; without it the one in key_file, and without that the first one the cloud presents, which
+  // is then stored in key_file (trust on first use).
   CloudClient(std::unique_ptr<HttpClient> http, std::optional<PublicKey> pinned, std::filesystem::path key_file, Log log);
 
-  // A neighbouring edge, which serves packs that `cloud` signed.
+  // A peer: another edge, which serves packs that `cloud` signed.
   CloudClient(std::unique_ptr<HttpClient> http, std::shared_ptr<CloudClient> cloud, Log log);
 
   std::string url() const { return http_->base_url(); }
 
-  // kMismatch when the cloud shows another key than the one pinned or kept.
+  // kMismatch if the cloud presents a key other than the one pinned or stored.
   Result<PublicKey> key();
-  // The same without asking anyone: kNotFound when it is neither pinned nor kept.
+  // The same without a request: kNotFound if it is neither pinned nor stored.
   Result<PublicKey> known_key();
 
   Result<std::vector<ContextInfo>> contexts();

@@ -1,4 +1,4 @@
-// How errors cross HTTP: the one table of what the servers answer and what a client makes of it. docs/http-protocol.md,
+// Errors over HTTP: the one table of what servers respond with and what a client makes of it. docs/http-protocol.md,
 // "Errors", shows the same table; a test compares the two.
 #pragma once
 
@@ -45,7 +45,7 @@ struct ApiErrorRow {
   ApiError error;
   int status;
   std::string_view code;
-  ErrorKind client;  // what this answer is to whoever asked; a fault of the server's own is a peer that failed
+  ErrorKind client;  // the kind of error for the client; an internal error of the server is a peer that failed
 };
 
 // All rows, by status. The first row of a status is what the HTTP layer's own refusals with that status become.
@@ -64,7 +64,7 @@ std::string error_body(ApiError error, std::string_view message);
 HttpResponse error_response(ApiError error, std::string_view message);
 HttpResponse error_response(const Error& error);
 
-// For HttpServer::on_error: what the HTTP layer refuses by itself.
+// For HttpServer::on_error: refusals by the HTTP layer.
 HttpResponse http_error(int status, std::string_view message);
 
 // The error in an answer with an unexpected status: its kind as above, and the message in its body, or the body's beginning.

@@ -16,8 +16,8 @@ class Registry;
 
 namespace celslm {
 
-// Owns what it hands out: a Counter& stays valid as long as the Metrics it came from. Asking for the same name and labels
-// again gives the same object, so a handler may ask each time. Thread-safe.
+// Owns the counters, gauges and histograms it returns: references stay valid as long as the Metrics. Asking for the same
+// name and labels again gives the same object, so a handler may ask each time. Thread-safe.
 //
 // Names: "celslm_<part>_<what>_<unit>", counters ending in "_total"; a name that Prometheus would refuse is a bug here and
 // throws std::invalid_argument.
@@ -34,7 +34,7 @@ class Metrics {
   prometheus::Histogram& histogram(const std::string& name, const std::string& help, const std::vector<double>& upper_bounds,
                                    const prometheus::Labels& labels = {});
 
-  // What GET /metrics answers.
+  // The body of GET /metrics.
   std::string text() const;
   static constexpr const char* kContentType = "text/plain; version=0.0.4; charset=utf-8";
 
@@ -42,7 +42,7 @@ class Metrics {
   std::unique_ptr<prometheus::Registry> registry_;
 };
 
-// 1, 2, 5, 10, … seconds around the times of people waiting: 5 ms to 100 s.
+// 1, 2, 5, 10, … seconds for waiting times of people: 5 ms to 100 s.
 std::vector<double> seconds_buckets();
 
 }  // namespace celslm

@@ -49,7 +49,7 @@ Result<ByteView> bytes_of_blocks(const StoredPack& pack, std::string_view blocks
   const auto count = static_cast<std::uint64_t>(pack.header.blocks.size());
   const auto range = parse_range("bytes=" + std::string(blocks), count);
   if (!range || !blocks.contains('-') || blocks.starts_with('-') || blocks.ends_with('-'))
-    return fail(ErrorKind::kInvalid, "'blocks' must be FIRST-LAST, of the pack's {} blocks", count);
+    return fail(ErrorKind::kInvalid, "'blocks' must be FIRST-LAST with block numbers below {}", count);
   const BlockEntry& first = pack.header.blocks[(*range)->first];
   const BlockEntry& last = pack.header.blocks[(*range)->end - 1];
   return block_region(pack).subspan(first.offset, last.offset + last.bytes - first.offset);

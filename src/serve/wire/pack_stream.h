@@ -12,15 +12,15 @@ namespace celslm {
 
 inline constexpr const char* kPackContentType = "application/octet-stream";
 
-// Told how many bytes went out, from the streaming thread.
+// Called with the number of bytes sent, from the streaming thread.
 using OnSent = std::function<void(std::size_t bytes)>;
 
-// "bytes 0-99/1234"; total: "*" while it is not known.
+// "bytes 0-99/1234"; total: "*" while unknown.
 std::string content_range(const ByteRange& range, std::string_view total);
-// 416 with what there is.
+// 416 with the bytes that are available.
 HttpResponse range_refused(std::uint64_t available, std::string_view why);
 
-// The header, with blocks "FIRST-LAST" behind it if they are named; 400 if there are no such blocks.
+// The header, followed by blocks "FIRST-LAST" if given; 400 if there are no such blocks.
 HttpResponse header_response(const StoredPack& pack, std::string_view blocks, OnSent on_sent);
 
 // Entries from number `from` on, each signed. The key must outlive the stream.

@@ -17,10 +17,10 @@
 
 namespace celslm {
 
-inline constexpr std::size_t kMaxContextBytes = 4U << 20;  // a registered text that would keep every cloud busy for hours
-inline constexpr std::size_t kMaxContexts = 100'000;       // a list that never ends
-inline constexpr std::size_t kMaxHostedModels = 256;       // the same
-inline constexpr std::size_t kMaxListBytes = 32U << 20;    // of a JSON answer from a cloud
+inline constexpr std::size_t kMaxContextBytes = 4U << 20;  // a longer text would keep a cloud busy for hours
+inline constexpr std::size_t kMaxContexts = 100'000;       // entries of a list from a peer
+inline constexpr std::size_t kMaxHostedModels = 256;       // likewise
+inline constexpr std::size_t kMaxListBytes = 32U << 20;    // of a JSON response from a cloud
 
 struct ContextInfo {
   ContextHandle handle;
@@ -31,12 +31,12 @@ struct ContextInfo {
 // A layer map that a cloud applies: KV of a larger model in a small one's shape.
 struct HostedMap {
   Hash256 id;
-  int split = 0;       // the first layer it makes; those below are exact
+  int split = 0;       // the first mapped layer; those below are exact
   bool fused = false;  // with a learned correction
   bool operator==(const HostedMap&) const = default;
 };
 
-// A model whose packs a cloud has; once more for each map by which it has them.
+// A model whose packs a cloud offers; listed once more for each map to it.
 struct HostedModel {
   std::string name;
   int n_ctx = 0;
@@ -44,20 +44,20 @@ struct HostedModel {
   std::optional<HostedMap> map;
 };
 
-// Makes an identity that of KV made by this map.
+// Turns an identity into that of KV made by this map.
 void set_map(PackIdentity& identity, const HostedMap& map);
 
-// "/v1/packs/<handle>/<model id>/<codec>/<part>"; with "map=<id>" among its parameters where KV is asked for that was mapped
+// "/v1/packs/<handle>/<model id>/<codec>/<part>"; with the parameter "map=<id>" for mapped KV
 std::string pack_path(const ContextHandle& handle, const Hash256& model, std::string_view codec, std::string_view part,
                       const std::optional<HostedMap>& map = {});
 
 nlohmann::json to_json(const ContextInfo& info);
 nlohmann::json to_json(const HostedModel& model);
-// kInvalid naming the field for anything that has not the documented shape.
+// kInvalid with the field's name if it does not have the documented shape.
 Result<ContextInfo> context_info_from(const nlohmann::json& json);
 Result<HostedModel> hosted_model_from(const nlohmann::json& json);
 
-// What POST /v1/contexts brings; not checked but for the fields' types.
+// The body of POST /v1/contexts; only the fields' types are checked.
 struct Registration {
   std::string text;
   std::string name;  // may be empty
