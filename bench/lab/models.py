@@ -14,6 +14,11 @@ def demo_model(size):
     return ROOT / "models" / f"celslm-demo-{size}-f16.gguf"
 
 
+def demo_map():
+    """From the large demo model's KV to the small one's."""
+    return ROOT / "models" / "celslm-demo-large-to-small.map"
+
+
 def demo_worlds():
     """Held-out worlds, smallest first: [{"context", "questions": [{"question", "answer", "steps"}]}]."""
     worlds = []

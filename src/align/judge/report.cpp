@@ -2,66 +2,60 @@
 
 #include <algorithm>
 #include <cmath>
-#include <random>
 
 #include "align/fit/select.h"
 
 namespace celslm {
 namespace {
 
-constexpr int kResamples = 1000;
+struct Ratio {
+  double numerator = 0.0;
+  double denominator = 0.0;
+};
 
-double ratio(double numerator, double denominator) {
-  return denominator > 0.0 ? numerator / denominator : 0.0;
-}
-
-// The interval of a metric: one Ratio a document, summed over the observations for which `value` returns one.
+// Over the observations that `value` gives something for; nothing where there are none.
 template <typename F>
-std::optional<Interval> interval_of(std::span<const Observation* const> seen, const F& value) {
-  std::map<int, Ratio> documents;
+std::optional<double> mean_of(std::span<const Observation* const> seen, const F& value) {
+  Ratio sum;
   for (const Observation* o : seen) {
-    if (const std::optional<Ratio> one = value(*o)) {
-      documents[o->document].numerator += one->numerator;
-      documents[o->document].denominator += one->denominator;
+    if (const std::optional<Ratio> share = value(*o)) {
+      sum.numerator += share->numerator;
+      sum.denominator += share->denominator;
     }
   }
-  std::vector<Ratio> ratios;
-  ratios.reserve(documents.size());
-  for (const auto& [number, ratio] : documents) ratios.push_back(ratio);
-  return bootstrap(ratios);
+  return sum.denominator > 0.0 ? std::optional(sum.numerator / sum.denominator) : std::nullopt;
 }
 
 ConditionMetrics metrics_of(const Condition& condition, std::span<const Observation* const> seen) {
   ConditionMetrics out{.condition = condition};
-  const auto ratio_of = [](double numerator, double denominator) { return std::optional(Ratio{numerator, denominator}); };
-  out.kl = interval_of(seen, [&](const Observation& o) { return ratio_of(o.kl, o.positions); });
-  out.kl_large = interval_of(
-      seen, [&](const Observation& o) { return o.kl_large ? ratio_of(*o.kl_large, o.positions) : std::nullopt; });
-  out.perplexity = interval_of(seen, [&](const Observation& o) { return ratio_of(o.nll, o.positions); });
-  if (out.perplexity)
-    out.perplexity =
-        Interval{std::exp(out.perplexity->value), std::exp(out.perplexity->low), std::exp(out.perplexity->high)};
-  out.greedy = interval_of(seen, [&](const Observation& o) { return ratio_of(o.greedy_matches, o.native_tokens); });
+  const auto share = [](double numerator, double denominator) { return std::optional(Ratio{numerator, denominator}); };
+  out.kl = mean_of(seen, [&](const Observation& o) { return share(o.kl, o.positions); });
+  out.kl_large =
+      mean_of(seen, [&](const Observation& o) { return o.kl_large ? share(*o.kl_large, o.positions) : std::nullopt; });
+  out.perplexity = mean_of(seen, [&](const Observation& o) {
+                     return share(o.nll, o.positions);
+                   }).transform([](double nats) { return std::exp(nats); });
+  out.greedy = mean_of(seen, [&](const Observation& o) { return share(o.greedy_matches, o.native_tokens); });
   const auto right = [&](const Observation& o, int steps) -> std::optional<Ratio> {
     if (!o.question || (steps != 0 && o.steps != steps)) return std::nullopt;
     return Ratio{o.right ? 1.0 : 0.0, 1.0};
   };
-  out.right = interval_of(seen, [&](const Observation& o) { return right(o, 0); });
+  out.right = mean_of(seen, [&](const Observation& o) { return right(o, 0); });
   for (const Observation* o : seen) {
     if (o->steps == 0 || out.right_by_steps.contains(o->steps)) continue;
-    out.right_by_steps[o->steps] = *interval_of(seen, [&](const Observation& each) { return right(each, o->steps); });
+    out.right_by_steps[o->steps] = *mean_of(seen, [&](const Observation& each) { return right(each, o->steps); });
   }
   return out;
 }
 
-std::vector<ConditionMetrics> metrics_by_condition(const std::vector<Observation>& observations, bool questions) {
-  std::map<Condition, std::vector<const Observation*>> by_condition;
+std::vector<ConditionMetrics> all_figures(const std::vector<Observation>& observations, bool questions) {
+  std::map<Condition, std::vector<const Observation*>> by_way;
   for (const Observation& o : observations) {
-    if (o.question == questions) by_condition[o.condition].push_back(&o);
+    if (o.question == questions) by_way[o.condition].push_back(&o);
   }
   std::vector<ConditionMetrics> out;
-  out.reserve(by_condition.size());
-  for (const auto& [condition, seen] : by_condition) out.push_back(metrics_of(condition, seen));
+  out.reserve(by_way.size());
+  for (const auto& [condition, seen] : by_way) out.push_back(metrics_of(condition, seen));
   return out;
 }
 
@@ -75,7 +69,7 @@ std::vector<std::vector<double>> cka_of(const Gram& gram, const KvMap& map) {
   return out;
 }
 
-// The choices of a layer's map, without the matrices.
+// What was chosen, without the numbers.
 LayerMap outline(const LayerMap& layer) {
   const auto bare = [](const PlaneMap& plane) {
     return PlaneMap{.sources = plane.sources, .same_head = plane.same_head, .held_out_r2 = plane.held_out_r2};
@@ -85,38 +79,15 @@ LayerMap outline(const LayerMap& layer) {
 
 }  // namespace
 
-std::optional<Interval> bootstrap(std::span<const Ratio> documents) {
-  Ratio all;
-  for (const Ratio& d : documents) {
-    all.numerator += d.numerator;
-    all.denominator += d.denominator;
-  }
-  if (all.denominator <= 0.0) return std::nullopt;
-  std::mt19937_64 random(1);
-  std::uniform_int_distribution<std::size_t> any(0, documents.size() - 1);
-  std::vector<double> drawn(kResamples);
-  for (double& value : drawn) {
-    Ratio sum;
-    for (std::size_t i = 0; i < documents.size(); ++i) {
-      const Ratio& d = documents[any(random)];
-      sum.numerator += d.numerator;
-      sum.denominator += d.denominator;
-    }
-    value = ratio(sum.numerator, sum.denominator);
-  }
-  std::ranges::sort(drawn);
-  return Interval{ratio(all.numerator, all.denominator), drawn[kResamples / 40], drawn[kResamples - 1 - kResamples / 40]};
-}
-
 Report summarise(const KvMap& map, const Judge& judge, const std::vector<Observation>& observations) {
-  Report out{.source = map.source, .target = map.target, .map = map.id, .fused = map.fused()};
+  Report out{.source = map.source, .target = map.target, .map = map.id, .fused = map.fused(), .observations = observations};
   for (int last = -1; const Observation& o : observations) {
     if (o.document != last) ++out.n_documents;
     last = o.document;
   }
   out.n_tokens = judge.sums().k.rows();
-  out.texts = metrics_by_condition(observations, false);
-  out.questions = metrics_by_condition(observations, true);
+  out.texts = all_figures(observations, false);
+  out.questions = all_figures(observations, true);
   for (const KvVariant variant : kKvVariants) out.fits.push_back(judge.fit(variant));
   if (out.n_tokens > 0) {
     out.cka_k = cka_of(judge.sums().k, map);
@@ -145,7 +116,7 @@ std::vector<SplitMetrics> split_metrics(const std::vector<Observation>& observat
   for (auto& [number, split] : splits) {
     split.split = number;
     split.native_right = native_right;
-    split.kl = ratio(split.kl, positions[number]);
+    split.kl = positions[number] > 0.0 ? split.kl / positions[number] : 0.0;
     out.push_back(split);
   }
   return out;

@@ -23,7 +23,6 @@ struct ReportCommand {
   std::vector<std::string> texts;
   std::vector<std::string> questions;
   std::string json;
-  std::string svg;
   std::vector<int> splits;
   GateLimits limits;
   bool write_gate = false;
@@ -85,7 +84,6 @@ Status report(Environment& env, const ReportCommand& command) {
   nlohmann::json json = to_json(result);
   json["gate"] = describe(map.gate);
   CELSLM_CHECK_OK(write_text(command.json, command.json.empty() ? "" : json.dump(1) + "\n"));
-  CELSLM_CHECK_OK(write_text(command.svg, heat_map_svg(result)));
   if (!command.write_gate) return {};
   CELSLM_TRY(const KvMap judged, write_map(command.map, map));
   env.out << fmt::format("{} is now map {}", command.map, judged.id.hex().substr(0, 12)) << std::endl;
@@ -103,8 +101,9 @@ void add_options(CLI::App& sub, ReportCommand& command) {
                  "Contexts with questions, as in models/worlds; may be given several times")
       ->expected(1)
       ->take_all();
-  sub.add_option("--json", command.json, "Write every figure there");
-  sub.add_option("--svg", command.svg, "Draw there which layers correspond");
+  sub.add_option(
+      "--json", command.json,
+      "Write every observation there: './dev bench align --from FILE' makes 95 % intervals and a picture of them");
   sub.add_option("--splits", command.splits, "Judge mapping from these layers on (default: all, or eight evenly spread)")
       ->delimiter(',');
   sub.add_option("--least-retained", command.limits.min_retained, "Gate: least share of the native right answers")
