@@ -12,9 +12,9 @@ namespace {
 
 using testing::HasSubstr;
 using testing_support::fit_between;
-using testing_support::TestModel;
 using testing_support::some_documents;
 using testing_support::TemporaryFolder;
+using testing_support::TestModel;
 using testing_support::write_random_model;
 
 class JudgeTest : public testing::Test {

@@ -32,9 +32,9 @@ ConditionMetrics metrics_of(const Condition& condition, std::span<const Observat
   out.kl = mean_of(seen, [&](const Observation& o) { return share(o.kl, o.positions); });
   out.kl_large =
       mean_of(seen, [&](const Observation& o) { return o.kl_large ? share(*o.kl_large, o.positions) : std::nullopt; });
-  out.perplexity = mean_of(seen, [&](const Observation& o) {
-                     return share(o.nll, o.positions);
-                   }).transform([](double nats) { return std::exp(nats); });
+  out.perplexity = mean_of(seen, [&](const Observation& o) { return share(o.nll, o.positions); }).transform([](double nats) {
+    return std::exp(nats);
+  });
   out.greedy = mean_of(seen, [&](const Observation& o) { return share(o.greedy_matches, o.native_tokens); });
   const auto right = [&](const Observation& o, int steps) -> std::optional<Ratio> {
     if (!o.question || (steps != 0 && o.steps != steps)) return std::nullopt;

@@ -18,8 +18,8 @@ struct ConditionMetrics {
   std::optional<double> kl;          // D(native || this), nats a token
   std::optional<double> kl_large;    // D(large model || this), the same; nothing where tokens differ
   std::optional<double> perplexity;  // of the words that came
-  std::optional<double> greedy;      // share of the native answer's tokens that this condition gives, too, up to the first other
-  std::optional<double> right;       // share of questions
+  std::optional<double> greedy;  // share of the native answer's tokens that this condition gives, too, up to the first other
+  std::optional<double> right;   // share of questions
   std::map<int, double> right_by_steps;
 };
 
@@ -28,12 +28,12 @@ struct Report {
   MapModel target;
   Hash256 map;
   bool fused = false;
-  int n_documents = 0;                     // judged
-  double n_tokens = 0;                     // of contexts
-  std::vector<ConditionMetrics> texts;           // empty where there were none
-  std::vector<ConditionMetrics> questions;       // the same
-  std::vector<VariantFit> fits;            // by variant
-  std::vector<std::vector<double>> cka_k;  // [target layer][source layer]
+  int n_documents = 0;                      // judged
+  double n_tokens = 0;                      // of contexts
+  std::vector<ConditionMetrics> texts;      // empty where there were none
+  std::vector<ConditionMetrics> questions;  // the same
+  std::vector<VariantFit> fits;             // by variant
+  std::vector<std::vector<double>> cka_k;   // [target layer][source layer]
   std::vector<std::vector<double>> cka_v;
   std::vector<LayerMap> layers;           // of the map, matrices left out: which sources were chosen
   std::vector<Observation> observations;  // all that the figures were made of

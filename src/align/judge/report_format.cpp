@@ -19,8 +19,8 @@ std::string text_table(const std::vector<ConditionMetrics>& figures) {
       "| KV | divergence from native, nats | from the large model | perplexity | greedy as native "
       "|\n|---|---|---|---|---|\n";
   for (const ConditionMetrics& f : figures) {
-    out += fmt::format("| {} | {} | {} | {} | {} |\n", to_string(f.condition), cell(f.kl), cell(f.kl_large), cell(f.perplexity),
-                       cell(f.greedy));
+    out += fmt::format("| {} | {} | {} | {} | {} |\n", to_string(f.condition), cell(f.kl), cell(f.kl_large),
+                       cell(f.perplexity), cell(f.greedy));
   }
   return out;
 }
