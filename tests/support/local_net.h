@@ -18,13 +18,15 @@ namespace celslm::testing_support {
 
 class LocalServer final : public HttpServer {
  public:
+  explicit LocalServer(std::string url = "local://cloud") : url_(std::move(url)) {}
+
   void route(std::string_view method, std::string_view pattern, HttpHandler handler) override {
     routes_.push_back({std::string(method), segments(pattern), std::move(handler)});
   }
   void on_error(std::function<HttpResponse(int, std::string_view)> make) override { make_error_ = std::move(make); }
   Status start() override { return {}; }
   int port() const override { return 1; }
-  std::string url() const override { return "local://cloud"; }
+  std::string url() const override { return url_; }
   void stop(std::chrono::milliseconds) override {}
 
   HttpResponse handle(HttpRequest request) const {
@@ -66,6 +68,7 @@ class LocalServer final : public HttpServer {
     return true;
   }
 
+  const std::string url_;
   std::vector<Route> routes_;
   std::function<HttpResponse(int, std::string_view)> make_error_;
 };
@@ -81,7 +84,9 @@ class LocalClient final : public HttpClient {
   Result<HttpAnswer> call(const HttpCall& call) override {
     {
       const MutexLock lock(mutex_);
-      sent_ += call.method + " " + call.path + "\n" + call.body + "\n";
+      sent_ += call.method + " " + call.path + "\n";
+      for (const auto& [name, value] : call.headers) sent_ += name + ": " + value + "\n";
+      sent_ += call.body + "\n";
     }
     // The body of blocks reaches the sink after the fault has been applied, and is checked like in the real client.
     const bool is_blocks = call.sink && (call.range || call.path.contains("blocks="));
@@ -100,7 +105,7 @@ class LocalClient final : public HttpClient {
       return fail(ErrorKind::kInvalid, "{}: expected a range of {} bytes, got {}", call.path, wanted, body.size());
     return HttpAnswer{.status = answer->status, .headers = answer->headers, .bytes_received = body.size()};
   }
-  std::string base_url() const override { return "local://cloud"; }
+  std::string base_url() const override { return server_.url(); }
 
   // Method, path and body of all calls so far.
   std::string sent() const {
@@ -133,7 +138,7 @@ class LocalClient final : public HttpClient {
     } else {
       complete = take(response.body);
     }
-    if (!complete) return fail(ErrorKind::kUnavailable, "local://cloud{}: the connection was lost", call.path);
+    if (!complete) return fail(ErrorKind::kUnavailable, "{}{}: the connection was lost", base_url(), call.path);
     return answer;
   }
 

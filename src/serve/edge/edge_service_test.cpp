@@ -4,9 +4,12 @@
 
 #include <atomic>
 #include <fstream>
+#include <set>
 #include <thread>
 
+#include "serve/edge/edge_faults.h"
 #include "serve/edge/edge_test_support.h"
+#include "serve/load/load_parts.h"
 
 namespace celslm {
 namespace {
@@ -14,13 +17,17 @@ namespace {
 using namespace std::chrono_literals;
 using nlohmann::json;
 using testing::HasSubstr;
+using testing::Not;
+using testing_support::answering;
+using testing_support::changing_blocks;
+using testing_support::dying_after;
+using testing_support::failing;
 using testing_support::Fault;
 using testing_support::load_random;
-using testing_support::LocalClient;
 using testing_support::LocalServer;
 using testing_support::long_text;
-using testing_support::RandomModel;
-using testing_support::TemporaryFolder;
+using testing_support::only_packs;
+using testing_support::PackFault;
 
 constexpr int kLayers = testing_support::kEdgeLayers;
 
@@ -142,7 +149,8 @@ TEST_F(EdgeServiceTest, KeepsSystemMessagesThatAreNotRegisteredToItself) {
   const auto e = edge();
   const json answer = ask(*e, "A private instruction, marked QXJZ.");
   EXPECT_TRUE(answer["x_celslm"]["context"].is_null());
-  EXPECT_THAT(client_->sent(), testing::Not(HasSubstr("QXJZ")));
+  EXPECT_THAT(client_->sent(), Not(HasSubstr("QXJZ")));
+  EXPECT_THAT(client_->sent(), Not(HasSubstr(context_handle("A private instruction, marked QXJZ.").hex())));
 }
 
 TEST_F(EdgeServiceTest, SendsNothingOfAPromptToTheCloud) {
@@ -152,7 +160,7 @@ TEST_F(EdgeServiceTest, SendsNothingOfAPromptToTheCloud) {
   const json answer = ask(*e, text, "My secret is QXJZ-4711.");
   EXPECT_EQ(sources(answer), all("proxy cloud"));
   EXPECT_THAT(client_->sent(), HasSubstr("/v1/packs/"));
-  for (const char* part : {"QXJZ", "4711", "secret"}) EXPECT_THAT(client_->sent(), testing::Not(HasSubstr(part)));
+  for (const char* part : {"QXJZ", "4711", "secret"}) EXPECT_THAT(client_->sent(), Not(HasSubstr(part)));
 }
 
 // Otherwise the first request for a context that was just listed would be answered without the map.
@@ -213,6 +221,7 @@ TEST_F(EdgeServiceTest, GivesEachOfManyUsersItsOwnAnswer) {
   const auto e = edge();
   std::vector<std::string> alone;
   for (int user = 0; user < 12; ++user) alone.push_back(said(ask(*e, text, fmt::format("I am user {}.", user))));
+  EXPECT_EQ(std::set(alone.begin(), alone.end()).size(), alone.size()) << "or a mix-up would not be seen";
   std::vector<std::string> together(alone.size());
   {
     std::vector<std::jthread> users;
@@ -230,6 +239,7 @@ TEST_F(EdgeServiceTest, ServesSeveralContextsAtOnce) {
     put(text);
     expected.push_back(said(local_answer(text)));
   }
+  EXPECT_EQ(std::set(expected.begin(), expected.end()).size(), expected.size()) << "or a mix-up would not be seen";
   const auto e = edge();
   std::vector<std::string> got(texts.size());
   {
@@ -244,10 +254,12 @@ TEST_F(EdgeServiceTest, StreamsTheSameTextAsItAnswersWhole) {
   json body = request("Be brief.", "Where?");
   body.erase("logprobs");
   const std::string whole = post(*e, body)["choices"][0]["message"]["content"];
+  EXPECT_FALSE(whole.empty());
   body["stream"] = true;
   const HttpResponse response = e->chat_completions({.body = body.dump()});
   ASSERT_TRUE(response.stream);
   std::string text;
+  int pieces = 0;
   std::string last;
   EXPECT_TRUE(response.stream([&](std::string_view event) {
     last = event;
@@ -256,10 +268,12 @@ TEST_F(EdgeServiceTest, StreamsTheSameTextAsItAnswersWhole) {
     const json chunk = json::parse(data);
     if (chunk["choices"][0]["delta"].contains("content") && chunk["choices"][0]["delta"]["content"].is_string()) {
       text += chunk["choices"][0]["delta"]["content"].get<std::string>();
+      ++pieces;
     }
     return true;
   }));
   EXPECT_EQ(text, whole);
+  EXPECT_GT(pieces, 2);
   EXPECT_EQ(last, "data: [DONE]\n\n");
 }
 
@@ -323,6 +337,7 @@ TEST_F(EdgeServiceTest, AnswersABadRequestByWhatIsWrong) {
   EXPECT_EQ(post(*e, body, 404)["error"]["code"], "model_not_found");
 }
 
+// The request waits for its context until the edge refuses others: it is under way when the edge begins to drain.
 TEST_F(EdgeServiceTest, FinishesRequestsUnderWayWhenItDrains) {
   const auto e = edge();
   json body = request("Be brief.", "Where?");
@@ -343,43 +358,12 @@ TEST_F(EdgeServiceTest, FinishesRequestsUnderWayWhenItDrains) {
 
 struct FaultCase {
   const char* name;
-  // Made anew for each test; gets each call about a pack.
-  std::function<Fault()> make;
+  std::function<PackFault()> make;  // one for each test
+  bool while_computing = false;     // strikes only while the cloud computes the pack
 };
 
-Fault only_packs(Fault inner, const char* part) {
-  return [inner = std::move(inner), part](const HttpCall& call, const auto& go_on) -> Result<HttpAnswer> {
-    return call.path.starts_with("/v1/packs/") && call.path.contains(part) ? inner(call, go_on) : go_on();
-  };
-}
-
-Fault answering(int status, std::string body, const char* part = "") {
-  return only_packs(
-      [=](const HttpCall&, const auto&) -> Result<HttpAnswer> {
-        return HttpAnswer{.status = status, .body = Bytes(as_bytes(body).begin(), as_bytes(body).end())};
-      },
-      part);
-}
-
-// From the n-th fetch of blocks on.
-Fault dying_after(int n) {
-  auto calls = std::make_shared<std::atomic<int>>(0);
-  return only_packs(
-      [=](const HttpCall&, const auto& go_on) -> Result<HttpAnswer> {
-        if (calls->fetch_add(1) >= n) return fail(ErrorKind::kUnavailable, "connection reset");
-        return go_on();
-      },
-      "/blocks");
-}
-
-Fault changing_blocks(std::function<void(Bytes&)> change) {
-  return only_packs(
-      [=](const HttpCall&, const auto& go_on) -> Result<HttpAnswer> {
-        auto answer = go_on();
-        if (answer && answer->status == 206) change(answer->body);
-        return answer;
-      },
-      "/blocks");
+void flip_a_bit(Bytes& blocks) {
+  blocks[blocks.size() / 2] ^= std::byte{1};
 }
 
 class CloudFaultTest : public EdgeServiceTest, public testing::WithParamInterface<FaultCase> {};
@@ -387,11 +371,26 @@ class CloudFaultTest : public EdgeServiceTest, public testing::WithParamInterfac
 TEST_P(CloudFaultTest, CostsTimeButNeitherTheAnswerNorATokenOfIt) {
   const std::string text = long_text();
   put(text);
-  const auto e = edge(GetParam().make());
+  const PackFault fault = GetParam().make();
+  const auto e = edge(fault);
   const json answer = ask(*e, text);
+  EXPECT_GT(fault.struck(), 0);
   EXPECT_EQ(said(answer), said(local_answer(text)));
   EXPECT_EQ(sources(answer).back(), "native compute");
   EXPECT_FALSE(answer["x_celslm"]["note"].get<std::string>().empty());
+}
+
+// The first blocks then come with the header.
+TEST_P(CloudFaultTest, CostsNoMoreWhereTheCloudHasTheWholePack) {
+  if (GetParam().while_computing) GTEST_SKIP() << "has nothing to strike";
+  const std::string text = long_text();
+  put(text);
+  fetch_and_keep(text, "other");
+  const PackFault fault = GetParam().make();
+  const auto e = edge(fault);
+  const json answer = ask(*e, text);
+  EXPECT_GT(fault.struck(), 0);
+  EXPECT_EQ(said(answer), said(local_answer(text)));
 }
 
 INSTANTIATE_TEST_SUITE_P(
@@ -401,19 +400,12 @@ INSTANTIATE_TEST_SUITE_P(
                     FaultCase{"AnswersGarbageAsHeader", [] { return answering(200, std::string(5000, '\xff'), "/header"); }},
                     FaultCase{"AnswersAnEmptyHeader", [] { return answering(200, "", "/header"); }},
                     FaultCase{"AnswersGarbageAsPreamble", [] { return answering(202, std::string(300, 'x'), "/header"); }},
-                    FaultCase{"AnswersGarbageAsEntries", [] { return answering(200, std::string(5000, 'x'), "/entries"); }},
-                    FaultCase{"NeverAnswers",
-                              [] {
-                                return only_packs(
-                                    [](const HttpCall&, const auto&) -> Result<HttpAnswer> {
-                                      return fail(ErrorKind::kUnavailable, "timed out after 3000 ms");
-                                    },
-                                    "");
-                              }},
+                    FaultCase{"AnswersGarbageAsEntries", [] { return answering(200, std::string(5000, 'x'), "/entries"); },
+                              true},
+                    FaultCase{"TimesOut", [] { return failing("timed out after 3000 ms"); }},
                     FaultCase{"DiesBeforeTheFirstBlock", [] { return dying_after(0); }},
                     FaultCase{"DiesHalfway", [] { return dying_after(3); }},
-                    FaultCase{"FlipsABitOfABlock",
-                              [] { return changing_blocks([](Bytes& b) { b[b.size() / 2] ^= std::byte{1}; }); }},
+                    FaultCase{"FlipsABitOfABlock", [] { return changing_blocks(flip_a_bit); }},
                     FaultCase{"CutsABlockShort", [] { return changing_blocks([](Bytes& b) { b.resize(b.size() / 2); }); }},
                     FaultCase{"SendsTooMuch", [] { return changing_blocks([](Bytes& b) { b.resize(b.size() * 2); }); }},
                     FaultCase{"SendsNothing", [] { return changing_blocks([](Bytes& b) { b.clear(); }); }}),
@@ -475,6 +467,7 @@ TEST_F(EdgeServiceTest, AsksNoNetworkWhenItPrefersFewBytes) {
   EXPECT_EQ(answer["x_celslm"]["bytes"], 0);
 }
 
+// Time stands still: nothing but the deadline can end the wait.
 TEST_F(EdgeServiceTest, ComputesWhatADeadlineCutsOff) {
   const std::string text = long_text();
   put(text);
@@ -488,6 +481,7 @@ TEST_F(EdgeServiceTest, ComputesWhatADeadlineCutsOff) {
       "/blocks"));
   const json answer = post(*e, body);
   EXPECT_EQ(sources(answer), all("native compute"));
+  EXPECT_FALSE(answer["x_celslm"].contains("note")) << "nobody failed";
   EXPECT_EQ(said(answer), said(local_answer(text)));
 }
 
@@ -532,8 +526,7 @@ TEST_F(EdgeServiceTest, ReadsPacksFromANeighbour) {
   const std::string text = long_text();
   put(text);
   const Neighbour neighbour(*this, text);
-  const auto e = edge(only_packs(
-      [](const HttpCall&, const auto&) -> Result<HttpAnswer> { return fail(ErrorKind::kUnavailable, "dead"); }, ""));
+  const auto e = edge(failing("dead"));
   const json answer = ask(*e, text);
   EXPECT_EQ(sources(answer), all("proxy peer"));
   EXPECT_EQ(said(answer), said(local_answer(text)));
@@ -543,9 +536,13 @@ TEST_F(EdgeServiceTest, DoesNotBelieveANeighbourThatLies) {
   const std::string text = long_text();
   put(text);
   const Neighbour neighbour(*this, text);
-  neighbour_fault_ = changing_blocks([](Bytes& b) { b[b.size() / 2] ^= std::byte{1}; });
-  const auto e = edge();
+  const PackFault lie = changing_blocks(flip_a_bit);
+  neighbour_fault_ = lie;
+  const auto e = edge(failing("dead"));  // so that there is nobody else to read from
   const json answer = ask(*e, text);
+  EXPECT_GT(lie.struck(), 0);
+  EXPECT_EQ(sources(answer).back(), "native compute");
+  EXPECT_THAT(answer["x_celslm"]["note"].get<std::string>(), HasSubstr("block"));
   EXPECT_EQ(said(answer), said(local_answer(text)));
 }
 
@@ -555,10 +552,15 @@ TEST_F(EdgeServiceTest, ANeighbourThatHasNothingComputesNothingForOthers) {
   const auto neighbour = edge({}, {}, "neighbour");
   LocalServer server;
   neighbour->add_routes(server);
-  EXPECT_EQ(
-      server.handle({.method = "GET", .path = pack_path(context_handle(text), model_->fingerprint().id(), "f16", "header")})
-          .status,
-      404);
+  const auto header = [&] {
+    const std::string path = pack_path(context_handle(text), model_->fingerprint().id(), "f16", "header");
+    return server.handle({.method = "GET", .path = path}).status;
+  };
+  EXPECT_EQ(header(), 404);
+  EXPECT_THAT(neighbour->metrics().body, HasSubstr("celslm_edge_resident_contexts 0\n"));
+  ask(*neighbour, text);
+  neighbour->wait_until_loaded();
+  EXPECT_EQ(header(), 200) << "once it has the pack for its own users, it serves it";
 }
 
 TEST_F(EdgeServiceTest, ReadsItsFirstBlocksWithTheHeader) {
@@ -581,23 +583,6 @@ TEST_F(EdgeServiceTest, ReadsItsFirstBlocksWithTheHeader) {
   EXPECT_EQ(said(answer), said(local_answer(text)));
 }
 
-TEST_F(EdgeServiceTest, DoesNotBelieveBlocksThatComeWithTheHeaderEither) {
-  const std::string text = long_text();
-  put(text);
-  fetch_and_keep(text, "other");
-  for (const bool cut : {false, true}) {
-    const auto e = edge(only_packs(
-        [=](const HttpCall&, const auto& go_on) -> Result<HttpAnswer> {
-          auto answer = go_on();
-          if (answer && cut) answer->body.resize(answer->body.size() - 100);
-          if (answer && !cut) answer->body.back() ^= std::byte{1};
-          return answer;
-        },
-        "/header?blocks"));
-    EXPECT_EQ(said(ask(*e, text)), said(local_answer(text)));
-  }
-}
-
 TEST_F(EdgeServiceTest, RecoversFromASingleBrokenConnection) {
   const std::string text = long_text();
   put(text);
@@ -609,22 +594,21 @@ TEST_F(EdgeServiceTest, RecoversFromASingleBrokenConnection) {
       },
       "/blocks"));
   EXPECT_EQ(sources(ask(*e, text)), all("proxy cloud"));
+  EXPECT_FALSE(*first);
 }
 
 TEST_F(EdgeServiceTest, LeavesADeadCloudAloneForAWhile) {
-  put(long_text('a'));
-  put(long_text('b'));
-  auto calls = std::make_shared<std::atomic<int>>(0);
-  const auto e = edge(only_packs(
-      [=](const HttpCall&, const auto&) -> Result<HttpAnswer> {
-        ++*calls;
-        return fail(ErrorKind::kUnavailable, "timed out");
-      },
-      ""));
+  for (const char salt : {'a', 'b', 'c'}) put(long_text(salt));
+  const PackFault dead = failing("timed out");
+  const auto e = edge(dead);
   ask(*e, long_text('a'));
-  const int after_first = *calls;
+  const int after_first = dead.struck();
+  EXPECT_GT(after_first, 0);
   ask(*e, long_text('b'));
-  EXPECT_EQ(*calls, after_first);
+  EXPECT_EQ(dead.struck(), after_first);
+  clock_.advance(kSourceBackoff);
+  ask(*e, long_text('c'));
+  EXPECT_GT(dead.struck(), after_first) << "and then asks it again";
 }
 
 }  // namespace

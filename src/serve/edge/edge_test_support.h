@@ -131,7 +131,7 @@ class EdgeFixture : public testing::Test {
   }
   static std::vector<std::string> all(const std::string& source) { return std::vector<std::string>(kEdgeLayers, source); }
 
-  const ManualClock clock_;  // stands still
+  ManualClock clock_;  // stands still, unless a test moves it
   const TemporaryFolder folder_;
   const std::shared_ptr<const Model> model_ = load_random(folder_ / "small.gguf", 1);
   std::unique_ptr<CloudService> cloud_;
@@ -156,7 +156,7 @@ struct EdgeFixture::Neighbour {
     test.neighbours_ = {&server};
   }
   std::unique_ptr<EdgeService> service;
-  LocalServer server;
+  LocalServer server{"local://neighbour"};
 };
 
 }  // namespace celslm::testing_support

@@ -4,6 +4,7 @@
 
 #include <thread>
 
+#include "serve/edge/edge_faults.h"
 #include "serve/edge/edge_test_support.h"
 
 namespace celslm {
@@ -11,7 +12,9 @@ namespace {
 
 using nlohmann::json;
 using testing::HasSubstr;
+using testing_support::failing;
 using testing_support::long_text;
+using testing_support::PackFault;
 
 class IdleWorkTest : public testing_support::EdgeFixture {
  protected:
@@ -55,11 +58,25 @@ TEST_F(IdleWorkTest, PutsExactKvInPlaceOfACoarseOneOnceIdle) {
   EXPECT_EQ(said(answer), said(local_answer(long_text())));
 }
 
-TEST_F(IdleWorkTest, KeepsACoarseContextWhereItIsAllThereIs) {
+TEST_F(IdleWorkTest, LeavesACoarseContextAsItIsUnlessToldToRefine) {
   put(long_text());
   const auto e = edge({}, {.load = {.codecs = ladder()}});
   ask(*e, long_text());
   for (int i = 0; i < 20; ++i) e->use_idle_time();
+  EXPECT_EQ(ask(*e, long_text())["x_celslm"]["codec"], "t4");
+}
+
+TEST_F(IdleWorkTest, KeepsACoarseContextWhereItIsAllThereIs) {
+  put(long_text());
+  const PackFault dead = failing("no exact pack today", "/f16/");
+  const auto e = edge(dead, {.refine = true, .load = {.codecs = ladder()}});
+  ask(*e, long_text());
+  for (int i = 0; i < 3; ++i) {
+    e->wait_until_loaded();
+    e->use_idle_time();
+  }
+  e->wait_until_loaded();
+  EXPECT_GT(dead.struck(), 0);
   EXPECT_EQ(ask(*e, long_text())["x_celslm"]["codec"], "t4");
 }
 
