@@ -31,6 +31,7 @@ bool ContextDirectory::contains(const ContextHandle& handle) const {
 std::vector<ContextInfo> ContextDirectory::list() const {
   std::vector<ContextInfo> out;
   const MutexLock lock(mutex_);
+  out.reserve(registered_.size());
   for (const auto& [handle, info] : registered_) out.push_back(info);
   return out;
 }

@@ -95,7 +95,9 @@ HttpResponse header_response(const StoredPack& pack, std::string_view blocks, On
 
 HttpResponse entries_response(const StoredPack& pack, int from, const SigningKey& key, OnSent on_sent) {
   HttpResponse out{.content_type = kPackContentType};
-  out.stream = [=, &key](const BodySink& sink) { return send_entries(pack, from, key, sink, on_sent); };
+  out.stream = [pack, from, &key, on_sent = std::move(on_sent)](const BodySink& sink) {
+    return send_entries(pack, from, key, sink, on_sent);
+  };
   return out;
 }
 
