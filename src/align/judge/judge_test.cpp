@@ -41,7 +41,7 @@ class JudgeTest : public testing::Test {
   KvMap map_;
 };
 
-TEST_F(JudgeTest, AMapOfAModelToItselfLosesNothingAndTheControlsLoseMuch) {
+TEST_F(JudgeTest, AMapFromAModelToItselfIsLosslessAndTheControlsAreNot) {
   Judge judge(*from_->engine, *to_->engine, map_, {.splits = {0, 1}});
   const Report report = summarise(map_, judge, this->judge(judge));
   ASSERT_FALSE(report.texts.empty());
@@ -51,7 +51,7 @@ TEST_F(JudgeTest, AMapOfAModelToItselfLosesNothingAndTheControlsLoseMuch) {
   for (const ConditionMetrics& f : report.texts) {
     const bool all_layers = f.condition.split == 0;
     if (f.condition.kind != Condition::Kind::kVariant || f.condition.variant == KvVariant::kRawCopy) {
-      EXPECT_LT(*f.kl, 1e-9) << to_string(f.condition) << ": of equal shapes and depths the copy is the original";
+      EXPECT_LT(*f.kl, 1e-9) << to_string(f.condition) << ": between equal models the raw copy is exact";
     } else if (f.condition.variant == KvVariant::kMapped) {
       EXPECT_LT(*f.kl, 1e-4) << to_string(f.condition);
     } else if (all_layers) {
@@ -66,7 +66,7 @@ TEST_F(JudgeTest, AMapOfAModelToItselfLosesNothingAndTheControlsLoseMuch) {
   EXPECT_LT(report.cka_k[1][0], 0.99);
 }
 
-TEST_F(JudgeTest, FullPrecisionKvBringsAQuantizedModelNearerToTheFullOne) {
+TEST_F(JudgeTest, FullPrecisionKvBringsAQuantizedModelCloserToTheOriginal) {
   write_random_model(folder_ / "quantized.gguf", {.n_layers = 2, .type = GGML_TYPE_Q4_0});
   TestModel quantized(folder_ / "quantized.gguf");
   const KvMap map = fit_between(*from_, quantized, some_documents(20), {}).value();
@@ -79,7 +79,7 @@ TEST_F(JudgeTest, FullPrecisionKvBringsAQuantizedModelNearerToTheFullOne) {
   EXPECT_LT(nats["raw copy from layer 0"], nats["native"]);
 }
 
-TEST_F(JudgeTest, TheGateTakesTheMapThatLosesNothing) {
+TEST_F(JudgeTest, TheGatePassesALosslessMap) {
   Judge judge(*from_->engine, *to_->engine, map_, {.splits = {0, 1}});
   const Gate gate = judge_splits(split_metrics(this->judge(judge)), {});
   EXPECT_EQ(gate.state, GateState::kPassed);
@@ -87,7 +87,7 @@ TEST_F(JudgeTest, TheGateTakesTheMapThatLosesNothing) {
   EXPECT_EQ(gate.splits.size(), 2U);
 }
 
-TEST_F(JudgeTest, AReportIsTablesOfMeansAndJsonWithEveryObservation) {
+TEST_F(JudgeTest, AReportRendersAsTablesOfMeansAndAsJsonWithEveryObservation) {
   Judge judge(*from_->engine, *to_->engine, map_, {.splits = {1}});
   const Report report = summarise(map_, judge, this->judge(judge));
   EXPECT_THAT(to_text(report), HasSubstr("mapped from layer 1"));

@@ -8,19 +8,24 @@
 namespace celslm {
 namespace {
 
+double ratio(double numerator, double denominator) {
+  return denominator > 0.0 ? numerator / denominator : 0.0;
+}
+
+// An observation's contribution to a mean of ratios: sum of numerators / sum of denominators.
 struct Ratio {
   double numerator = 0.0;
   double denominator = 0.0;
 };
 
-// Over the observations that `value` gives something for; nothing where there are none.
+// The mean of a metric over the observations for which `value` returns a Ratio; empty if there are none.
 template <typename F>
 std::optional<double> mean_of(std::span<const Observation* const> seen, const F& value) {
   Ratio sum;
   for (const Observation* o : seen) {
-    if (const std::optional<Ratio> share = value(*o)) {
-      sum.numerator += share->numerator;
-      sum.denominator += share->denominator;
+    if (const std::optional<Ratio> one = value(*o)) {
+      sum.numerator += one->numerator;
+      sum.denominator += one->denominator;
     }
   }
   return sum.denominator > 0.0 ? std::optional(sum.numerator / sum.denominator) : std::nullopt;
@@ -28,14 +33,13 @@ std::optional<double> mean_of(std::span<const Observation* const> seen, const F&
 
 ConditionMetrics metrics_of(const Condition& condition, std::span<const Observation* const> seen) {
   ConditionMetrics out{.condition = condition};
-  const auto share = [](double numerator, double denominator) { return std::optional(Ratio{numerator, denominator}); };
-  out.kl = mean_of(seen, [&](const Observation& o) { return share(o.kl, o.positions); });
+  const auto ratio_of = [](double numerator, double denominator) { return std::optional(Ratio{numerator, denominator}); };
+  out.kl = mean_of(seen, [&](const Observation& o) { return ratio_of(o.kl, o.positions); });
   out.kl_large =
-      mean_of(seen, [&](const Observation& o) { return o.kl_large ? share(*o.kl_large, o.positions) : std::nullopt; });
-  out.perplexity = mean_of(seen, [&](const Observation& o) { return share(o.nll, o.positions); }).transform([](double nats) {
-    return std::exp(nats);
-  });
-  out.greedy = mean_of(seen, [&](const Observation& o) { return share(o.greedy_matches, o.native_tokens); });
+      mean_of(seen, [&](const Observation& o) { return o.kl_large ? ratio_of(*o.kl_large, o.positions) : std::nullopt; });
+  out.perplexity = mean_of(seen, [&](const Observation& o) { return ratio_of(o.nll, o.positions); });
+  if (out.perplexity) out.perplexity = std::exp(*out.perplexity);
+  out.greedy = mean_of(seen, [&](const Observation& o) { return ratio_of(o.greedy_matches, o.native_tokens); });
   const auto right = [&](const Observation& o, int steps) -> std::optional<Ratio> {
     if (!o.question || (steps != 0 && o.steps != steps)) return std::nullopt;
     return Ratio{o.right ? 1.0 : 0.0, 1.0};
@@ -48,14 +52,14 @@ ConditionMetrics metrics_of(const Condition& condition, std::span<const Observat
   return out;
 }
 
-std::vector<ConditionMetrics> all_figures(const std::vector<Observation>& observations, bool questions) {
-  std::map<Condition, std::vector<const Observation*>> by_way;
+std::vector<ConditionMetrics> metrics_by_condition(const std::vector<Observation>& observations, bool questions) {
+  std::map<Condition, std::vector<const Observation*>> by_condition;
   for (const Observation& o : observations) {
-    if (o.question == questions) by_way[o.condition].push_back(&o);
+    if (o.question == questions) by_condition[o.condition].push_back(&o);
   }
   std::vector<ConditionMetrics> out;
-  out.reserve(by_way.size());
-  for (const auto& [condition, seen] : by_way) out.push_back(metrics_of(condition, seen));
+  out.reserve(by_condition.size());
+  for (const auto& [condition, seen] : by_condition) out.push_back(metrics_of(condition, seen));
   return out;
 }
 
@@ -69,7 +73,7 @@ std::vector<std::vector<double>> cka_of(const Gram& gram, const KvMap& map) {
   return out;
 }
 
-// What was chosen, without the numbers.
+// The choices of a layer's map, without the matrices.
 LayerMap outline(const LayerMap& layer) {
   const auto bare = [](const PlaneMap& plane) {
     return PlaneMap{.sources = plane.sources, .same_head = plane.same_head, .held_out_r2 = plane.held_out_r2};
@@ -86,8 +90,8 @@ Report summarise(const KvMap& map, const Judge& judge, const std::vector<Observa
     last = o.document;
   }
   out.n_tokens = judge.sums().k.rows();
-  out.texts = all_figures(observations, false);
-  out.questions = all_figures(observations, true);
+  out.texts = metrics_by_condition(observations, false);
+  out.questions = metrics_by_condition(observations, true);
   for (const KvVariant variant : kKvVariants) out.fits.push_back(judge.fit(variant));
   if (out.n_tokens > 0) {
     out.cka_k = cka_of(judge.sums().k, map);
@@ -116,7 +120,7 @@ std::vector<SplitMetrics> split_metrics(const std::vector<Observation>& observat
   for (auto& [number, split] : splits) {
     split.split = number;
     split.native_right = native_right;
-    split.kl = positions[number] > 0.0 ? split.kl / positions[number] : 0.0;
+    split.kl = ratio(split.kl, positions[number]);
     out.push_back(split);
   }
   return out;

@@ -1,4 +1,4 @@
-// A report as tables and as JSON.
+// Renders a report as Markdown tables and as JSON.
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
@@ -10,30 +10,30 @@ namespace {
 
 using Json = nlohmann::json;
 
-std::string cell(const std::optional<double>& figure) {
-  return figure ? fmt::format("{:.3f}", *figure) : "-";
+std::string cell(const std::optional<double>& metric) {
+  return metric ? fmt::format("{:.3f}", *metric) : "-";
 }
 
-std::string text_table(const std::vector<ConditionMetrics>& figures) {
+std::string text_table(const std::vector<ConditionMetrics>& metrics) {
   std::string out =
       "| KV | divergence from native, nats | from the large model | perplexity | greedy as native "
       "|\n|---|---|---|---|---|\n";
-  for (const ConditionMetrics& f : figures) {
+  for (const ConditionMetrics& f : metrics) {
     out += fmt::format("| {} | {} | {} | {} | {} |\n", to_string(f.condition), cell(f.kl), cell(f.kl_large),
                        cell(f.perplexity), cell(f.greedy));
   }
   return out;
 }
 
-std::string question_table(const std::vector<ConditionMetrics>& figures) {
+std::string question_table(const std::vector<ConditionMetrics>& metrics) {
   std::string out = "| KV | right |";
   std::string rule = "|---|---|";
-  for (const auto& [steps, share] : figures.front().right_by_steps) {
+  for (const auto& [steps, share] : metrics.front().right_by_steps) {
     out += fmt::format(" {} step{} |", steps, steps == 1 ? "" : "s");
     rule += "---|";
   }
   out += " perplexity of right replies | greedy as native |\n" + rule + "---|---|\n";
-  for (const ConditionMetrics& f : figures) {
+  for (const ConditionMetrics& f : metrics) {
     out += fmt::format("| {} | {} |", to_string(f.condition), cell(f.right));
     for (const auto& [steps, share] : f.right_by_steps) out += fmt::format(" {} |", cell(share));
     out += fmt::format(" {} | {} |\n", cell(f.perplexity), cell(f.greedy));
@@ -53,17 +53,17 @@ std::string layer_table(const Report& report) {
   return out;
 }
 
-// The keys that bench/judge.py knows.
+// The keys that bench/judge.py documents.
 Json json_of(const Observation& o) {
   Json out{{"document", o.document},
            {"kv", to_string(o.condition)},
            {"question", o.question},
            {"positions", o.positions},
            {"kl", o.kl},
+           {"kl_large", nullptr},
            {"surprise", o.nll},
            {"greedy", o.greedy_matches},
-           {"greedy_of", o.native_tokens},
-           {"kl_large", nullptr}};
+           {"greedy_of", o.native_tokens}};
   if (o.kl_large) out["kl_large"] = *o.kl_large;
   if (o.condition.kind == Condition::Kind::kVariant) out["split"] = o.condition.split;
   if (o.question) out.update({{"steps", o.steps}, {"right", o.right}});
