@@ -36,19 +36,19 @@ def test_an_edge_answers_while_its_cloud_still_hangs(cloud, edge, local_edge, as
 def edge_behind(start_edge, share):
     """An edge that knows the world's context from a cloud that it reaches through this link."""
 
-    def edge_behind(cloud, link, *arguments):
+    def edge_behind(cloud, link, *arguments, name="edge"):
         handle = share(cloud)
-        edge = start_edge(link, *arguments)
+        edge = start_edge(link, *arguments, name=name)
         support.wait_for_context(edge, handle)
         return edge
     return edge_behind
 
 
-def test_an_edge_answers_while_a_transfer_is_silent_halfway(cloud, edge_behind, local_edge, link, ask):
+def test_an_edge_answers_while_a_transfer_is_silent_halfway(cloud, edge, edge_behind, local_edge, link, ask):
+    ask(edge)  # so that the pack is complete: what a cloud announces while it computes may be silent for a minute
     # After more than one of the pack's four blocks of 56 KB, and before the last. One by one: of several at once none
     # might be complete by then.
-    edge = edge_behind(cloud, link(cloud, "--stall-after", 100_000), "--connections", 1)
-    answer = ask(edge)
+    answer = ask(edge_behind(cloud, link(cloud, "--stall-after", 100_000), "--connections", 1, name="behind"))
     assert answer.suppliers == {"cloud", "compute"}
     assert answer.choices == ask(local_edge).choices
 
