@@ -188,6 +188,7 @@ TEST_F(PackJobsTest, ComputesOnceHoweverManyAskAtOnce) {
   jobs();
   constexpr int kThreads = 50;
   std::latch together(kThreads);
+  std::latch all_have_asked(kThreads);  // the pack is not finished before, or the last to ask would find it stored
   std::atomic<int> whole = 0;
   {
     std::vector<std::jthread> threads;
@@ -195,6 +196,7 @@ TEST_F(PackJobsTest, ComputesOnceHoweverManyAskAtOnce) {
       threads.emplace_back([&] {
         together.arrive_and_wait();
         const auto job = begin(identity());
+        all_have_asked.arrive_and_wait();
         ASSERT_TRUE(job);
         producer_->allow(1);
         if (job->wait_complete(kLong).value_or(false)) ++whole;

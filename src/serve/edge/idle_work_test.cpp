@@ -25,11 +25,18 @@ class IdleWorkTest : public testing_support::EdgeFixture {
     return *CodecLadder::from_measurements(json{{"codecs", {line}}}.dump(), model_->fingerprint().id(), 0.99);
   }
 
+  // Waits until nothing is loaded and no request runs. The loop's thread counts a request as ended a moment after its
+  // client has the answer, and tells nobody: so it is asked again.
+  static void wait_until_idle(const EdgeService& edge) {
+    edge.wait_until_loaded();
+    while (edge.requests_under_way() > 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+
   // Gives the edge idle time for n contexts, one after the other.
   static void idle_until_loaded(EdgeService& edge, const std::string& why, int n = 1) {
     const std::string counted = fmt::format("celslm_edge_idle_loads_total{{why=\"{}\"}} {}", why, n);
     for (int i = 0; i < n; ++i) {
-      edge.wait_until_loaded();
+      wait_until_idle(edge);
       edge.use_idle_time();
     }
     edge.wait_until_loaded();
@@ -62,7 +69,10 @@ TEST_F(IdleWorkTest, LeavesACoarseContextAsItIsUnlessToldToRefine) {
   put(long_text());
   const auto e = edge({}, {.load = {.codecs = ladder()}});
   ask(*e, long_text());
-  for (int i = 0; i < 20; ++i) e->use_idle_time();
+  for (int i = 0; i < 20; ++i) {
+    wait_until_idle(*e);
+    e->use_idle_time();
+  }
   EXPECT_EQ(ask(*e, long_text())["x_celslm"]["codec"], "t4");
 }
 
@@ -72,7 +82,7 @@ TEST_F(IdleWorkTest, KeepsACoarseContextWhereItIsAllThereIs) {
   const auto e = edge(dead, {.refine = true, .load = {.codecs = ladder()}});
   ask(*e, long_text());
   for (int i = 0; i < 3; ++i) {
-    e->wait_until_loaded();
+    wait_until_idle(*e);
     e->use_idle_time();
   }
   e->wait_until_loaded();
@@ -97,14 +107,20 @@ TEST_F(IdleWorkTest, PrefetchesAsManyContextsAsItMay) {
   for (const char salt : {'a', 'b', 'c'}) put(long_text(salt));
   const auto e = edge({}, {.max_prefetched = 2});
   idle_until_loaded(*e, "prefetch", 2);
-  for (int i = 0; i < 20; ++i) e->use_idle_time();
+  for (int i = 0; i < 20; ++i) {
+    wait_until_idle(*e);
+    e->use_idle_time();
+  }
   EXPECT_THAT(e->metrics().body, HasSubstr("celslm_edge_resident_contexts 2\n"));
 }
 
 TEST_F(IdleWorkTest, PrefetchesNothingThatWouldPushOutWhatIsUsed) {
   put(long_text());
   const auto e = edge({}, {.context_budget_bytes = 1000, .max_prefetched = 2});
-  for (int i = 0; i < 20; ++i) e->use_idle_time();
+  for (int i = 0; i < 20; ++i) {
+    wait_until_idle(*e);
+    e->use_idle_time();
+  }
   EXPECT_THAT(e->metrics().body, HasSubstr("celslm_edge_resident_contexts 0\n"));
 }
 
