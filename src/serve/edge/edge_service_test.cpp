@@ -7,8 +7,8 @@
 #include <set>
 #include <thread>
 
-#include "serve/edge/edge_faults.h"
 #include "serve/edge/edge_test_support.h"
+#include "serve/edge/fault_test_support.h"
 #include "serve/load/load_parts.h"
 
 namespace celslm {

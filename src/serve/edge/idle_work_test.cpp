@@ -4,8 +4,8 @@
 
 #include <thread>
 
-#include "serve/edge/edge_faults.h"
 #include "serve/edge/edge_test_support.h"
+#include "serve/edge/fault_test_support.h"
 
 namespace celslm {
 namespace {
