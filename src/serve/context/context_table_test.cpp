@@ -2,22 +2,12 @@
 
 #include <gtest/gtest.h>
 
+#include "serve/context/test_support.h"
+
 namespace celslm {
 namespace {
 
-ModelConfig tiny() {
-  ModelConfig config;
-  config.n_layers = 3;
-  config.n_heads = config.n_kv_heads = 1;
-  config.head_dim = 8;
-  config.n_ctx_train = 64;
-  return config;
-}
-
-std::shared_ptr<ResidentContext> make(std::string_view text, int n_tokens = 4) {
-  return *ResidentContext::create(context_handle(text), tiny(), hash_of(text),
-                                  std::vector<Token>(static_cast<std::size_t>(n_tokens)), KvType::kF16);
-}
+using testing_support::make;
 
 class ContextTableTest : public testing::Test {
  protected:
