@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "core/text.h"
 #include "net/http_types.h"
 
 namespace celslm {
@@ -16,9 +17,7 @@ std::optional<std::uint64_t> parse_number(std::string_view text) {
 }
 
 std::string_view trim(std::string_view text) {
-  while (!text.empty() && (text.front() == ' ' || text.front() == '\t')) text.remove_prefix(1);
-  while (!text.empty() && (text.back() == ' ' || text.back() == '\t')) text.remove_suffix(1);
-  return text;
+  return trimmed(text, " \t");
 }
 
 }  // namespace

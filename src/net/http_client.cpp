@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "core/mutex.h"
+#include "core/text.h"
 #include "net/http_limits.h"
 
 namespace celslm {
@@ -56,9 +57,7 @@ class Attached {
 };
 
 std::string_view trim(std::string_view text) {
-  while (!text.empty() && std::isspace(static_cast<unsigned char>(text.front())) != 0) text.remove_prefix(1);
-  while (!text.empty() && std::isspace(static_cast<unsigned char>(text.back())) != 0) text.remove_suffix(1);
-  return text;
+  return trimmed(text, " \t\n\v\f\r");
 }
 
 std::string lower(std::string_view text) {

@@ -9,6 +9,7 @@
 
 #include "core/file.h"
 #include "core/json.h"
+#include "core/text.h"
 
 namespace celslm {
 namespace {
@@ -20,15 +21,9 @@ constexpr std::size_t kMaxItems = 1U << 24;          // lists are limited by the
 constexpr int kMaxSteps = 1000;                      // of a question: a typing error
 constexpr const char* kWhiteSpace = " \t\r\n";
 
-std::string trimmed(std::string_view text) {
-  const std::size_t first = text.find_first_not_of(kWhiteSpace);
-  if (first == std::string_view::npos) return {};
-  return std::string(text.substr(first, text.find_last_not_of(kWhiteSpace) - first + 1));
-}
-
 Document make_document(std::string text, bool is_context) {
   Document out{.text = std::move(text), .is_context = is_context};
-  out.hash = hash_of(trimmed(out.text));
+  out.hash = hash_of(trimmed(out.text, kWhiteSpace));
   return out;
 }
 
@@ -36,7 +31,8 @@ std::vector<Document> split_text(std::string_view text) {
   std::vector<Document> out;
   while (!text.empty()) {
     const std::size_t end = std::min(text.find("\n\n"), text.size());
-    if (std::string part = trimmed(text.substr(0, end)); !part.empty()) out.push_back(make_document(std::move(part), false));
+    if (std::string part(trimmed(text.substr(0, end), kWhiteSpace)); !part.empty())
+      out.push_back(make_document(std::move(part), false));
     text.remove_prefix(std::min(end + 2, text.size()));
   }
   return out;

@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 
+#include "core/text.h"
 #include "model/text/text.h"
 #include "model/text/vocabulary.h"
 
@@ -25,12 +26,6 @@ struct Piece {
   std::optional<Token> token;
   bool operator==(const Piece&) const = default;
 };
-
-std::string_view trimmed(std::string_view s) {
-  const std::size_t begin = s.find_first_not_of(kSpaces);
-  if (begin == std::string_view::npos) return {};
-  return s.substr(begin, s.find_last_not_of(kSpaces) - begin + 1);
-}
 
 Result<std::string> render(const Text::Impl& impl, std::span<const ChatMessage> messages, bool answer) {
   std::vector<llama_chat_message> raw;
@@ -88,7 +83,7 @@ Result<std::vector<std::string>> shown_contents(const Text::Impl& impl, std::spa
   std::vector<std::string> contents;
   for (const ChatMessage& m : messages) contents.push_back(m.content);
   if (joined(between, contents) == text) return contents;
-  for (std::string& content : contents) content = std::string(trimmed(content));
+  for (std::string& content : contents) content = std::string(trimmed(content, kSpaces));
   if (joined(between, contents) == text) return contents;
   return fail(ErrorKind::kInvalid, "the model's chat template rewrites messages in a way that is not known here");
 }
