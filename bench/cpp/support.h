@@ -2,6 +2,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <cstdio>
 #include <fstream>
 #include <string>
@@ -30,6 +31,15 @@ inline void add_decode_options(CLI::App& app, DecodeOptions& options) {
   app.add_option("--kv", options.kv, "type of K and V: f16, bf16, f32");
   app.add_option("--decode", options.decode, "tokens to decode, per user")->check(CLI::Range(1, 1 << 20));
 }
+
+// Elapsed since it was made.
+class Stopwatch {
+ public:
+  double seconds() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count(); }
+
+ private:
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+};
 
 // Peak resident memory of this process in MiB.
 inline long peak_mb() {

@@ -1,0 +1,40 @@
+// The input of quality_bench.cpp: contexts with questions, and behind which KV they are to be asked. One JSON object per
+// line:
+//
+//   {"context": 7, "system": TEXT, "reads": [NAME...], "questions": [{"prompt": TEXT, "gold": TEXT}]}
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "align/judge/question_batch.h"
+#include "core/result.h"
+#include "model/text/text.h"
+
+namespace celslm {
+
+struct QualityTask {
+  struct Asked {
+    std::string prompt;  // the user's turn
+    std::string gold;    // a correct answer
+  };
+  std::int64_t number = 0;  // of the context, repeated in the output
+  std::string system;       // the system message: the context
+  std::vector<std::string> reads;
+  std::vector<Asked> questions;
+};
+
+// Errors: kNotFound, kIo; kInvalid with the file's name and the line.
+Result<std::vector<QualityTask>> read_quality_tasks(const std::filesystem::path& path);
+
+// A task in one model's tokens.
+struct QualityPrompts {
+  std::vector<Token> context;            // empty where questions are asked without one
+  std::vector<AskedQuestion> questions;  // what follows the context
+  std::size_t tokens(int limit) const;   // of the longest conversation, with a reply of `limit` tokens
+};
+// Errors of Text::chat and Text::context; kInternal where a conversation does not begin with its context.
+Result<QualityPrompts> prompts_of(const Text& text, const QualityTask& task, bool with_context);
+
+}  // namespace celslm
