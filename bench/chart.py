@@ -1,4 +1,4 @@
-"""Charts as SVG: lines or points over linear or logarithmic axes, heat maps; one or more panels side by side.
+"""Charts as SVG: lines or points over linear or logarithmic axes, heat maps, intervals; one or more panels side by side.
 
     chart = Chart("Time to first token", "Mbit/s", "seconds", log_x=True, log_y=True)
     chart.line("ours", [(10, 21.0), (50, 4.2)])
@@ -96,6 +96,30 @@ class HeatMap:
         axes.invert_yaxis()
         axes.set_aspect("equal")
         axes.tick_params(length=0)
+
+    def label(self, axes):
+        pass
+
+
+class Intervals:
+    """rows: [(name, value, [low, high])], the first at the top."""
+
+    legend_rows = 0
+
+    def __init__(self, title, x, rows):
+        self.title, self.x, self.y, self.rows = title, x, "", rows
+
+    @property
+    def inches(self):
+        return 3.6, 1.3 + 0.28 * len(self.rows)
+
+    def draw(self, axes):
+        for place, (_, value, (low, high)) in enumerate(self.rows):
+            axes.plot([low, high], [place, place], color=SERIES[0], linewidth=1.6)
+            axes.plot([value], [place], color=SERIES[0], marker="o", markersize=5, linestyle="None")
+        axes.set_yticks(range(len(self.rows)), [name for name, *_ in self.rows])
+        axes.set_ylim(len(self.rows) - 0.5, -0.5)
+        axes.grid(axis="x", color=GRID, linewidth=0.8)
 
     def label(self, axes):
         pass

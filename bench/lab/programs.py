@@ -137,6 +137,24 @@ def output_of(*argv):
     return done.stdout
 
 
+def lines_from(*argv):
+    """What a program writes to standard output, line by line as it comes; ends it if the caller stops reading."""
+    argv = list(map(str, argv))
+    with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=log, text=True) as process:
+            ended = False
+            try:
+                yield from process.stdout
+                ended = True
+            finally:
+                if not ended:
+                    process.terminate()
+        if process.returncode != 0:
+            log.seek(0)
+            end = "\n".join(log.read().splitlines()[-15:])
+            raise ProgramFailed(f"{' '.join(argv)} ended with code {process.returncode}:\n{end}")
+
+
 def wait_until(condition, what, timeout_s=60, poll_s=0.05):
     deadline = time.monotonic() + timeout_s
     while not condition():

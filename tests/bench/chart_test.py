@@ -60,3 +60,15 @@ def test_a_heat_map_shows_every_value(tmp_path):
     svg = picture_of(tmp_path / "map.svg", [chart.HeatMap("K", "source", "target", [[0.1, 0.9], [0.25, 1.0]], {(0, 1)})])
     for value in ("0.10", "0.90", "0.25", "1.00"):
         assert f">{value}</text>" in svg
+
+
+def test_intervals_have_a_name_and_a_line_each(tmp_path):
+    rows = [("closed book", -4.5, [-5.0, -4.0]), ("q8", -1.6, [-1.7, -1.5]), ("certain", 0.0, [0.0, 0.0])]
+    some = chart.Intervals("Log p", "nats", rows)
+    svg = picture_of(tmp_path / "intervals.svg", [some, some])
+    for text in ("closed book", "q8", "certain", "nats"):
+        assert f">{text}</text>" in svg
+    with chart.style():
+        lines = [line.get_xdata().tolist() for line in chart.figure_of([some]).axes[0].get_lines()]
+    assert [-5.0, -4.0] in lines and [-1.6] in lines
+    assert chart.overlaps([some, some]) == []

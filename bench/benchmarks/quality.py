@@ -1,0 +1,282 @@
+"""quality: what a model answers about texts that it reads itself, reads through a codec, or has read by a larger model.
+
+The text is the system message ("Use the text below to answer the user's questions.", an empty line, the text), so that its
+KV does not depend on the question. The user's turn is the question and, on a line of its own, "Answer with a few words
+only, no explanation."; greedy, --reply-tokens tokens. A context's KV is computed once, and its questions are asked behind it
+many at a time. What is read (--reads):
+  none         no text: closed book (the user's turn alone)
+  own          the text, computed by the model itself
+  f16, q8, t4, t3, t2, "llama.cpp q8_0", "llama.cpp q4_0"   the same KV after that codec
+  mapped       the large model's KV through a layer map (--map)
+  cloud        the text, by the large model, which also answers (--cloud-model)
+  tuned, studied, own-teacher    need a file that this version does not read; refused
+docs/questions.md has the format of files of questions; how a reply is scored is at the end. Figures are of all questions of
+a set, and of all sets together ("all"); 95 % intervals by bootstrap over contexts, 1,000 draws, always the same. With
+--observations, a run that was interrupted goes on where it stopped.
+
+--json keys:
+  machine, model, cloud_model, model_id, cloud_model_id, map, seed, reply_tokens
+  sets[].set, sets[].metric, sets[].contexts, sets[].questions, sets[].tokens    tokens: of all contexts, the model's
+  sets[].skipped         contexts that are longer than the models or --context-tokens allow; no figure includes them
+  rows[].reads, rows[].set, rows[].n, rows[].contexts      n: questions
+  rows[].exact, rows[].exact_interval            share of right answers by the set's metric; an interval is [low, high]
+  rows[].f1, rows[].f1_interval
+  rows[].contains, rows[].contains_interval      the normalised answer is a phrase of the normalised reply
+  rows[].log_p, rows[].log_p_interval            mean log probability a token of the first of the answers, nats
+  rows[].f1_more, rows[].f1_more_interval        this less own, question by question; null without own
+  rows[].contains_more, rows[].contains_more_interval, rows[].log_p_more, rows[].log_p_more_interval    likewise
+  rows[].bits_per_value  of the context's KV on the wire; null for none
+  rows[].kv_s, rows[].answer_s      seconds for the KV (computed, or encoded and decoded), and for prompts, answers and log_p
+"""
+import hashlib
+import json
+import pathlib
+import sys
+import tempfile
+import time
+
+from .. import judge, questions, scoring
+from ..benchmark import Benchmark, Picture, names
+from ..chart import Intervals
+from ..lab import models
+from ..lab.programs import ROOT, ProgramFailed, built, lines_from
+from ..lab.progress import Progress, table
+from ..recorded import OfAnotherRun, Recorded
+
+WORLDS = [ROOT / "models" / "worlds" / f"{size}.json" for size in ("small", "medium", "large")]
+NEED_A_FILE = {"tuned": "a tuning file", "studied": "a study file", "own-teacher": "a tuning file"}
+FIGURES = ("exact", "f1", "contains", "log_p")
+ALL = "all"
+
+
+class Quality(Benchmark):
+    targets = ("celslm_bench_quality",)
+    smoke = (("--questions", str(WORLDS[0]), "--map", str(models.demo_map()), "--reads", "none,own,q8,t4,mapped,cloud",
+              "--limit-contexts", "2", "--limit-questions", "4", "--threads", "1"),)
+
+    def add_arguments(self, parser):
+        parser.epilog = scoring.__doc__
+        parser.add_argument("--questions", type=pathlib.Path, nargs="+", default=WORLDS, metavar="FILE",
+                            help="contexts with questions (default: the demo family's bulletins)")
+        parser.add_argument("--reads", type=names, metavar="NAME,...",
+                            help="what is read (default: none,own,q8,t4,t3,t2, and cloud where there is a large model)")
+        parser.add_argument("--model", type=pathlib.Path, metavar="GGUF", help="the edge's (default: the small demo model)")
+        parser.add_argument("--cloud-model", type=pathlib.Path, metavar="GGUF",
+                            help="the large one (default: with --model none, else the large demo model)")
+        parser.add_argument("--map", type=pathlib.Path, help="for 'mapped': from the large model's KV to the model's")
+        parser.add_argument("--limit-contexts", type=int, metavar="N", help="of each file, drawn at random (default: all)")
+        parser.add_argument("--limit-questions", type=int, metavar="N", help="about each context, likewise (default: all)")
+        parser.add_argument("--context-tokens", type=int, metavar="N",
+                            help="skip contexts that take more, with question and reply (default: what the models allow)")
+        parser.add_argument("--seed", type=int, default=1, help="of what is drawn for --limit-... (default: 1)")
+        parser.add_argument("--reply-tokens", type=int, default=24, metavar="N", help="at most (default: 24)")
+        parser.add_argument("--observations", type=pathlib.Path, metavar="FILE",
+                            help="keep every answer there, as JSON lines; what is there already is not measured again")
+        parser.add_argument("--threads", type=int, default=2, help="(default: 2)")
+
+    def measure(self, options):
+        with_defaults(options)
+        try:
+            contexts = questions.sampled(questions.read_all(options.questions), options.seed, options.limit_questions)
+            with Recorded(options.observations, run_of(options), by=("set", "id", "reads")) as recorded:
+                return measure(contexts, recorded, options)
+        except (questions.Malformed, OfAnotherRun, ProgramFailed) as e:
+            sys.exit(f"quality: {e}")
+
+    def show(self, result):
+        large = f"; large model {result['cloud_model']}" if result["cloud_model"] else ""
+        print(f"{result['machine']}; {result['model']}{large}; at most {result['reply_tokens']} tokens a reply")
+        print(table([[s["set"], s["metric"], s["contexts"], s["questions"], s["tokens"], s["skipped"]]
+                     for s in result["sets"]], ["set", "metric", "contexts", "questions", "tokens", "too long"]))
+        together = [row for row in result["rows"] if row["set"] == ALL]
+        print("\nall sets, in percent, with 95 % intervals over contexts; log p in nats a token; seconds for KV and answers")
+        print(table([summary(row) for row in together],
+                    ["reads", "n", "bits", "exact", "F1", "contains", "log p", "F1 less own's", "contains less own's", "s"]))
+        for figure, title in (("f1", "F1"), ("contains", "contains")):
+            print(f"\n{title} by set")
+            print(table(by_set(result, figure), ["set", *(row["reads"] for row in together)]))
+
+    def pictures(self):
+        return [Picture(("--plot",), "what is answered by what is read", charts_of)]
+
+
+def with_defaults(options):
+    """Fills in what depends on other arguments, and refuses what can't be."""
+    if not options.model:
+        options.cloud_model = options.cloud_model or models.demo_model("large")
+        options.model = models.demo_model("small")
+    options.reads = options.reads or ["none", "own", "q8", "t4", "t3", "t2", *(["cloud"] if options.cloud_model else [])]
+    for name in options.reads:
+        if name in NEED_A_FILE:
+            sys.exit(f"quality: '{name}' needs {NEED_A_FILE[name]}, which this version does not read: leave it out")
+    if len(set(options.reads)) < len(options.reads):
+        sys.exit(f"quality: a name twice in --reads {','.join(options.reads)}")
+
+
+def run_of(options):
+    """What must be the same for observations to go together. Names of files tell nothing that their contents do not."""
+    return {"model": hash_of(options.model), "cloud model": options.cloud_model and hash_of(options.cloud_model),
+            "map": options.map and hash_of(options.map), "questions": [hash_of(path) for path in options.questions],
+            "program": hash_of(built("celslm_bench_quality", options.preset, "bench")), "seed": options.seed,
+            "limit of questions": options.limit_questions, "tokens of a reply": options.reply_tokens}
+
+
+def hash_of(path):
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:12]
+    except OSError as e:
+        sys.exit(f"quality: {path}: {e.strerror}")
+
+
+def measure(contexts, recorded, options):
+    ids, chosen, skipped = choose(contexts, options)
+    ask(chosen, recorded, options)
+    return {"model": options.model.name, "cloud_model": options.cloud_model and options.cloud_model.name, **ids,
+            "map": options.map and options.map.name, "seed": options.seed, "reply_tokens": options.reply_tokens,
+            "sets": sets_of(chosen, skipped, recorded, options), "rows": rows_of(observations(chosen, recorded, options))}
+
+
+def choose(contexts, options):
+    """The models' ids, the contexts to ask about, and those that are too long."""
+    with Progress(f"tokens of {len(contexts)} contexts"):
+        first, *counts = run_program([(number, with_longest_question(context)) for number, context in enumerate(contexts)],
+                                     lambda _: options.reads, options, "--count")
+    chosen, skipped, of_set = [], [], {}
+    for context, count in zip(contexts, counts):
+        if of_set.get(context.set, 0) == options.limit_contexts:
+            continue
+        if count["tokens"] > min(count["limit"], options.context_tokens or count["limit"]):
+            skipped.append(context)
+            continue
+        of_set[context.set] = of_set.get(context.set, 0) + 1
+        chosen.append(context)
+    if not chosen:
+        sys.exit("quality: each of the contexts is longer than the models or --context-tokens allow: nothing to measure")
+    return first, chosen, skipped
+
+
+def with_longest_question(context):
+    """Whether that fits decides."""
+    return context._replace(questions=[max(context.questions, key=lambda q: len(q.prompt) + len(q.gold))])
+
+
+def run_program(numbered, reads_of, options, *more):
+    """What celslm_bench_quality prints about these contexts, line by line."""
+    with tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8") as tasks:
+        for number, context in numbered:
+            asked = [{"prompt": q.prompt, "gold": q.gold} for q in context.questions]
+            tasks.write(json.dumps({"context": number, "system": context.system, "reads": reads_of(context),
+                                    "questions": asked}) + "\n")
+        tasks.flush()
+        argv = ["--model", options.model, "--tasks", tasks.name, "--threads", options.threads,
+                "--limit", options.reply_tokens, *more]
+        for option, value in (("--cloud-model", options.cloud_model), ("--map", options.map)):
+            argv += [option, value] if value else []
+        for line in lines_from(built("celslm_bench_quality", options.preset, "bench"), *argv):
+            yield json.loads(line)
+
+
+def ask(chosen, recorded, options):
+    """Measures what is not recorded yet."""
+    def missing(context):
+        return [name for name in options.reads if not recorded.has(context.set, context.id, name)]
+
+    work = [(number, context) for number, context in enumerate(chosen) if missing(context)]
+    of_all = sum(len(missing(context)) for _, context in work)
+    if not work:
+        return
+    with Progress(f"{len(work)} contexts, {of_all} readings of them") as progress:
+        began, done = time.monotonic(), 0
+        lines = run_program(work, missing, options)
+        next(lines)  # the models
+        for line in lines:
+            context = chosen[line.pop("context")]
+            recorded.add({"set": context.set, "id": context.id, **line})
+            done += 1
+            left = (time.monotonic() - began) / done * (of_all - done)
+            progress.update(f"{done} of {of_all}, about {left / 60:.0f} min left")
+
+
+def sets_of(chosen, skipped, recorded, options):
+    out = []
+    for name in dict.fromkeys(context.set for context in [*chosen, *skipped]):
+        some = [context for context in chosen if context.set == name]
+        too_long = [context for context in skipped if context.set == name]
+        first = next((read for read in options.reads if read != "none"), None)
+        out.append({"set": name, "metric": (some or too_long)[0].metric, "contexts": len(some),
+                    "questions": sum(len(context.questions) for context in some),
+                    "tokens": first and sum(recorded.get(name, context.id, first)["tokens"] for context in some),
+                    "skipped": len(too_long)})
+    return out
+
+
+def observations(chosen, recorded, options):
+    """One of each answer, as bench/judge.py takes them; a context's sizes and times are with its first."""
+    out = []
+    for name in options.reads:
+        for context in chosen:
+            seen = recorded.get(context.set, context.id, name)
+            for number, (question, answer) in enumerate(zip(context.questions, seen["answers"])):
+                first = number == 0
+                out.append({"document": (context.set, context.id), "number": number, "reads": name, "set": context.set,
+                            **scoring.score(context.metric, answer["reply"], question.answers), "log_p": answer["log_p"],
+                            "gold_tokens": answer["gold_tokens"], "bits": seen["bits"] if first else None,
+                            "values": seen["values"], "kv_s": seen["kv_s"] * first, "answer_s": seen["answer_s"] * first})
+    return out
+
+
+def rows_of(seen):
+    """Of each reading: all sets, then each."""
+    own = {(o["document"], o["number"]): o for o in seen if o["reads"] == "own"}
+    for o in seen:
+        if own:
+            base = own[o["document"], o["number"]]
+            o.update({f"{figure}_more": o[figure] - base[figure] for figure in FIGURES})
+    out = []
+    for name in [ALL, *dict.fromkeys(o["set"] for o in seen)]:
+        for reads in dict.fromkeys(o["reads"] for o in seen):
+            some = [o for o in seen if o["reads"] == reads and name in (ALL, o["set"])]
+            out.append({"reads": reads, "set": name, **row_of(some)})
+    return out
+
+
+def row_of(some):
+    out = {"n": len(some), "contexts": len({o["document"] for o in some})}
+    for figure in ("exact", "f1", "contains", "log_p", "f1_more", "contains_more", "log_p_more"):
+        found = judge.mean(some, figure, "gold_tokens" if figure.startswith("log_p") else 1)
+        out[figure] = found and found["value"]
+        out[f"{figure}_interval"] = found and [found["low"], found["high"]]
+    sized = [o for o in some if o["bits"] is not None]
+    out["bits_per_value"] = sum(o["bits"] for o in sized) / sum(o["values"] for o in sized) if sized else None
+    return {**out, **{key: round(sum(o[key] for o in some), 3) for key in ("kv_s", "answer_s")}}
+
+
+def summary(row):
+    return [row["reads"], row["n"], "-" if row["bits_per_value"] is None else f"{row['bits_per_value']:.2f}",
+            f"{100 * row['exact']:.1f}", cell(row, "f1"), cell(row, "contains"), f"{row['log_p']:.2f}",
+            cell(row, "f1_more", "+"), cell(row, "contains_more", "+"), f"{row['kv_s'] + row['answer_s']:.0f}"]
+
+
+def cell(row, figure, sign=""):
+    """In percent."""
+    if row[figure] is None:
+        return "-"
+    value, low, high = (f"{100 * x:{sign}.1f}" for x in (row[figure], *row[f"{figure}_interval"]))
+    return f"{value} [{low}, {high}]"
+
+
+def by_set(result, figure):
+    out = {}
+    for row in result["rows"]:
+        if row["set"] != ALL:
+            out.setdefault(row["set"], [row["set"]]).append(f"{100 * row[figure]:.1f}")
+    return list(out.values())
+
+
+def charts_of(result):
+    together = [row for row in result["rows"] if row["set"] == ALL]
+    return [Intervals(title, unit, [(row["reads"], times * row[figure], [times * x for x in row[f"{figure}_interval"]])
+                                    for row in together])
+            for title, unit, figure, times in (("F1", "%", "f1", 100), ("Reply contains the answer", "%", "contains", 100),
+                                               ("Log p of the right answer", "nats a token", "log_p", 1))]
