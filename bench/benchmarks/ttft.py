@@ -1,25 +1,33 @@
 """ttft: time to first token with the cloud's KV, against llama-server prefilling on the same machine.
 
-Random weights in the shape of Qwen2.5-0.5B (Q4_0): speed only. For each context length and link rate: a fresh edge that
-fetches the complete pack (ready at the cloud; `./dev bench load` measures fetching and computing at once), the same
-edge program prefilling locally, and llama-server prefilling, in turn, `--runs` times; medians.
+Random weights in the shape of Qwen2.5-0.5B (Q4_0): speed only; or --model and a text. For each context length and link rate:
+a fresh edge that fetches the complete pack (ready at the cloud; `./dev bench load` measures fetching and computing at once),
+the same edge once it holds the context, the same edge program prefilling locally, and llama-server prefilling, in turn,
+`--runs` times; medians. The cloud computes nothing meanwhile: it stands for another machine.
 
 --json keys (milliseconds from a request to its first token, as the client sees it; null: the request failed):
   machine, model, runs
   cases[].context_tokens, cases[].link_mbit, cases[].codec
   cases[].bytes                                                       that came over the link
   cases[].sources                                                     where the layers came from
-  cases[].ours_ms, cases[].local_ms, cases[].peer_ms                  medians
-  cases[].ours_spread, cases[].local_spread, cases[].peer_spread      [least, most]
+  cases[].ours_ms, cases[].held_ms, cases[].local_ms, cases[].peer_ms                          medians
+  cases[].ours_spread, cases[].held_spread, cases[].local_spread, cases[].peer_spread          [least, most]
   cases[].ratio                                                       peer_ms / ours_ms
   cases[].self_ratio                                                  ours / ours again, in the same rounds: the noise floor
 """
+import pathlib
+import re
+import sys
+
 from ..benchmark import Benchmark, ms, names, numbers, random_model, random_model_name, times
 from ..lab import api, models, network
 from ..lab.lab import Lab
-from ..lab.programs import Programs
+from ..lab.programs import ROOT, Programs
 from ..lab.progress import Progress, table
 from ..measure import in_turn, median, ratio, self_ratio, spread
+
+TEXT = ROOT / "docs" / "kv-pack-format.md"
+TOKENS_PER_WORD = 1.35
 
 
 class Ttft(Benchmark):
@@ -30,6 +38,10 @@ class Ttft(Benchmark):
     smoke = (("--shape", "tiny", "--threads", "1", "--tokens", "64", "--links", "100", "--runs", "1", "--self"),)
 
     def add_arguments(self, parser):
+        parser.add_argument("--model", type=pathlib.Path, metavar="GGUF", help="measure this model instead, on --text")
+        parser.add_argument("--text", type=pathlib.Path, default=TEXT, metavar="FILE",
+                            help="what contexts are cut from with --model, about 1.35 tokens a word (default: the project's "
+                                 "description of its pack format)")
         parser.add_argument("--tokens", type=numbers, default=[512, 2048, 8192],
                             help="lengths of contexts (default: 512,2048,8192)")
         parser.add_argument("--links", type=numbers, default=[10, 50, 100, 1000], help="Mbit/s (default: 10,50,100,1000)")
@@ -38,17 +50,18 @@ class Ttft(Benchmark):
     def measure(self, options):
         cases = []
         with Programs() as programs:
-            model = random_model(options)
+            model = options.model or random_model(options)
             for n_tokens in options.tokens:
                 cases += measure_length(programs, model, n_tokens, options)
-        return {"model": random_model_name(options), "runs": options.runs, "cases": cases}
+        return {"model": options.model.name if options.model else random_model_name(options), "runs": options.runs,
+                "cases": cases}
 
     def show(self, result):
-        rows = [[c["context_tokens"], f"{c['link_mbit']:g}", c["codec"], c["bytes"], ms(c["ours_ms"]), ms(c["local_ms"]),
-                 ms(c["peer_ms"]), times(c["ratio"]), times(c["self_ratio"])] for c in result["cases"]]
+        rows = [[c["context_tokens"], f"{c['link_mbit']:g}", c["codec"], c["bytes"], ms(c["ours_ms"]), ms(c["held_ms"]),
+                 ms(c["local_ms"]), ms(c["peer_ms"]), times(c["ratio"]), times(c["self_ratio"])] for c in result["cases"]]
         print(f"Time to first token, milliseconds, medians of {result['runs']}; {result['model']}; {result['machine']}\n")
-        print(table(rows, ["context", "Mbit/s", "codec", "bytes", "ours", "ours, local prefill", "llama-server",
-                           "llama-server / ours", "ours / ours"]))
+        print(table(rows, ["context", "Mbit/s", "codec", "bytes", "ours", "ours, held", "ours, local prefill",
+                           "llama-server", "llama-server / ours", "ours / ours"]))
 
 
 def measure_length(programs, model, n_tokens, options):
@@ -70,7 +83,7 @@ def measure_length(programs, model, n_tokens, options):
 
 def measure_link(lab, n_tokens, mbit, options, prefills):
     """{(name, codec): answers}, and of "local" and "peer"."""
-    context = lab.context(f"context-{n_tokens}", models.random_text(n_tokens))
+    context = lab.context(f"context-{n_tokens}", text_of(n_tokens, options))
     with Progress(f"{n_tokens} tokens, {mbit:g} Mbit/s: packs at the cloud"):
         cloud = lab.cloud()
         lab.put(cloud, context, codecs=options.codecs)
@@ -88,11 +101,23 @@ def measure_link(lab, n_tokens, mbit, options, prefills):
     return runs
 
 
+def text_of(n_tokens, options):
+    """About so long."""
+    if not options.model:
+        return models.random_text(n_tokens)
+    words = re.findall(r"\S+\s*", options.text.read_text(encoding="utf-8"))
+    wanted = round(n_tokens / TOKENS_PER_WORD)
+    if len(words) < wanted:
+        sys.exit(f"ttft: {options.text} has {len(words)} words; {n_tokens} tokens need about {wanted}: name a longer --text")
+    return "".join(words[:wanted])
+
+
 def fetched(lab, context, cloud_url, codec):
-    """One request at a fresh edge, as are the others."""
+    """Two requests at a fresh edge (the others: one): what the first one takes, and with the context in memory."""
     with lab.passing_edge(f"edge-{codec}", "--cloud", cloud_url, "--codec", codec, "--prefer", "energy",
                           knows=[context]) as edge:
-        return api.first_token_or_failure(edge.url, context.text)
+        first = api.first_token_or_failure(edge.url, context.text)
+        return first, api.first_token_or_failure(edge.url, context.text, question="And then?")
 
 
 def prefilled(lab, context):
@@ -108,9 +133,9 @@ def prefilled_by_llama(lab, context, n_tokens):
 
 
 def figures_of(answers, again):
-    ours = [streamed.ms for streamed in answers]
-    extension = next((streamed.x_celslm for streamed in answers if streamed.x_celslm), {})
+    ours, held = [first.ms for first, _ in answers], [second.ms for _, second in answers]
+    extension = next((first.x_celslm for first, _ in answers if first.x_celslm), {})
     return {"context_tokens": extension.get("context_tokens"), "bytes": extension.get("bytes"),
             "sources": sorted({layer["source"] for layer in extension.get("layers", [])}),
-            "ours_ms": median(ours), "ours_spread": spread(ours),
-            "self_ratio": self_ratio({"ours": ours, "self": [streamed.ms for streamed in again]}) if again else None}
+            "ours_ms": median(ours), "ours_spread": spread(ours), "held_ms": median(held), "held_spread": spread(held),
+            "self_ratio": self_ratio({"ours": ours, "self": [first.ms for first, _ in again]}) if again else None}
