@@ -2,6 +2,7 @@
 import json
 import pathlib
 import random
+import re
 import typing
 
 from .scoring import LETTERS, METRICS
@@ -86,6 +87,8 @@ def question_of(where, metric, item):
     answers = field(where, item, "answers", list)
     require(answers and all(isinstance(a, str) and a.strip() for a in answers), where,
             "'answers' must be a list of texts, at least one, none empty", answers)
+    for answer in answers:
+        require_text(where, "answers", answer)
     if metric == "multiple_choice":
         text = with_choices(where, text, field(where, item, "choices", list), answers)
     return Question(f"{text}\n{BRIEFLY}", answers, answers[0])
@@ -94,6 +97,8 @@ def question_of(where, metric, item):
 def with_choices(where, text, choices, answers):
     require(2 <= len(choices) <= len(LETTERS) and all(isinstance(c, str) for c in choices), where,
             f"'choices' must be 2 to {len(LETTERS)} texts", choices)
+    for choice in choices:
+        require_text(where, "choices", choice)
     letters = LETTERS[:len(choices)]
     require(all(answer in list(letters) for answer in answers), where,
             f"'answers' must be letters from A to {letters[-1]}", answers)
@@ -116,7 +121,15 @@ def worlds_of(path, text):
 def field(where, row, name, kind):
     require(name in row, where, f"no '{name}'", ", ".join(map(str, row)) or "nothing")
     require(isinstance(row[name], kind), where, f"'{name}' must be a {'text' if kind is str else 'list'}", row[name])
+    if kind is str:
+        require_text(where, name, row[name])
     return row[name]
+
+
+def require_text(where, name, text):
+    """What no tokenizer takes."""
+    require("\0" not in text, where, f"'{name}' must not hold a NUL character", ascii(text))
+    require(not re.search("[\ud800-\udfff]", text), where, f"'{name}' must not hold half of a surrogate pair", ascii(text))
 
 
 def require(condition, where, expected, got):
