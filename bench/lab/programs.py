@@ -138,10 +138,12 @@ def output_of(*argv):
 
 
 def lines_from(*argv):
-    """What a program writes to standard output, line by line as it comes; ends it if the caller stops reading."""
+    """What a program writes to standard output, line by line as it comes; ends it if the caller stops reading. Its threads
+    sleep while they wait for each other: for programs that take long and are not timed, beside other work."""
     argv = list(map(str, argv))
+    env = {**os.environ, "OMP_WAIT_POLICY": "passive"}
     with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log:
-        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=log, text=True) as process:
+        with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=log, text=True, env=env) as process:
             ended = False
             try:
                 yield from process.stdout
