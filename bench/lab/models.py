@@ -1,9 +1,11 @@
 """The models that demo, benchmarks and tests run on."""
+import contextlib
 import json
+import pathlib
 import random
 import subprocess
 
-from .programs import ROOT
+from .programs import ROOT, output_of
 from .progress import Progress
 
 CACHE = ROOT / "build" / "bench-models"
@@ -36,6 +38,37 @@ def few_questions(world, one_step=2):
             wanted[question["steps"]] -= 1
             out.append(question)
     return out
+
+
+def pretrained_names():
+    """The models that `./dev models` knows."""
+    return list(json.loads((ROOT / "models" / "pretrained.json").read_text(encoding="utf-8")))
+
+
+def pretrained(name):
+    """The file of a pretrained model; None where it is not here: `./dev models NAME` fetches it."""
+    found = subprocess.run([ROOT / "scripts" / "models", "--path", name], capture_output=True, text=True, check=False)
+    if found.returncode == 2:
+        raise ValueError(found.stderr.strip())
+    return pathlib.Path(found.stdout.strip()) if found.returncode == 0 else None
+
+
+@contextlib.contextmanager
+def full_precision(gguf, keep=False):
+    """The same weights as f32 (gigabytes), gone at the end of the block if made for it; keep: left for other runs."""
+    path = CACHE / f"{gguf.stem}-f32.gguf"
+    keep = keep or path.exists()
+    try:
+        if not path.exists():
+            CACHE.mkdir(parents=True, exist_ok=True)
+            part = path.with_suffix(".part")
+            with Progress(f"{gguf.name} as f32"):
+                output_of("llama-quantize", "--allow-requantize", gguf, part, "F32")
+            part.rename(path)
+        yield path
+    finally:
+        if not keep:
+            path.unlink(missing_ok=True)
 
 
 def random_model(shape, quantization):

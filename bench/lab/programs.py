@@ -1,5 +1,6 @@
 """Builds and starts programs, waits until they serve, and ends them whatever happens."""
 import contextlib
+import json
 import os
 import pathlib
 import re
@@ -127,14 +128,19 @@ def build(*targets, preset="release"):
         sys.exit(f"the build failed; {log} has all of its output")
 
 
-def output_of(*argv):
-    """What a program writes to standard output; a failure shows what it wrote to standard error."""
+def output_of(*argv, with_errors=False):
+    """What a program writes to standard output; with_errors: then what it wrote to standard error. A failure shows that."""
     argv = list(map(str, argv))
     done = subprocess.run(argv, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         end = "\n".join(done.stderr.splitlines()[-15:])
         raise ProgramFailed(f"{' '.join(argv)} ended with code {done.returncode}:\n{end}")
-    return done.stdout
+    return done.stdout + (done.stderr if with_errors else "")
+
+
+def json_lines_of(*argv):
+    """The same for a program that writes JSON, a value a line."""
+    return [json.loads(line) for line in output_of(*argv).splitlines()]
 
 
 def lines_from(*argv):

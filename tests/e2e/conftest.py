@@ -37,6 +37,18 @@ def model():
 
 
 @pytest.fixture(scope="session")
+def pretrained():
+    """The file of a pretrained model. Where it is not here the test is skipped; in CI that is a failure."""
+
+    def pretrained(name):
+        path = models.pretrained(name)
+        if path is None:
+            (pytest.fail if os.environ.get("CI") else pytest.skip)(f"{name} is not here: './dev models {name}' fetches it")
+        return path
+    return pretrained
+
+
+@pytest.fixture(scope="session")
 def world():
     """The smallest of the held-out worlds: a context and questions about it."""
     return models.demo_worlds()[0]
