@@ -41,7 +41,7 @@ def answers_from(edge, contexts, source):
 
 
 def fetched_as_computed(model, contexts, preset="release", threads=None):
-    """(equal, of): questions about these contexts to which both edges give the same tokens with the same log-probabilities."""
+    """(equal, of): questions to which both edges give the same tokens with the same log-probabilities."""
     with Programs() as programs:
         lab = Lab(programs, model, preset=preset, threads=threads)
         texts = [lab.context("context", context.system) for context in contexts]
