@@ -10,6 +10,7 @@
 
 #include "bench/cpp/transform_variants.h"
 #include "kv/codec/codec.h"
+#include "model/engine/key_weights.h"
 
 namespace celslm {
 namespace {
@@ -45,7 +46,8 @@ Result<TreatedKv> treat_planes(const Model& model, const ExactKv& exact, const F
   return out;
 }
 
-Status through_codec(const Codec& codec, const Plane& plane, std::span<float> out, TreatedKv& treated) {
+Status through_codec(const Codec& codec, const Plane& plane, ChannelWeights weights, std::span<float> out,
+                     TreatedKv& treated) {
   for (int token = 0; token < plane.n_tokens; token += codec.block_tokens()) {
     const BlockShape shape{.kind = plane.kind,
                            .n_tokens = std::min(codec.block_tokens(), plane.n_tokens - token),
@@ -53,7 +55,7 @@ Status through_codec(const Codec& codec, const Plane& plane, std::span<float> ou
                            .head_dim = plane.head_dim};
     const std::size_t first = static_cast<std::size_t>(token) * plane.width();
     const double start = cpu_seconds();
-    CELSLM_TRY(const Bytes bytes, codec.encode(shape, plane.values.subspan(first, shape.values())));
+    CELSLM_TRY(const Bytes bytes, codec.encode(shape, plane.values.subspan(first, shape.values()), weights));
     const double encoded = cpu_seconds();
     CELSLM_CHECK_OK(codec.decode(shape, bytes, out.subspan(first, shape.values())));
     treated.encode_s += encoded - start;
@@ -65,10 +67,12 @@ Status through_codec(const Codec& codec, const Plane& plane, std::span<float> ou
 
 Treatment with_codec(const Codec& codec) {
   return {std::string(codec.name()), true, false, [&codec](const Model& model, const Subject& subject) {
-            return treat_planes(model, subject.exact,
-                                [&codec](const Plane& plane, std::span<float> out, TreatedKv& treated) {
-                                  return through_codec(codec, plane, out, treated);
-                                });
+            const auto weights = key_weights(model);
+            return treat_planes(model, subject.exact, [&](const Plane& plane, std::span<float> out, TreatedKv& treated) {
+              const bool key = plane.kind == BlockKind::kKey;
+              return through_codec(codec, plane, key ? weights[static_cast<std::size_t>(plane.layer)] : ChannelWeights(),
+                                   out, treated);
+            });
           }};
 }
 

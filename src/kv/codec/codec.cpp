@@ -44,8 +44,8 @@ class HalfCodec final : public Codec {
   std::optional<KvType> exact_for() const override { return type_; }
   ByteBounds encoded_bytes(const BlockShape& shape) const override { return {shape.values() * 2, shape.values() * 2}; }
 
-  Result<Bytes> encode(const BlockShape& shape, std::span<const float> values) const override {
-    CELSLM_CHECK_OK(check_shape(shape, values.size()));
+  Result<Bytes> encode(const BlockShape& shape, std::span<const float> values, ChannelWeights weights) const override {
+    CELSLM_CHECK_OK(check_encode(shape, values, weights));
     Bytes out(shape.values() * 2);
     if (!to_half_(values.data(), out.data(), values.size())) return unfit_value(name_, shape, values, limit_);
     return out;
@@ -70,8 +70,15 @@ class HalfCodec final : public Codec {
 
 }  // namespace
 
-Status check_encode(const BlockShape& shape, std::span<const float> values) {
-  return check_shape(shape, values.size());
+Status check_encode(const BlockShape& shape, std::span<const float> values, ChannelWeights weights) {
+  CELSLM_CHECK_OK(check_shape(shape, values.size()));
+  if (weights.empty()) return {};
+  const std::size_t channels = shape.values() / static_cast<std::size_t>(shape.n_tokens);
+  if (weights.size() != channels)
+    return fail(ErrorKind::kInvalid, "{} channel weights for {} channels", weights.size(), channels);
+  const auto unfit = std::ranges::find_if(weights, [](float w) { return !(w >= 0.0F && std::isfinite(w)); });
+  if (unfit == weights.end()) return {};
+  return fail(ErrorKind::kInvalid, "the weight of channel {} is {}", unfit - weights.begin(), *unfit);
 }
 
 Status check_decode(const Codec& codec, const BlockShape& shape, ByteView bytes, std::span<float> values) {
@@ -104,7 +111,7 @@ const Codec& bf16_codec() {
 }
 
 std::span<const Codec* const> all_codecs() {
-  static const std::array<const Codec*, 6> codecs = {&f16_codec(), &bf16_codec(), &q8_codec(),
+  static const std::array<const Codec*, 7> codecs = {&f16_codec(), &f16z_codec(), &bf16_codec(), &q8_codec(),
                                                      &t4_codec(),  &t3_codec(),   &t2_codec()};
   return codecs;
 }

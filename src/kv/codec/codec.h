@@ -13,7 +13,7 @@
 
 namespace celslm {
 
-enum class CodecId : std::uint16_t { kF16 = 1, kBf16 = 2, kQ8 = 3, kT4 = 4, kT3 = 5, kT2 = 6 };
+enum class CodecId : std::uint16_t { kF16 = 1, kBf16 = 2, kQ8 = 3, kT4 = 4, kT3 = 5, kT2 = 6, kF16z = 7 };
 
 // Tokens of a block of the codecs that keep values apart.
 inline constexpr int kBlockTokens = 256;
@@ -38,8 +38,12 @@ struct ByteBounds {
   bool operator==(const ByteBounds&) const = default;
 };
 
-// Stateless; thread-safe. Same values, same bytes, on every CPU. The next codec is written by implementing this and adding
-// it to the table in codec.cpp; the conformance test then runs on it, and the golden test asks for its bytes.
+// How much an error in each channel matters beside the others: [n_kv_heads * head_dim], finite and not negative. Empty: all
+// alike. Approximate codecs spend their bits accordingly; what decodes the block need not know.
+using ChannelWeights = std::span<const float>;
+
+// Stateless; thread-safe. Same values and weights, same bytes, on every CPU. The next codec is written by implementing this
+// and adding it to the table in codec.cpp; the conformance test then runs on it, and the golden test asks for its bytes.
 class Codec {
  public:
   virtual ~Codec() = default;
@@ -51,8 +55,10 @@ class Codec {
   virtual int block_tokens() const { return kBlockTokens; }
   // Bytes that an encoded block of this shape may have: one number for codecs of fixed length.
   virtual ByteBounds encoded_bytes(const BlockShape& shape) const = 0;
-  // values: [n_tokens][n_kv_heads][head_dim]. kInvalid if any is NaN or infinite, or does not fit the codec's range.
-  virtual Result<Bytes> encode(const BlockShape& shape, std::span<const float> values) const = 0;
+  // values: [n_tokens][n_kv_heads][head_dim]. kInvalid if any is NaN or infinite, or does not fit the codec's range,
+  // or if there are weights, but not one for each channel.
+  virtual Result<Bytes> encode(const BlockShape& shape, std::span<const float> values, ChannelWeights weights) const = 0;
+  Result<Bytes> encode(const BlockShape& shape, std::span<const float> values) const { return encode(shape, values, {}); }
   // kInvalid for bytes that are no block of this shape; `values` is then unspecified. Never reads outside `bytes`, never
   // yields NaN or infinity.
   virtual Status decode(const BlockShape& shape, ByteView bytes, std::span<float> values) const = 0;

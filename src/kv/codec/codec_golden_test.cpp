@@ -63,18 +63,25 @@ TEST_P(CodecGoldenTest, TheFixedValuesAreWhatTheyWere) {
 
 TEST_P(CodecGoldenTest, EveryCodecEncodesToTheSameBytes) {
   const std::map<std::string, std::string> golden = {
-      {"f16 keys", "c5c9c39413d6f167"},    {"f16 values", "eb365e181c5a281b"}, {"bf16 keys", "cf70f0c83d0b54f0"},
-      {"bf16 values", "0b29c3dd8aa4cc24"}, {"q8 keys", "b5d90e9c44a2ab20"},    {"q8 values", "a0f6be3b1fa1ef0b"},
-      {"t4 keys", "b36e1f5ae665254f"},     {"t4 values", "c8be934adbd8e9c5"},  {"t3 keys", "abc523badef5f1d1"},
-      {"t3 values", "1fb0764c2e389940"},   {"t2 keys", "f8d0f7d02aee61b9"},    {"t2 values", "92eed74759b33720"}};
+      {"f16 keys", "c5c9c39413d6f167"},  {"f16 weighted keys", "c5c9c39413d6f167"},  {"f16 values", "eb365e181c5a281b"},
+      {"f16z keys", "b552ad304f8330eb"}, {"f16z weighted keys", "b552ad304f8330eb"}, {"f16z values", "fc417317981cdcde"},
+      {"bf16 keys", "cf70f0c83d0b54f0"}, {"bf16 weighted keys", "cf70f0c83d0b54f0"}, {"bf16 values", "0b29c3dd8aa4cc24"},
+      {"q8 keys", "b5d90e9c44a2ab20"},   {"q8 weighted keys", "b5d90e9c44a2ab20"},   {"q8 values", "a0f6be3b1fa1ef0b"},
+      {"t4 keys", "38f56e0a98555fae"},   {"t4 weighted keys", "ec9c917988eb6114"},   {"t4 values", "7d44d1f2cf0ca43b"},
+      {"t3 keys", "add925ca43c27ebb"},   {"t3 weighted keys", "7edb9bdedf41595b"},   {"t3 values", "5d6f3a403d237c04"},
+      {"t2 keys", "935d58f6282dc7b2"},   {"t2 weighted keys", "a31cccab5dc6fa45"},   {"t2 values", "4494eab2d0ea5577"}};
+  const auto check = [&](const std::string& name, const Result<Bytes>& bytes) {
+    ASSERT_TRUE(bytes) << name;
+    ASSERT_TRUE(golden.contains(name)) << "a new codec: add its bytes, which are " << short_hash(*bytes);
+    EXPECT_EQ(short_hash(*bytes), golden.at(name)) << name;
+  };
+  std::vector<float> weights(128);
+  for (std::size_t c = 0; c < weights.size(); ++c) weights[c] = 1.0F + static_cast<float>(c % 13);
   for (const Codec* codec : all_codecs()) {
-    for (const BlockShape& shape : {kKeys, kValues}) {
-      const std::string name = std::string(codec->name()) + (shape.kind == BlockKind::kKey ? " keys" : " values");
-      const auto bytes = codec->encode(shape, fixed_values(shape));
-      ASSERT_TRUE(bytes) << name;
-      ASSERT_TRUE(golden.contains(name)) << "a new codec: add its bytes, which are " << short_hash(*bytes);
-      EXPECT_EQ(short_hash(*bytes), golden.at(name)) << name;
-    }
+    const std::string name(codec->name());
+    check(name + " keys", codec->encode(kKeys, fixed_values(kKeys)));
+    check(name + " weighted keys", codec->encode(kKeys, fixed_values(kKeys), weights));
+    check(name + " values", codec->encode(kValues, fixed_values(kValues)));
   }
 }
 

@@ -15,8 +15,8 @@ class Q8Codec final : public Codec {
   std::optional<KvType> exact_for() const override { return std::nullopt; }
   ByteBounds encoded_bytes(const BlockShape& shape) const override { return {size(shape), size(shape)}; }
 
-  Result<Bytes> encode(const BlockShape& shape, std::span<const float> values) const override {
-    CELSLM_CHECK_OK(check_encode(shape, values));
+  Result<Bytes> encode(const BlockShape& shape, std::span<const float> values, ChannelWeights weights) const override {
+    CELSLM_CHECK_OK(check_encode(shape, values, weights));
     Bytes out(size(shape));
     const auto width = static_cast<std::size_t>(shape.head_dim);
     if (!q8_from_f32(values.data(), out.data(), out.data() + scale_bytes(shape), shape.rows(), width)) {

@@ -246,10 +246,148 @@ TEST_P(CodecTest, ReadsBlocksAtAnyAddress) {
   }
 }
 
+TEST_P(CodecTest, RefusesWeightsThatAreNotOneForEachChannelFiniteAndPositive) {
+  const BlockShape shape{.n_tokens = 4, .n_kv_heads = 2, .head_dim = 8};
+  const auto values = kv_values(shape.values());
+  for (const std::size_t n : {1, 15, 17}) EXPECT_FALSE(codec().encode(shape, values, std::vector<float>(n, 1.0F)));
+  for (const float bad : {-1.0F, kNan, kInfinity}) {
+    std::vector<float> weights(16, 1.0F);
+    weights[7] = bad;
+    const auto result = codec().encode(shape, values, weights);
+    ASSERT_FALSE(result) << bad;
+    EXPECT_THAT(result.error().message, testing::HasSubstr("channel 7"));
+  }
+}
+
+// Channels that matter 1, 2, 4, ... times as much.
+std::vector<float> doubling_weights(const BlockShape& shape) {
+  std::vector<float> out;
+  for (int c = 0; c < shape.n_kv_heads * shape.head_dim; ++c) out.push_back(std::ldexp(1.0F, c % 6));
+  return out;
+}
+
+// Root mean square of the errors of each channel.
+std::vector<double> channel_errors(const Codec& codec, const BlockShape& shape, const std::vector<float>& values,
+                                   ChannelWeights weights) {
+  std::vector<float> decoded(values.size());
+  EXPECT_TRUE(codec.decode(shape, codec.encode(shape, values, weights).value(), decoded));
+  const auto channels = static_cast<std::size_t>(shape.n_kv_heads * shape.head_dim);
+  std::vector<double> out(channels);
+  for (std::size_t i = 0; i < values.size(); ++i) out[i % channels] += std::pow(double{decoded[i]} - values[i], 2);
+  for (double& error : out) error = std::sqrt(error / shape.n_tokens);
+  return out;
+}
+
+class TransformCodecTest : public testing::TestWithParam<CodecId> {
+ protected:
+  const Codec& codec() const { return **find_codec(GetParam()); }
+};
+
+INSTANTIATE_TEST_SUITE_P(All, TransformCodecTest, testing::Values(CodecId::kT4, CodecId::kT3, CodecId::kT2));
+
+TEST_P(TransformCodecTest, ErrsLessWhereErrorsMatterMore) {
+  const BlockShape shape{.n_tokens = 600, .n_kv_heads = 2, .head_dim = 36};
+  const auto values = kv_values(shape.values());
+  const auto weights = doubling_weights(shape);
+  const auto errors = channel_errors(codec(), shape, values, weights);
+  std::array<double, 6> by_weight{};
+  for (std::size_t c = 0; c < errors.size(); ++c) by_weight[c % 6] += errors[c] / 12.0;
+  for (std::size_t i = 1; i < by_weight.size(); ++i) EXPECT_LT(by_weight[i], by_weight[i - 1]) << i;
+}
+
+TEST_P(TransformCodecTest, SparesBytesAtTheSameWeightedError) {
+  const BlockShape shape{.n_tokens = 600, .n_kv_heads = 2, .head_dim = 36};
+  const auto values = kv_values(shape.values());
+  const auto weights = doubling_weights(shape);
+  const auto weighted = [&](ChannelWeights used) {
+    const auto errors = channel_errors(codec(), shape, values, used);
+    double sum = 0.0;
+    for (std::size_t c = 0; c < errors.size(); ++c) sum += std::pow(errors[c] * weights[c], 2);
+    return std::sqrt(sum);
+  };
+  EXPECT_LT(weighted(weights), 1.3 * weighted({}));
+  const std::size_t bytes = codec().encode(shape, values, weights)->size();
+  EXPECT_LT(static_cast<double>(bytes), 0.9 * static_cast<double>(codec().encode(shape, values)->size()));
+}
+
+TEST_P(TransformCodecTest, WeightsOfZeroAndExtremeWeightsAreHarmless) {
+  const BlockShape shape{.n_tokens = 40, .n_kv_heads = 1, .head_dim = 4};
+  const auto values = kv_values(shape.values());
+  const std::vector<float> zeros(4, 0.0F);
+  EXPECT_EQ(codec().encode(shape, values, zeros).value(), codec().encode(shape, values).value());
+  const std::vector<float> extreme = {0.0F, 1e-40F, 1.0F, std::numeric_limits<float>::max()};
+  for (const double error : channel_errors(codec(), shape, values, extreme)) EXPECT_LT(error, 64.0);
+}
+
+TEST_P(TransformCodecTest, GivesTheSameBytesForTheSameWeightsOnEveryInstructionSet) {
+  const BlockShape shape{.n_tokens = 600, .n_kv_heads = 2, .head_dim = 33};
+  const auto values = kv_values(shape.values());
+  const auto weights = doubling_weights(shape);
+  const Bytes expected = codec().encode(shape, values, weights).value();
+  for (const std::int64_t target : hwy::SupportedAndGeneratedTargets()) {
+    hwy::SetSupportedTargetsForTest(target);
+    hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+    EXPECT_EQ(codec().encode(shape, values, weights).value(), expected) << hwy::TargetName(target);
+    EXPECT_EQ(channel_errors(codec(), shape, values, weights), channel_errors(codec(), shape, values, weights));
+  }
+  hwy::SetSupportedTargetsForTest(0);
+  hwy::GetChosenTarget().Update(hwy::SupportedTargets());
+}
+
+TEST_P(TransformCodecTest, RefusesAGainOfZeroAndUnknownKindsOfBody) {
+  const BlockShape shape{.n_tokens = 40, .n_kv_heads = 1, .head_dim = 16};
+  const Bytes good = codec().encode(shape, kv_values(shape.values()), doubling_weights(shape)).value();
+  const std::size_t kind_at =
+      find_codec(CodecId::kQ8).value()->encoded_bytes({.n_tokens = 4, .n_kv_heads = 1, .head_dim = 16}).most;
+  std::vector<float> out(shape.values());
+  ASSERT_EQ(good[kind_at], std::byte{2});
+  ASSERT_TRUE(codec().decode(shape, good, out));
+  Bytes zero = good;
+  zero[kind_at + 5 + 3] = std::byte{0};
+  EXPECT_THAT(codec().decode(shape, zero, out).error().message, testing::HasSubstr("gain is 0"));
+  Bytes unknown = good;
+  unknown[kind_at] = std::byte{4};
+  EXPECT_THAT(codec().decode(shape, unknown, out).error().message, testing::HasSubstr("kind of body is 4"));
+}
+
+// KV whose channels have their own size and sign, as in models.
+TEST(LosslessCodecTest, IsShorterWhereChannelsDiffer) {
+  const BlockShape shape{.n_tokens = 256, .n_kv_heads = 2, .head_dim = 64};
+  auto values = kv_values(shape.values());
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = std::ldexp(values[i], static_cast<int>(i % 128 / 16) - 4);
+  const std::size_t bytes = find_codec(CodecId::kF16z).value()->encode(shape, values)->size();
+  EXPECT_LT(static_cast<double>(bytes),
+            0.95 * static_cast<double>(find_codec(CodecId::kF16).value()->encode(shape, values)->size()));
+}
+
+TEST(LosslessCodecTest, KeepsEveryFiniteNumberOfF16) {
+  const BlockShape shape{.n_tokens = 1 << 11, .n_kv_heads = 1, .head_dim = 32};
+  std::vector<float> values;
+  for (std::uint32_t bits = 0; bits < 1U << 16; ++bits) {
+    const std::array raw = {static_cast<std::byte>(bits), static_cast<std::byte>(bits >> 8)};
+    float value = 0.0F;
+    values.push_back(f32_from_f16(raw.data(), &value, 1) ? value : 0.0F);
+  }
+  const Codec& codec = **find_codec(CodecId::kF16z);
+  std::vector<float> decoded(values.size());
+  ASSERT_TRUE(codec.decode(shape, codec.encode(shape, values).value(), decoded));
+  for (std::size_t i = 0; i < values.size(); ++i)
+    ASSERT_EQ(std::bit_cast<std::uint32_t>(decoded[i]), std::bit_cast<std::uint32_t>(values[i]));
+}
+
+TEST(LosslessCodecTest, RefusesAClassThatNoChannelHas) {
+  const BlockShape shape{.n_tokens = 8, .n_kv_heads = 1, .head_dim = 8};
+  const Codec& codec = **find_codec(CodecId::kF16z);
+  Bytes bytes = codec.encode(shape, kv_values(shape.values())).value();
+  std::vector<float> out(shape.values());
+  bytes[3] = std::byte{62};
+  EXPECT_THAT(codec.decode(shape, bytes, out).error().message, testing::HasSubstr("class 62"));
+}
+
 TEST(CodecTableTest, AnUnknownNameListsTheNamesThereAre) {
   const auto codec = find_codec("mp3");
   ASSERT_FALSE(codec);
-  EXPECT_THAT(codec.error().message, testing::HasSubstr("f16, bf16, q8"));
+  EXPECT_THAT(codec.error().message, testing::HasSubstr("f16, f16z, bf16, q8"));
   EXPECT_FALSE(find_codec(static_cast<CodecId>(99)));
 }
 

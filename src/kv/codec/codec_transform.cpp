@@ -9,10 +9,15 @@
 namespace celslm {
 namespace {
 
-constexpr int kLeadTokens = 4;               // attention sinks, unlike all others: kept at 8 bits, out of the statistics
-constexpr std::size_t kRowsWorthABasis = 2;  // times head_dim
-constexpr double kSmallestUnit = 1e-30;      // blocks of still smaller values become zeros
-constexpr float kLargestUnit = 0x1p60F;      // times any sum of 32 bits it stays finite
+constexpr int kLeadTokens = 4;  // attention sinks, unlike all others: kept at 8 bits, out of the statistics
+// Directions are sent once a block and spare bits in each row: from so many rows on, times head_dim, they pay. K gains more.
+constexpr std::size_t kRowsWorthABasisOfK = 6;
+constexpr std::size_t kRowsWorthABasisOfV = 12;
+constexpr float kFinestGain =
+    4.0F;  // of the channel that matters most: gains are integers, and this rounds them well enough
+constexpr float kLargestGain = 255.0F;
+constexpr double kSmallestUnit = 1e-30;  // blocks of still smaller values become zeros
+constexpr float kLargestUnit = 0x1p60F;  // times any sum of 32 bits it stays finite
 
 // The part of a block behind its lead tokens, and what describes it.
 struct Body {
@@ -21,6 +26,7 @@ struct Body {
   std::size_t width = 0;  // head_dim
   bool fitted = false;    // directions were fitted; else they are the axes
   float unit = 0.0F;
+  std::vector<std::uint8_t> gain;       // [heads][width] or empty: the unit of a channel is `unit` times this
   std::vector<std::int32_t> offset;     // [heads][width]
   std::vector<std::size_t> rank;        // [heads]
   std::vector<std::int8_t> directions;  // all heads', [rank][width] each
@@ -29,6 +35,8 @@ struct Body {
   PackedRows packed;                    // the same: when decoding
 
   std::size_t channels() const { return heads * width; }
+  float gain_of(std::size_t channel) const { return gain.empty() ? 1.0F : static_cast<float>(gain[channel]); }
+  float unit_of(std::size_t channel) const { return unit * gain_of(channel); }
 };
 
 Body body_of(const BlockShape& shape) {
@@ -53,17 +61,29 @@ std::vector<double> means_of(std::span<const float> values, std::size_t channels
   return out;
 }
 
-// Of the values from their channels' means: the root of the mean square, and the largest.
+// The less a channel matters, the larger its gain, and so its steps; without weights there are none.
+std::vector<std::uint8_t> gains_of(ChannelWeights weights) {
+  const float most = weights.empty() ? 0.0F : std::ranges::max(weights);
+  if (!(most > 0.0F)) return {};
+  const float least = most / (kLargestGain / kFinestGain);
+  std::vector<std::uint8_t> out;
+  for (const float weight : weights) {
+    out.push_back(static_cast<std::uint8_t>(std::nearbyint(kFinestGain * (most / std::max(weight, least)))));
+  }
+  return out;
+}
+
+// Of the values from their channels' means: the root of the mean square, and the largest. All in the channels' gains.
 struct Deviation {
   double typical = 0.0;
   double largest = 0.0;
 };
 
-Deviation deviation_of(std::span<const float> values, std::span<const double> means) {
+Deviation deviation_of(const Body& body, std::span<const float> values, std::span<const double> means) {
   Deviation out;
   for (std::size_t i = 0; i < values.size(); i += means.size()) {
     for (std::size_t c = 0; c < means.size(); ++c) {
-      const double difference = values[i + c] - means[c];
+      const double difference = (values[i + c] - means[c]) / body.gain_of(c);
       out.typical += difference * difference;
       out.largest = std::max(out.largest, std::abs(difference));
     }
@@ -72,24 +92,25 @@ Deviation deviation_of(std::span<const float> values, std::span<const double> me
   return out;
 }
 
-// The step in values, unless coefficients or offsets would then not fit their fields: both floors are far below any step
+// The step, unless coefficients or offsets would then not fit their fields: both floors are far below any step
 // that KV asks for. The factor leaves room for a rounded basis being a little shorter than 1.
-double step_of(double wanted, const Deviation& deviation, std::span<const double> means, std::size_t width, float scale) {
+double step_of(double wanted, const Deviation& deviation, std::span<const double> means, const Body& body, float scale) {
   constexpr double kRoom = 1.25;
   double largest_mean = 0.0;
-  for (const double mean : means) largest_mean = std::max(largest_mean, std::abs(mean));
-  const double coefficients = kRoom * deviation.largest * std::sqrt(static_cast<double>(width)) / kMaxCoefficient;
+  for (std::size_t c = 0; c < means.size(); ++c) largest_mean = std::max(largest_mean, std::abs(means[c]) / body.gain_of(c));
+  const double coefficients = kRoom * deviation.largest * std::sqrt(static_cast<double>(body.width)) / kMaxCoefficient;
   const double offsets = largest_mean * scale / kMaxOffset;
   return std::max({wanted, coefficients, offsets});
 }
 
-// [n][width]: one head, less the offsets as the decoder will add them.
+// [n][width]: one head, less the offsets as the decoder will add them, in the channels' gains.
 std::vector<float> head_rows(const Body& body, std::span<const float> values, std::size_t head) {
   std::vector<float> out(body.n * body.width);
   for (std::size_t t = 0; t < body.n; ++t) {
     for (std::size_t k = 0; k < body.width; ++k) {
       const std::size_t channel = head * body.width + k;
-      out[t * body.width + k] = values[t * body.channels() + channel] - static_cast<float>(body.offset[channel]) * body.unit;
+      const float offset = static_cast<float>(body.offset[channel]) * body.unit_of(channel);
+      out[t * body.width + k] = (values[t * body.channels() + channel] - offset) / body.gain_of(channel);
     }
   }
   return out;
@@ -110,12 +131,12 @@ void add_head(Body& body, std::span<const float> values, std::size_t head, float
 }
 
 // relative_step: in typical deviations.
-Body analyse_body(Body body, std::span<const float> values, double relative_step) {
+Body analyse_body(Body body, std::span<const float> values, double relative_step, std::size_t rows_worth_a_basis) {
   const std::vector<double> means = means_of(values, body.channels());
-  const Deviation deviation = deviation_of(values, means);
-  body.fitted = body.n >= kRowsWorthABasis * body.width;
+  const Deviation deviation = deviation_of(body, values, means);
+  body.fitted = body.n >= rows_worth_a_basis * body.width;
   const float scale = body.fitted ? basis_scale(body.width) : 1.0F;
-  const double unit = step_of(relative_step * deviation.typical, deviation, means, body.width, scale) / scale;
+  const double unit = step_of(relative_step * deviation.typical, deviation, means, body, scale) / scale;
   body.offset.resize(body.channels());
   body.rank.reserve(body.heads);
   if (unit < kSmallestUnit) {
@@ -124,16 +145,21 @@ Body analyse_body(Body body, std::span<const float> values, double relative_step
   }
   body.unit = static_cast<float>(unit);
   for (std::size_t c = 0; c < means.size(); ++c) {
-    const double offset = std::nearbyint(means[c] / body.unit);
+    const double offset = std::nearbyint(means[c] / body.unit_of(c));
     body.offset[c] = static_cast<std::int32_t>(std::clamp(offset, -double{kMaxOffset}, double{kMaxOffset}));
   }
   for (std::size_t head = 0; head < body.heads; ++head) add_head(body, values, head, body.unit * scale);
   return body;
 }
 
+// Bits of a body's first byte.
+constexpr std::uint8_t kFitted = 1;
+constexpr std::uint8_t kGains = 2;
+
 Status write_body(const Body& body, ByteWriter& out) {
-  out.u8(body.fitted ? 1 : 0);
+  out.u8(static_cast<std::uint8_t>((body.fitted ? kFitted : 0) | (body.gain.empty() ? 0 : kGains)));
   out.f32(body.unit);
+  out.bytes(std::as_bytes(std::span(body.gain)));
   for (const std::int32_t offset : body.offset) out.integer(offset);
   for (const std::size_t rank : body.rank) out.u16(static_cast<std::uint16_t>(rank));
   out.bytes(std::as_bytes(std::span(body.classes)));
@@ -142,11 +168,19 @@ Status write_body(const Body& body, ByteWriter& out) {
   return write_rows(body.classes, body.rows, body.n, streams);
 }
 
-Status read_offsets(Body& body, ByteReader& in) {
+Status read_gains(Body& body, ByteReader& in) {
+  const ByteView raw = in.bytes(body.channels());
+  for (const std::byte byte : raw) body.gain.push_back(static_cast<std::uint8_t>(byte));
+  if (!std::ranges::contains(body.gain, 0)) return {};
+  return fail(ErrorKind::kInvalid, "a channel's gain is 0");
+}
+
+Status read_offsets(Body& body, ByteReader& in, bool gains) {
   body.unit = in.f32();
   if (!(body.unit >= 0.0F && body.unit <= kLargestUnit)) {
     return fail(ErrorKind::kInvalid, "the unit is {}, not between 0 and {}", body.unit, kLargestUnit);
   }
+  if (gains) CELSLM_CHECK_OK(read_gains(body, in));
   body.offset.resize(body.channels());
   for (std::int32_t& offset : body.offset) {
     offset = in.integer<std::int32_t>();
@@ -180,10 +214,10 @@ Status read_directions(Body& body, ByteReader& in, StreamReader& streams) {
 }
 
 Status read_body(Body& body, ByteReader& in) {
-  const std::uint8_t fitted = in.u8();
-  if (fitted > 1) return fail(ErrorKind::kInvalid, "the kind of basis is {}, not 0 or 1", fitted);
-  body.fitted = fitted == 1;
-  CELSLM_CHECK_OK(read_offsets(body, in));
+  const std::uint8_t kind = in.u8();
+  if (kind > (kFitted | kGains)) return fail(ErrorKind::kInvalid, "the kind of body is {}, not 0 to 3", kind);
+  body.fitted = (kind & kFitted) != 0;
+  CELSLM_CHECK_OK(read_offsets(body, in, (kind & kGains) != 0));
   StreamReader streams(in);
   CELSLM_CHECK_OK(read_directions(body, in, streams));
   CELSLM_TRY(body.packed, PackedRows::read(body.classes, body.n, streams));
@@ -196,10 +230,12 @@ float synthesize_body(const Body& body, std::span<float> values) {
   float largest = 0.0F;
   std::size_t before = 0;  // directions of the heads before
   std::vector<std::int16_t> piece;
+  std::vector<float> units(body.width);
   for (std::size_t head = 0; head < body.heads; ++head) {
     const std::size_t rank = body.rank[head];
+    for (std::size_t k = 0; k < body.width; ++k) units[k] = body.unit_of(head * body.width + k);
     const Synthesizer synthesizer(std::span(body.directions).subspan(before * body.width, rank * body.width),
-                                  std::span(body.offset).subspan(head * body.width, body.width), body.unit);
+                                  std::span(body.offset).subspan(head * body.width, body.width), units);
     for (std::size_t t = 0; t < body.n; t += PackedRows::kPiece) {
       const std::size_t n = std::min(PackedRows::kPiece, body.n - t);
       piece.resize(rank * n);
@@ -214,8 +250,9 @@ float synthesize_body(const Body& body, std::span<float> values) {
 
 class TransformCodec final : public Codec {
  public:
-  // step: between neighbouring coefficients, in typical deviations of a block's values. K takes half of it, V twice.
-  constexpr TransformCodec(CodecId id, std::string_view name, double step) : id_(id), name_(name), step_(step) {}
+  // Steps between neighbouring coefficients of K and of V, in typical deviations of a block's values.
+  constexpr TransformCodec(CodecId id, std::string_view name, double k_step, double v_step)
+      : id_(id), name_(name), k_step_(k_step), v_step_(v_step) {}
 
   CodecId id() const override { return id_; }
   std::string_view name() const override { return name_; }
@@ -226,13 +263,13 @@ class TransformCodec final : public Codec {
     const std::uint64_t lead = q8_codec().encoded_bytes(lead_of(shape)).most;
     const Body body = body_of(shape);
     if (body.n == 0) return {lead, lead};
-    const std::uint64_t fixed = lead + 1 + 4 + 4 * body.channels() + 2 * body.heads;
+    const std::uint64_t fixed = lead + 1 + 4 + 4 * body.channels() + 2 * body.heads;  // without gains
     const std::uint64_t raw = body.channels() * (body.width + 2 * body.n);
-    return {fixed, fixed + body.channels() + max_streams_bytes(raw)};
+    return {fixed, fixed + 2 * body.channels() + max_streams_bytes(raw)};
   }
 
-  Result<Bytes> encode(const BlockShape& shape, std::span<const float> values) const override {
-    CELSLM_CHECK_OK(check_encode(shape, values));
+  Result<Bytes> encode(const BlockShape& shape, std::span<const float> values, ChannelWeights weights) const override {
+    CELSLM_CHECK_OK(check_encode(shape, values, weights));
     CELSLM_CHECK_OK(check_width(shape));
     if (!std::ranges::all_of(values, [](float v) { return std::abs(v) < kF16Limit; })) {
       return unfit_value(name_, shape, values, kF16Limit);
@@ -242,9 +279,16 @@ class TransformCodec final : public Codec {
     ByteWriter out;
     out.bytes(lead_bytes);
     if (lead.n_tokens < shape.n_tokens) {
-      const double step = shape.kind == BlockKind::kKey ? step_ / 2.0 : step_ * 2.0;
-      CELSLM_CHECK_OK(write_body(analyse_body(body_of(shape), values.subspan(lead.values()), step), out));
+      const bool key = shape.kind == BlockKind::kKey;
+      Body body = body_of(shape);
+      body.gain = gains_of(weights);
+      body = analyse_body(std::move(body), values.subspan(lead.values()), key ? k_step_ : v_step_,
+                          key ? kRowsWorthABasisOfK : kRowsWorthABasisOfV);
+      CELSLM_CHECK_OK(write_body(body, out));
     }
+    // A rounded value may pass what f16 holds where the value was close to it.
+    std::vector<float> decoded(values.size());
+    CELSLM_CHECK_OK(decode(shape, out.data(), decoded));
     return out.take();
   }
 
@@ -254,11 +298,14 @@ class TransformCodec final : public Codec {
     const BlockShape lead = lead_of(shape);
     const std::size_t lead_bytes = q8_codec().encoded_bytes(lead).most;
     CELSLM_CHECK_OK(q8_codec().decode(lead, bytes.first(lead_bytes), values.first(lead.values())));
-    if (lead.n_tokens == shape.n_tokens) return {};
-    ByteReader in(bytes.subspan(lead_bytes));
-    Body body = body_of(shape);
-    if (auto status = read_body(body, in); !status) return wrap(std::move(status).error(), std::string(name_) + " block");
-    const float largest = synthesize_body(body, values.subspan(lead.values()));
+    float largest = 0.0F;  // q8 holds more than f16 does
+    for (const float v : values.first(lead.values())) largest = std::max(largest, std::abs(v));
+    if (lead.n_tokens < shape.n_tokens) {
+      ByteReader in(bytes.subspan(lead_bytes));
+      Body body = body_of(shape);
+      if (auto status = read_body(body, in); !status) return wrap(std::move(status).error(), std::string(name_) + " block");
+      largest = std::max(largest, synthesize_body(body, values.subspan(lead.values())));
+    }
     if (largest < kF16Limit) return {};
     return fail(ErrorKind::kInvalid, "{} block holds a value of {}", name_, largest);
   }
@@ -271,23 +318,24 @@ class TransformCodec final : public Codec {
 
   CodecId id_;
   std::string_view name_;
-  double step_;
+  double k_step_;
+  double v_step_;
 };
 
 }  // namespace
 
 const Codec& t4_codec() {
-  static constexpr TransformCodec codec(CodecId::kT4, "t4", 0.125);
+  static constexpr TransformCodec codec(CodecId::kT4, "t4", 0.1, 0.3);
   return codec;
 }
 
 const Codec& t3_codec() {
-  static constexpr TransformCodec codec(CodecId::kT3, "t3", 0.25);
+  static constexpr TransformCodec codec(CodecId::kT3, "t3", 0.2, 0.55);
   return codec;
 }
 
 const Codec& t2_codec() {
-  static constexpr TransformCodec codec(CodecId::kT2, "t2", 0.5);
+  static constexpr TransformCodec codec(CodecId::kT2, "t2", 0.4, 1.1);
   return codec;
 }
 

@@ -1,8 +1,8 @@
 // The arithmetic of the transform codecs: a basis fitted to one head's rows, and rows from coefficients. Internal to kv.
 //
 // A row y (head_dim values) is held as integers: y = unit * (offset + sum over i of coefficient[i] * basis[i]), where
-// basis[i] is a direction times basis_scale(head_dim), rounded. Sums of integers are exact in any order, so every CPU
-// decodes the same bits.
+// basis[i] is a direction times basis_scale(head_dim), rounded, and each channel has a unit of its own. Sums of integers are
+// exact in any order, so every CPU decodes the same bits.
 #pragma once
 
 #include <cstddef>
@@ -39,8 +39,8 @@ void analyse(const Basis& basis, std::span<const float> rows, std::size_t width,
 // One head of a block, made ready to yield rows.
 class Synthesizer {
  public:
-  // directions: [rank][width]; offset: [width], magnitudes up to kMaxOffset.
-  Synthesizer(std::span<const std::int8_t> directions, std::span<const std::int32_t> offset, float unit);
+  // directions: [rank][width]; offset: [width], magnitudes up to kMaxOffset; units: [width].
+  Synthesizer(std::span<const std::int8_t> directions, std::span<const std::int32_t> offset, std::span<const float> units);
   // coefficients: [rank][n]. Row t goes to out + t * stride. The largest magnitude of the values written.
   float rows(std::span<const std::int16_t> coefficients, std::size_t n, float* out, std::size_t stride) const;
 
@@ -50,7 +50,7 @@ class Synthesizer {
   std::size_t padded_;                    // width, up to complete vectors of any CPU
   std::vector<std::int32_t> directions_;  // [ceil(rank / 2)][padded]: two 16-bit numbers each, of neighbouring directions
   std::vector<std::int32_t> offset_;      // [padded]
-  float unit_;
+  std::vector<float> units_;              // [padded]
 };
 
 }  // namespace celslm

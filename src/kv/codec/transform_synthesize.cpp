@@ -16,10 +16,10 @@ namespace celslm {
 struct Head {
   const std::int32_t* directions;
   const std::int32_t* offset;
+  const float* units;
   std::size_t rank;
   std::size_t width;
   std::size_t padded;
-  float unit;
 };
 
 }  // namespace celslm
@@ -81,7 +81,7 @@ HWY_INLINE V tile(D df, const Head& head, const std::int32_t* coefficients, std:
     s7 = add(s7, direction, c[7]);
   }
   const std::size_t columns = std::min(hn::Lanes(df), head.width - k);
-  const auto unit = hn::Set(df, head.unit);
+  const auto unit = hn::LoadU(df, head.units + k);
   auto largest = hn::Zero(df);
   std::size_t row = 0;
   const auto put = [&](auto sum) HWY_ATTR {
@@ -128,14 +128,16 @@ std::int32_t pair_of(std::int16_t low, std::int16_t high) {
 
 }  // namespace
 
-Synthesizer::Synthesizer(std::span<const std::int8_t> directions, std::span<const std::int32_t> offset, float unit)
+Synthesizer::Synthesizer(std::span<const std::int8_t> directions, std::span<const std::int32_t> offset,
+                         std::span<const float> units)
     : rank_(directions.size() / offset.size()),
       width_(offset.size()),
       padded_((width_ + kWidestVector - 1) / kWidestVector * kWidestVector),
       directions_((rank_ + 1) / 2 * padded_),
       offset_(offset.begin(), offset.end()),
-      unit_(unit) {
+      units_(units.begin(), units.end()) {
   offset_.resize(padded_);
+  units_.resize(padded_);
   for (std::size_t i = 0; i < rank_; i += 2) {
     for (std::size_t k = 0; k < width_; ++k) {
       const int high = i + 1 < rank_ ? directions[(i + 1) * width_ + k] : 0;
@@ -147,10 +149,10 @@ Synthesizer::Synthesizer(std::span<const std::int8_t> directions, std::span<cons
 float Synthesizer::rows(std::span<const std::int16_t> coefficients, std::size_t n, float* out, std::size_t stride) const {
   return HWY_DYNAMIC_DISPATCH(synthesize)({.directions = directions_.data(),
                                            .offset = offset_.data(),
+                                           .units = units_.data(),
                                            .rank = rank_,
                                            .width = width_,
-                                           .padded = padded_,
-                                           .unit = unit_},
+                                           .padded = padded_},
                                           coefficients.data(), n, out, stride);
 }
 

@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 #include "core/file.h"
@@ -52,6 +53,9 @@ class Weights {
   Linear output;                        // to n_vocab; token_embd (or its repacked copy) when tied
   ggml_tensor* rope_factors = nullptr;  // [rope.dimensions / 2] f32 in host memory, or null
   std::vector<LayerWeights> layers;
+
+  // The tensor as the file has it, or null.
+  const ggml_tensor* in_file(const std::string& name) const { return ggml_get_tensor(mapped_.get(), name.c_str()); }
 
   std::size_t size_bytes() const { return size_bytes_; }
   const Hash256& hash() const { return hash_; }  // over every tensor's name, type, shape and bytes, in the file's order

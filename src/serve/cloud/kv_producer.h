@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/result.h"
+#include "kv/codec/codec.h"
 #include "kv/pack/pack.h"
 #include "model/kv/kv_segment.h"
 #include "serve/wire/protocol.h"
@@ -27,6 +28,9 @@ class KvProducer {
   // K before RoPE and V of rows [first_row, first_row + n) of one layer, both [n][kv_width] f32, valid during the call only.
   // An error ends the computation.
   using OnRows = std::function<Status(int layer, int first_row, std::span<const float> k, std::span<const float> v)>;
+
+  // How much errors in the channels of a layer's K matter, for approximate codecs; empty where that is not known.
+  virtual ChannelWeights key_weights(int /*layer*/) const { return {}; }
 
   // Computes the KV of `tokens`: layers from 0 up, in each its rows from 0 up, every row once. K is rounded to `type` before
   // on_rows gets it, as in a segment of that type. kCancelled soon after `stop` is requested; on_rows' own error otherwise.

@@ -28,6 +28,7 @@ class MappedProducer final : public KvProducer {
 
   const HostedModel& model() const override { return hosted_; }
   Result<std::vector<Token>> tokens(std::string_view text) const override;
+  ChannelWeights key_weights(int layer) const override { return key_weights_[static_cast<std::size_t>(layer)]; }
   // Layers below the gate's split by the small model, the others through the map. kMismatch for a context whose beginning
   // does not pass the check of MappedOptions.
   Status produce(std::span<const Token> tokens, KvType type, std::stop_token stop, const OnRows& on_rows) override;
@@ -46,6 +47,7 @@ class MappedProducer final : public KvProducer {
   const KvMap map_;
   const double least_cosine_;
   const HostedModel hosted_;
+  const std::vector<std::vector<float>> key_weights_;  // [n_layers][kv_width]
 };
 
 }  // namespace celslm

@@ -16,6 +16,7 @@ class ModelProducer final : public KvProducer {
 
   const HostedModel& model() const override { return hosted_; }
   Result<std::vector<Token>> tokens(std::string_view text) const override;
+  ChannelWeights key_weights(int layer) const override { return key_weights_[static_cast<std::size_t>(layer)]; }
   Status produce(std::span<const Token> tokens, KvType type, std::stop_token stop, const OnRows& on_rows) override;
 
  private:
@@ -24,6 +25,7 @@ class ModelProducer final : public KvProducer {
   const std::shared_ptr<const Model> model_;
   const std::unique_ptr<Engine> engine_;
   const HostedModel hosted_;
+  const std::vector<std::vector<float>> key_weights_;  // [n_layers][kv_width]
 };
 
 }  // namespace celslm

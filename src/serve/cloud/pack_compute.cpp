@@ -13,9 +13,15 @@ namespace {
 // Encodes rows into blocks and writes each at the offset that its table entry gets. One pack, one thread.
 class PackEncoder {
  public:
-  PackEncoder(PackJob& job, const Codec& codec, PackWriter& writer, const SigningKey& key,
+  PackEncoder(PackJob& job, const Codec& codec, const KvProducer& producer, PackWriter& writer, const SigningKey& key,
               const std::function<void(int)>& on_layer)
-      : job_(job), identity_(job.identity), codec_(codec), writer_(writer), key_(key), on_layer_(on_layer) {
+      : job_(job),
+        identity_(job.identity),
+        codec_(codec),
+        producer_(producer),
+        writer_(writer),
+        key_(key),
+        on_layer_(on_layer) {
     width_ = static_cast<std::size_t>(identity_.model.n_kv_heads) * identity_.model.head_dim;
     start_layer();
   }
@@ -68,7 +74,8 @@ class PackEncoder {
   }
 
   Status encode(const BlockShape& shape, std::span<const float> values, Plane& plane) {
-    auto bytes = codec_.encode(shape, values);
+    const bool key = shape.kind == BlockKind::kKey;
+    auto bytes = codec_.encode(shape, values, key ? producer_.key_weights(layer_) : ChannelWeights());
     if (!bytes) return wrap(std::move(bytes).error(), fmt::format("layer {}", layer_));
     plane.blocks.push_back(*std::move(bytes));
     return {};
@@ -96,6 +103,7 @@ class PackEncoder {
   PackJob& job_;
   const PackIdentity& identity_;
   const Codec& codec_;
+  const KvProducer& producer_;
   PackWriter& writer_;
   const SigningKey& key_;
   const std::function<void(int)>& on_layer_;
@@ -139,7 +147,7 @@ Result<StoredPack> compute_pack(PackJob& job, KvProducer& producer, PackStorage&
   CELSLM_TRY(auto created, storage.create(identity));
   const std::shared_ptr<PackWriter> writer = std::move(created);
   job.begin(writer);
-  PackEncoder encoder(job, *codec, *writer, key, on_layer);
+  PackEncoder encoder(job, *codec, producer, *writer, key, on_layer);
   const KvProducer::OnRows add = [&](int layer, int row, auto k, auto v) { return encoder.add(layer, row, k, v); };
   if (const auto exact = exact_pack(identity, *codec, storage)) {
     CELSLM_CHECK_OK(replay(*exact, stop, add));
