@@ -14,9 +14,9 @@ each; medians.
   file_mb                                     the GGUF, MiB
 """
 import json
-import pathlib
 
 from ..benchmark import Benchmark, random_model, times
+from ..lab import models
 from ..lab.programs import built, output_of
 from ..lab.progress import Progress, table
 from ..measure import in_turn, speeds
@@ -30,7 +30,8 @@ class Engine(Benchmark):
     smoke = (("--shape", "tiny", "--threads", "1", "--prefill", "32", "--decode", "4", "--runs", "1"),)
 
     def add_arguments(self, parser):
-        parser.add_argument("--model", type=pathlib.Path, help="measure this GGUF instead")
+        parser.add_argument("--model", type=models.gguf, metavar="GGUF",
+                            help="measure this model instead: a file, or a name of ./dev models")
         parser.add_argument("--prefill", type=int, default=512, metavar="TOKENS", help="(default: 512)")
         parser.add_argument("--decode", type=int, default=64, metavar="TOKENS", help="(default: 64)")
 

@@ -60,8 +60,9 @@ class Quality(Benchmark):
                             help="contexts with questions (default: the demo family's bulletins)")
         parser.add_argument("--reads", type=names, metavar="NAME,...",
                             help="what is read (default: none,own,q8,t4,t3,t2, and cloud where there is a large model)")
-        parser.add_argument("--model", type=pathlib.Path, metavar="GGUF", help="the edge's (default: the small demo model)")
-        parser.add_argument("--cloud-model", type=pathlib.Path, metavar="GGUF",
+        parser.add_argument("--model", type=models.gguf, metavar="GGUF",
+                            help="the edge's: a file, or a name of ./dev models (default: the small demo model)")
+        parser.add_argument("--cloud-model", type=models.gguf, metavar="GGUF",
                             help="the large one (default: with --model none, else the large demo model)")
         parser.add_argument("--map", type=pathlib.Path, help="for 'mapped': from the large model's KV to the model's")
         parser.add_argument("--limit-contexts", type=int, metavar="N", help="of each file, drawn at random (default: all)")

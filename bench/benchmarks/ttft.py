@@ -38,7 +38,8 @@ class Ttft(Benchmark):
     smoke = (("--shape", "tiny", "--threads", "1", "--tokens", "64", "--links", "100", "--runs", "1", "--self"),)
 
     def add_arguments(self, parser):
-        parser.add_argument("--model", type=pathlib.Path, metavar="GGUF", help="measure this model instead, on --text")
+        parser.add_argument("--model", type=models.gguf, metavar="GGUF",
+                            help="measure this model instead, on --text: a file, or a name of ./dev models")
         parser.add_argument("--text", type=pathlib.Path, default=TEXT, metavar="FILE",
                             help="what contexts are cut from with --model, about 1.35 tokens a word (default: the project's "
                                  "description of its pack format)")

@@ -1,4 +1,5 @@
 """The models that demo, benchmarks and tests run on."""
+import argparse
 import contextlib
 import json
 import pathlib
@@ -51,6 +52,16 @@ def pretrained(name):
     if found.returncode == 2:
         raise ValueError(found.stderr.strip())
     return pathlib.Path(found.stdout.strip()) if found.returncode == 0 else None
+
+
+def gguf(text):
+    """The file that an argument means: a path, or the name of a pretrained model. For add_argument(type=)."""
+    if text not in pretrained_names():
+        return pathlib.Path(text)
+    path = pretrained(text)
+    if path is None:
+        raise argparse.ArgumentTypeError(f"{text} is not here yet: './dev models {text}' fetches it")
+    return path
 
 
 @contextlib.contextmanager
