@@ -53,8 +53,8 @@ class LosslessCodec final : public Codec {
     CELSLM_CHECK_OK(check_encode(shape, values, weights));
     CELSLM_TRY(const Bytes numbers, f16_codec().encode(shape, values, weights));
     const std::size_t channels = channels_of(shape);
-    std::vector<std::uint8_t> classes;
-    for (std::size_t c = 0; c < channels; ++c) classes.push_back(class_of(numbers, channels, c));
+    std::vector<std::uint8_t> classes(channels);
+    for (std::size_t c = 0; c < channels; ++c) classes[c] = class_of(numbers, channels, c);
     ByteWriter out;
     out.bytes(std::as_bytes(std::span(classes)));
     for (std::size_t i = 0; i < values.size(); ++i) out.u8(static_cast<std::uint8_t>(numbers[2 * i]));
@@ -89,8 +89,8 @@ class LosslessCodec final : public Codec {
   }
 
   static Result<std::vector<std::uint8_t>> read_classes(ByteReader& in, std::size_t channels) {
-    std::vector<std::uint8_t> out;
-    for (std::size_t c = 0; c < channels; ++c) out.push_back(in.u8());
+    std::vector<std::uint8_t> out(channels);
+    for (std::uint8_t& row_class : out) row_class = in.u8();
     if (std::ranges::max(out) < kClasses) return out;
     return fail(ErrorKind::kInvalid, "f16z block: no channel has the class {}", std::ranges::max(out));
   }
