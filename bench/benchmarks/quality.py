@@ -6,7 +6,7 @@ only, no explanation."; greedy, --reply-tokens tokens. A context's KV is compute
 many at a time. What is read (--reads):
   none         no text: closed book (the user's turn alone)
   own          the text, computed by the model itself
-  f16, q8, t4, t3, t2, "llama.cpp q8_0", "llama.cpp q4_0"   the same KV after that codec
+  q8, t4 ...   the same KV after that codec; "llama.cpp q8_0", "llama.cpp q4_0": after one of ggml's types
   mapped       the large model's KV through a layer map (--map)
   cloud        the text, by the large model, which also answers (--cloud-model)
   tuned, studied, own-teacher    need a file that this version does not read; refused
