@@ -53,7 +53,7 @@ class Agreement(Benchmark):
 
     def add_arguments(self, parser):
         parser.add_argument("names", nargs="*", metavar="NAME", help="pretrained models (default: all of ./dev models)")
-        parser.add_argument("--model", type=pathlib.Path, action="append", default=[], help="another GGUF")
+        parser.add_argument("--model", type=models.gguf, metavar="GGUF", action="append", default=[], help="another GGUF")
         parser.add_argument("--text", type=pathlib.Path, default=TEXT, help="plain text (default: models/text/manual.txt)")
         parser.add_argument("--prompts", type=int, default=40, help="windows of the text for KL (default: 40)")
         parser.add_argument("--prompt-tokens", type=int, default=128, help="tokens of such a window (default: 128)")

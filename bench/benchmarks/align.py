@@ -41,9 +41,9 @@ class Align(Benchmark):
 
     def add_arguments(self, parser):
         parser.add_argument("--map", type=pathlib.Path, default=models.demo_map(), help="(default: the demo family's)")
-        parser.add_argument("--large", type=pathlib.Path, default=models.demo_model("large"), metavar="GGUF",
+        parser.add_argument("--large", type=models.gguf, default=models.demo_model("large"), metavar="GGUF",
                             help="the map's source (default: the demo family's)")
-        parser.add_argument("--small", type=pathlib.Path, default=models.demo_model("small"), metavar="GGUF",
+        parser.add_argument("--small", type=models.gguf, default=models.demo_model("small"), metavar="GGUF",
                             help="the map's target (default: the demo family's)")
         parser.add_argument("--text", type=pathlib.Path, action="append",
                             help="plain text that the map has not seen (default: the demo family's)")

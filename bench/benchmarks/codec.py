@@ -47,7 +47,8 @@ class CodecQuality(Benchmark):
               "--only", "f16,q8,t4,llama.cpp q8_0", "--shape", "tiny", "--tokens", "64", "--threads", "1"),)
 
     def add_arguments(self, parser):
-        parser.add_argument("--model", type=pathlib.Path, action="append", help="GGUF (default: the demo family)")
+        parser.add_argument("--model", type=models.gguf, metavar="GGUF", action="append",
+                            help="a file, or a name of ./dev models (default: the demo family)")
         parser.add_argument("--text", type=pathlib.Path,
                             help="plain text that the models have not seen (default: the demo family's)")
         parser.add_argument("--worlds", type=pathlib.Path, action="append",

@@ -56,8 +56,13 @@ def pretrained(name):
 
 def gguf(text):
     """The file that an argument means: a path, or the name of a pretrained model. For add_argument(type=)."""
+    path = pathlib.Path(text)
     if text not in pretrained_names():
-        return pathlib.Path(text)
+        if not path.is_file():
+            raise argparse.ArgumentTypeError(
+                f"no file {path.absolute()}, and no model of that name: './dev models' lists them. (./dev has an /etc, /usr "
+                "and /var of its own; your other folders are visible)")
+        return path
     path = pretrained(text)
     if path is None:
         raise argparse.ArgumentTypeError(f"{text} is not here yet: './dev models {text}' fetches it")

