@@ -1,7 +1,10 @@
 #include "model/text/text.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <exception>
+#include <iterator>
 #include <limits>
 #include <span>
 
@@ -13,8 +16,8 @@ namespace {
 
 constexpr std::size_t kMaxText = std::numeric_limits<std::int32_t>::max() / 4;
 
-std::vector<SpecialWord> special_words_of(const llama_vocab* vocab) {
-  std::vector<SpecialWord> words;
+std::vector<ControlWord> control_words_of(const llama_vocab* vocab) {
+  std::vector<ControlWord> words;
   for (Token t = 0; t < llama_vocab_n_tokens(vocab); ++t) {
     const auto attributes = static_cast<unsigned>(llama_vocab_get_attr(vocab, t));
     if ((attributes & (LLAMA_TOKEN_ATTR_CONTROL | LLAMA_TOKEN_ATTR_UNKNOWN)) == 0) continue;
@@ -25,7 +28,6 @@ std::vector<SpecialWord> special_words_of(const llama_vocab* vocab) {
                      .strips_left = (attributes & LLAMA_TOKEN_ATTR_LSTRIP) != 0,
                      .strips_right = (attributes & LLAMA_TOKEN_ATTR_RSTRIP) != 0});
   }
-  std::ranges::stable_sort(words, std::greater{}, [](const SpecialWord& w) { return w.text.size(); });
   return words;
 }
 
@@ -55,7 +57,8 @@ Status try_every_byte(const llama_vocab* vocab) {
 
 }  // namespace
 
-Result<std::unique_ptr<const Text>> Text::load(const std::filesystem::path& gguf) {
+Result<std::unique_ptr<const Text>> Text::load(const std::filesystem::path& gguf,
+                                               const std::optional<std::string>& chat_template) {
   CELSLM_CHECK_OK(CpuBackend::get().transform([](auto*) {}));
   llama_model_params params = llama_model_default_params();
   params.vocab_only = true;
@@ -68,9 +71,37 @@ Result<std::unique_ptr<const Text>> Text::load(const std::filesystem::path& gguf
   if (!impl->model) return fail(ErrorKind::kInvalid, "libllama does not accept its vocabulary");
   impl->vocab = llama_model_get_vocab(impl->model.get());
   CELSLM_CHECK_OK(try_every_byte(impl->vocab));
-  if (const char* text = llama_model_chat_template(impl->model.get(), nullptr); text != nullptr) impl->chat_template = text;
-  impl->special_words = special_words_of(impl->vocab);
-  return std::unique_ptr<const Text>(new Text(std::move(impl)));
+  impl->control_words = std::make_unique<const ControlWords>(control_words_of(impl->vocab));
+  auto text = std::unique_ptr<Text>(new Text(std::move(impl)));
+  const char* own = llama_model_chat_template(text->impl_->model.get(), nullptr);
+  text->set_chat_template(chat_template ? *chat_template : own == nullptr ? "" : own);
+  return text;
+}
+
+// A model without a template that can be rendered still completes texts.
+void Text::set_chat_template(std::string_view source) {
+  if (source.empty()) {
+    impl_->chat_problem = "the model carries no chat template; use plain completions";
+    return;
+  }
+  auto chat_template =
+      ChatTemplate::create(source, piece(llama_vocab_bos(impl_->vocab), true), piece(llama_vocab_eos(impl_->vocab), true));
+  if (!chat_template) {
+    impl_->chat_problem =
+        fmt::format("the model's chat template cannot be used ({}); use plain completions", chat_template.error().message);
+    return;
+  }
+  impl_->chat_template = *std::move(chat_template);
+  const ControlWords& words = *impl_->control_words;
+  std::ranges::copy_if(impl_->chat_template->literals(), std::back_inserter(impl_->plain_literals),
+                       [&](const std::string& literal) {
+                         return std::ranges::any_of(literal, [&](char c) { return words.begins_or_ends_with(c); }) &&
+                                !words.may_take_part(literal);
+                       });
+}
+
+const std::string& Text::chat_problem() const {
+  return impl_->chat_problem;
 }
 
 Text::Text(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

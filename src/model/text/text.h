@@ -3,6 +3,8 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,7 +22,9 @@ struct ChatMessage {
 // Immutable; all members are thread-safe.
 class Text {
  public:
-  static Result<std::unique_ptr<const Text>> load(const std::filesystem::path& gguf);
+  // chat_template: instead of the file's own. One that cannot be used is no error here: chat_problem() tells.
+  static Result<std::unique_ptr<const Text>> load(const std::filesystem::path& gguf,
+                                                  const std::optional<std::string>& chat_template = {});
   ~Text();
   Text(const Text&) = delete;
   Text& operator=(const Text&) = delete;
@@ -34,11 +38,16 @@ class Text {
   bool ends_generation(Token token) const;
   bool adds_bos() const;
 
-  // The tokens of a conversation, each message's content tokenized apart from the template's own words (special = false for
-  // contents), up to where the assistant's answer begins. kInvalid when the model carries no template that is known here.
+  // Why chat() and context() refuse everything with this model; empty if they do not.
+  const std::string& chat_problem() const;
+  // The tokens of a conversation as the model's own template writes it, up to where the assistant's answer begins: those of
+  // llama-server, except that contents cannot spell control tokens. kInvalid when the template refuses the conversation, or
+  // treats those of its contents' characters that a control token could begin or end with unlike others.
   Result<std::vector<Token>> chat(std::span<const ChatMessage> messages) const;
-  // The first tokens of every chat() that starts with this system message: the shared context. It ends where the user's turn
-  // begins, on a boundary that no tokenization crosses.
+  // The first tokens of the chats that start with this system message and a user's message: the shared context. It ends on a
+  // boundary that no tokenization crosses, so that no user's text can change it. kInvalid as chat(), and when nothing of the
+  // system message comes before such a boundary. A template may treat some conversations otherwise (it may write the system
+  // message into the last user's turn): compare before use.
   Result<std::vector<Token>> context(std::string_view system_text) const;
 
   struct Impl;
@@ -46,6 +55,8 @@ class Text {
 
  private:
   explicit Text(std::unique_ptr<Impl> impl);
+  void set_chat_template(std::string_view source);
+
   std::unique_ptr<Impl> impl_;
 };
 

@@ -7,6 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "model/text/chat_template.h"
+#include "model/text/control_words.h"
 #include "model/text/text.h"
 
 namespace celslm {
@@ -15,19 +17,14 @@ struct LlamaModelDeleter {
   void operator()(llama_model* model) const { llama_model_free(model); }
 };
 
-// A control token as a template spells it.
-struct SpecialWord {
-  std::string text;
-  Token token = 0;
-  bool strips_left = false;   // swallows the spaces before it
-  bool strips_right = false;  // and after
-};
-
 struct Text::Impl {
   std::unique_ptr<llama_model, LlamaModelDeleter> model;  // vocabulary only, no weights
   const llama_vocab* vocab = nullptr;
-  std::string chat_template;               // empty: the model has none
-  std::vector<SpecialWord> special_words;  // longest first
+  std::unique_ptr<const ControlWords> control_words;
+  std::unique_ptr<const ChatTemplate> chat_template;  // null: chat_problem tells why
+  std::string chat_problem;
+  // Strings in the template's code that it may look for in contents, and that no control word begins or ends in.
+  std::vector<std::string> plain_literals;
 };
 
 }  // namespace celslm
