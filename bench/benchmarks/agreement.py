@@ -34,8 +34,8 @@ import sys
 
 from .. import judge, measure, questions
 from ..benchmark import Benchmark, names
-from ..lab import exactness, models
-from ..lab.programs import ROOT, ProgramFailed, built, json_lines_of, output_of
+from ..lab import exactness, models, templates
+from ..lab.programs import ROOT, ProgramFailed, built, celslm, json_lines_of, output_of
 from ..lab.progress import Progress, table
 
 TEXT = ROOT / "models" / "text" / "manual.txt"
@@ -99,6 +99,9 @@ def measured(name, path, options):
     row = {"name": name, "template_equal": None, "template_of": None, "perplexity_ours": None, "perplexity_peer": None,
            "fetched_equal": None, "fetched_of": None}
     row |= {key + suffix: None for key in DIVERGENCES for suffix in ("", "_interval", "_median")}
+    if "template" in options.only:
+        with Progress(f"{name}: chat template"):
+            row["template_equal"], row["template_of"] = templates.template_agreement(path, celslm(options.preset))
     try:
         if "kl" in options.only:
             row |= divergences(name, path, options)

@@ -1,10 +1,10 @@
 """Whether celslm gives a model the tokens that llama-server gives it for the same conversations."""
 import json
 import pathlib
-import subprocess
 
-from . import api, programs
+from . import api
 from .peer import LlamaServer
+from .programs import Programs, celslm, json_lines_of
 
 # For files that carry no template: the one that is then given to both.
 TEMPLATES = {"gemma-3-270m-q4_k_m.gguf": pathlib.Path(__file__).with_name("gemma3.jinja")}
@@ -72,19 +72,16 @@ def conversations():
 
 
 def celslm_tokens(binary, model, chats, folder):
-    """The token ids of each conversation."""
+    """What `celslm tokens --json` prints for each conversation: {"tokens", "n_context"}."""
     requests = pathlib.Path(folder) / "chats.jsonl"
     requests.write_text("\n".join(json.dumps({"messages": chat}) for chat in chats), encoding="utf-8")
     template = TEMPLATES.get(pathlib.Path(model).name)
-    argv = [binary, "tokens", requests, "--model", model, "--json", *(("--chat-template", template) if template else ())]
-    done = subprocess.run(list(map(str, argv)), capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise programs.ProgramFailed(f"celslm tokens: {done.stderr.strip()}")
-    return [json.loads(line)["tokens"] for line in done.stdout.splitlines()]
+    return json_lines_of(binary, "tokens", requests, "--model", model, "--json",
+                         *(("--chat-template", template) if template else ()))
 
 
 def llama_server_tokens(started, model, chats):
-    """The same by llama-server, as its chat endpoint renders and tokenizes."""
+    """The token ids that llama-server's chat endpoint would give the model."""
     template = TEMPLATES.get(pathlib.Path(model).name)
     arguments = ["--no-warmup", *(("--chat-template-file", template) if template else ())]
     out = []
@@ -96,10 +93,15 @@ def llama_server_tokens(started, model, chats):
     return out
 
 
-def template_agreement(model, chats=None, binary=None):
-    """(conversations with equal token ids, conversations)."""
-    chats = conversations() if chats is None else chats
-    with programs.Programs() as started:
-        ours = celslm_tokens(binary or programs.celslm(), model, chats, started.folder)
+def different(model, chats, binary=None):
+    """Those of the conversations for which the two give different tokens."""
+    with Programs() as started:
+        ours = celslm_tokens(binary or celslm(), model, chats, started.folder)
         theirs = llama_server_tokens(started, model, chats)
-    return sum(a == b for a, b in zip(ours, theirs, strict=True)), len(chats)
+    return [chat for chat, mine, peers in zip(chats, ours, theirs, strict=True) if mine["tokens"] != peers]
+
+
+def template_agreement(model, binary=None):
+    """(conversations with equal token ids, conversations)."""
+    chats = conversations()
+    return len(chats) - len(different(model, chats, binary)), len(chats)

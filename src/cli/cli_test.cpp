@@ -15,6 +15,7 @@
 
 #include "cli/commands.h"
 #include "cli/listen_options.h"
+#include "cli/terminal/model_loading.h"
 #include "kv/pack/pack.h"
 #include "model/engine/model.h"
 #include "net/http_client.h"
@@ -325,6 +326,49 @@ TEST(CommandLineTest, ACloudComputesAPackThatInspectFindsGood) {
   EXPECT_EQ(
       parse_header(ByteView(file->body).first(*peek_header_bytes(file->body)), *PublicKey::from_hex(hex))->identity.tokens,
       *(*model)->text().context(text));
+}
+
+TEST(CommandLineTest, TokensOfChatsArePrinted) {
+  const TemporaryFolder folder;
+  testing_support::write_random_model(folder / "model.gguf", {});
+  const std::string chat = R"({"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "x"}]})";
+  write(folder / "chats.jsonl", chat + "\n" + R"({"messages": [{"role": "user", "content": "x"}]})");
+  Invocation lines;
+  ASSERT_EQ(lines.run({"tokens", folder / "chats.jsonl", "--model", folder / "model.gguf", "--json"}), kExitFine)
+      << lines.errors();
+  const auto text = *Text::load(folder / "model.gguf");
+  const std::string output = lines.output();
+  const auto first = nlohmann::json::parse(output.substr(0, output.find('\n')));
+  EXPECT_EQ(first["tokens"].get<std::vector<Token>>(), text->chat({{{"system", "Be brief."}, {"user", "x"}}}).value());
+  EXPECT_EQ(first["n_context"], text->context("Be brief.")->size());
+  EXPECT_EQ(nlohmann::json::parse(output.substr(output.find('\n')))["n_context"], 0);
+
+  Invocation person;
+  person.in.str(chat);
+  EXPECT_EQ(person.run({"tokens", "-", "--model", folder / "model.gguf"}), kExitFine) << person.errors();
+  EXPECT_THAT(person.output(), HasSubstr(" \"<|im_start|>\"\n"));
+  EXPECT_THAT(person.errors(), HasSubstr("as a registered context"));
+
+  write(folder / "chats.jsonl", chat + "\n{}\n");
+  Invocation wrong;
+  EXPECT_EQ(wrong.run({"tokens", folder / "chats.jsonl", "--model", folder / "model.gguf"}), kExitFailed);
+  EXPECT_THAT(wrong.errors(), HasSubstr("line 2"));
+}
+
+TEST(CommandLineTest, AModelThatCannotChatIsReportedWhereItIsLoaded) {
+  const TemporaryFolder folder;
+  testing_support::write_random_model(folder / "model.gguf", {.chat_template = "{% for m in messages %}"});
+  Invocation invocation;
+  std::ostringstream err;
+  Environment env{.out = invocation.out,
+                  .err = err,
+                  .in = invocation.in,
+                  .variable = {},
+                  .signals = invocation.signals,
+                  .clock = invocation.clock,
+                  .action = {}};
+  ASSERT_TRUE(load_model(env, folder / "model.gguf"));
+  EXPECT_THAT(err.str(), HasSubstr("model.gguf: no chats with this model: the model's chat template cannot be used"));
 }
 
 TEST(SignalWatchTest, AnArmedWatchAsksToStopOnTheFirstSignal) {

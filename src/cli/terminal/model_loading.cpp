@@ -18,6 +18,8 @@ Result<std::shared_ptr<const Model>> load_model(Environment& env, const std::fil
                          config.n_layers, static_cast<double>((*model)->weight_bytes()) / 1e6,
                          seconds(env.clock.now() - start))
           << std::endl;
+  if (const std::string& problem = (*model)->text().chat_problem(); !problem.empty())
+    env.err << fmt::format("{}: no chats with this model: {}", path.filename().string(), problem) << std::endl;
   return model;
 }
 

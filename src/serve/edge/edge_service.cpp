@@ -34,6 +34,10 @@ std::unique_ptr<PackSharing> make_sharing(const EdgeParts& parts, const ContextM
 Result<std::unique_ptr<EdgeService>> EdgeService::create(EdgeParts parts, const EdgeOptions& options) {
   // A type of KV that this model cannot have is reported now rather than to the first request.
   CELSLM_CHECK_OK(KvSegment::create(parts.model->config(), options.context_kv_type(), 0, 1));
+  for (const std::string& text : options.contexts) {
+    if (const auto context = parts.model->text().context(text); !context)
+      parts.log->warn("a text given as context will not be shared: {}", context.error().message);
+  }
   double compute_s_per_work = 0;
   if (parts.cloud) {  // without one there is nothing to weigh computing against
     CELSLM_TRY(compute_s_per_work, measure_layer_speed(*parts.engine, *parts.clock));

@@ -68,6 +68,23 @@ TEST_F(EdgeServiceTest, RefusesToStartWithKvThatTheModelCannotHave) {
   EXPECT_THAT(refused.error().message, HasSubstr("q8"));
 }
 
+// The template writes the system message behind what the user wrote: no two chats begin alike.
+TEST_F(EdgeServiceTest, AnswersOnItsOwnWhereTheTemplateKeepsAContextFromBeingShared) {
+  testing_support::write_random_model(
+      folder_ / "behind.gguf",
+      {.head_dim = 32,
+       .chat_template = "{% for m in messages %}{% if m.role == 'user' %}{{ '<|im_start|>' + m.content + '\n' + "
+                        "messages[0].content + '<|im_end|>' }}{% endif %}{% endfor %}"});
+  const auto model = *Model::load(folder_ / "behind.gguf");
+  EdgeParts parts{.model = model, .engine = *Engine::create(model, {.n_threads = 1}), .clock = &clock_, .log = null_log()};
+  const auto e = *EdgeService::create(std::move(parts), {.contexts = {"the thing"}});
+  EXPECT_TRUE(ask(*e, "the thing")["x_celslm"]["context"].is_null());
+  json named = request("", "Where?");
+  named["messages"].erase(0);
+  named["x_celslm"]["context"] = context_handle("the thing").hex();
+  EXPECT_THAT(post(*e, named, 400)["error"]["message"], HasSubstr("contexts cannot be shared"));
+}
+
 TEST_F(EdgeServiceTest, ReadsApproximatePacksAndSaysWhichCodec) {
   const std::string text = long_text();
   put(text);

@@ -10,17 +10,6 @@ bool begins_with_system_message(const CompletionRequest& request) {
   return !request.messages.empty() && request.messages.front().role == "system";
 }
 
-// Removes the context's tokens from the beginning of a rendered chat.
-Status remove_context(std::vector<Token>& tokens, const std::vector<Token>& context) {
-  if (tokens.size() <= context.size() || !std::equal(context.begin(), context.end(), tokens.begin())) {
-    return fail(
-        ErrorKind::kInternal,
-        "the model's chat template does not begin with the system message, so contexts cannot be shared with this model");
-  }
-  tokens.erase(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(context.size()));
-  return {};
-}
-
 // Two requests without a seed draw differently.
 SamplerOptions sampler_of(const CompletionRequest& request) {
   SamplerOptions out = request.sampler;
@@ -65,6 +54,31 @@ Result<std::vector<Token>> RequestPreparation::prompt_tokens(const CompletionReq
   return tokens;
 }
 
+// Puts the text's context in the place of the first tokens. A chat that has this text as its system message, but does not
+// name the context, does without where the model's template keeps it from being shared.
+Status RequestPreparation::use_context(const std::string& text, const CompletionRequest& request, std::vector<Token>& tokens,
+                                       GenerationRequest& generation) {
+  const bool may_do_without = request.chat && !request.context;
+  auto acquired = contexts_.acquire(text);
+  if (!acquired && may_do_without && acquired.error().kind == ErrorKind::kInvalid) return {};
+  if (!acquired) return std::unexpected(std::move(acquired).error());
+  const std::vector<Token>& context = acquired->context->tokens;
+  if (request.chat) {
+    const bool begins = tokens.size() > context.size() && std::equal(context.begin(), context.end(), tokens.begin());
+    if (!begins && may_do_without) return {};
+    if (!begins)
+      return fail(ErrorKind::kInvalid,
+                  "the model's chat template does not begin this chat with the context's tokens; send the "
+                  "text as system message instead of naming the context");
+    tokens.erase(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(context.size()));
+  }
+  generation.context = std::move(acquired->context);
+  generation.context_was_resident = acquired->was_complete;
+  const auto work = generation.context->compute_work();
+  if (work && request.deadline) work->set_deadline(clock_.now() + *request.deadline);
+  return {};
+}
+
 Result<PreparedRequest> RequestPreparation::prepare(CompletionRequest request) {
   PreparedRequest out;
   GenerationRequest& generation = out.generation;
@@ -72,16 +86,8 @@ Result<PreparedRequest> RequestPreparation::prepare(CompletionRequest request) {
   if (shared && request.chat && !begins_with_system_message(request))
     request.messages.insert(request.messages.begin(), {.role = "system", .content = *shared});
   CELSLM_TRY(std::vector<Token> tokens, prompt_tokens(request, !shared));
-  std::size_t n_context = 0;
-  if (shared) {
-    CELSLM_TRY(auto acquired, contexts_.acquire(*shared));
-    generation.context = std::move(acquired.context);
-    generation.context_was_resident = acquired.was_complete;
-    const auto work = generation.context->compute_work();
-    if (work && request.deadline) work->set_deadline(clock_.now() + *request.deadline);
-    n_context = generation.context->tokens.size();
-    if (request.chat) CELSLM_CHECK_OK(remove_context(tokens, generation.context->tokens));
-  }
+  if (shared) CELSLM_CHECK_OK(use_context(*shared, request, tokens, generation));
+  const std::size_t n_context = generation.context ? generation.context->tokens.size() : 0;
   if (tokens.empty()) return fail(ErrorKind::kInvalid, "the prompt is empty");
   const std::size_t used = tokens.size() + n_context;
   const auto room = static_cast<std::size_t>(model_.config().n_ctx_train);

@@ -35,6 +35,8 @@ class RequestPreparation {
 
  private:
   Result<std::optional<std::string>> shared_text(const CompletionRequest& request);
+  Status use_context(const std::string& text, const CompletionRequest& request, std::vector<Token>& tokens,
+                     GenerationRequest& generation);
   Result<std::vector<Token>> prompt_tokens(const CompletionRequest& request, bool with_bos) const;
 
   const Model& model_;
