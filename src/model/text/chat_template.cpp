@@ -112,7 +112,7 @@ Value range(const ContextPtr&, ArgumentsValue& arguments) {
   return out;
 }
 
-Value variables_of(json messages, bool answer, const std::string& bos, const std::string& eos) {
+Value variables_of(const json& messages, bool answer, const std::string& bos, const std::string& eos) {
   Value out = Value::object();
   out.set("messages", Value(messages));
   if (answer) out.set("add_generation_prompt", Value(true));

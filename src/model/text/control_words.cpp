@@ -6,6 +6,8 @@
 #include <set>
 #include <utility>
 
+#include "core/text.h"
+
 namespace celslm {
 namespace {
 
@@ -35,19 +37,24 @@ ControlWords::ControlWords(std::vector<ControlWord> words) : words_(std::move(wo
   std::erase_if(words_, [](const ControlWord& word) { return word.text.empty(); });
   std::ranges::stable_sort(words_, std::greater{}, [](const ControlWord& w) { return w.text.size(); });
   std::set<std::size_t> lengths;
+  std::set<std::size_t> core_lengths;
   for (const ControlWord& word : words_) {
     const std::string_view text = word.text;
     by_text_.try_emplace(text, &word);
     lengths.insert(text.size());
     first_bytes_.set(static_cast<unsigned char>(text.front()));
-    edge_bytes_.set(static_cast<unsigned char>(text.front()));
-    edge_bytes_.set(static_cast<unsigned char>(text.back()));
-    for (std::size_t n = 1; n < text.size(); ++n) {
-      beginnings_.insert(text.substr(0, n));
-      endings_.insert(text.substr(n));
+    const std::string_view core = trimmed(text, kSpaces).empty() ? text : trimmed(text, kSpaces);
+    edge_bytes_.set(static_cast<unsigned char>(core.front()));
+    edge_bytes_.set(static_cast<unsigned char>(core.back()));
+    cores_.insert(core);
+    core_lengths.insert(core.size());
+    for (std::size_t n = 1; n < core.size(); ++n) {
+      beginnings_.insert(core.substr(0, n));
+      endings_.insert(core.substr(n));
     }
   }
   lengths_.assign(lengths.rbegin(), lengths.rend());
+  core_lengths_.assign(core_lengths.begin(), core_lengths.end());
 }
 
 // Each once, longest first.
@@ -82,7 +89,10 @@ std::vector<TextPart> ControlWords::split(std::string_view text) const {
 }
 
 bool ControlWords::may_take_part(std::string_view bytes) const {
-  if (!words_in(bytes).empty()) return true;
+  for (std::size_t at = 0; at < bytes.size(); ++at) {
+    const auto is_core = [&](std::size_t length) { return cores_.contains(bytes.substr(at, length)); };
+    if (std::ranges::any_of(core_lengths_, is_core)) return true;
+  }
   for (std::size_t n = 1; n <= bytes.size(); ++n) {
     if (endings_.contains(bytes.substr(0, n)) || beginnings_.contains(bytes.substr(bytes.size() - n))) return true;
   }

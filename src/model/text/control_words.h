@@ -39,9 +39,9 @@ class ControlWords {
   // are taken first, anywhere in the text, as libllama does. Parts without a token are never neighbours.
   std::vector<TextPart> split(std::string_view text) const;
 
-  // Whether some control word begins or ends with this byte: without its first and last byte, a text holds none.
+  // Whether some control word begins or ends with this byte, blanks apart: a text without such bytes holds none.
   bool begins_or_ends_with(char byte) const { return edge_bytes_[static_cast<unsigned char>(byte)]; }
-  // Whether a text that contains these bytes may hold a control word that takes them in only in part, or that lies in them.
+  // Whether these bytes hold a control word, or end within the beginning of one, or begin within the end of one.
   bool may_take_part(std::string_view bytes) const;
 
  private:
@@ -52,7 +52,9 @@ class ControlWords {
   std::vector<std::size_t> lengths_;  // that occur
   std::bitset<256> first_bytes_;
   std::bitset<256> edge_bytes_;
-  std::unordered_set<std::string_view> beginnings_;  // of each word, shorter than it
+  std::unordered_set<std::string_view> cores_;  // the words without blanks around them
+  std::vector<std::size_t> core_lengths_;
+  std::unordered_set<std::string_view> beginnings_;  // of each core, shorter than it
   std::unordered_set<std::string_view> endings_;
 };
 

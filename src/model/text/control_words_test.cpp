@@ -42,6 +42,12 @@ TEST(ControlWordsTest, ALiteralThatNoWordBeginsOrEndsInIsHarmless) {
     EXPECT_TRUE(words.may_take_part(part)) << part;
   EXPECT_TRUE(words.begins_or_ends_with('<'));
   EXPECT_FALSE(words.begins_or_ends_with('|'));
+
+  const ControlWords with_blanks({{.text = "<|sep|>\n\n", .token = 1}});
+  EXPECT_FALSE(with_blanks.begins_or_ends_with('\n'));
+  EXPECT_TRUE(with_blanks.begins_or_ends_with('>'));
+  EXPECT_TRUE(with_blanks.may_take_part("|sep|>x"));
+  EXPECT_TRUE(with_blanks.may_take_part("a<|sep|>b"));
 }
 
 }  // namespace
