@@ -49,6 +49,7 @@ struct ModelConfig {
   RopeConfig rope;
   bool tied_output = false;
   bool qkv_bias = false;
+  bool key_bias = false;  // some layer adds a bias to K, which K before RoPE (in packs, taps, maps) does not contain
   bool qk_norm = false;
 
   int kv_width() const { return n_kv_heads * head_dim; }  // values of K (or V) per token and layer

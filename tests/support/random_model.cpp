@@ -156,9 +156,9 @@ class Writer {
     add(name, ggml_new_tensor_1d(tensors_.get(), GGML_TYPE_F32, n), normal(static_cast<std::size_t>(n), mean, deviation));
   }
 
-  void projection(const std::string& name, int n_in, int n_out, bool bias) {
+  void projection(const std::string& name, int n_in, int n_out, bool bias, float deviation = 0.5F) {
     matrix(name + ".weight", n_in, n_out, 1.0F / std::sqrt(static_cast<float>(n_in)));
-    if (bias) vector(name + ".bias", n_out, 0.0F, 0.5F);
+    if (bias) vector(name + ".bias", n_out, 0.0F, deviation);
   }
 
   void write_tensors() {
@@ -177,7 +177,7 @@ class Writer {
     const int kv_width = m_.n_kv_heads * head_dim_;
     vector(p + "attn_norm.weight", m_.n_embd, 1.0F, 0.1F);
     projection(p + "attn_q", m_.n_embd, q_width, bias);
-    projection(p + "attn_k", m_.n_embd, kv_width, bias);
+    projection(p + "attn_k", m_.n_embd, kv_width, bias, m_.key_bias);
     projection(p + "attn_v", m_.n_embd, kv_width, bias);
     if (m_.architecture == "qwen3") {
       vector(p + "attn_q_norm.weight", head_dim_, 1.0F, 0.1F);

@@ -30,6 +30,7 @@ struct RandomModel {
   ggml_type type = GGML_TYPE_F32;  // of matrices; rows must consist of complete blocks
   bool tied = false;
   bool qkv_bias = false;  // always, for qwen2
+  float key_bias = 0.5F;  // standard deviation of K's bias, where there is one; real Qwen2's reaches 200
   float rope_base = 10000.0F;
   std::string rope_scaling;  // empty: not in the file
   float rope_factor = 0.0F;  // 0: not in the file

@@ -9,20 +9,22 @@
 namespace celslm {
 namespace {
 
-Status check_number(const char* field, std::uint64_t value, std::uint64_t limit) {
-  if (value >= 1 && value <= limit) return {};
-  return fail(ErrorKind::kInvalid, "{} is {}; expected 1 to {}", field, value, limit);
-}
-
 Status check_text(const char* field, const std::string& text, std::size_t limit) {
   if (text.size() <= limit) return {};
   return fail(ErrorKind::kInvalid, "{} has {} bytes; at most {} are allowed", field, text.size(), limit);
 }
 
+Status check_made_with(const char* field, const Hash256& id, bool required, const PackIdentity& identity) {
+  if (required == (id != Hash256{})) return {};
+  return fail(ErrorKind::kInvalid, "{} is {}, but provenance is {}", field, required ? "zero" : "set",
+              to_string(identity.provenance));
+}
+
 Status check_provenance(const PackIdentity& identity) {
-  if (identity.provenance > Provenance::kFused) {
-    return fail(ErrorKind::kInvalid, "provenance is {}; this version supports 0 to 3",
-                static_cast<int>(identity.provenance));
+  const Provenance last = identity.version == 1 ? Provenance::kFused : Provenance::kStudied;
+  if (identity.provenance > last) {
+    return fail(ErrorKind::kInvalid, "provenance is {}; version {} has 0 to {}", static_cast<int>(identity.provenance),
+                identity.version, static_cast<int>(last));
   }
   const bool mapped = identity.provenance == Provenance::kMapped || identity.provenance == Provenance::kFused;
   if (identity.split < 0 ||
@@ -30,9 +32,9 @@ Status check_provenance(const PackIdentity& identity) {
     return fail(ErrorKind::kInvalid, "split is {}, but provenance is {} and n_layers {}", identity.split,
                 to_string(identity.provenance), identity.model.n_layers);
   }
-  if (mapped == (identity.map != Hash256{})) return {};
-  return fail(ErrorKind::kInvalid, "map is {}, but provenance is {}", mapped ? "zero" : "set",
-              to_string(identity.provenance));
+  CELSLM_CHECK_OK(check_made_with("map", identity.map, mapped, identity));
+  CELSLM_CHECK_OK(check_made_with("tuning", identity.tuning, identity.provenance == Provenance::kTuned, identity));
+  return check_made_with("study", identity.study, identity.provenance == Provenance::kStudied, identity);
 }
 
 std::string differing(const char* field, std::string_view here, std::string_view there) {
@@ -59,6 +61,8 @@ const char* to_string(Provenance provenance) {
     case Provenance::kProxy: return "proxy";
     case Provenance::kMapped: return "mapped";
     case Provenance::kFused: return "fused";
+    case Provenance::kTuned: return "tuned";
+    case Provenance::kStudied: return "studied";
   }
   return "unknown";
 }
@@ -82,7 +86,7 @@ BlockShape PackIdentity::shape(BlockKind kind, int chunk) const {
 Hash256 PackIdentity::id() const {
   ByteWriter out;
   write_identity(*this, out);
-  return pack_id_of(out.data());
+  return pack_id_of(out.data(), version);
 }
 
 // The model comes first: nodes with different models differ in everything else too, and the model is what a user can change.
@@ -92,13 +96,36 @@ std::string PackIdentity::difference(const PackIdentity& other) const {
   if (context != other.context) return differing("context", context.hex(), other.context.hex());
   if (provenance != other.provenance) return differing("provenance", to_string(provenance), to_string(other.provenance));
   if (map != other.map) return differing("map", map.hex(), other.map.hex());
+  if (tuning != other.tuning) return differing("tuning", tuning.hex(), other.tuning.hex());
+  if (study != other.study) return differing("study", study.hex(), other.study.hex());
   if (split != other.split) return differing("split", std::to_string(split), std::to_string(other.split));
   if (codec != other.codec) return differing("codec", codec_name(codec), codec_name(other.codec));
+  if (version != other.version) return differing("version", std::to_string(version), std::to_string(other.version));
   return {};
+}
+
+PackIdentity version_1(PackIdentity identity) {
+  identity.version = 1;
+  return identity;
+}
+
+Status check_offer(const PackIdentity& wanted, const PackIdentity& offered, bool key_bias) {
+  const bool old = offered.version == 1;
+  const std::string difference = wanted.difference(offered);
+  if (difference.empty() || (old && !key_bias && version_1(wanted) == offered)) return {};
+  if (old && version_1(wanted) == offered)
+    return fail(ErrorKind::kMismatch, "a version 1 pack, in which K contains this model's bias, cannot be used any more");
+  return fail(ErrorKind::kMismatch, "another pack than the one asked for: {}", difference);
+}
+
+Status check_number(const char* field, std::uint64_t value, std::uint64_t limit) {
+  if (value >= 1 && value <= limit) return {};
+  return fail(ErrorKind::kInvalid, "{} is {}; expected 1 to {}", field, value, limit);
 }
 
 Status check_identity(const PackIdentity& identity) {
   const ModelFingerprint& model = identity.model;
+  CELSLM_CHECK_OK(check_number("version", identity.version, kPackVersion));
   CELSLM_CHECK_OK(check_number("n_tokens", identity.tokens.size(), kMaxPackTokens));
   CELSLM_CHECK_OK(check_number("n_layers", model.n_layers, kMaxPackLayers));
   CELSLM_CHECK_OK(check_number("n_kv_heads", model.n_kv_heads, kMaxPackKvWidth));

@@ -32,6 +32,9 @@ const FieldCase kFields[] = {
     {"provenance (proxy here, native there)", [](PackIdentity& i) { i.provenance = Provenance::kNative; }},
     {"split (0 here, 1 there)", [](PackIdentity& i) { i.split = 1; }},
     {"map (", [](PackIdentity& i) { i.map = hash_of("x"); }},
+    {"tuning (", [](PackIdentity& i) { i.tuning = hash_of("x"); }},
+    {"study (", [](PackIdentity& i) { i.study = hash_of("x"); }},
+    {"version (2 here, 1 there)", [](PackIdentity& i) { i.version = 1; }},
     {"codec (f16 here, q8 there)", [](PackIdentity& i) { i.codec = CodecId::kQ8; }},
 };
 
@@ -51,7 +54,8 @@ TEST(PackIdentityTest, EqualIdentitiesHaveNoDifference) {
 // Ids name packs in stores and URLs, so they must never change.
 TEST(PackIdentityTest, IdsAreStableAcrossBuilds) {
   EXPECT_EQ(small_identity().context.hex(), "bae54111af90c119718fe5b1d77e86bbdb551d806d1b6662be5a7fe6892d1e45");
-  EXPECT_EQ(small_identity().id().hex(), "8ea1fe80f3a0c6a979300d29d7cb5b927c921be11fa37c343a42e6e779159ec7");
+  EXPECT_EQ(small_identity().id().hex(), "5bcefa9507c44b5aeef60ff5250add5ec956171392f73af105c905c6310ddf3e");
+  EXPECT_EQ(version_1(small_identity()).id().hex(), "8ea1fe80f3a0c6a979300d29d7cb5b927c921be11fa37c343a42e6e779159ec7");
 }
 
 TEST(PackIdentityTest, ContextsOfDifferentTokenizersDiffer) {
@@ -101,6 +105,13 @@ TEST(PackIdentityTest, CheckIdentityNamesTheBadField) {
   EXPECT_THAT(message([](PackIdentity& i) { i.model.rope.resize(kMaxRopeBytes + 1); }), HasSubstr("rope"));
   EXPECT_THAT(message([](PackIdentity& i) { i.codec = static_cast<CodecId>(9); }), HasSubstr("codec"));
   EXPECT_THAT(message([](PackIdentity& i) { i.provenance = static_cast<Provenance>(9); }), HasSubstr("provenance is 9"));
+  EXPECT_THAT(message([](PackIdentity& i) { i.version = 3; }), HasSubstr("version is 3"));
+  EXPECT_THAT(message([](PackIdentity& i) {
+                i.version = 1;
+                i.provenance = Provenance::kTuned;
+                i.tuning = hash_of("x");
+              }),
+              HasSubstr("provenance is 4; version 1 has 0 to 3"));
   EXPECT_THAT(message([](PackIdentity& i) { i.tokens[0] = -1; }), HasSubstr("negative"));
   EXPECT_THAT(message([](PackIdentity& i) { i.tokens[0] = 1; }), HasSubstr("context is"));
 }

@@ -10,12 +10,10 @@ namespace celslm {
 namespace {
 
 constexpr std::string_view kMagic = "CELSLMKV";
-constexpr std::uint16_t kVersion = 1;
 
 enum class Kind : std::uint16_t { kHeader = 1, kPreamble = 2 };
 
 // Domain separation: a signed message begins with its type, so that no signature is valid for a message of another type.
-constexpr std::string_view kPackIdDomain = "celslm.pack.id.";
 constexpr std::string_view kHeaderDomain = "celslm.pack.header.";
 constexpr std::string_view kPreambleDomain = "celslm.pack.preamble.";
 constexpr std::string_view kEntryDomain = "celslm.pack.entry.";
@@ -24,27 +22,11 @@ std::string_view domain(Kind kind) {
   return kind == Kind::kHeader ? kHeaderDomain : kPreambleDomain;
 }
 
-template <std::size_t N>
-ByteView view(const std::array<std::uint8_t, N>& array) {
-  return std::as_bytes(std::span(array));
-}
-
 Bytes signed_message(Kind kind, ByteView content) {
   ByteWriter out;
   out.bytes(as_bytes(domain(kind)));
   out.bytes(view(hash_of(content).bytes));
   return out.take();
-}
-
-template <std::size_t N>
-std::array<std::uint8_t, N> read_array(ByteReader& in) {
-  std::array<std::uint8_t, N> out{};
-  if (const ByteView raw = in.bytes(N); !raw.empty()) std::memcpy(out.data(), raw.data(), N);
-  return out;
-}
-
-Hash256 read_hash(ByteReader& in) {
-  return {read_array<32>(in)};
 }
 
 void write_entry(const BlockEntry& entry, ByteWriter& out) {
@@ -71,11 +53,11 @@ void write_common_fields(Kind kind, const PackIdentity& identity, std::uint64_t 
   ByteWriter encoded;
   write_identity(identity, encoded);
   out.bytes(as_bytes(kMagic));
-  out.u16(kVersion);
+  out.u16(identity.version);
   out.u16(static_cast<std::uint16_t>(kind));
   out.u32(static_cast<std::uint32_t>(encoded.data().size()));
   out.u64(total_bytes);
-  out.bytes(view(pack_id_of(encoded.data()).bytes));
+  out.bytes(view(pack_id_of(encoded.data(), identity.version).bytes));
   out.bytes(view(signer.bytes));
   out.bytes(encoded.data());
 }
@@ -86,6 +68,7 @@ Bytes finish(Kind kind, ByteWriter out, const SigningKey& key) {
 }
 
 struct Prefix {
+  std::uint16_t version = 0;
   std::uint32_t identity_bytes = 0;
   std::uint64_t total_bytes = 0;
 };
@@ -95,12 +78,12 @@ Result<Prefix> read_prefix(ByteView bytes, Kind expected) {
   const ByteView magic = in.bytes(kMagic.size());
   const std::uint16_t version = in.u16();
   const std::uint16_t kind = in.u16();
-  const Prefix prefix{.identity_bytes = in.u32(), .total_bytes = in.u64()};
+  const Prefix prefix{.version = version, .identity_bytes = in.u32(), .total_bytes = in.u64()};
   if (!in.ok()) return fail(ErrorKind::kInvalid, "{} bytes are too few for the header of a KV pack", bytes.size());
   if (as_text(magic) != kMagic) return fail(ErrorKind::kInvalid, "not a KV pack: it must begin with {}", kMagic);
-  if (version != kVersion) {
-    return fail(ErrorKind::kInvalid, "version is {}; this program reads version {}: update the older side", version,
-                kVersion);
+  if (version < 1 || version > kPackVersion) {
+    return fail(ErrorKind::kInvalid, "version is {}; this program reads versions 1 to {}: update the older side", version,
+                kPackVersion);
   }
   if (kind != static_cast<std::uint16_t>(expected)) {
     return fail(ErrorKind::kInvalid, "kind is {}; expected {}", kind, static_cast<int>(expected));
@@ -108,59 +91,13 @@ Result<Prefix> read_prefix(ByteView bytes, Kind expected) {
   if (prefix.total_bytes > kMaxHeaderBytes) {
     return fail(ErrorKind::kInvalid, "header_bytes is {}; at most {} are allowed", prefix.total_bytes, kMaxHeaderBytes);
   }
-  if (prefix.total_bytes < kIdentityOffset + kIdentityFixedBytes + sizeof(Signature)) {
+  if (prefix.total_bytes < kIdentityOffset + kLeastIdentityBytes + sizeof(Signature)) {
     return fail(ErrorKind::kInvalid, "header_bytes is {}; too few for an identity and a signature", prefix.total_bytes);
   }
   if (prefix.identity_bytes > prefix.total_bytes - kIdentityOffset - sizeof(Signature)) {
     return fail(ErrorKind::kInvalid, "identity_bytes is {}, which exceeds the header", prefix.identity_bytes);
   }
   return prefix;
-}
-
-struct IdentityCounts {
-  std::uint32_t block_tokens = 0;
-  std::uint32_t n_tokens = 0;
-};
-
-IdentityCounts read_fixed_fields(ByteReader& in, PackIdentity& out) {
-  IdentityCounts counts;
-  out.context = read_hash(in);
-  out.model.tokenizer = read_hash(in);
-  out.model.weights = read_hash(in);
-  out.map = read_hash(in);
-  out.codec = static_cast<CodecId>(in.u16());
-  out.provenance = static_cast<Provenance>(in.u8());
-  out.split = in.u8();
-  out.model.n_layers = in.u32();
-  out.model.n_kv_heads = in.u32();
-  out.model.head_dim = in.u32();
-  counts.block_tokens = in.u32();
-  counts.n_tokens = in.u32();
-  return counts;
-}
-
-Result<PackIdentity> read_identity(ByteView bytes) {
-  ByteReader in(bytes);
-  PackIdentity out;
-  const IdentityCounts counts = read_fixed_fields(in, out);
-  if (counts.n_tokens < 1 || counts.n_tokens > kMaxPackTokens) {
-    return fail(ErrorKind::kInvalid, "n_tokens is {}; expected 1 to {}", counts.n_tokens, kMaxPackTokens);
-  }
-  out.model.architecture = in.text(kMaxArchitectureBytes);
-  if (!in.ok()) return fail(ErrorKind::kInvalid, "architecture is truncated or longer than {} bytes", kMaxArchitectureBytes);
-  out.model.rope = in.text(kMaxRopeBytes);
-  if (!in.ok()) return fail(ErrorKind::kInvalid, "rope is truncated or longer than {} bytes", kMaxRopeBytes);
-  if (in.remaining() != counts.n_tokens * sizeof(Token)) {
-    return fail(ErrorKind::kInvalid, "tokens has {} bytes, but n_tokens is {}", in.remaining(), counts.n_tokens);
-  }
-  out.tokens.resize(counts.n_tokens);
-  const ByteView raw = in.bytes(in.remaining());
-  std::memcpy(out.tokens.data(), raw.data(), raw.size());
-  CELSLM_CHECK_OK(check_identity(out));
-  if (counts.block_tokens != static_cast<std::uint32_t>(out.block_tokens())) {
-    return fail(ErrorKind::kInvalid, "block_tokens is {}; the codec requires {}", counts.block_tokens, out.block_tokens());
-  }
-  return out;
 }
 
 struct CommonFields {
@@ -178,8 +115,8 @@ Result<CommonFields> read_common_fields(ByteView bytes, Kind kind, ByteReader& i
   const Hash256 pack_id = read_hash(in);
   const PublicKey signer{read_array<32>(in)};
   const ByteView encoded = in.bytes(prefix.identity_bytes);
-  CELSLM_TRY(PackIdentity identity, read_identity(encoded));
-  if (pack_id != pack_id_of(encoded)) {
+  CELSLM_TRY(PackIdentity identity, read_identity(encoded, prefix.version));
+  if (pack_id != pack_id_of(encoded, prefix.version)) {
     return fail(ErrorKind::kInvalid, "pack id is {}, but the identity has another", pack_id.hex());
   }
   return CommonFields{std::move(identity), signer};
@@ -204,33 +141,6 @@ Bytes entry_message(const Hash256& pack_id, std::uint32_t index, const BlockEntr
 }
 
 }  // namespace
-
-void write_identity(const PackIdentity& identity, ByteWriter& out) {
-  out.bytes(view(identity.context.bytes));
-  out.bytes(view(identity.model.tokenizer.bytes));
-  out.bytes(view(identity.model.weights.bytes));
-  out.bytes(view(identity.map.bytes));
-  out.u16(static_cast<std::uint16_t>(identity.codec));
-  out.u8(static_cast<std::uint8_t>(identity.provenance));
-  out.u8(static_cast<std::uint8_t>(identity.split));
-  out.u32(identity.model.n_layers);
-  out.u32(identity.model.n_kv_heads);
-  out.u32(identity.model.head_dim);
-  out.u32(static_cast<std::uint32_t>(identity.block_tokens()));
-  out.u32(static_cast<std::uint32_t>(identity.tokens.size()));
-  out.text(identity.model.architecture);
-  out.text(identity.model.rope);
-  out.bytes(std::as_bytes(std::span(identity.tokens)));
-}
-
-std::size_t identity_bytes(const PackIdentity& identity) {
-  return kIdentityFixedBytes + 4 + identity.model.architecture.size() + 4 + identity.model.rope.size() +
-         identity.tokens.size() * sizeof(Token);
-}
-
-Hash256 pack_id_of(ByteView identity) {
-  return Hasher().update_field(kPackIdDomain).update(identity).finish();
-}
 
 std::uint64_t header_bytes(const PackIdentity& identity) {
   return kIdentityOffset + identity_bytes(identity) + table_bytes(identity) + sizeof(Signature);

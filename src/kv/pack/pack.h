@@ -21,14 +21,18 @@ namespace celslm {
 
 // Limits on the fields of a header, checked before anything is allocated. Each comment names what the limit prevents.
 inline constexpr std::uint32_t kMaxPackTokens = 1U << 20;      // a token count that makes us allocate gigabytes
-inline constexpr std::uint32_t kMaxPackLayers = 512;           // a layer count that does
+inline constexpr std::uint32_t kMaxPackLayers = 512;           // a layer count that does, and as many runs of layers
 inline constexpr int kMaxPackSplit = 255;                      // the identity has one byte for it
 inline constexpr std::uint32_t kMaxPackKvWidth = 1U << 16;     // n_kv_heads * head_dim: blocks of gigabytes
+inline constexpr std::uint32_t kMaxStateBytes = 64U << 20;     // of a recurrent layer: a block of gigabytes
 inline constexpr std::uint32_t kMaxArchitectureBytes = 64;     // megabytes of text in logs and error messages
 inline constexpr std::uint32_t kMaxRopeBytes = 1024;           // the same
 inline constexpr std::uint64_t kMaxHeaderBytes = 64ULL << 20;  // a header without end
 
-enum class Provenance : std::uint8_t { kNative = 0, kProxy = 1, kMapped = 2, kFused = 3 };
+// The format's version that this program writes. It reads version 1, too, in which K contains the model's bias.
+inline constexpr std::uint16_t kPackVersion = 2;
+
+enum class Provenance : std::uint8_t { kNative = 0, kProxy = 1, kMapped = 2, kFused = 3, kTuned = 4, kStudied = 5 };
 const char* to_string(Provenance provenance);
 
 // BLAKE3 of the tokenizer's hash and the tokens.
@@ -44,6 +48,9 @@ struct PackIdentity {
   Hash256 map;    // id of the layer map; zero if none was used
   int split = 0;  // first mapped layer, at most kMaxPackSplit; the layers below are exact. 0 if no map was used
   CodecId codec = CodecId::kF16;
+  Hash256 tuning;  // id of the constants added to K before RoPE and to V; zero unless tuned
+  Hash256 study;   // id of the training that made the KV; zero unless studied
+  std::uint16_t version = kPackVersion;
 
   int n_tokens() const { return static_cast<int>(tokens.size()); }
   int block_tokens() const;  // tokens of a full chunk, which depends on the codec
@@ -57,8 +64,15 @@ struct PackIdentity {
   std::string difference(const PackIdentity& other) const;
 };
 
-// Checks that a pack may have this identity: the limits above, a known codec, the context id of these tokens, a map exactly
-// if the provenance requires one. kInvalid, naming the field. A precondition of everything below that takes an identity.
+// The same pack in version 1 of the format.
+PackIdentity version_1(PackIdentity identity);
+// Whether a pack of identity `offered` has the KV of the pack that is `wanted`, of version kPackVersion: the same pack, or
+// the same in version 1 if the model adds no bias to K. kMismatch, naming the first difference.
+Status check_offer(const PackIdentity& wanted, const PackIdentity& offered, bool key_bias);
+
+// Checks that a pack may have this identity: the limits above, a known codec, the context id of these tokens, the ids of a
+// map, a tuning and a study exactly if the provenance requires them, and none that its version does not know. kInvalid,
+// naming the field. A precondition of everything below that takes an identity.
 Status check_identity(const PackIdentity& identity);
 
 // A block is one chunk of K or V of one layer. Blocks are numbered by layer, then K before V, then chunk.

@@ -21,20 +21,22 @@ void poke(Bytes& bytes, std::size_t offset, const T& value) {
 
 // Corrects the lengths and the ids that depend on other fields.
 void repair(Bytes& bytes) {
-  if (bytes.size() < kIdentityOffset + kIdentityFixedBytes) return;
+  const auto version = static_cast<std::uint16_t>(bytes.size() > 8 ? bytes[8] : std::byte{0});
+  const std::size_t fixed = fixed_identity_bytes(version);
+  if (bytes.size() < kIdentityOffset + fixed) return;
   poke(bytes, 16, std::uint64_t{bytes.size()});
   ByteReader in(ByteView(bytes).subspan(12));
   const std::size_t length = std::min<std::size_t>(in.u32(), bytes.size() - kIdentityOffset);
   const ByteView identity = ByteView(bytes).subspan(kIdentityOffset, length);
-  ByteReader counts(identity.first(std::min(length, kIdentityFixedBytes)));
-  counts.bytes(kIdentityFixedBytes - 4);
+  ByteReader counts(identity.first(std::min(length, fixed)));
+  counts.bytes(fixed - 4);
   const std::size_t n_tokens = std::min<std::size_t>(counts.u32(), length / sizeof(Token));
   Hash256 tokenizer;
   std::memcpy(tokenizer.bytes.data(), bytes.data() + kIdentityOffset + 32, 32);
   std::vector<Token> tokens(n_tokens);
   if (n_tokens > 0) std::memcpy(tokens.data(), identity.last(n_tokens * sizeof(Token)).data(), n_tokens * sizeof(Token));
   poke(bytes, kIdentityOffset, context_id(tokenizer, tokens));
-  poke(bytes, kHeaderPrefixBytes, pack_id_of(identity));
+  poke(bytes, kHeaderPrefixBytes, pack_id_of(identity, version));
 }
 
 void check(ByteView bytes) {

@@ -28,6 +28,7 @@ std::string describe_identity(const PackIdentity& identity) {
   const ModelFingerprint& model = identity.model;
   const auto codec = find_codec(identity.codec);
   std::string out = line("pack id", identity.id().hex());
+  out += line("format", fmt::format("version {}", identity.version));
   out += line("context", fmt::format("{}, {} tokens", identity.context.hex(), identity.n_tokens()));
   out += line("model", fmt::format("{}, {} layers, {} KV heads of {}", printable(model.architecture), model.n_layers,
                                    model.n_kv_heads, model.head_dim));
@@ -36,6 +37,8 @@ std::string describe_identity(const PackIdentity& identity) {
   out += line("tokenizer", model.tokenizer.hex());
   out += line("provenance", to_string(identity.provenance));
   if (identity.map != Hash256{}) out += line("map", fmt::format("{}, from layer {} on", identity.map.hex(), identity.split));
+  if (identity.tuning != Hash256{}) out += line("tuning", identity.tuning.hex());
+  if (identity.study != Hash256{}) out += line("study", identity.study.hex());
   out += line("codec", codec ? std::string((*codec)->name()) : "unknown");
   return out;
 }

@@ -20,15 +20,23 @@ using testing_support::small_identity;
 constexpr std::size_t kPackId = 24;
 constexpr std::size_t kSigner = 56;
 constexpr std::size_t kIdentity = 88;
-constexpr std::size_t kCodec = kIdentity + 128;
-constexpr std::size_t kProvenance = kIdentity + 130;
-constexpr std::size_t kSplit = kIdentity + 131;
-constexpr std::size_t kLayers = kIdentity + 132;
-constexpr std::size_t kHeads = kIdentity + 136;
-constexpr std::size_t kHeadDim = kIdentity + 140;
-constexpr std::size_t kBlockTokensField = kIdentity + 144;
-constexpr std::size_t kTokenCount = kIdentity + 148;
-constexpr std::size_t kArchitecture = kIdentity + 152;
+constexpr std::size_t kTuning = kIdentity + 128;
+constexpr std::size_t kStudy = kIdentity + 160;
+constexpr std::size_t kCodec = kIdentity + 192;
+constexpr std::size_t kArithmetic = kIdentity + 194;
+constexpr std::size_t kProvenance = kIdentity + 196;
+constexpr std::size_t kSplit = kIdentity + 197;
+constexpr std::size_t kRuns = kIdentity + 198;
+constexpr std::size_t kBlockTokensField = kIdentity + 200;
+constexpr std::size_t kRowCount = kIdentity + 204;
+constexpr std::size_t kTokenCount = kIdentity + 208;
+constexpr std::size_t kLayers = kIdentity + 212;
+constexpr std::size_t kLayerKind = kIdentity + 214;
+constexpr std::size_t kRunReserved = kIdentity + 215;
+constexpr std::size_t kHeads = kIdentity + 216;
+constexpr std::size_t kHeadDim = kIdentity + 220;
+constexpr std::size_t kValueDim = kIdentity + 224;
+constexpr std::size_t kArchitecture = kIdentity + 228;
 
 template <typename T>
 void poke(Bytes& bytes, std::size_t offset, T value) {
@@ -39,6 +47,7 @@ class PackTest : public testing::Test {
  protected:
   PackTest() : key_(SigningKey::generate().value()), pack_(build_pack(small_identity(), key_)) {}
 
+  std::size_t identity_length() const { return table() - kIdentity; }
   std::size_t table() const { return pack_.header.size() - 64 - 44 * pack_.entries.size(); }
   Result<PackHeader> parse(const Bytes& bytes) const { return parse_header(bytes, key_.public_key()); }
 
@@ -116,7 +125,7 @@ TEST_F(PackTest, SizesMatchTheDocument) {
   EXPECT_EQ(identity.n_blocks(), 384);
   EXPECT_EQ(block_bytes(identity, 0), (ByteBounds{65536, 65536}));
   EXPECT_EQ(block_region_bytes(identity), (ByteBounds{25165824, 25165824}));
-  EXPECT_NEAR(static_cast<double>(header_bytes(identity)), 25400.0, 50.0);
+  EXPECT_NEAR(static_cast<double>(header_bytes(identity)), 25500.0, 50.0);
   identity.codec = CodecId::kQ8;
   EXPECT_EQ(block_bytes(identity, 0), (ByteBounds{34816, 34816}));
   EXPECT_EQ(block_region_bytes(identity), (ByteBounds{13369344, 13369344}));
@@ -197,9 +206,11 @@ TEST_F(PackTest, RefusesAFileThatIsNotAPack) {
 }
 
 TEST_F(PackTest, RefusesAnotherVersionAndNamesBoth) {
-  const std::string message = refusal<std::uint16_t>(8, 2);
-  EXPECT_THAT(message, HasSubstr("version is 2"));
-  EXPECT_THAT(message, HasSubstr("reads version 1"));
+  const std::string message = refusal<std::uint16_t>(8, 3);
+  EXPECT_THAT(message, HasSubstr("version is 3"));
+  EXPECT_THAT(message, HasSubstr("reads versions 1 to 2"));
+  EXPECT_THAT(refusal<std::uint16_t>(8, 0), HasSubstr("version is 0"));
+  EXPECT_NE(refusal<std::uint16_t>(8, 1), "") << "the bytes of version 2 are none of version 1";
 }
 
 TEST_F(PackTest, RefusesAPreambleInThePlaceOfAHeader) {
@@ -215,7 +226,7 @@ TEST_F(PackTest, RefusesHeaderLengthsThatAreAbsurdOrWrong) {
 }
 
 TEST_F(PackTest, RefusesIdentityLengthsThatAreWrong) {
-  for (const std::uint32_t length : {0U, 151U, 152U, static_cast<std::uint32_t>(pack_.header.size()), ~0U}) {
+  for (const std::uint32_t length : {0U, 151U, 152U, 227U, 228U, static_cast<std::uint32_t>(pack_.header.size()), ~0U}) {
     EXPECT_NE(refusal(12, length), "") << length;
   }
 }
@@ -224,18 +235,23 @@ TEST_F(PackTest, RefusesAbsurdCountsBeforeAllocatingForThem) {
   for (const std::uint32_t count : {0U, 299U, 301U, kMaxPackTokens + 1, ~0U}) {
     EXPECT_THAT(refusal(kTokenCount, count), HasSubstr("n_tokens")) << count;
   }
-  for (const std::uint32_t count : {0U, kMaxPackLayers + 1, ~0U})
+  for (const std::uint16_t count : {0, 513, 0xFFFF}) {
     EXPECT_THAT(refusal(kLayers, count), HasSubstr("n_layers"));
+    EXPECT_THAT(refusal(kRuns, count), HasSubstr("n_runs"));
+  }
+  for (const std::uint32_t count : {0U, 301U, ~0U}) EXPECT_THAT(refusal(kRowCount, count), HasSubstr("n_rows")) << count;
   for (const std::uint32_t count : {0U, kMaxPackKvWidth + 1, ~0U})
     EXPECT_THAT(refusal(kHeads, count), HasSubstr("n_kv_heads"));
-  for (const std::uint32_t count : {0U, kMaxPackKvWidth + 1, ~0U})
+  for (const std::uint32_t count : {0U, kMaxPackKvWidth + 1, ~0U}) {
     EXPECT_THAT(refusal(kHeadDim, count), HasSubstr("head_dim"));
+    EXPECT_THAT(refusal(kValueDim, count), HasSubstr("head_dim"));
+  }
   EXPECT_THAT(refusal(kHeads, kMaxPackKvWidth), HasSubstr("n_kv_heads * head_dim"));
 }
 
 TEST_F(PackTest, RefusesCountsThatDisagreeWithTheTable) {
-  EXPECT_THAT(refusal(kLayers, 4U), testing::Not(testing::IsEmpty()));
-  EXPECT_THAT(refusal(kLayers, 2U), testing::Not(testing::IsEmpty()));
+  EXPECT_THAT(refusal<std::uint16_t>(kLayers, 4), testing::Not(testing::IsEmpty()));
+  EXPECT_THAT(refusal<std::uint16_t>(kLayers, 2), testing::Not(testing::IsEmpty()));
 }
 
 TEST_F(PackTest, RefusesStringsThatAreTooLong) {
@@ -249,7 +265,81 @@ TEST_F(PackTest, RefusesAnUnknownCodec) {
 }
 
 TEST_F(PackTest, RefusesAnUnknownProvenance) {
-  EXPECT_THAT(refusal<std::uint8_t>(kProvenance, 4), HasSubstr("provenance"));
+  EXPECT_THAT(refusal<std::uint8_t>(kProvenance, 6), HasSubstr("provenance"));
+}
+
+TEST_F(PackTest, RefusesWhatItDoesNotSupportByName) {
+  EXPECT_THAT(refusal<std::uint16_t>(kArithmetic, 2), HasSubstr("arithmetic class 2"));
+  EXPECT_THAT(refusal(kValueDim, 40U), HasSubstr("heads of 20 values of K and 40 of V"));
+  const auto refused = [&](const auto& change) {
+    const Error error = error_after(change);
+    EXPECT_EQ(error.kind, ErrorKind::kInvalid);
+    return error.message;
+  };
+  EXPECT_THAT(refused([](Bytes& bytes) {
+                poke(bytes, kProvenance, Provenance::kStudied);
+                poke(bytes, kRowCount, 100U);
+              }),
+              HasSubstr("studied rows that stand for more tokens (100 for 300)"));
+  EXPECT_THAT(refused([](Bytes& bytes) {
+                poke<std::uint8_t>(bytes, kLayerKind, 1);
+                poke(bytes, kHeads, kMaxStateBytes);
+                poke(bytes, kHeadDim, 0U);
+                poke(bytes, kValueDim, 0U);
+              }),
+              HasSubstr("state blocks of recurrent layers"));
+}
+
+TEST_F(PackTest, RefusesLayersOfDifferentShapesByName) {
+  const auto with_second_run = [&](std::uint32_t head_dim) {
+    return error_after([&](Bytes& bytes) {
+             Bytes run(bytes.begin() + kLayers, bytes.begin() + kArchitecture);
+             poke(run, 8, head_dim);
+             poke(run, 12, head_dim);
+             bytes.insert(bytes.begin() + kArchitecture, run.begin(), run.end());
+             poke<std::uint16_t>(bytes, kRuns, 2);
+             poke(bytes, 12, static_cast<std::uint32_t>(identity_length() + run.size()));
+             poke(bytes, 16, std::uint64_t{bytes.size()});
+           })
+        .message;
+  };
+  EXPECT_THAT(with_second_run(40), HasSubstr("layers of different shapes"));
+  EXPECT_THAT(with_second_run(20), HasSubstr("have the same shape")) << "one shape has one encoding";
+}
+
+TEST_F(PackTest, RefusesRunsOfLayersThatMakeNoSense) {
+  EXPECT_THAT(refusal<std::uint8_t>(kLayerKind, 2), HasSubstr("kind is 2"));
+  EXPECT_THAT(refusal<std::uint8_t>(kRunReserved, 1), HasSubstr("reserved"));
+  EXPECT_THAT(refusal<std::uint8_t>(kLayerKind, 1), HasSubstr("a state has one size"));
+  const Error error = error_after([](Bytes& bytes) {
+    poke<std::uint8_t>(bytes, kLayerKind, 1);
+    poke(bytes, kHeads, kMaxStateBytes + 1);
+  });
+  EXPECT_THAT(error.message, HasSubstr("state_bytes"));
+}
+
+TEST_F(PackTest, RefusesFewerRowsThanTokensUnlessTheyAreStudied) {
+  EXPECT_THAT(refusal(kRowCount, 299U), HasSubstr("n_rows is 299, but n_tokens is 300 and provenance proxy"));
+}
+
+TEST_F(PackTest, RefusesATuningOrAStudyThatTheProvenanceDoesNotHave) {
+  EXPECT_THAT(refusal<std::uint8_t>(kTuning, 1), HasSubstr("tuning is set, but provenance is proxy"));
+  EXPECT_THAT(refusal<std::uint8_t>(kStudy, 1), HasSubstr("study is set, but provenance is proxy"));
+  EXPECT_THAT(refusal(kProvenance, Provenance::kTuned), HasSubstr("tuning is zero"));
+  EXPECT_THAT(refusal(kProvenance, Provenance::kStudied), HasSubstr("study is zero"));
+}
+
+TEST_F(PackTest, AcceptsTunedAndStudiedKvAsOtherPacks) {
+  PackIdentity tuned = small_identity();
+  tuned.provenance = Provenance::kTuned;
+  tuned.tuning = hash_of("tuning");
+  EXPECT_EQ(parse(build_pack(tuned, key_).header)->identity, tuned);
+  PackIdentity studied = small_identity();
+  studied.provenance = Provenance::kStudied;
+  studied.study = hash_of("study");
+  EXPECT_EQ(parse(build_pack(studied, key_).header)->identity, studied);
+  EXPECT_THAT(check_offer(small_identity(), tuned, false).error().message,
+              HasSubstr("provenance (proxy here, tuned there)"));
 }
 
 TEST_F(PackTest, RefusesAnotherBlockLength) {

@@ -26,7 +26,7 @@ int usable_cores() {
 
 struct Engine::Impl {
   Impl(std::shared_ptr<const Model> m, const CpuBackend& c, const EngineOptions& options, int threads)
-      : model(std::move(m)), cpu(c), kernels(options.kernels), pass(model->config(), *model->impl().rope, threads) {}
+      : model(std::move(m)), cpu(c), kernels(options.kernels), pass(model->impl(), threads) {}
 
   const ModelConfig& config() const { return model->config(); }
 
@@ -218,13 +218,9 @@ Status Engine::import_rows(const Model& model, KvSegment& segment, int layer, in
     return fail(ErrorKind::kInvalid, "{} and {} values of K and V for {} tokens of {}", k.size(), v.size(), n_tokens, width);
   }
   const Rope& rope = *model.impl().rope;
-  const KvRows rows{.type = segment.type(),
-                    .k = segment.k_data(layer),
-                    .v = segment.v_data(layer),
-                    .capacity = segment.capacity(),
-                    .head_dim = config.head_dim};
+  const KvRows rows = rows_of(segment, layer, model.impl().weights->k_bias(layer));
   const auto d = static_cast<std::size_t>(config.head_dim);
-  std::vector<float> scratch(2 * d);
+  std::vector<float> scratch(key_scratch(config.head_dim));
   RopeTable angles;
   for (int row = first_row; row < first_row + n_tokens; ++row) {
     if (!k.empty()) angles.fill(rope, std::array{segment.first_position() + row});

@@ -59,9 +59,9 @@ class Engine {
   // call), lengths advanced.
   Result<std::span<const float>> forward(std::span<const Token> tokens, std::span<const SequenceChunk> batch);
 
-  // Fills layer `layer` of `segment` (capacity >= n_tokens) from K before RoPE and V, each [n_tokens][kv_width] f32, at rows
-  // [first_row, first_row + n_tokens): rounds, applies RoPE, rounds. Either may be empty, and is
-  // then not written. Safe from any thread for distinct rows; no engine needed.
+  // Fills layer `layer` of `segment` (capacity >= n_tokens) from K before RoPE, without the layer's bias, and V, each
+  // [n_tokens][kv_width] f32, at rows [first_row, first_row + n_tokens): rounds, adds the bias, applies RoPE, rounds. Either
+  // may be empty, and is then not written. Safe from any thread for distinct rows; no engine needed.
   static Status import_rows(const Model& model, KvSegment& segment, int layer, int first_row, int n_tokens,
                             std::span<const float> k, std::span<const float> v);
 

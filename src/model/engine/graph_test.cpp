@@ -41,7 +41,7 @@ class GraphTest : public testing::TestWithParam<KernelPath> {
   void check(PassShape shape, std::span<const SequenceChunk> batch) {
     for (const SequenceChunk& chunk : batch) shape.n_tokens += chunk.n_tokens;
     const CpuBackend* cpu = CpuBackend::get().value();
-    Pass pass(model_->config(), *model_->impl().rope, 1);
+    Pass pass(model_->impl(), 1);
     pass.begin(batch, shape.first, shape.last);
     const ggml_gallocr_ptr scratch(ggml_gallocr_new(cpu->buffer_type()));
     const auto graph = Graph::build(model_->impl(), pass, shape, GetParam(), *cpu, scratch.get());

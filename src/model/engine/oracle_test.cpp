@@ -76,6 +76,7 @@ const Case kCases[] = {
     {"LlamaYarnWithFrequencyFactors",
      {.rope_scaling = "yarn", .rope_factor = 4.0F, .rope_original_context = 64, .frequency_factors = true}},
     {"Qwen2", {.architecture = "qwen2", .rope_base = 1e6F}},
+    {"Qwen2WithALargeKeyBias", {.architecture = "qwen2", .key_bias = 70.0F, .rope_base = 1e6F}, 1e-5},
     {"Qwen2Tied", {.architecture = "qwen2", .n_heads = 4, .n_kv_heads = 1, .tied = true}},
     {"Qwen2Yarn",
      {.architecture = "qwen2",

@@ -56,9 +56,9 @@ Status check_batch(const ModelConfig& config, std::span<const SequenceChunk> bat
   return {};
 }
 
-Pass::Pass(const ModelConfig& config, const Rope& rope, int n_threads) : config_(config), rope_(rope) {
+Pass::Pass(const Model::Impl& model, int n_threads) : config_(model.config), rope_(*model.rope), weights_(*model.weights) {
   scratch_.resize(static_cast<std::size_t>(n_threads));
-  for (ThreadScratch& s : scratch_) s.head.resize(2 * static_cast<std::size_t>(config.head_dim));
+  for (ThreadScratch& s : scratch_) s.head.resize(key_scratch(config_.head_dim));
 }
 
 void Pass::begin(std::span<const SequenceChunk> batch, int first_layer, int last_layer) {
@@ -125,11 +125,7 @@ void Pass::store_head(int layer, int row, int head, const float* k, const float*
       (static_cast<std::size_t>(row) * static_cast<std::size_t>(config_.n_kv_heads) + static_cast<std::size_t>(head)) * d;
   const Row& to = rows_[static_cast<std::size_t>(row)];
   KvSegment& own = *batch_[static_cast<std::size_t>(to.chunk)].own;
-  const KvRows rows{.type = own.type(),
-                    .k = own.k_data(layer),
-                    .v = own.v_data(layer),
-                    .capacity = own.capacity(),
-                    .head_dim = config_.head_dim};
+  const KvRows rows = rows_of(own, layer, weights_.k_bias(layer));
   store_key(rows, rope_, head, to.own_row, k + at, angles_.row(row), scratch.head.data());
   store_value(rows, head, to.own_row, v + at);
   if (tap_k_.empty()) return;

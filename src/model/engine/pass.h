@@ -8,6 +8,7 @@
 #include "model/attention/attention.h"
 #include "model/config.h"
 #include "model/engine/batch.h"
+#include "model/engine/model_impl.h"
 #include "model/kv/kv_rows.h"
 #include "model/kv/rope.h"
 
@@ -21,7 +22,7 @@ Status check_batch(const ModelConfig& config, std::span<const SequenceChunk> bat
 // and write only their own scratch and their own rows.
 class Pass {
  public:
-  Pass(const ModelConfig& config, const Rope& rope, int n_threads);
+  Pass(const Model::Impl& model, int n_threads);  // the model outlives this
 
   // The batch must have passed check_batch and outlive the run.
   void begin(std::span<const SequenceChunk> batch, int first_layer, int last_layer);
@@ -32,7 +33,7 @@ class Pass {
   // out: [n_tokens][n_heads][head_dim]
   void attend(int layer, const float* q, float* out, int ith, int nth);
 
-  // Where store() also leaves K before RoPE and V, both rounded, [n_tokens][kv_width]; empty: nowhere.
+  // Where store() also leaves K before bias and RoPE, and V, both rounded, [n_tokens][kv_width]; empty: nowhere.
   void tap(std::span<float> k, std::span<float> v) {
     tap_k_ = k;
     tap_v_ = v;
@@ -52,7 +53,7 @@ class Pass {
   };
   struct ThreadScratch {
     AttentionScratch attention;
-    std::vector<float> head;  // [2 * head_dim]
+    std::vector<float> head;  // [key_scratch()]
   };
 
   std::vector<AttentionGroup> groups_of(int layer) const;
@@ -60,6 +61,7 @@ class Pass {
 
   const ModelConfig& config_;
   const Rope& rope_;
+  const Weights& weights_;
   std::span<const SequenceChunk> batch_;
   int first_layer_ = 0;
   std::vector<Row> rows_;

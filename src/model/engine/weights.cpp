@@ -4,11 +4,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <initializer_list>
 #include <map>
 #include <set>
 #include <string>
+#include <utility>
 
 namespace celslm {
 namespace {
@@ -136,6 +138,7 @@ class WeightsLoader {
     config_.rope.has_frequency_factors = out_->rope_factors != nullptr;
     for (int i = 0; i < config_.n_layers; ++i) CELSLM_CHECK_OK(name_layer(fmt::format("blk.{}.", i)));
     config_.qkv_bias = out_->layers.front().q.b != nullptr;
+    config_.key_bias = std::ranges::any_of(out_->layers, [](const LayerWeights& w) { return w.k_bias != nullptr; });
     config_.qk_norm = out_->layers.front().q_norm != nullptr;
     return {};
   }
@@ -152,6 +155,8 @@ class WeightsLoader {
     if (qk_norm) {
       CELSLM_TRY(w.q_norm, vector(p + "attn_q_norm.weight", config_.head_dim, true));
       CELSLM_TRY(w.k_norm, vector(p + "attn_k_norm.weight", config_.head_dim, true));
+    } else {
+      w.k_bias = std::exchange(w.k.b, nullptr);  // behind a norm it would not be a constant of K
     }
     CELSLM_TRY(w.attn_output, linear(p + "attn_output", q_width, d));
     CELSLM_TRY(w.ffn_norm, vector(p + "ffn_norm.weight", d, true));

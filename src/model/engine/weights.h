@@ -29,6 +29,7 @@ struct LayerWeights {
   Linear q;                          // to n_heads * head_dim
   Linear k;                          // to kv_width
   Linear v;
+  ggml_tensor* k_bias = nullptr;  // f32 [kv_width] in host memory, or null: added after K has been rounded, and k.b is null
   ggml_tensor* q_norm = nullptr;  // [head_dim], or null
   ggml_tensor* k_norm = nullptr;
   Linear attn_output;  // from n_heads * head_dim to n_embd
@@ -57,6 +58,11 @@ class Weights {
   // The tensor as the file has it, or null.
   const ggml_tensor* in_file(const std::string& name) const { return ggml_get_tensor(mapped_.get(), name.c_str()); }
 
+  // [kv_width], or null.
+  const float* k_bias(int layer) const {
+    const ggml_tensor* bias = layers[static_cast<std::size_t>(layer)].k_bias;
+    return bias == nullptr ? nullptr : static_cast<const float*>(bias->data);
+  }
   std::size_t size_bytes() const { return size_bytes_; }
   const Hash256& hash() const { return hash_; }  // over every tensor's name, type, shape and bytes, in the file's order
 

@@ -1,6 +1,8 @@
 #include "model/kv/kv_rows.h"
 
+#include <algorithm>
 #include <cstring>
+#include <functional>
 
 #include "model/numeric/convert.h"
 
@@ -25,6 +27,15 @@ void round_values(KvType type, std::span<const float> in, float* out) {
   }
 }
 
+KvRows rows_of(KvSegment& segment, int layer, const float* k_bias) {
+  return {.type = segment.type(),
+          .k = segment.k_data(layer),
+          .v = segment.v_data(layer),
+          .capacity = segment.capacity(),
+          .head_dim = segment.head_dim(),
+          .k_bias = k_bias};
+}
+
 namespace {
 
 std::size_t byte_offset(const KvRows& rows, int head, int row) {
@@ -38,8 +49,15 @@ std::size_t byte_offset(const KvRows& rows, int head, int row) {
 void store_key(const KvRows& rows, const Rope& rope, int head, int row, const float* k, RopeAngles angles, float* scratch) {
   const auto n = static_cast<std::size_t>(rows.head_dim);
   round_values(rows.type, {k, n}, scratch);
-  rope.rotate({scratch, n}, angles, scratch + n);
-  round_to(rows.type, {scratch + n, n}, static_cast<std::byte*>(rows.k) + byte_offset(rows, head, row));
+  const float* complete = scratch;
+  float* const rotated = scratch + 2 * n;
+  if (rows.k_bias != nullptr) {
+    const float* bias = rows.k_bias + static_cast<std::size_t>(head) * n;
+    std::transform(scratch, scratch + n, bias, scratch + n, std::plus());
+    complete = scratch + n;
+  }
+  rope.rotate({complete, n}, angles, rotated);
+  round_to(rows.type, {rotated, n}, static_cast<std::byte*>(rows.k) + byte_offset(rows, head, row));
 }
 
 void store_value(const KvRows& rows, int head, int row, const float* v) {

@@ -1,4 +1,4 @@
-// Rows of K and V into a segment's storage: the one place where K is rounded, rotated and rounded again.
+// Rows of K and V into a segment's storage: the one place where K is rounded, biased, rotated and rounded again.
 #pragma once
 
 #include <cstddef>
@@ -21,10 +21,17 @@ struct KvRows {
   void* v = nullptr;
   int capacity = 0;
   int head_dim = 0;
+  const float* k_bias = nullptr;  // [n_kv_heads][head_dim], or null: the model adds none to K
 };
 
-// K of one token and one KV head, before RoPE, into row `row`; [head_dim]. scratch: [2 * head_dim]; its first half holds K
-// rounded before RoPE afterwards.
+KvRows rows_of(KvSegment& segment, int layer, const float* k_bias);
+
+// Floats of scratch that store_key() needs for a row.
+constexpr std::size_t key_scratch(int head_dim) {
+  return 3 * static_cast<std::size_t>(head_dim);
+}
+// K of one token and one KV head, before RoPE and without the bias, into row `row`; [head_dim]. The first head_dim values of
+// the scratch are K rounded before bias and RoPE afterwards.
 void store_key(const KvRows& rows, const Rope& rope, int head, int row, const float* k, RopeAngles angles, float* scratch);
 void store_value(const KvRows& rows, int head, int row, const float* v);
 

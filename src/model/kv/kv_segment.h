@@ -1,8 +1,9 @@
 // KV of consecutive positions of one sequence, for all layers of one model.
 //
 // A sequence is a list of segments: at most one frozen, shared segment that holds the context, then its own growing one.
-// Rounding: K is rounded to the segment's type before RoPE and again after, V once. A segment filled by local prefill and
-// one filled by Engine::import_rows() from a pack of the same exact codec therefore hold the same bits.
+// Rounding: K is rounded to the segment's type before its bias and RoPE and again after, V once. The bias is a constant of
+// the model; "K before RoPE" is without it everywhere. A segment filled by local prefill and one filled by
+// Engine::import_rows() from a pack of the same exact codec therefore hold the same bits.
 #pragma once
 
 #include <atomic>

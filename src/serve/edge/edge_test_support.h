@@ -31,8 +31,15 @@ inline std::string long_text(char salt = 'a') {
   return out;
 }
 
-inline std::shared_ptr<const Model> load_random(const std::filesystem::path& path, std::uint64_t seed, int n_filler = 0) {
-  write_random_model(path, {.n_layers = kEdgeLayers, .head_dim = 32, .n_ctx = 2048, .n_filler = n_filler, .seed = seed});
+inline std::shared_ptr<const Model> load_random(const std::filesystem::path& path, std::uint64_t seed, int n_filler = 0,
+                                                bool key_bias = false) {
+  write_random_model(path, {.n_layers = kEdgeLayers,
+                            .head_dim = 32,
+                            .n_ctx = 2048,
+                            .n_filler = n_filler,
+                            .qkv_bias = key_bias,
+                            .key_bias = 70.0F,
+                            .seed = seed});
   auto model = Model::load(path);
   EXPECT_TRUE(model) << model.error().message;
   return *model;
@@ -47,7 +54,9 @@ inline void wait_for_stop(const std::stop_token& stop) {
 
 class EdgeFixture : public testing::Test {
  protected:
-  EdgeFixture() { start_cloud(model_); }
+  explicit EdgeFixture(bool key_bias = false) : model_(load_random(folder_ / "small.gguf", 1, 0, key_bias)) {
+    start_cloud(model_);
+  }
   ~EdgeFixture() override { cloud_->shutdown(); }
 
   void start_cloud(std::shared_ptr<const Model> model) {
@@ -133,7 +142,7 @@ class EdgeFixture : public testing::Test {
 
   ManualClock clock_;  // stands still, unless a test moves it
   const TemporaryFolder folder_;
-  const std::shared_ptr<const Model> model_ = load_random(folder_ / "small.gguf", 1);
+  const std::shared_ptr<const Model> model_;
   std::unique_ptr<CloudService> cloud_;
   std::unique_ptr<LocalServer> server_;
   LocalClient* client_ = nullptr;               // of the edge made last

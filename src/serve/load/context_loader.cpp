@@ -139,6 +139,8 @@ std::optional<StoredPack> ContextLoader::on_disk(const PackIdentity& identity) c
   const auto signer = cloud_->known_key();
   if (!signer) return std::nullopt;
   auto pack = parts_.store->find(identity.id(), *signer);
+  // What an earlier version of this program kept is good where it holds the same bits.
+  if (!pack && !parts_.model->config().key_bias) pack = parts_.store->find(version_1(identity).id(), *signer);
   if (!pack) return std::nullopt;
   return *std::move(pack);
 }
@@ -153,8 +155,10 @@ void ContextLoader::add_network(ContextLoad& load, const ResidentContext& contex
   const auto add = [&](const std::shared_ptr<CloudClient>& client, bool is_neighbour) {
     if (parts_.memory->backs_off(client->url(), parts_.clock->now()))
       return load.note(fmt::format("{} failed a moment ago and is not asked again yet", client->url()));
-    const RemoteOptions remote{
-        .is_neighbour = is_neighbour, .n_connections = options_.n_connections, .max_bytes = max_bytes};
+    const RemoteOptions remote{.is_neighbour = is_neighbour,
+                               .key_bias = parts_.model->config().key_bias,
+                               .n_connections = options_.n_connections,
+                               .max_bytes = max_bytes};
     load.add_source(std::make_unique<RemoteSource>(client, name, identity, remote));
   };
   if (max_bytes == 0) return load.note("this hour's bytes are used up (--max-bytes-per-hour)");

@@ -62,7 +62,7 @@ Status RemoteSource::open_pack(const Announce& announce, const EarlyRead* early,
     announce(next++, std::span(&entry.entry, 1));
     return !stop.stop_requested();
   };
-  const Status status = client_->entries(pack_, identity_, 0, on_entry, stop);
+  const Status status = client_->entries(pack_, *computing, 0, on_entry, stop);
   // With every entry here the pack is usable, however the stream ended.
   return next == identity_.n_blocks() ? Status() : status;
 }
@@ -111,9 +111,9 @@ Result<std::optional<PackIdentity>> RemoteSource::open_with_blocks(const Announc
 }
 
 Status RemoteSource::check(const PackIdentity& offered) const {
-  if (const std::string difference = identity_.difference(offered); !difference.empty())
-    return fail(ErrorKind::kMismatch, "{} offers another pack than the one asked for: {}", client_->url(), difference);
-  return {};
+  const Status usable = check_offer(identity_, offered, options_.key_bias);
+  if (usable) return {};
+  return fail(usable.error().kind, "{} offers {}", client_->url(), usable.error().message);
 }
 
 Status RemoteSource::take_header(CloudClient::OpenedPack opened, const Announce& announce) {

@@ -11,6 +11,7 @@ namespace celslm {
 
 struct RemoteOptions {
   bool is_neighbour = false;
+  bool key_bias = false;  // of the model: packs of version 1 are refused
   int n_connections = 4;
   std::uint64_t max_bytes = UINT64_MAX;  // that it may still be asked for
 };
