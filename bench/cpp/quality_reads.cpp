@@ -42,7 +42,7 @@ Result<QualityReads::Side> QualityReads::open(const std::string& path, int threa
 Status QualityReads::use_map(const std::string& path) {
   if (!cloud_.model) return fail(ErrorKind::kInvalid, "--map needs --cloud-model: the model whose KV it maps");
   CELSLM_TRY(map_, read_map(path));
-  CELSLM_CHECK_OK(check_models(*map_, cloud_.model->fingerprint(), edge_.model->fingerprint()));
+  CELSLM_CHECK_OK(check_models(*map_, *cloud_.model, *edge_.model));
   return check_gate(*map_);
 }
 

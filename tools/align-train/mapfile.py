@@ -52,8 +52,8 @@ def read(path):
     """Reads a ridge map in f32 or f16 with all-heads matrices, the base for training a correction."""
     r = Reader(open(path, "rb").read())
     magic, version, precision, _, _ = r.take("8sHBBd")
-    if magic != b"CELSLMAP" or version != 1 or precision not in (0, 1):
-        raise SystemExit(f"{path}: expected a layer map of version 1 in f32 or f16")
+    if magic != b"CELSLMAP" or version not in (1, 2) or precision not in (0, 1):
+        raise SystemExit(f"{path}: expected a layer map of version 1 or 2 in f32 or f16")
     kind = "<f4" if precision == 0 else "<f2"
     models = []
     for _ in range(2):

@@ -112,9 +112,16 @@ Status check_side(const char* side, const MapModel& expected, const ModelFingerp
 
 }  // namespace
 
-Status check_models(const KvMap& map, const ModelFingerprint& source, const ModelFingerprint& target) {
-  CELSLM_CHECK_OK(check_side("source", map.source, source));
-  return check_side("target", map.target, target);
+Status check_models(const KvMap& map, const Model& source, const Model& target) {
+  CELSLM_CHECK_OK(check_side("source", map.source, source.fingerprint()));
+  CELSLM_CHECK_OK(check_side("target", map.target, target.fingerprint()));
+  for (const auto& [side, model] : {std::pair{"source", &source}, {"target", &target}}) {
+    if (map.version == 1 && model->config().key_bias)
+      return fail(ErrorKind::kMismatch,
+                  "the map is of version 1, in which K contained the bias of its {} model; fit it again with this program",
+                  side);
+  }
+  return {};
 }
 
 Status check_gate(const KvMap& map) {

@@ -10,8 +10,8 @@
 
 namespace celslm {
 
-// kMismatch, naming the side, unless `map` was fitted for exactly these two models.
-Status check_models(const KvMap& map, const ModelFingerprint& source, const ModelFingerprint& target);
+// kMismatch, naming the side, unless `map` was fitted for exactly these two models, and for K as it is defined now.
+Status check_models(const KvMap& map, const Model& source, const Model& target);
 // kMismatch, with the measurements, unless the map's gate has passed.
 Status check_gate(const KvMap& map);
 

@@ -115,7 +115,11 @@ struct Gate {
 Gate judge_splits(std::vector<SplitMetrics> splits, const GateLimits& limits);
 std::string describe(const Gate& gate);  // one line
 
+// The format's version that this program writes. In version 1, which it reads, K before RoPE contained the model's bias.
+inline constexpr std::uint16_t kMapVersion = 2;
+
 struct KvMap {
+  std::uint16_t version = kMapVersion;
   MapModel source;
   MapModel target;
   MapPrecision precision = MapPrecision::kF32;

@@ -14,7 +14,7 @@ namespace {
 
 constexpr std::string_view kMagic = "CELSLMAP";
 constexpr std::string_view kNetworksMagic = "CELSLNET";
-constexpr std::uint16_t kVersion = 1;
+constexpr std::uint16_t kNetworksVersion = 1;
 constexpr std::uint32_t kSameHead = 1;
 constexpr std::uint32_t kHasNet = 2;
 
@@ -204,9 +204,10 @@ Result<PlaneMap> read_plane(ByteReader& in, const KvMap& map) {
 Status read_prefix(ByteReader& in, KvMap& map) {
   if (as_text(in.bytes(kMagic.size())) != kMagic)
     return fail(ErrorKind::kInvalid, "is not a layer map: it must begin with {}", kMagic);
-  const std::uint16_t version = in.u16();
-  if (version != kVersion)
-    return fail(ErrorKind::kInvalid, "map version {} is not supported; this program reads version {}", version, kVersion);
+  map.version = in.u16();
+  if (map.version < 1 || map.version > kMapVersion)
+    return fail(ErrorKind::kInvalid, "map version {} is not supported; this program reads versions 1 to {}", map.version,
+                kMapVersion);
   const std::uint8_t precision = in.u8();
   if (in.u8() != 0) return fail(ErrorKind::kInvalid, "the reserved byte is not 0");
   map.precision = static_cast<MapPrecision>(precision);
@@ -288,7 +289,7 @@ Result<ResidualNet> read_net(ByteReader& in, MapPrecision precision, const MapMo
 Result<Bytes> encode_map(const KvMap& map) {
   ByteWriter out;
   out.bytes(as_bytes(kMagic));
-  out.u16(kVersion);
+  out.u16(map.version);
   out.u8(static_cast<std::uint8_t>(map.precision));
   out.u8(0);
   write_f64(map.lambda, out);
@@ -324,9 +325,9 @@ Status fuse(ByteView networks, KvMap& map) {
   if (as_text(in.bytes(kNetworksMagic.size())) != kNetworksMagic)
     return fail(ErrorKind::kInvalid, "is not a network file: it must begin with {}", kNetworksMagic);
   const std::uint16_t version = in.u16();
-  if (version != kVersion) {
+  if (version != kNetworksVersion) {
     return fail(ErrorKind::kInvalid, "network file version {} is not supported; this program reads version {}", version,
-                kVersion);
+                kNetworksVersion);
   }
   if (in.u16() != 0) return fail(ErrorKind::kInvalid, "the reserved bytes are not 0");
   for (LayerMap& layer : map.layers) {

@@ -111,6 +111,36 @@ TEST(MapTest, FusingTrainedNetworksResetsTheGate) {
   EXPECT_THAT(fuse(ByteView(out.data()).first(40), map).error().message, HasSubstr("truncated inside"));
 }
 
+TEST(MapTest, KeepsItsVersionAndRefusesOthers) {
+  KvMap map = small_map();
+  EXPECT_EQ(parse_map(encode_map(map).value())->version, 2);
+  map.version = 1;
+  EXPECT_EQ(parse_map(encode_map(map).value())->version, 1);
+  map.version = 3;
+  EXPECT_THAT(parse_map(encode_map(map).value()).error().message, HasSubstr("map version 3 is not supported"));
+}
+
+// In version 1 K contained its bias.
+TEST(MapTest, OfVersion1IsRefusedForModelsWithAKeyBias) {
+  const TemporaryFolder folder;
+  testing_support::write_random_model(folder / "plain.gguf", {});
+  testing_support::write_random_model(folder / "biased.gguf", {.architecture = "qwen2"});
+  const auto plain = Model::load(folder / "plain.gguf").value();
+  const auto biased = Model::load(folder / "biased.gguf").value();
+  const auto check = [](int version, const Model& source, const Model& target) {
+    KvMap map = small_map();
+    map.version = static_cast<std::uint16_t>(version);
+    map.source = map_model(source.fingerprint());
+    map.target = map_model(target.fingerprint());
+    const Status status = check_models(map, source, target);
+    return status ? "" : status.error().message;
+  };
+  EXPECT_EQ(check(1, *plain, *plain), "");
+  EXPECT_EQ(check(2, *biased, *biased), "");
+  EXPECT_THAT(check(1, *biased, *plain), HasSubstr("version 1, in which K contained the bias of its source model"));
+  EXPECT_THAT(check(1, *plain, *biased), HasSubstr("of its target model"));
+}
+
 TEST(MapTest, ErrorsOfAFileBeginWithItsName) {
   const TemporaryFolder folder;
   ASSERT_TRUE(write_file_atomically(folder / "x.map", as_bytes("not a map, but long enough to have a hash")).has_value());

@@ -63,7 +63,7 @@ Status report(Environment& env, const ReportCommand& command) {
   CELSLM_TRY(const auto documents, documents_of(command, map));
   CELSLM_TRY(const auto source, load_model(env, command.from));
   CELSLM_TRY(const auto target, load_model(env, command.to));
-  CELSLM_CHECK_OK(check_models(map, source->fingerprint(), target->fingerprint()));
+  CELSLM_CHECK_OK(check_models(map, *source, *target));
   CELSLM_TRY(const auto from, Engine::create(source, {.n_threads = command.threads}));
   CELSLM_TRY(const auto to, Engine::create(target, {.n_threads = command.threads}));
   Judge judge(*from, *to, map, {.splits = splits, .max_tokens = command.max_tokens});

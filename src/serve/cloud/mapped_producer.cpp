@@ -22,7 +22,7 @@ std::unexpected<Error> stopped() {
 Result<std::unique_ptr<MappedProducer>> MappedProducer::create(std::shared_ptr<const Model> source,
                                                                std::shared_ptr<const Model> target, KvMap map,
                                                                const MappedOptions& options) {
-  CELSLM_CHECK_OK(check_models(map, source->fingerprint(), target->fingerprint()));
+  CELSLM_CHECK_OK(check_models(map, *source, *target));
   CELSLM_CHECK_OK(check_gate(map));
   if (map.source.tokenizer != map.target.tokenizer) {
     return fail(ErrorKind::kMismatch, "{} and {} have different tokenizers; maps between such models are not served yet",
