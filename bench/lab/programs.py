@@ -91,6 +91,7 @@ class Programs(contextlib.ExitStack):
         super().__init__()
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="celslm-"))
         self._names = {}
+        self._started = []
         if not keep_logs:
             self.callback(shutil.rmtree, self.folder, ignore_errors=True)
 
@@ -102,7 +103,13 @@ class Programs(contextlib.ExitStack):
     def start(self, argv, name, prefix=(), env=None):
         program = Program(argv, name, self.folder, prefix, env)
         self.callback(program.stop)
+        self._started.append(program)
         return program
+
+    def kill(self):
+        """Ends all of them at once, in the middle of what they do."""
+        for program in self._started:
+            program.kill()
 
 
 def built(name, preset="release", folder=""):
