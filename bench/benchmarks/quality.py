@@ -73,6 +73,8 @@ class Quality(Benchmark):
         parser.add_argument("--reply-tokens", type=int, default=24, metavar="N", help="at most (default: 24)")
         parser.add_argument("--observations", type=pathlib.Path, metavar="FILE",
                             help="keep every answer there, as JSON lines; what is there already is not measured again")
+        parser.add_argument("--only-recorded", action="store_true",
+                            help="measure nothing more: figures of the contexts that --observations holds complete")
         parser.add_argument("--threads", type=int, default=2, help="(default: 2)")
 
     def measure(self, options):
@@ -132,6 +134,8 @@ def hash_of(path):
 
 def measure(contexts, recorded, options):
     ids, chosen, skipped = choose(contexts, options)
+    if options.only_recorded:
+        chosen = complete(chosen, recorded, options)
     ask(chosen, recorded, options)
     return {"model": options.model.name, "cloud_model": options.cloud_model and options.cloud_model.name, **ids,
             "map": options.map and options.map.name, "seed": options.seed, "reply_tokens": options.reply_tokens,
@@ -197,6 +201,12 @@ def ask(chosen, recorded, options):
             done += 1
             left = (time.monotonic() - began) / done * (of_all - done)
             progress.update(f"{done} of {of_all}, about {left / 60:.0f} min left")
+
+
+def complete(chosen, recorded, options):
+    """The contexts of which nothing is missing."""
+    out = [context for context in chosen if all(recorded.has(context.set, context.id, name) for name in options.reads)]
+    return out or sys.exit("quality: nothing is recorded of any of these contexts that is complete")
 
 
 def sets_of(chosen, skipped, recorded, options):

@@ -77,6 +77,13 @@ def test_an_interval_is_over_contexts():
     assert row["exact"] == 0.5 and row["exact_interval"] == [0.5, 0.5]
 
 
+def test_contexts_that_miss_a_reading_are_not_complete():
+    seen = recorded(own=SEEN["own"], t4={"1": SEEN["t4"]["1"]})
+    assert [context.id for context in quality.complete(CONTEXTS, seen, Options("own", "t4"))] == ["1"]
+    with pytest.raises(SystemExit, match="nothing is recorded"):
+        quality.complete(CONTEXTS, seen, Options("own", "q8"))
+
+
 @pytest.mark.parametrize("argv", [["--reads", "own,tuned"], ["--reads", "studied"], ["--reads", "own-teacher"]])
 def test_readings_that_need_a_file_are_refused_by_name(argv):
     with pytest.raises(SystemExit, match=f"'{argv[1].rpartition(',')[2]}' needs a (tuning|study) file"):
