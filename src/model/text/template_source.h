@@ -17,7 +17,7 @@ struct TemplateSource {
 };
 
 inline constexpr const char* kStepFunction = "celslm_step";
-inline constexpr std::size_t kMaxTemplateBytes = 64U << 10;  // parsing takes some 4 s then, as it grows with the square
+inline constexpr std::size_t kMaxTemplateBytes = 64U << 10;  // parsing takes some 5 s then, as it grows with the square
 
 // kInvalid, naming what is refused: sizes and nesting beyond limits that no known model's template comes near, recursive
 // loops, macros inside loops, slices with a step other than [::-1], and division by anything but a positive whole number.

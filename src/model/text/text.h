@@ -1,4 +1,4 @@
-// Tokenizer and chat template, through libllama's vocabulary API.
+// Tokenizer, through libllama's vocabulary API, and the model's chat template.
 #pragma once
 
 #include <filesystem>

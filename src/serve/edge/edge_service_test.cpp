@@ -68,6 +68,16 @@ TEST_F(EdgeServiceTest, RefusesToStartWithKvThatTheModelCannotHave) {
   EXPECT_THAT(refused.error().message, HasSubstr("q8"));
 }
 
+TEST_F(EdgeServiceTest, CompletesTextsWithAModelThatCannotChat) {
+  testing_support::write_random_model(folder_ / "base.gguf", {.head_dim = 32, .chat_template = ""});
+  const auto model = *Model::load(folder_ / "base.gguf");
+  EdgeParts parts{.model = model, .engine = *Engine::create(model, {.n_threads = 1}), .clock = &clock_, .log = null_log()};
+  const auto e = *EdgeService::create(std::move(parts), {.contexts = {"the thing"}});
+  EXPECT_THAT(post(*e, request("the thing", "Where?"), 400)["error"]["message"], HasSubstr("carries no chat template"));
+  const json completion = {{"prompt", "the thing"}, {"max_tokens", 3}};
+  EXPECT_EQ(e->completions({.body = completion.dump()}).status, 200);
+}
+
 // The template writes the system message behind what the user wrote: no two chats begin alike.
 TEST_F(EdgeServiceTest, AnswersOnItsOwnWhereTheTemplateKeepsAContextFromBeingShared) {
   testing_support::write_random_model(
