@@ -14,6 +14,7 @@ on which all kinds of KV of that document are judged, teacher-forced: the same w
   greedy       tokens of the greedy answer before the first that is not the exact or native answer's
   greedy_of    tokens of that answer
   right        whether a question was answered rightly
+  exact_right  whether it was behind exact KV (codec only)
   steps        facts that the question needs (align only)
 """
 import math
@@ -73,6 +74,20 @@ def greedy(observations):
 def right(observations, steps=None):
     """Share of questions; of those that need `steps` facts."""
     return mean([o for o in observations if o["question"] and steps in (None, o.get("steps"))], "right", 1)
+
+
+def right_change(observations):
+    """Share of questions answered rightly, less the share behind exact KV: the same questions."""
+    return mean([{**o, "change": o["right"] - o["exact_right"]} for o in observations if o["question"]], "change", 1)
+
+
+def loss(observations, noise):
+    """The divergence in units of the model's own: sum of kl over sum of the noise's kl, at the same positions."""
+    documents = {}
+    for column, seen in enumerate((observations, noise)):
+        for one in seen:
+            documents.setdefault(one["document"], [0.0, 0.0])[column] += one["kl"]
+    return bootstrap(documents.values())
 
 
 def perplexity(observations):

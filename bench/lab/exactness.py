@@ -48,7 +48,7 @@ def fetched_as_computed(model, contexts, preset="release", threads=None):
         cloud = lab.cloud()
         for text in texts:
             lab.put(cloud, text, codecs=["f16"])
-        with lab.passing_edge("fetching", "--cloud", cloud.url, "--codec", "f16", *PLAIN, knows=texts) as edge:
+        with lab.passing_edge("fetching", "--cloud", cloud.url, *PLAIN, knows=texts) as edge:
             fetched = answers_from(edge, contexts, "cloud")
         cloud.stop()
         files = [part for text in texts for part in ("--context", text.path)]

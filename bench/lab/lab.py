@@ -41,7 +41,9 @@ class Lab:
         return self._start("cloud", name, self.link.cloud_host, self.link.cloud_prefix, arguments)
 
     def edge(self, name, *arguments, place="edge1", knows=()):
-        """knows: contexts that the edge has heard of when this returns."""
+        """Gets exact KV where no --codec is named. knows: contexts that the edge has heard of when this returns."""
+        if "--codec" not in arguments:
+            arguments += ("--codec", "f16")
         edge = self._start("edge", name, self.link.edge_host(place), self.link.edge_prefix(place), arguments)
         for context in knows:
             self.wait_for_context(edge, context)

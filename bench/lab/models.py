@@ -87,6 +87,28 @@ def full_precision(gguf, keep=False):
             path.unlink(missing_ok=True)
 
 
+WIDER_THAN_8_BITS = ("F32", "F16", "BF16")
+
+
+def has_wide_weights(gguf):
+    """Whether the model's matrices are of more than 8 bits a weight."""
+    from gguf import GGUFReader
+    return any(len(tensor.shape) > 1 and tensor.tensor_type.name in WIDER_THAN_8_BITS for tensor in GGUFReader(gguf).tensors
+               if tensor.name.startswith("blk."))
+
+
+@contextlib.contextmanager
+def quantized(gguf, to):
+    """The model with weights of another type of llama-quantize, gone at the end of the block."""
+    path = CACHE / f"{gguf.stem}-{to.lower()}.gguf"
+    try:
+        with Progress(f"{gguf.name} as {to}"):
+            output_of("llama-quantize", "--allow-requantize", gguf, path, to)
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+
+
 def random_model(shape, quantization):
     """A random-weight GGUF of a real shape (speed only), made once and kept."""
     path = CACHE / f"{shape}-random-{quantization.lower()}.gguf"

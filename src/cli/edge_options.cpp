@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "cli/builtin_codec_quality.h"
 #include "cli/terminal/option_kinds.h"
 #include "core/file.h"
 
@@ -15,6 +16,13 @@ constexpr std::size_t kMaxMeasurementsBytes = 4U << 20;  // a dozen lines per mo
 
 std::uint64_t physical_memory_bytes() {
   return static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+// An option of earlier versions, refused with what to do instead.
+void add_removed(CLI::App& app, const std::string& name, const std::string& instead) {
+  app.add_option_function<std::string>(
+         name, [name, instead](const std::string&) { throw CLI::ValidationError(name, "no longer exists: " + instead); })
+      ->group("");
 }
 
 void add_request_options(CLI::App& app, EdgeCommand& command) {
@@ -79,16 +87,20 @@ void add_context_options(CLI::App& app, EdgeCommand& command) {
   app.add_option("--codec", command.codec.name,
                  "Encoding of fetched KV: f16 or bf16 (exact), q8, t4, t3 or t2 (approximate: about 8.5, 4, 3, 2 bits per "
                  "value); auto: the one expected to load fastest among those that --codec-quality shows to be good enough, "
-                 "f16 without that file")
+                 "f16 for a model that was not measured")
       ->option_text("NAME [auto]");
-  app.add_option("--codec-quality", command.codec.measurements_file,
-                 "How much each codec changes this model's answers, measured with "
-                 "'./dev bench codec --model GGUF --json FILE'")
+  app.add_option(
+         "--codec-quality", command.codec.measurements_file,
+         "What each codec does to this model's predictions, measured with "
+         "'./dev bench codec --model GGUF --json FILE' (default: built in, for the models in models/codec-quality.json)")
       ->option_text("FILE");
-  app.add_option("--least-agreement", command.codec.least_agreement,
-                 "Codecs are chosen automatically only if at least this share of greedily decoded tokens stays the same")
-      ->check(CLI::Range(0.0, 1.0))
-      ->option_text("0..1 [0.99]");
+  app.add_option("--max-codec-loss", command.codec.max_loss,
+                 "Codecs are chosen automatically only if their loss is at most this: how far they move the model's "
+                 "predictions (KL divergence), in units of how far its own rounding does")
+      ->check(CLI::Range(0.0, 1e6))
+      ->option_text("X [4]");
+  add_removed(app, "--least-agreement",
+              "codecs are judged by their loss, not by greedy agreement: use --max-codec-loss (docs/compression.md)");
   add_choice<Prefer>(app, "--prefer", load.policy.prefer,
                      {{"latency", Prefer::kLatency}, {"energy", Prefer::kEnergy}, {"bytes", Prefer::kBytes}},
                      "What to optimise when a context is loaded: latency fetches and computes at the same time; energy "
@@ -135,9 +147,14 @@ Result<CodecLadder> codecs_for(const CodecSelection& selection, const Model& mod
     CELSLM_TRY(const Codec* codec, find_codec(selection.name));
     return CodecLadder::only(*codec);
   }
-  if (selection.measurements_file.empty()) return CodecLadder::only(**find_codec(CodecId::kF16));
+  const Hash256 id = model.fingerprint().id();
+  if (selection.measurements_file.empty()) {
+    auto ladder = CodecLadder::from_measurements(builtin_codec_quality(), id, selection.max_loss);
+    if (!ladder && ladder.error().kind == ErrorKind::kNotFound) return CodecLadder::only(**find_codec(CodecId::kF16));
+    return ladder;
+  }
   CELSLM_TRY(const Bytes json, read_file(selection.measurements_file, kMaxMeasurementsBytes));
-  auto ladder = CodecLadder::from_measurements(as_text(json), model.fingerprint().id(), selection.least_agreement);
+  auto ladder = CodecLadder::from_measurements(as_text(json), id, selection.max_loss);
   if (!ladder) return wrap(std::move(ladder).error(), selection.measurements_file);
   return ladder;
 }

@@ -25,8 +25,8 @@ struct CloudAccess {
 
 struct CodecSelection {
   std::string name = "auto";
-  std::string measurements_file;
-  double least_agreement = 0.99;
+  std::string measurements_file;  // empty: those that are built in, of the models that this project measures
+  double max_loss = kMaxCodecLoss;
 };
 
 struct EdgeCommand {
@@ -49,7 +49,7 @@ void add_edge_options(CLI::App& app, EdgeCommand& command);
 // memory. load.codecs is left to codecs_for(), which needs the model.
 Result<EdgeOptions> complete_options(const EdgeCommand& command);
 
-// The codec that was named, or all whose measured effect on this model's answers is small enough. Errors name the file.
+// The codec that was named, or all whose measured effect on this model is small enough. Errors name the file.
 Result<CodecLadder> codecs_for(const CodecSelection& selection, const Model& model);
 
 }  // namespace celslm

@@ -87,10 +87,12 @@ def pytest_runtest_makereport(item):
 
 @pytest.fixture
 def start(binary, programs, folder, model):
-    """Starts a cloud or an edge, which is listening when this returns."""
+    """Starts a cloud or an edge, which is listening when this returns. An edge gets exact KV where a test names no codec."""
 
     def start(kind, *arguments, name=None, model=model):
         name = name or kind
+        if kind == "edge" and "--codec" not in arguments:
+            arguments += ("--codec", "f16")
         argv = [binary, kind, "--model", model, "--port", 0, "--data", folder / name, *arguments]
         program = programs.start(argv, name, env=QUIET_THREADS)
         program.wait_listening()

@@ -35,7 +35,7 @@ def test_an_edge_reads_a_neighbours_pack_when_the_cloud_is_gone(cloud, edge, sta
 
 def test_an_edge_chooses_a_codec_that_was_measured_on_its_model(cloud, start_edge, share, ask):
     handle = share(cloud)
-    edge = start_edge(cloud, "--codec-quality", support.MODELS / "codec-quality.json", "--refine")
+    edge = start_edge(cloud, "--codec", "auto", "--refine")
     support.wait_for_context(edge, handle)
     first = ask(edge).extension
     assert first["codec"] != "f16", first["codec_reason"]

@@ -27,9 +27,20 @@ def test_a_missing_model(celslm, folder):
 
 def test_codec_measurements_of_another_model(celslm, folder, model):
     path = folder / "quality.json"
-    path.write_text(json.dumps({"codecs": [{"name": "t4", "model_id": "0" * 64}]}), encoding="utf-8")
+    path.write_text(json.dumps({"version": 2, "codecs": [{"name": "t4", "model_id": "0" * 64}]}), encoding="utf-8")
     refused(celslm("edge", "--model", model, "--port", 0, "--data", folder, "--codec-quality", path),
             "quality.json", "no codec on this model")
+
+
+def test_codec_measurements_of_an_earlier_version(celslm, folder, model):
+    path = folder / "quality.json"
+    path.write_text(json.dumps({"codecs": [{"name": "t4", "greedy64": 0.995}]}), encoding="utf-8")
+    refused(celslm("edge", "--model", model, "--port", 0, "--data", folder, "--codec-quality", path),
+            "quality.json", "'version' 2", "./dev bench codec --model GGUF --json FILE")
+
+
+def test_an_option_that_is_gone_names_the_new_one(celslm, model):
+    refused(celslm("edge", "--model", model, "--least-agreement", "0.99"), "--least-agreement", "--max-codec-loss", code=2)
 
 
 def test_a_port_in_use(celslm, folder, model):

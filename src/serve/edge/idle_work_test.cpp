@@ -21,8 +21,8 @@ class IdleWorkTest : public testing_support::EdgeFixture {
   // f16, and t4 as measured on this model.
   CodecLadder ladder() const {
     const json line = {
-        {"name", "t4"}, {"model_id", model_->fingerprint().id().hex()}, {"bits_per_value", 4.1}, {"greedy64", 0.995}};
-    return *CodecLadder::from_measurements(json{{"codecs", {line}}}.dump(), model_->fingerprint().id(), 0.99);
+        {"name", "t4"}, {"model_id", model_->fingerprint().id().hex()}, {"bits_per_value", 4.1}, {"loss", 1.5}};
+    return *CodecLadder::from_measurements(json{{"version", 2}, {"codecs", {line}}}.dump(), model_->fingerprint().id());
   }
 
   // Waits until nothing is loaded and no request runs. The loop's thread counts a request as ended a moment after its

@@ -17,7 +17,9 @@ namespace celslm {
 struct CodecRung {
   const Codec* codec = nullptr;
   double bits_per_value = 16.0;
-  double agreement = 1.0;           // share of greedy tokens as with exact KV; 1 for exact codecs
+  // How far it moves the distribution of the next token (KL divergence from that with exact KV), in units of how far the
+  // model's own rounding does (KL divergence from that with f32); docs/compression.md. 0 for exact codecs.
+  double loss = 0.0;
   double decode_bytes_per_s = 0.0;  // of the same values as f16, per core; 0: not measured, does not count
 };
 
@@ -35,17 +37,21 @@ struct LoadOutlook {
   int max_compute_layers = 0;  // that may be computed instead of fetched
 };
 
-// The codecs whose damage to a model's answers has been measured and is small enough, and exact f16, which needs no measure.
+// By default a codec may move distributions twice as far as the model's own rounding does: divergence grows with the square.
+inline constexpr double kMaxCodecLoss = 4.0;
+
+// The codecs whose effect on a model has been measured and is small enough, and exact f16, which needs no measure.
 class CodecLadder {
  public:
   // One codec, whatever it does.
   static CodecLadder only(const Codec& codec);
   // `json`: what `./dev bench codec --json` writes. Lines of other models do not count. A codec is among the rungs if its
-  // greedy agreement (on answers to questions where there were any, on text otherwise) is at least `least_agreement`.
-  // kInvalid for what is no such file; kNotFound if none of it is about this model.
-  static Result<CodecLadder> from_measurements(std::string_view json, const Hash256& model, double least_agreement);
+  // loss is at most `max_loss`, and if with it the model does not answer significantly fewer questions rightly (95 %), where
+  // it was asked any. kInvalid for what is no such file, or one of an earlier version (names the command that makes a new
+  // one); kNotFound if none of it is about this model.
+  static Result<CodecLadder> from_measurements(std::string_view json, const Hash256& model, double max_loss = kMaxCodecLoss);
 
-  // Best agreement first; never empty.
+  // Least loss first; never empty.
   const std::vector<CodecRung>& rungs() const { return rungs_; }
   // The rung with which the context is predicted to load fastest; a better one where the gain is small. The one of fewest
   // bits while the link is unknown: that loses least where it turns out to be slow.

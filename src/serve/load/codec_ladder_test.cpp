@@ -13,20 +13,28 @@ using testing::HasSubstr;
 
 const Hash256 kModel = hash_of("a model");
 
-json line(const char* name, double bits, double agreement, double decode_mb_s = 800) {
-  return {{"name", name},           {"model", "m.gguf"},     {"model_id", kModel.hex()},
-          {"bits_per_value", bits}, {"greedy64", agreement}, {"decode_mb_s", decode_mb_s}};
+json line(const char* name, double bits, double loss, double decode_mb_s = 800) {
+  return {{"name", name},           {"model", "m.gguf"}, {"model_id", kModel.hex()},
+          {"bits_per_value", bits}, {"loss", loss},      {"decode_mb_s", decode_mb_s}};
+}
+
+std::string file_of(const json& lines) {
+  return json{{"version", 2}, {"codecs", lines}}.dump();
 }
 
 std::string measurements() {
-  return json{{"codecs",
-               {line("q8", 8.5, 0.997), line("t4", 4.15, 0.995), line("t3", 3.1, 0.987), line("llama.cpp q8_0", 8.5, 0.999),
-                line("f16", 16, 1.0)}}}
-      .dump();
+  return file_of({line("t4", 4.15, 1.9), line("q8", 8.5, 0.4), line("t3", 3.1, 5.5), line("llama.cpp q8_0", 8.5, 0.3),
+                  line("f16", 16, 0.0)});
 }
 
-CodecLadder ladder(double least_agreement = 0.99) {
-  return *CodecLadder::from_measurements(measurements(), kModel, least_agreement);
+CodecLadder ladder(double max_loss = kMaxCodecLoss) {
+  return *CodecLadder::from_measurements(measurements(), kModel, max_loss);
+}
+
+std::vector<std::string> names_of(const CodecLadder& ladder) {
+  std::vector<std::string> out;
+  for (const CodecRung& rung : ladder.rungs()) out.emplace_back(rung.codec->name());
+  return out;
 }
 
 // 24 layers of 128 values a row, 2,048 tokens: 25 MB in f16.
@@ -36,25 +44,36 @@ LoadOutlook outlook(double mbit, double layer_s = 0) {
   return out;
 }
 
-std::string chosen(const LoadOutlook& outlook, double least_agreement = 0.99) {
-  return std::string(ladder(least_agreement).choose(outlook).codec->name());
+std::string chosen(const LoadOutlook& outlook, double max_loss = kMaxCodecLoss) {
+  return std::string(ladder(max_loss).choose(outlook).codec->name());
 }
 
-TEST(CodecLadderTest, HoldsOurCodecsThatAgreeEnough) {
-  std::vector<std::string> names;
-  for (const CodecRung& rung : ladder().rungs()) names.emplace_back(rung.codec->name());
-  EXPECT_THAT(names, testing::ElementsAre("f16", "q8", "t4"));
+TEST(CodecLadderTest, HoldsOurCodecsWhoseLossIsSmallEnoughLeastLossFirst) {
+  EXPECT_THAT(names_of(ladder()), testing::ElementsAre("f16", "q8", "t4"));
+}
+
+TEST(CodecLadderTest, HoldsACodecThatIsExactForF16WhateverWasMeasuredOfIt) {
+  json lines = json::array({line("q8", 8.5, 0.4), line("f16z", 13.2, 9.0), line("bf16", 16, 0.1)});
+  EXPECT_THAT(names_of(*CodecLadder::from_measurements(file_of(lines), kModel)), testing::ElementsAre("f16", "f16z", "q8"));
+}
+
+TEST(CodecLadderTest, LeavesOutACodecThatLosesAnswersBeyondChance) {
+  json lines = json::array({line("q8", 8.5, 0.4), line("t4", 4.15, 1.9), line("t3", 3.1, 2.5)});
+  lines[0]["accuracy_change_interval"] = {-0.05, 0.0};
+  lines[1]["accuracy_change_interval"] = {-0.05, -0.01};
+  lines[2]["accuracy_change_interval"] = nullptr;
+  EXPECT_THAT(names_of(*CodecLadder::from_measurements(file_of(lines), kModel)), testing::ElementsAre("f16", "q8", "t3"));
 }
 
 TEST(CodecLadderTest, TakesTheFewestBitsOnASlowLink) {
   EXPECT_EQ(chosen(outlook(10)), "t4");
-  EXPECT_EQ(chosen(outlook(10), 0.98), "t3");
-  EXPECT_EQ(chosen(outlook(10), 0.999), "f16");
+  EXPECT_EQ(chosen(outlook(10), 6.0), "t3");
+  EXPECT_EQ(chosen(outlook(10), 0.1), "f16");
 }
 
 TEST(CodecLadderTest, TakesTheBetterCodecWhereDecodingIsWhatTakesTime) {
-  const auto slow = CodecLadder::from_measurements(
-      json{{"codecs", {line("q8", 8.5, 0.997, 20'000), line("t4", 4.15, 0.995, 100)}}}.dump(), kModel, 0.99);
+  const auto slow =
+      CodecLadder::from_measurements(file_of({line("q8", 8.5, 0.4, 20'000), line("t4", 4.15, 1.9, 100)}), kModel);
   ASSERT_TRUE(slow);
   EXPECT_EQ(slow->choose(outlook(10)).codec->name(), "t4");
   EXPECT_EQ(slow->choose(outlook(1000)).codec->name(), "q8");
@@ -72,21 +91,37 @@ TEST(CodecLadderTest, TakesTheFewestBitsWhileTheLinkIsUnknown) {
 TEST(CodecLadderTest, SaysWhy) {
   const std::string reason = ladder().choose(outlook(10)).reason;
   EXPECT_THAT(reason, HasSubstr("at 10 Mbit/s"));
-  EXPECT_THAT(reason, HasSubstr("agreement 0.995"));
+  EXPECT_THAT(reason, HasSubstr("its loss is 1.9 times"));
 }
 
 TEST(CodecLadderTest, RefusesWhatIsNoMeasurement) {
-  for (const char* text : {"", "[]", "{", "{\"codecs\": 3}", "null"}) {
-    EXPECT_EQ(CodecLadder::from_measurements(text, kModel, 0.99).error().kind, ErrorKind::kInvalid) << text;
+  for (const char* text : {"", "[]", "{", R"({"version": 2, "codecs": 3})", "null"}) {
+    EXPECT_EQ(CodecLadder::from_measurements(text, kModel).error().kind, ErrorKind::kInvalid) << text;
   }
-  EXPECT_EQ(CodecLadder::from_measurements(measurements(), hash_of("another"), 0.99).error().kind, ErrorKind::kNotFound);
+  EXPECT_EQ(CodecLadder::from_measurements(measurements(), hash_of("another")).error().kind, ErrorKind::kNotFound);
+}
+
+TEST(CodecLadderTest, RefusesAFileOfAnotherVersionWithTheCommandThatMakesANewOne) {
+  for (const char* text : {R"({"codecs": []})", R"({"version": 3, "codecs": []})", R"({"version": "2", "codecs": []})"}) {
+    const auto ladder = CodecLadder::from_measurements(text, kModel);
+    ASSERT_FALSE(ladder) << text;
+    EXPECT_EQ(ladder.error().kind, ErrorKind::kInvalid);
+    EXPECT_THAT(ladder.error().message, HasSubstr("./dev bench codec --model GGUF --json FILE"));
+  }
 }
 
 TEST(CodecLadderTest, LeavesOutLinesThatSayNonsense) {
-  json lines = json::array({line("q8", -8.5, 0.997), line("t4", 4.15, 0.995), 7, nullptr, {{"name", 3}}});
-  lines[1]["greedy64"] = "good";
+  json lines = json::array({line("q8", -8.5, 0.4),
+                            line("t4", 4.15, 1.9),
+                            line("q8", 8.5, -1.0),
+                            line("t2", 2.0, 0.5),
+                            7,
+                            nullptr,
+                            {{"name", 3}}});
+  lines[1]["loss"] = "small";
+  lines[3]["accuracy_change_interval"] = {"high"};
   lines.push_back({{"model_id", kModel.hex()}, {"name", "t3"}});
-  const auto ladder = CodecLadder::from_measurements(json{{"codecs", lines}}.dump(), kModel, 0.5);
+  const auto ladder = CodecLadder::from_measurements(file_of(lines), kModel);
   ASSERT_TRUE(ladder);
   EXPECT_EQ(ladder->rungs().size(), 1U);
 }
