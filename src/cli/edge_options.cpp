@@ -150,7 +150,7 @@ Result<CodecLadder> codecs_for(const CodecSelection& selection, const Model& mod
   const Hash256 id = model.fingerprint().id();
   if (selection.measurements_file.empty()) {
     auto ladder = CodecLadder::from_measurements(builtin_codec_quality(), id, selection.max_loss);
-    if (!ladder && ladder.error().kind == ErrorKind::kNotFound) return CodecLadder::only(**find_codec(CodecId::kF16));
+    if (!ladder && ladder.error().kind == ErrorKind::kNotFound) return CodecLadder::exact();
     return ladder;
   }
   CELSLM_TRY(const Bytes json, read_file(selection.measurements_file, kMaxMeasurementsBytes));

@@ -68,9 +68,11 @@ Result<std::vector<float>> read_plane(const StoredPack& pack, int layer, BlockKi
 Result<std::uint64_t> convert_pack(const StoredPack& from, const Codec& to, const SigningKey& key,
                                    const std::filesystem::path& path) {
   PackIdentity identity = from.header.identity;
-  if (identity.codec != CodecId::kF16 || to.exact_for()) {
+  CELSLM_TRY(const Codec* codec, find_codec(identity.codec));
+  if (codec->exact_for() != KvType::kF16 || to.exact_for().value_or(KvType::kF16) != KvType::kF16) {
     return fail(ErrorKind::kInvalid,
-                "only f16 packs can be converted, and only to approximate codecs: what a codec has lost cannot be restored");
+                "only packs exact for f16 can be converted, and to {} they cannot: what a codec has lost cannot be restored",
+                to.name());
   }
   identity.codec = to.id();
   const std::uint64_t reserve = header_bytes(identity) + block_region_bytes(identity).most;

@@ -16,8 +16,8 @@ namespace celslm {
 Result<std::vector<float>> read_plane(const StoredPack& pack, int layer, BlockKind kind);
 
 // Encodes `from` with another codec, signs the result with `key` and writes it to `path`. Returns the size of the new file
-// in bytes. kInvalid unless `from` is exact f16 and `to` is approximate, since a pack's id promises how its KV was rounded,
-// and an approximate codec's loss cannot be undone. kMismatch, kInvalid for damaged blocks; kIo.
+// in bytes. kInvalid unless `from` is exact for f16 and `to` is so or approximate, since a pack's id promises how its KV was
+// rounded, and an approximate codec's loss cannot be undone. kMismatch, kInvalid for damaged blocks; kIo.
 Result<std::uint64_t> convert_pack(const StoredPack& from, const Codec& to, const SigningKey& key,
                                    const std::filesystem::path& path);
 

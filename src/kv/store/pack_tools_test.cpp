@@ -49,11 +49,20 @@ TEST_F(PackToolsTest, ConvertsToEveryApproximateCodecWithAValidResult) {
   }
 }
 
-TEST_F(PackToolsTest, RefusesToConvertFromApproximateOrToExactCodecs) {
+TEST_F(PackToolsTest, RefusesToConvertFromApproximateCodecsOrToAnotherType) {
   const StoredPack lossy = stored(build_pack(small_identity(CodecId::kQ8), key_).file(), "lossy");
   EXPECT_EQ(convert(lossy, *find_codec("t3").value()).error().kind, ErrorKind::kInvalid);
   EXPECT_EQ(convert(exact_, *find_codec("bf16").value()).error().kind, ErrorKind::kInvalid);
   EXPECT_FALSE(std::filesystem::exists(folder_.path() / "converted"));
+}
+
+TEST_F(PackToolsTest, ConvertsBetweenCodecsThatAreExactForF16AndBack) {
+  ASSERT_TRUE(convert(exact_, *find_codec("f16z").value()));
+  const StoredPack smaller = open("converted");
+  EXPECT_TRUE(compare_packs(exact_, smaller)->same_values);
+  std::filesystem::rename(folder_.path() / "converted", folder_.path() / "smaller");
+  ASSERT_TRUE(convert(smaller, *find_codec("f16").value()));
+  EXPECT_TRUE(std::ranges::equal(open("converted").file->bytes(), exact_.file->bytes()));
 }
 
 TEST_F(PackToolsTest, LeavesNothingIfABlockIsDamaged) {

@@ -115,16 +115,24 @@ class PackEncoder {
   std::array<Plane, 2> planes_;      // of it; by BlockKind
 };
 
-// The exact pack of the same context, if it is stored and undamaged: an approximate codec encodes its values.
-std::optional<StoredPack> exact_pack(PackIdentity identity, const Codec& codec, PackStorage& storage) {
-  if (codec.exact_for()) return std::nullopt;
-  identity.codec = CodecId::kF16;
-  auto pack = storage.find(identity.id());
-  if (!pack) return std::nullopt;
-  for (int i = 0; i < identity.n_blocks(); ++i) {
-    if (!check_block(pack->header.blocks[static_cast<std::size_t>(i)], pack->block(i))) return std::nullopt;
+bool is_undamaged(const StoredPack& pack) {
+  for (int i = 0; i < pack.header.identity.n_blocks(); ++i) {
+    if (!check_block(pack.header.blocks[static_cast<std::size_t>(i)], pack.block(i))) return false;
   }
-  return *std::move(pack);
+  return true;
+}
+
+// A pack of the same context whose values are rounded to f16 and to nothing coarser, if one is stored and undamaged: any
+// codec but bf16 encodes these values.
+std::optional<StoredPack> exact_pack(PackIdentity identity, const Codec& codec, PackStorage& storage) {
+  if (codec.exact_for() && codec.exact_for() != KvType::kF16) return std::nullopt;
+  for (const Codec* exact : all_codecs()) {
+    if (exact->exact_for() != KvType::kF16 || exact->id() == codec.id()) continue;
+    identity.codec = exact->id();
+    auto pack = storage.find(identity.id());
+    if (pack && is_undamaged(*pack)) return *std::move(pack);
+  }
+  return std::nullopt;
 }
 
 // As KvProducer::produce: reading takes a moment, computing takes minutes.

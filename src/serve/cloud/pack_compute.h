@@ -35,9 +35,9 @@ class SignedPackStorage final : public PackStorage {
 };
 
 // Computes job.identity and returns the stored pack. Announces each layer's blocks as soon as the layer is complete, then
-// calls on_layer (may be empty). Where the exact pack of the same context is in the store, an approximate
-// one is made from it, with the same bytes as if computed. Does not end the job: the caller does, when the pack can be
-// found.
+// calls on_layer (may be empty). Where a pack of the same context that is exact for f16 is in the store,
+// others are made from it (all but bf16), with the same bytes as if computed. Does not end the job: the caller does, when
+// the pack can be found.
 Result<StoredPack> compute_pack(PackJob& job, KvProducer& producer, PackStorage& storage, const SigningKey& key,
                                 std::stop_token stop, const std::function<void(int layer)>& on_layer);
 

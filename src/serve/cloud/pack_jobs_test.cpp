@@ -156,17 +156,30 @@ TEST_F(PackJobsTest, ComputesAPackWhoseBlocksAreTheModelsKv) {
   }
 }
 
-TEST_F(PackJobsTest, MakesAnApproximatePackFromTheExactOne) {
-  const StoredPack computed = whole(identity(0, CodecId::kT4));
-  const Bytes expected(computed.file->bytes().begin(), computed.file->bytes().end());
-  std::filesystem::remove_all(folder_);
-  open_store(64U << 20);
+TEST_F(PackJobsTest, MakesAPackFromAnExactOneOfTheSameContext) {
+  constexpr std::array kCases = {std::pair(CodecId::kF16, CodecId::kT4), std::pair(CodecId::kF16z, CodecId::kT4),
+                                 std::pair(CodecId::kF16, CodecId::kF16z), std::pair(CodecId::kF16z, CodecId::kF16)};
+  for (const auto& [stored, wanted] : kCases) {
+    open_store(64U << 20);
+    const StoredPack computed = whole(identity(0, wanted));
+    const Bytes expected(computed.file->bytes().begin(), computed.file->bytes().end());
+    std::filesystem::remove_all(folder_);
+    open_store(64U << 20);
 
+    whole(identity(0, stored));
+    const int produced = producer_->produced;
+    const StoredPack converted = whole(identity(0, wanted));
+    EXPECT_EQ(producer_->produced, produced);
+    EXPECT_TRUE(std::ranges::equal(expected, converted.file->bytes()));
+    std::filesystem::remove_all(folder_);
+  }
+}
+
+TEST_F(PackJobsTest, ComputesAPackOfBf16WhereThereIsOneOfF16) {
   whole(identity());
   const int produced = producer_->produced;
-  const StoredPack converted = whole(identity(0, CodecId::kT4));
-  EXPECT_EQ(producer_->produced, produced);
-  EXPECT_TRUE(std::ranges::equal(expected, converted.file->bytes()));
+  whole(identity(0, CodecId::kBf16));
+  EXPECT_EQ(producer_->produced, produced + 1);
 }
 
 TEST_F(PackJobsTest, ComputesAnApproximatePackWhereTheExactOneIsDamaged) {

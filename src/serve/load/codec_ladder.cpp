@@ -96,6 +96,13 @@ CodecLadder CodecLadder::only(const Codec& codec) {
   return out;
 }
 
+CodecLadder CodecLadder::exact() {
+  constexpr double kTypicalBits = 13.3;
+  CodecLadder out = only(**find_codec(CodecId::kF16));
+  out.rungs_.push_back({.codec = *find_codec(CodecId::kF16z), .bits_per_value = kTypicalBits});
+  return out;
+}
+
 Result<CodecLadder> CodecLadder::from_measurements(std::string_view text, const Hash256& model, double max_loss) {
   const auto file = parse_object(text);
   if (!file) return fail(ErrorKind::kInvalid, "this is not what 'bench codec --json' writes: {}", file.error().message);

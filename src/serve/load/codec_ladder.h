@@ -45,6 +45,8 @@ class CodecLadder {
  public:
   // One codec, whatever it does.
   static CodecLadder only(const Codec& codec);
+  // f16, and f16z with the bits that it takes for typical KV: for models of which nothing is measured.
+  static CodecLadder exact();
   // `json`: what `./dev bench codec --json` writes. Lines of other models do not count. A codec is among the rungs if its
   // loss is at most `max_loss`, and if with it the model does not answer significantly fewer questions rightly (95 %), where
   // it was asked any. kInvalid for what is no such file, or one of an earlier version (names the command that makes a new

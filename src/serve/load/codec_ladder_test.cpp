@@ -65,6 +65,14 @@ TEST(CodecLadderTest, LeavesOutACodecThatLosesAnswersBeyondChance) {
   EXPECT_THAT(names_of(*CodecLadder::from_measurements(file_of(lines), kModel)), testing::ElementsAre("f16", "q8", "t3"));
 }
 
+TEST(CodecLadderTest, OfAnUnknownModelHoldsTheExactCodecsOnly) {
+  const auto exact = CodecLadder::exact();
+  EXPECT_THAT(names_of(exact), testing::ElementsAre("f16", "f16z"));
+  EXPECT_EQ(exact.choose(outlook(0)).codec->name(), "f16z");
+  EXPECT_EQ(exact.choose(outlook(50)).codec->name(), "f16z");
+  EXPECT_EQ(exact.choose(outlook(50, 0.001)).codec->name(), "f16");
+}
+
 TEST(CodecLadderTest, TakesTheFewestBitsOnASlowLink) {
   EXPECT_EQ(chosen(outlook(10)), "t4");
   EXPECT_EQ(chosen(outlook(10), 6.0), "t3");
