@@ -35,7 +35,8 @@ import sys
 import tempfile
 import time
 
-from .. import judge, questions, scoring
+from .. import questions, scoring
+from ..answers import ALL, observations, rows_of
 from ..benchmark import Benchmark, Picture, names
 from ..chart import Intervals
 from ..lab import models
@@ -45,8 +46,6 @@ from ..recorded import OfAnotherRun, Recorded
 
 WORLDS = [ROOT / "models" / "worlds" / f"{size}.json" for size in ("small", "medium", "large")]
 NEED_A_FILE = {"tuned": "a tuning file", "studied": "a study file", "own-teacher": "a tuning file"}
-FIGURES = ("exact", "f1", "contains", "log_p")
-ALL = "all"
 
 
 class Quality(Benchmark):
@@ -94,7 +93,8 @@ class Quality(Benchmark):
         together = [row for row in result["rows"] if row["set"] == ALL]
         print("\nall sets, in percent, with 95 % intervals over contexts; log p in nats a token; seconds for KV and answers")
         print(table([summary(row) for row in together],
-                    ["reads", "n", "bits", "exact", "F1", "contains", "log p", "F1 less own's", "contains less own's", "s"]))
+                    ["reads", "n", "bits", "exact", "F1", "contains", "log p", "F1 less own's", "contains less own's",
+                     "log p less own's", "s"]))
         for figure, title in (("f1", "F1"), ("contains", "contains")):
             print(f"\n{title} by set")
             print(table(by_set(result, figure), ["set", *(row["reads"] for row in together)]))
@@ -139,7 +139,8 @@ def measure(contexts, recorded, options):
     ask(chosen, recorded, options)
     return {"model": options.model.name, "cloud_model": options.cloud_model and options.cloud_model.name, **ids,
             "map": options.map and options.map.name, "seed": options.seed, "reply_tokens": options.reply_tokens,
-            "sets": sets_of(chosen, skipped, recorded, options), "rows": rows_of(observations(chosen, recorded, options))}
+            "sets": sets_of(chosen, skipped, recorded, options),
+            "rows": rows_of(observations(chosen, recorded, options.reads))}
 
 
 def choose(contexts, options):
@@ -222,51 +223,11 @@ def sets_of(chosen, skipped, recorded, options):
     return out
 
 
-def observations(chosen, recorded, options):
-    """One of each answer, as bench/judge.py takes them; a context's sizes and times are with its first."""
-    out = []
-    for name in options.reads:
-        for context in chosen:
-            seen = recorded.get(context.set, context.id, name)
-            for number, (question, answer) in enumerate(zip(context.questions, seen["answers"])):
-                first = number == 0
-                out.append({"document": (context.set, context.id), "number": number, "reads": name, "set": context.set,
-                            **scoring.score(context.metric, answer["reply"], question.answers), "log_p": answer["log_p"],
-                            "gold_tokens": answer["gold_tokens"], "bits": seen["bits"] if first else None,
-                            "values": seen["values"], "kv_s": seen["kv_s"] * first, "answer_s": seen["answer_s"] * first})
-    return out
-
-
-def rows_of(seen):
-    """Of each reading: all sets, then each."""
-    own = {(o["document"], o["number"]): o for o in seen if o["reads"] == "own"}
-    for o in seen:
-        if own:
-            base = own[o["document"], o["number"]]
-            o.update({f"{figure}_more": o[figure] - base[figure] for figure in FIGURES})
-    out = []
-    for name in [ALL, *dict.fromkeys(o["set"] for o in seen)]:
-        for reads in dict.fromkeys(o["reads"] for o in seen):
-            some = [o for o in seen if o["reads"] == reads and name in (ALL, o["set"])]
-            out.append({"reads": reads, "set": name, **row_of(some)})
-    return out
-
-
-def row_of(some):
-    out = {"n": len(some), "contexts": len({o["document"] for o in some})}
-    for figure in ("exact", "f1", "contains", "log_p", "f1_more", "contains_more", "log_p_more"):
-        found = judge.mean(some, figure, "gold_tokens" if figure.startswith("log_p") else 1)
-        out[figure] = found and found["value"]
-        out[f"{figure}_interval"] = found and [found["low"], found["high"]]
-    sized = [o for o in some if o["bits"] is not None]
-    out["bits_per_value"] = sum(o["bits"] for o in sized) / sum(o["values"] for o in sized) if sized else None
-    return {**out, **{key: round(sum(o[key] for o in some), 3) for key in ("kv_s", "answer_s")}}
-
-
 def summary(row):
     return [row["reads"], row["n"], "-" if row["bits_per_value"] is None else f"{row['bits_per_value']:.2f}",
-            f"{100 * row['exact']:.1f}", cell(row, "f1"), cell(row, "contains"), f"{row['log_p']:.2f}",
-            cell(row, "f1_more", "+"), cell(row, "contains_more", "+"), f"{row['kv_s'] + row['answer_s']:.0f}"]
+            f"{100 * row['exact']:.1f}", cell(row, "f1"), cell(row, "contains"), f"{row['log_p']:.3f}",
+            cell(row, "f1_more", "+"), cell(row, "contains_more", "+"),
+            "-" if row["log_p_more"] is None else f"{row['log_p_more']:+.3f}", f"{row['kv_s'] + row['answer_s']:.0f}"]
 
 
 def cell(row, figure, sign=""):

@@ -1,6 +1,7 @@
 """Rows of the quality benchmark, from answers that are given; which readings it accepts."""
 import pytest
 
+from bench import answers
 from bench.benchmarks import quality
 from bench.lab.programs import ProgramFailed, lines_from
 from bench.questions import Context, Question
@@ -32,7 +33,7 @@ SEEN = {"own": {"1": ["red", "red"], "2": ["a green one"]}, "t4": {"1": ["red", 
 
 
 def rows(*reads, contexts=CONTEXTS, seen=SEEN):
-    found = quality.rows_of(quality.observations(contexts, recorded(**seen), Options(*reads)))
+    found = answers.rows_of(answers.observations(contexts, recorded(**seen), reads))
     return {(row["set"], row["reads"]): row for row in found}
 
 
