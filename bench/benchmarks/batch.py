@@ -1,6 +1,6 @@
 """batch: decode speed of many users on one shared context, ours against llama-batched-bench on the same GGUF.
 
-Random weights in the shape of Qwen2.5-0.5B (Q4_0, output head Q8_0): speed only. Every user decodes `--decode` tokens
+Random weights in the shape of Qwen2.5-0.5B (Q4_0, output head Q8_0), or --model. Every user decodes `--decode` tokens
 on top of one context, one batch a step. The peer runs `llama-batched-bench -pps -kvu -fa on`, its way to share a
 prompt. Ours and the peer run in turn, `--runs` times each; medians.
 
@@ -16,6 +16,7 @@ prompt. Ours and the peer run in turn, `--runs` times each; medians.
 import json
 
 from ..benchmark import Benchmark, random_model, times
+from ..lab import models
 from ..lab.programs import ProgramFailed, built, output_of
 from ..lab.progress import Progress, table
 from ..measure import in_turn, median, speeds
@@ -35,13 +36,15 @@ class Batch(Benchmark):
     smoke = (("--shape", "tiny", "--threads", "1", "--cases", "2x32", "--decode", "2", "--runs", "1"),)
 
     def add_arguments(self, parser):
+        parser.add_argument("--model", type=models.gguf, metavar="GGUF",
+                            help="measure this model instead: a file, or a name of ./dev models")
         parser.add_argument("--cases", type=cases, default=cases(DEFAULT_CASES),
                             help=f"USERSxCONTEXT,... (default: {DEFAULT_CASES})")
         parser.add_argument("--kv", default="f16", help="our KV type (default: f16)")
         parser.add_argument("--decode", type=int, default=32, help="tokens per user (default: 32)")
 
     def measure(self, options):
-        model = random_model(options)
+        model = options.model or random_model(options)
         subjects = {}
         for users, context in options.cases:
             subjects["ours", users, context] = lambda u=users, c=context: ours_tps(model, u, c, options)
