@@ -1,4 +1,5 @@
 """The real pair: a large model at the cloud, a small one at the edge, a manual, and questions about it."""
+import os
 import typing
 
 from ..lab.lab import Lab
@@ -97,6 +98,7 @@ class Demo:
     def answers(self):
         """{how: [reply for each question]}"""
         questions, out = self.document.questions, {}
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # nothing is timed from here on
         with Progress(f"{len(questions)} questions to the small model, without the manual and with it"):
             out["alone"] = [ask(self.edge, question.prompt) for question in questions]
             out["document"] = [ask(self.edge, question.prompt, self.document.system) for question in questions]

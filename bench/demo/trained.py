@@ -70,15 +70,19 @@ class Demo:
 
     def show_answers(self):
         questions = self.result["questions"]
-        rows = [[q["edge"], q["steps"], text.shortened(q["question"], 27), text.shortened(q["answer"], 24),
-                 "right" if q["correct"] else "wrong", text.megabytes(q["bytes"]), q["sources"]] for q in questions]
         text.heading("What the small model answers from a text that only the cloud has read")
-        print(table(rows, ["edge", "steps", "question", "answer", "is", "fetched", "layers from"]))
+        for asked in zip(*(questions[number::len(EDGES)] for number in range(len(EDGES)))):
+            print(f"\n  {asked[0]['question']}")
+            for q in asked:
+                fetched = f", {text.megabytes(q['bytes'])} fetched" if q["bytes"] else ""
+                print(f"    {q['edge']}  {'right' if q['correct'] else 'wrong'}  {text.shortened(q['answer'], 44):44}  "
+                      f"({q['sources']}{fetched})")
         print()
         same = "All are" if self.result["exact"] else "NOT ALL ARE"
         text.paragraph(f"""{sum(q['correct'] for q in questions)} of {len(questions)} answers are right: this model can look
-            one thing up, and hardly ever two or three ("steps"). {same} the same, token for token, as those of the edge that
-            read the text itself.""")
+            one thing up, but rarely follow two or three steps. {same} the same, token for token, as those of the edge that
+            read the text itself. (In brackets: where the KV cache of the model's layers came from; "memory" is what an
+            earlier question had fetched.)""")
 
     # --- Part two
 
