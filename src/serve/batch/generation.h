@@ -23,6 +23,7 @@ namespace celslm {
 struct GenerationRequest {
   std::shared_ptr<ResidentContext> context;  // or null
   bool context_was_resident = false;         // complete when the request came: its source is "memory"
+  std::string why_no_context;                // although its system message is a registered text; for people
   std::vector<Token> prompt;                 // at least one
   int max_tokens = 0;                        // at least one; prompt and answer fit the model's context (checked by submit)
   SamplerOptions sampler;

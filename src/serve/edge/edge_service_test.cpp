@@ -88,7 +88,9 @@ TEST_F(EdgeServiceTest, AnswersOnItsOwnWhereTheTemplateKeepsAContextFromBeingSha
   const auto model = *Model::load(folder_ / "behind.gguf");
   EdgeParts parts{.model = model, .engine = *Engine::create(model, {.n_threads = 1}), .clock = &clock_, .log = null_log()};
   const auto e = *EdgeService::create(std::move(parts), {.contexts = {"the thing"}});
-  EXPECT_TRUE(ask(*e, "the thing")["x_celslm"]["context"].is_null());
+  const json alone = ask(*e, "the thing")["x_celslm"];
+  EXPECT_TRUE(alone["context"].is_null());
+  EXPECT_THAT(alone["note"], HasSubstr("contexts cannot be shared"));
   json named = request("", "Where?");
   named["messages"].erase(0);
   named["x_celslm"]["context"] = context_handle("the thing").hex();

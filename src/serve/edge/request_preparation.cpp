@@ -10,6 +10,11 @@ bool begins_with_system_message(const CompletionRequest& request) {
   return !request.messages.empty() && request.messages.front().role == "system";
 }
 
+// With something behind it.
+bool begins_with(const std::vector<Token>& tokens, const std::vector<Token>& context) {
+  return tokens.size() > context.size() && std::equal(context.begin(), context.end(), tokens.begin());
+}
+
 // Two requests without a seed draw differently.
 SamplerOptions sampler_of(const CompletionRequest& request) {
   SamplerOptions out = request.sampler;
@@ -58,20 +63,16 @@ Result<std::vector<Token>> RequestPreparation::prompt_tokens(const CompletionReq
 // name the context, does without where the model's template keeps it from being shared.
 Status RequestPreparation::use_context(const std::string& text, const CompletionRequest& request, std::vector<Token>& tokens,
                                        GenerationRequest& generation) {
-  const bool may_do_without = request.chat && !request.context;
   auto acquired = contexts_.acquire(text);
-  if (!acquired && may_do_without && acquired.error().kind == ErrorKind::kInvalid) return {};
-  if (!acquired) return std::unexpected(std::move(acquired).error());
-  const std::vector<Token>& context = acquired->context->tokens;
-  if (request.chat) {
-    const bool begins = tokens.size() > context.size() && std::equal(context.begin(), context.end(), tokens.begin());
-    if (!begins && may_do_without) return {};
-    if (!begins)
-      return fail(ErrorKind::kInvalid,
-                  "the model's chat template does not begin this chat with the context's tokens; send the "
-                  "text as system message instead of naming the context");
-    tokens.erase(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(context.size()));
+  if (acquired && request.chat && !begins_with(tokens, acquired->context->tokens))
+    acquired = fail(ErrorKind::kInvalid, "the model's chat template does not begin this chat with the context's tokens");
+  if (!acquired && request.chat && !request.context && acquired.error().kind == ErrorKind::kInvalid) {
+    generation.why_no_context = std::move(acquired).error().message;
+    return {};
   }
+  if (!acquired) return std::unexpected(std::move(acquired).error());
+  if (request.chat)
+    tokens.erase(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(acquired->context->tokens.size()));
   generation.context = std::move(acquired->context);
   generation.context_was_resident = acquired->was_complete;
   const auto work = generation.context->compute_work();

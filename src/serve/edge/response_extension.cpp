@@ -45,7 +45,8 @@ json response_extension(const GenerationRequest& request, const GenerationTimes&
                 {"first_token", round_ms(times.first_token)},
                 {"decode", round_ms(times.decode)}}}};
   if (!request.context) {
-    if (!cloud_trouble.empty()) out["note"] = cloud_trouble;
+    const std::string& note = request.why_no_context.empty() ? cloud_trouble : request.why_no_context;
+    if (!note.empty()) out["note"] = note;
     return out;
   }
   const ResidentContext::Report report = request.context->report();
