@@ -1,6 +1,7 @@
 """Fixtures: the programs of one test with a folder of their own, started with what most tests need."""
 import os
 import pathlib
+import signal
 import subprocess
 
 import pytest
@@ -12,6 +13,9 @@ from tests.e2e import support
 
 # The engine's threads wait for each other. If they spin while something else uses the cores, a test takes many times longer.
 QUIET_THREADS = {"OMP_WAIT_POLICY": "passive"}
+
+# Where the tests run in the background of a shell SIGINT is ignored, and would be by all that they start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

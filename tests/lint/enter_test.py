@@ -31,6 +31,11 @@ COUNT = ["python3", "-c", """if True:
 """]
 
 
+def setUpModule():
+    """Where the tests run in the background of a shell SIGINT is ignored, and would be by all that they start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def can_mount():
     argv = [*OWN_MOUNTS, "mount", "-t", "tmpfs", "tmpfs", "/mnt"]
     return subprocess.run(argv, capture_output=True, check=False).returncode == 0
@@ -200,6 +205,7 @@ class DevTest(unittest.TestCase):
             command = ["sh", "-c", "echo ready; exec sleep 300"]
             process = subprocess.Popen([CHECKOUT / "dev", "run", *command], text=True, stdout=subprocess.PIPE)
             self.addCleanup(process.communicate)
+            self.addCleanup(process.kill)
             self.assertEqual(process.stdout.readline(), "ready\n")
             process.send_signal(number)
             self.assertEqual(process.wait(PATIENCE_S), -number)
