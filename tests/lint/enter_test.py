@@ -32,8 +32,9 @@ COUNT = ["python3", "-c", """if True:
 
 
 def setUpModule():
-    """Where the tests run in the background of a shell SIGINT is ignored, and would be by all that they start."""
+    """In the background of a shell SIGINT is ignored, under nohup SIGHUP: by all that the tests start, too, but for this."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
 def can_mount():
