@@ -145,21 +145,26 @@ def measure(contexts, recorded, options):
 
 def choose(contexts, options):
     """The models' ids, the contexts to ask about, and those that are too long."""
-    with Progress(f"tokens of {len(contexts)} contexts"):
-        first, *counts = run_program([(number, with_longest_question(context)) for number, context in enumerate(contexts)],
-                                     lambda _: options.reads, options, "--count")
-    chosen, skipped, of_set = [], [], {}
-    for context, count in zip(contexts, counts):
-        if of_set.get(context.set, 0) == options.limit_contexts:
-            continue
-        if count["tokens"] > min(count["limit"], options.context_tokens or count["limit"]):
-            skipped.append(context)
-            continue
-        of_set[context.set] = of_set.get(context.set, 0) + 1
-        chosen.append(context)
+    chosen, skipped, wanted = [], [], {context.set: options.limit_contexts for context in contexts}
+    counted = [(number, with_longest_question(context)) for number, context in enumerate(contexts)]
+    with Progress(f"tokens of {len(contexts)} contexts, until there are enough"):
+        lines = run_program(counted, lambda _: options.reads, options, "--count")
+        ids = next(lines)
+        for context, count in zip(contexts, lines):
+            if wanted[context.set] == 0:
+                continue
+            if count["tokens"] > min(count["limit"], options.context_tokens or count["limit"]):
+                skipped.append(context)
+                continue
+            chosen.append(context)
+            if wanted[context.set] is not None:
+                wanted[context.set] -= 1
+            if not any(left is None or left > 0 for left in wanted.values()):
+                break
+        lines.close()
     if not chosen:
         sys.exit("quality: each of the contexts is longer than the models or --context-tokens allow: nothing to measure")
-    return first, chosen, skipped
+    return ids, chosen, skipped
 
 
 def with_longest_question(context):
