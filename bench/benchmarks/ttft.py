@@ -26,7 +26,7 @@ from ..lab.programs import ROOT, Programs
 from ..lab.progress import Progress, table
 from ..measure import in_turn, median, ratio, self_ratio, spread
 
-TEXT = ROOT / "docs" / "kv-pack-format.md"
+TEXT = ROOT / "models" / "text" / "manual.txt"
 TOKENS_PER_WORD = 1.35
 
 
@@ -41,8 +41,8 @@ class Ttft(Benchmark):
         parser.add_argument("--model", type=models.gguf, metavar="GGUF",
                             help="measure this model instead, on --text: a file, or a name of ./dev models")
         parser.add_argument("--text", type=pathlib.Path, default=TEXT, metavar="FILE",
-                            help="what contexts are cut from with --model, about 1.35 tokens a word (default: the project's "
-                                 "description of its pack format)")
+                            help="what contexts are cut from with --model, about 1.35 tokens a word (default: "
+                                 "models/text/manual.txt)")
         parser.add_argument("--tokens", type=numbers, default=[512, 2048, 8192],
                             help="lengths of contexts (default: 512,2048,8192)")
         parser.add_argument("--links", type=numbers, default=[10, 50, 100, 1000], help="Mbit/s (default: 10,50,100,1000)")
