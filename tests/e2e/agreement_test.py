@@ -1,8 +1,10 @@
-"""How exact the engine is on pretrained models: over the same tokens, beside llama.cpp and the same weights as f32."""
+"""How exact we are on pretrained models: the engine over the same tokens, beside llama.cpp and the same weights as f32; an
+edge that fetched a context's KV beside one that computed it."""
 import pytest
 
-from bench.benchmarks.agreement import TEXT, divergences_of
-from bench.lab import models
+from bench import questions
+from bench.benchmarks.agreement import TEXT, WORLDS, divergences_of
+from bench.lab import exactness, models
 from bench.lab.programs import json_lines_of
 
 WINDOWS, TOKENS = 4, 64  # the second half of each window is judged
@@ -28,3 +30,10 @@ def test_ours_differs_from_llama_cpps_as_both_differ_from_f32(divergences, name,
     found = divergences(name)
     assert found["kl_between"] < bound
     assert found["kl_ours"] < 1.5 * found["kl_peer"]
+
+
+@pytest.mark.parametrize("name", ["smollm2-135m", "qwen2.5-coder-0.5b"])
+def test_an_edge_that_fetched_a_context_answers_as_one_that_computed_it(pretrained, monkeypatch, name):
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    contexts = exactness.first_of(questions.read_all(WORLDS), 3)
+    assert exactness.fetched_as_computed(pretrained(name), contexts) == (3, 3)
