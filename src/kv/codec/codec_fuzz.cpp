@@ -20,8 +20,8 @@ void check_decode(const Codec& codec, const BlockShape& shape, ByteView bytes) {
   if (!codec.decode(shape, bytes, values)) return;
   require(std::ranges::all_of(values, [](float v) { return std::isfinite(v); }));
   const auto again = codec.encode(shape, values);
+  if (!codec.exact_for()) return;  // rounded once more, values next to the limit may pass it
   require(again.has_value());
-  if (!codec.exact_for()) return;
   std::vector<float> twice(values.size());
   require(codec.decode(shape, *again, twice).has_value() && twice == values);
 }
