@@ -67,11 +67,10 @@ Status through_codec(const Codec& codec, const Plane& plane, ChannelWeights weig
 
 Treatment with_codec(const Codec& codec) {
   return {std::string(codec.name()), true, false, [&codec](const Model& model, const Subject& subject) {
-            const auto weights = key_weights(model);
             return treat_planes(model, subject.exact, [&](const Plane& plane, std::span<float> out, TreatedKv& treated) {
-              const bool key = plane.kind == BlockKind::kKey;
-              return through_codec(codec, plane, key ? weights[static_cast<std::size_t>(plane.layer)] : ChannelWeights(),
-                                   out, treated);
+              const bool weighted = plane.kind == BlockKind::kKey && !codec.exact_for();
+              const auto weights = weighted ? key_weights(model, plane.layer) : std::vector<float>();
+              return through_codec(codec, plane, weights, out, treated);
             });
           }};
 }

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cmath>
 #include <span>
 
@@ -63,18 +64,15 @@ void share_between_pairs(const ModelConfig& config, std::span<double> head) {
 
 }  // namespace
 
-std::vector<std::vector<float>> key_weights(const Model& model) {
+std::vector<float> key_weights(const Model& model, int layer) {
   const ModelConfig& config = model.config();
   const auto head_dim = static_cast<std::size_t>(config.head_dim);
-  std::vector<std::vector<float>> out;
-  for (int layer = 0; layer < config.n_layers; ++layer) {
-    auto energy = group_energy(config, *model.impl().weights, layer);
-    for (std::size_t head = 0; head < energy.size(); head += head_dim) {
-      share_between_pairs(config, std::span(energy).subspan(head, head_dim));
-    }
-    auto& weights = out.emplace_back();
-    for (const double e : energy) weights.push_back(static_cast<float>(std::sqrt(e)));
+  auto energy = group_energy(config, *model.impl().weights, layer);
+  std::vector<float> out(energy.size());
+  for (std::size_t head = 0; head < energy.size(); head += head_dim) {
+    share_between_pairs(config, std::span(energy).subspan(head, head_dim));
   }
+  std::ranges::transform(energy, out.begin(), [](double e) { return static_cast<float>(std::sqrt(e)); });
   return out;
 }
 

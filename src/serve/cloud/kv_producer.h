@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "core/result.h"
-#include "kv/codec/codec.h"
 #include "kv/pack/pack.h"
 #include "model/kv/kv_segment.h"
 #include "serve/wire/protocol.h"
@@ -30,7 +29,7 @@ class KvProducer {
   using OnRows = std::function<Status(int layer, int first_row, std::span<const float> k, std::span<const float> v)>;
 
   // How much errors in the channels of a layer's K matter, for approximate codecs; empty where that is not known.
-  virtual ChannelWeights key_weights(int /*layer*/) const { return {}; }
+  virtual std::vector<float> key_weights(int /*layer*/) const { return {}; }
 
   // Computes the KV of `tokens`: layers from 0 up, in each its rows from 0 up, every row once. K is rounded to `type` before
   // on_rows gets it, as in a segment of that type. kCancelled soon after `stop` is requested; on_rows' own error otherwise.

@@ -6,7 +6,6 @@
 #include "align/map/attention_similarity.h"
 #include "align/map/index_range.h"
 #include "align/map/kv_planes.h"
-#include "model/engine/key_weights.h"
 #include "model/engine/prefill.h"
 #include "model/kv/kv_rows.h"
 
@@ -44,8 +43,7 @@ MappedProducer::MappedProducer(std::shared_ptr<const Model> target, std::unique_
       hosted_{.name = target_->config().name,
               .n_ctx = target_->config().n_ctx_train,
               .fingerprint = target_->fingerprint(),
-              .map = HostedMap{.id = map_.id, .split = map_.gate.split, .fused = map_.fused()}},
-      key_weights_(celslm::key_weights(*target_)) {}
+              .map = HostedMap{.id = map_.id, .split = map_.gate.split, .fused = map_.fused()}} {}
 
 Result<std::vector<Token>> MappedProducer::tokens(std::string_view text) const {
   return target_->text().context(text);

@@ -5,6 +5,7 @@
 
 #include "align/map/kv_map.h"
 #include "model/engine/engine.h"
+#include "model/engine/key_weights.h"
 #include "model/engine/model.h"
 #include "serve/cloud/kv_producer.h"
 
@@ -28,7 +29,7 @@ class MappedProducer final : public KvProducer {
 
   const HostedModel& model() const override { return hosted_; }
   Result<std::vector<Token>> tokens(std::string_view text) const override;
-  ChannelWeights key_weights(int layer) const override { return key_weights_[static_cast<std::size_t>(layer)]; }
+  std::vector<float> key_weights(int layer) const override { return celslm::key_weights(*target_, layer); }
   // Layers below the gate's split by the small model, the others through the map. kMismatch for a context whose beginning
   // does not pass the check of MappedOptions.
   Status produce(std::span<const Token> tokens, KvType type, std::stop_token stop, const OnRows& on_rows) override;
@@ -47,7 +48,6 @@ class MappedProducer final : public KvProducer {
   const KvMap map_;
   const double least_cosine_;
   const HostedModel hosted_;
-  const std::vector<std::vector<float>> key_weights_;  // [n_layers][kv_width]
 };
 
 }  // namespace celslm

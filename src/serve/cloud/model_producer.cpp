@@ -1,6 +1,5 @@
 #include "serve/cloud/model_producer.h"
 
-#include "model/engine/key_weights.h"
 #include "model/engine/prefill.h"
 
 namespace celslm {
@@ -14,8 +13,7 @@ Result<std::unique_ptr<ModelProducer>> ModelProducer::create(std::shared_ptr<con
 ModelProducer::ModelProducer(std::shared_ptr<const Model> model, std::unique_ptr<Engine> engine)
     : model_(std::move(model)),
       engine_(std::move(engine)),
-      hosted_{.name = model_->config().name, .n_ctx = model_->config().n_ctx_train, .fingerprint = model_->fingerprint()},
-      key_weights_(celslm::key_weights(*model_)) {}
+      hosted_{.name = model_->config().name, .n_ctx = model_->config().n_ctx_train, .fingerprint = model_->fingerprint()} {}
 
 Result<std::vector<Token>> ModelProducer::tokens(std::string_view text) const {
   return model_->text().context(text);

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "model/engine/engine.h"
+#include "model/engine/key_weights.h"
 #include "model/engine/model.h"
 #include "serve/cloud/kv_producer.h"
 
@@ -16,7 +17,7 @@ class ModelProducer final : public KvProducer {
 
   const HostedModel& model() const override { return hosted_; }
   Result<std::vector<Token>> tokens(std::string_view text) const override;
-  ChannelWeights key_weights(int layer) const override { return key_weights_[static_cast<std::size_t>(layer)]; }
+  std::vector<float> key_weights(int layer) const override { return celslm::key_weights(*model_, layer); }
   Status produce(std::span<const Token> tokens, KvType type, std::stop_token stop, const OnRows& on_rows) override;
 
  private:
@@ -25,7 +26,6 @@ class ModelProducer final : public KvProducer {
   const std::shared_ptr<const Model> model_;
   const std::unique_ptr<Engine> engine_;
   const HostedModel hosted_;
-  const std::vector<std::vector<float>> key_weights_;  // [n_layers][kv_width]
 };
 
 }  // namespace celslm

@@ -53,6 +53,7 @@ class PackEncoder {
   void start_layer() {
     planes_ = {};
     rows_ = 0;
+    if (!finished() && !codec_.exact_for()) key_weights_ = producer_.key_weights(layer_);
   }
 
   Status add_plane(BlockKind kind, std::span<const float> values) {
@@ -75,7 +76,7 @@ class PackEncoder {
 
   Status encode(const BlockShape& shape, std::span<const float> values, Plane& plane) {
     const bool key = shape.kind == BlockKind::kKey;
-    auto bytes = codec_.encode(shape, values, key ? producer_.key_weights(layer_) : ChannelWeights());
+    auto bytes = codec_.encode(shape, values, key ? key_weights_ : ChannelWeights());
     if (!bytes) return wrap(std::move(bytes).error(), fmt::format("layer {}", layer_));
     plane.blocks.push_back(*std::move(bytes));
     return {};
@@ -113,6 +114,7 @@ class PackEncoder {
   int layer_ = 0;                    // being filled
   int rows_ = 0;                     // of it, come so far
   std::array<Plane, 2> planes_;      // of it; by BlockKind
+  std::vector<float> key_weights_;   // of it; empty where they are not known, or not needed
 };
 
 bool is_undamaged(const StoredPack& pack) {
