@@ -43,6 +43,7 @@ WORLDS = [ROOT / "models" / "worlds" / "small.json"]
 DIVERGENCES = ("kl_ours", "kl_peer", "kl_between")
 CHUNK_TOKENS = 512  # llama-perplexity's default
 OF_ONE_CONTEXT = 8  # questions: fewer contexts take less time
+PEER_TRIES = 5
 PARTS = ("template", "kl", "perplexity", "fetched")
 
 
@@ -141,13 +142,21 @@ def divergences_of(seen):
 def perplexities(name, path, options):
     with Progress(f"{name}: perplexity"):
         ours = observed(path, options, "--windows", options.chunks, "--tokens", CHUNK_TOKENS)
-        peer = output_of("llama-perplexity", "-m", path, "-f", options.text, "-c", CHUNK_TOKENS, "--chunks", options.chunks,
-                         "-t", options.threads, with_errors=True)
-    estimate = re.search(r"Final estimate: PPL = (\S+)", peer)
-    if not estimate:
-        raise ProgramFailed(f"llama-perplexity gives no 'Final estimate: PPL':\n{peer[-500:]}")
+        peer = peer_perplexity(path, options)
     nats = sum(line["surprise"] for line in ours) / sum(line["positions"] for line in ours)
-    return {"perplexity_ours": round(math.exp(nats), 4), "perplexity_peer": float(estimate[1])}
+    return {"perplexity_ours": round(math.exp(nats), 4), "perplexity_peer": peer}
+
+
+def peer_perplexity(path, options):
+    """llama-perplexity's final estimate. It prints from a thread of its own, which now and then (one run in 150 of a
+    second's work) is ended before the last lines are out, though the run succeeded: then it is run again."""
+    for _ in range(PEER_TRIES):
+        printed = output_of("llama-perplexity", "-m", path, "-f", options.text, "-c", CHUNK_TOKENS, "--chunks",
+                            options.chunks, "-t", options.threads, with_errors=True)
+        estimate = re.search(r"Final estimate: PPL = (\S+)", printed)
+        if estimate:
+            return float(estimate[1])
+    raise ProgramFailed(f"llama-perplexity gives no 'Final estimate: PPL' in {PEER_TRIES} runs:\n{printed[-500:]}")
 
 
 def fetched(name, path, options):
