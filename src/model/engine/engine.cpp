@@ -99,6 +99,12 @@ struct Engine::Impl {
     return status;
   }
 
+  // Room for a value of each channel of each query head of each token.
+  std::vector<float> for_all_heads(int n_tokens) const {
+    return std::vector<float>(static_cast<std::size_t>(n_tokens) * static_cast<std::size_t>(config().n_heads) *
+                              static_cast<std::size_t>(config().head_dim));
+  }
+
   std::shared_ptr<const Model> model;
   const CpuBackend& cpu;
   const KernelPath kernels;
@@ -151,12 +157,22 @@ Status Engine::run_layers(int first, int last, std::span<const SequenceChunk> ba
 Result<std::vector<float>> Engine::attention_output(int layer, std::span<const SequenceChunk> batch, const Hidden& hidden) {
   if (impl_->kernels != KernelPath::kFused)
     return fail(ErrorKind::kInvalid, "plain kernels do not show what attention puts out");
-  std::vector<float> out(static_cast<std::size_t>(hidden.n_tokens) * static_cast<std::size_t>(impl_->config().n_heads) *
-                         static_cast<std::size_t>(impl_->config().head_dim));
+  CELSLM_CHECK_OK(impl_->check_hidden(hidden));
+  std::vector<float> out = impl_->for_all_heads(hidden.n_tokens);
   Hidden left = hidden;
   impl_->pass.tap_attention(out);
   const Status status = run_layers(layer, layer + 1, batch, left);
   impl_->pass.tap_attention({});
+  if (!status) return std::unexpected(status.error());
+  return out;
+}
+
+Result<std::vector<float>> Engine::run_layer_for_queries(int layer, std::span<const SequenceChunk> batch, Hidden& hidden) {
+  CELSLM_CHECK_OK(impl_->check_hidden(hidden));
+  std::vector<float> out = impl_->for_all_heads(hidden.n_tokens);
+  impl_->pass.tap_queries(out);
+  const Status status = run_layers(layer, layer + 1, batch, hidden);
+  impl_->pass.tap_queries({});
   if (!status) return std::unexpected(status.error());
   return out;
 }

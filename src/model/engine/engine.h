@@ -51,6 +51,10 @@ class Engine {
   // KernelPath::kFused only (kInvalid). Other errors as run_layers.
   Result<std::vector<float>> attention_output(int layer, std::span<const SequenceChunk> batch, const Hidden& hidden);
 
+  // One layer as run_layers(layer, layer + 1, batch, hidden); returns the batch's queries in it, after RoPE:
+  // [n_tokens][n_heads][head_dim]. A score is their product with a key times attention_scale. Errors as run_layers.
+  Result<std::vector<float>> run_layer_for_queries(int layer, std::span<const SequenceChunk> batch, Hidden& hidden);
+
   // Logits of the given rows, [rows.size()][n_vocab], in the engine's memory: valid until its next call. (Megabytes for many
   // users: a vector of their own would be zeroed and paged in at every step.)
   Result<std::span<const float>> logits(const Hidden& hidden, std::span<const int> rows);

@@ -3,10 +3,12 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cstring>
 #include <numeric>
 #include <thread>
 
+#include "model/attention/attention.h"
 #include "model/kv/kv_rows.h"
 #include "model/numeric/logits.h"
 #include "tests/support/llama_oracle.h"
@@ -189,6 +191,37 @@ TEST_P(EngineTest, ForwardEqualsEmbedLayersAndLogits) {
   EXPECT_LE(nmse(copy_of(engine_->logits(hidden, std::array{11}).value()), whole(tokens)), kSame);
 }
 
+TEST_P(EngineTest, ALayersQueriesLeadToItsAttention) {
+  load({.architecture = "qwen2"});
+  const ModelConfig& config = model_->config();
+  const auto tokens = some_tokens(20);
+  const auto context = context_of(std::span(tokens).first(12));
+  const SequenceChunk chunk{.context = context, .own = segment(8, 12), .n_tokens = 8};
+  const auto fused = Engine::create(model_, {.n_threads = 1, .kernels = KernelPath::kFused}).value();
+  Hidden hidden = engine_->embed(std::span(tokens).subspan(12)).value();
+  for (int layer = 0; layer < n_layers(); ++layer) {
+    const auto expected = fused->attention_output(layer, {&chunk, 1}, hidden).value();
+    Hidden plainly = hidden;
+    ASSERT_TRUE(engine_->run_layers(layer, layer + 1, {&chunk, 1}, plainly));
+    const auto queries = engine_->run_layer_for_queries(layer, {&chunk, 1}, hidden).value();
+    EXPECT_EQ(hidden.values, plainly.values) << "the layer's output";
+    KvView own = chunk.own->view(layer);
+    own.length = 8;
+    std::vector<float> out(queries.size());
+    const std::array groups{AttentionGroup{.kv = context->view(layer), .n_rows = 8, .visible = 12},
+                            AttentionGroup{.kv = own, .n_rows = 8, .visible = 1, .causal = 1}};
+    attention_reference({.q = queries.data(),
+                         .out = out.data(),
+                         .n_rows = 8,
+                         .n_heads = config.n_heads,
+                         .n_kv_heads = config.n_kv_heads,
+                         .head_dim = config.head_dim,
+                         .scale = config.attention_scale,
+                         .groups = groups});
+    EXPECT_LE(nmse(out, expected), kSame) << layer;
+  }
+}
+
 TEST_P(EngineTest, SixtyFourGreedyTokensAreLibllamas) {
   load({.architecture = "qwen2", .n_layers = 3, .tied = true});
   const auto prompt = some_tokens(20);
@@ -357,6 +390,14 @@ TEST_F(EngineRefusalTest, LayersThatDoNotExist) {
   EXPECT_THAT(run({good()}, 0, 3), HasSubstr("[0, 3)"));
   EXPECT_THAT(run({good()}, -1, 1), HasSubstr("[-1, 1)"));
   EXPECT_THAT(run({good()}, 2, 1), HasSubstr("[2, 1)"));
+}
+
+TEST_F(EngineRefusalTest, QueriesOfALayerThatDoesNotExistAndOfHiddenStatesOfAnotherSize) {
+  const SequenceChunk chunk{.own = segment(8), .n_tokens = 1};
+  Hidden one{.values = std::vector<float>(static_cast<std::size_t>(model_->config().n_embd)), .n_tokens = 1};
+  EXPECT_EQ(engine_->run_layer_for_queries(n_layers(), {&chunk, 1}, one).error().kind, ErrorKind::kInvalid);
+  one.n_tokens = -1;
+  EXPECT_EQ(engine_->run_layer_for_queries(0, {&chunk, 1}, one).error().kind, ErrorKind::kInvalid);
 }
 
 TEST_F(EngineRefusalTest, HiddenStatesOfAnotherSize) {

@@ -113,6 +113,7 @@ void Pass::store(int layer, const float* q, const float* k, const float* v, floa
     if (head < config_.n_heads) {
       const std::size_t at = (row * static_cast<std::size_t>(config_.n_heads) + static_cast<std::size_t>(head)) * d;
       rope_.rotate({q + at, d}, angles_.row(static_cast<int>(row)), q_out + at);
+      if (!tap_queries_.empty()) std::copy_n(q_out + at, d, tap_queries_.data() + at);
     } else {
       store_head(layer, static_cast<int>(row), head - config_.n_heads, k, v, scratch_[static_cast<std::size_t>(ith)]);
     }

@@ -42,6 +42,9 @@ class Pass {
   // Where attend() also leaves what it puts out, [n_tokens][n_heads][head_dim]; empty: nowhere.
   void tap_attention(std::span<float> out) { tap_attention_ = out; }
 
+  // Where store() also leaves the rotated q, [n_tokens][n_heads][head_dim]; empty: nowhere.
+  void tap_queries(std::span<float> out) { tap_queries_ = out; }
+
   std::span<const SequenceChunk> batch() const { return batch_; }
   int n_tokens() const { return static_cast<int>(rows_.size()); }
   const ModelConfig& config() const { return config_; }
@@ -71,6 +74,7 @@ class Pass {
   std::span<float> tap_k_;
   std::span<float> tap_v_;
   std::span<float> tap_attention_;
+  std::span<float> tap_queries_;
   std::vector<ThreadScratch> scratch_;
 };
 
