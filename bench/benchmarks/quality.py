@@ -9,13 +9,15 @@ many at a time. What is read (--reads):
   q8, t4 ...   the same KV after that codec; "llama.cpp q8_0", "llama.cpp q4_0": after one of ggml's types
   mapped       the large model's KV through a layer map (--map)
   cloud        the text, by the large model, which also answers (--cloud-model)
-  tuned, studied, own-teacher    need a file that this version does not read; refused
+  tuned        own, with a tuning's constants added (--tuning); whether its gate passed does not matter here
+  own-teacher  the same with another tuning, whose teacher was the model itself (--own-teacher-tuning)
+  studied      needs a file that this version does not read; refused
 docs/questions.md has the format of files of questions; how a reply is scored is at the end. Figures are of all questions of
 a set, and of all sets together ("all"); 95 % intervals by bootstrap over contexts, 1,000 draws, always the same. With
 --observations, a run that was interrupted goes on where it stopped.
 
 --json keys:
-  machine, model, cloud_model, model_id, cloud_model_id, map, seed, reply_tokens
+  machine, model, cloud_model, model_id, cloud_model_id, map, tuning, own_teacher_tuning, seed, reply_tokens
   sets[].set, sets[].metric, sets[].contexts, sets[].questions, sets[].tokens    tokens: of all contexts, the model's
   sets[].skipped         contexts that are longer than the models or --context-tokens allow; no figure includes them
   rows[].reads, rows[].set, rows[].n, rows[].contexts      n: questions
@@ -45,7 +47,7 @@ from ..lab.progress import Progress, table
 from ..recorded import OfAnotherRun, Recorded
 
 WORLDS = [ROOT / "models" / "worlds" / f"{size}.json" for size in ("small", "medium", "large")]
-NEED_A_FILE = {"tuned": "a tuning file", "studied": "a study file", "own-teacher": "a tuning file"}
+NEED_AN_OPTION = {"tuned": "tuning", "own-teacher": "own_teacher_tuning"}
 
 
 class Quality(Benchmark):
@@ -64,6 +66,8 @@ class Quality(Benchmark):
         parser.add_argument("--cloud-model", type=models.gguf, metavar="GGUF",
                             help="the large one (default: with --model none, else the large demo model)")
         parser.add_argument("--map", type=pathlib.Path, help="for 'mapped': from the large model's KV to the model's")
+        parser.add_argument("--tuning", type=pathlib.Path, metavar="FILE", help="for 'tuned': constants for the model's KV")
+        parser.add_argument("--own-teacher-tuning", type=pathlib.Path, metavar="FILE", help="for 'own-teacher': likewise")
         parser.add_argument("--limit-contexts", type=int, metavar="N", help="of each file, drawn at random (default: all)")
         parser.add_argument("--limit-questions", type=int, metavar="N", help="about each context, likewise (default: all)")
         parser.add_argument("--context-tokens", type=int, metavar="N",
@@ -109,9 +113,11 @@ def with_defaults(options):
         options.cloud_model = options.cloud_model or models.demo_model("large")
         options.model = models.demo_model("small")
     options.reads = options.reads or ["none", "own", "q8", "t4", "t3", "t2", *(["cloud"] if options.cloud_model else [])]
-    for name in options.reads:
-        if name in NEED_A_FILE:
-            sys.exit(f"quality: '{name}' needs {NEED_A_FILE[name]}, which this version does not read: leave it out")
+    if "studied" in options.reads:
+        sys.exit("quality: 'studied' needs a study file, which this version does not read: leave it out")
+    for name, option in NEED_AN_OPTION.items():
+        if name in options.reads and not getattr(options, option):
+            sys.exit(f"quality: '{name}' needs a tuning file: --{option.replace('_', '-')} FILE")
     if len(set(options.reads)) < len(options.reads):
         sys.exit(f"quality: a name twice in --reads {','.join(options.reads)}")
 
@@ -119,7 +125,9 @@ def with_defaults(options):
 def run_of(options):
     """What must be the same for observations to go together. Names of files tell nothing that their contents do not."""
     return {"model": hash_of(options.model), "cloud model": options.cloud_model and hash_of(options.cloud_model),
-            "map": options.map and hash_of(options.map), "questions": [hash_of(path) for path in options.questions],
+            "map": options.map and hash_of(options.map), "tuning": options.tuning and hash_of(options.tuning),
+            "own teacher's tuning": options.own_teacher_tuning and hash_of(options.own_teacher_tuning),
+            "questions": [hash_of(path) for path in options.questions],
             "program": hash_of(built("celslm_bench_quality", options.preset, "bench")), "seed": options.seed,
             "limit of questions": options.limit_questions, "tokens of a reply": options.reply_tokens}
 
@@ -138,7 +146,9 @@ def measure(contexts, recorded, options):
         chosen = complete(chosen, recorded, options)
     ask(chosen, recorded, options)
     return {"model": options.model.name, "cloud_model": options.cloud_model and options.cloud_model.name, **ids,
-            "map": options.map and options.map.name, "seed": options.seed, "reply_tokens": options.reply_tokens,
+            "map": options.map and options.map.name, "tuning": options.tuning and options.tuning.name,
+            "own_teacher_tuning": options.own_teacher_tuning and options.own_teacher_tuning.name,
+            "seed": options.seed, "reply_tokens": options.reply_tokens,
             "sets": sets_of(chosen, skipped, recorded, options),
             "rows": rows_of(observations(chosen, recorded, options.reads))}
 
@@ -182,7 +192,8 @@ def run_program(numbered, reads_of, options, *more):
         tasks.flush()
         argv = ["--model", options.model, "--tasks", tasks.name, "--threads", options.threads,
                 "--limit", options.reply_tokens, *more]
-        for option, value in (("--cloud-model", options.cloud_model), ("--map", options.map)):
+        for option, value in (("--cloud-model", options.cloud_model), ("--map", options.map), ("--tuning", options.tuning),
+                              ("--own-teacher-tuning", options.own_teacher_tuning)):
             argv += [option, value] if value else []
         for line in lines_from(built("celslm_bench_quality", options.preset, "bench"), *argv):
             yield json.loads(line)

@@ -5,6 +5,8 @@
 //   none     nothing: closed book            own     the context, computed by the model itself
 //   cloud    the large model with the context computed by itself
 //   mapped   the large model's KV through a layer map
+//   tuned    the model's own KV with a tuning's constants added
+//   own-teacher    the same with another tuning: one trained with the model as its own teacher
 //   q8 ...   the model's own KV through that codec, or another treatment of kv_treatments.h that is not calibrated
 //
 // Prints one JSON object per line: {"model_id", "cloud_model_id"}, then for each context, with --count
@@ -103,6 +105,8 @@ int main(int argc, char** argv) {
   app.add_option("--tasks", options.tasks, "contexts with questions, as quality_tasks.h describes")->required();
   app.add_option("--cloud-model", options.cloud_model, "the large model's GGUF");
   app.add_option("--map", options.map, "a layer map from the large model to the model");
+  app.add_option("--tuning", options.tuning, "a tuning for the model; its gate does not matter here");
+  app.add_option("--own-teacher-tuning", options.own_teacher_tuning, "the same, for 'own-teacher'");
   app.add_option("--limit", options.limit, "tokens of a reply, at most")->check(CLI::Range(1, 1 << 16));
   app.add_flag("--count", options.count, "count the contexts' tokens, ask nothing");
   CLI11_PARSE(app, argc, argv);

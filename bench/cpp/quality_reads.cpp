@@ -12,7 +12,7 @@
 namespace celslm {
 namespace {
 
-constexpr std::array<std::string_view, 4> kNotTreatments{"none", "own", "cloud", "mapped"};
+constexpr std::array<std::string_view, 6> kNotTreatments{"none", "own", "cloud", "mapped", "tuned", "own-teacher"};
 
 }  // namespace
 
@@ -29,6 +29,8 @@ Result<std::unique_ptr<QualityReads>> QualityReads::create(const QualityOptions&
     CELSLM_TRY(out->cloud_, open(options.cloud_model, options.threads));
   }
   if (!options.map.empty()) CELSLM_CHECK_OK(out->use_map(options.map));
+  if (!options.tuning.empty()) CELSLM_CHECK_OK(out->use_tuning("tuned", options.tuning));
+  if (!options.own_teacher_tuning.empty()) CELSLM_CHECK_OK(out->use_tuning("own-teacher", options.own_teacher_tuning));
   return out;
 }
 
@@ -46,9 +48,19 @@ Status QualityReads::use_map(const std::string& path) {
   return check_gate(*map_);
 }
 
+Status QualityReads::use_tuning(const std::string& name, const std::string& path) {
+  CELSLM_TRY(Tuning tuning, read_tuning(path));
+  if (const Status fits = check_model(tuning, edge_.model->fingerprint()); !fits) return wrap(fits.error(), path);
+  tunings_.emplace(name, std::move(tuning.constants));
+  return {};
+}
+
 Status QualityReads::check(const std::string& name) const {
   if (name == "cloud" && !cloud_.model) return fail(ErrorKind::kInvalid, "'cloud' needs --cloud-model");
   if (name == "mapped" && !map_) return fail(ErrorKind::kInvalid, "'mapped' needs --map and --cloud-model");
+  if (name == "tuned" && !tunings_.contains(name)) return fail(ErrorKind::kInvalid, "'tuned' needs --tuning");
+  if (name == "own-teacher" && !tunings_.contains(name))
+    return fail(ErrorKind::kInvalid, "'own-teacher' needs --own-teacher-tuning");
   if (std::ranges::contains(kNotTreatments, name) || treatments_.contains(name)) return {};
   std::string known = fmt::format("{}", fmt::join(kNotTreatments, ", "));
   for (const auto& [treatment, _] : treatments_) known += ", " + treatment;
@@ -75,6 +87,8 @@ Result<ReadKv> QualityReads::read(const std::string& name) {
   const Stopwatch watch;
   if (name == "mapped") {
     CELSLM_TRY(out.segment, map_large());
+  } else if (const auto tuning = tunings_.find(name); tuning != tunings_.end()) {
+    CELSLM_TRY(out.segment, tune(tuning->second));
   } else {
     CELSLM_TRY(const TreatedKv treated, treatments_.at(name).apply(*edge_.model, {.exact = *own_.exact}));
     out.segment = treated.segment;
@@ -107,6 +121,15 @@ Result<std::shared_ptr<KvSegment>> QualityReads::map_large() {
   if (pairs.size() != own_.prompts.context.size())
     return fail(ErrorKind::kMismatch, "the two models' tokens of a context do not end together");
   return make_segment(*edge_.model, own_.exact->planes, map_planes(*map_, large_.exact->planes, pairs), map_->gate.split);
+}
+
+Result<std::shared_ptr<KvSegment>> QualityReads::tune(const KvTuning& tuning) const {
+  KvPlanes planes = own_.exact->planes;
+  for (int layer = 0; layer < tuning.n_layers; ++layer) {
+    const auto index = static_cast<std::size_t>(layer);
+    CELSLM_CHECK_OK(tune_rows(tuning, layer, KvType::kF16, planes.k[index], planes.v[index]));
+  }
+  return make_segment(*edge_.model, planes, planes, 0);
 }
 
 }  // namespace celslm

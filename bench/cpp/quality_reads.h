@@ -7,6 +7,7 @@
 #include <string>
 
 #include "align/map/kv_map.h"
+#include "align/tuning/tuning.h"
 #include "bench/cpp/kv_treatments.h"
 #include "bench/cpp/quality_tasks.h"
 #include "bench/cpp/support.h"
@@ -14,8 +15,10 @@
 namespace celslm {
 
 struct QualityOptions : ProgramOptions {
-  std::string cloud_model;  // empty: none
-  std::string map;          // empty: none
+  std::string cloud_model;         // empty: none
+  std::string map;                 // empty: none
+  std::string tuning;              // empty: none
+  std::string own_teacher_tuning;  // empty: none
   std::string tasks;
   int limit = 24;  // tokens of a reply
   bool count = false;
@@ -32,7 +35,8 @@ struct ReadKv {
 // The models, and the KV of one context at a time. Used by one thread.
 class QualityReads {
  public:
-  // Errors of Model::load, read_map, check_models and check_gate; kInvalid for a map without a large model.
+  // Errors of Model::load, read_map, check_models, check_gate, read_tuning and check_model; kInvalid for a map without a
+  // large model.
   static Result<std::unique_ptr<QualityReads>> create(const QualityOptions& options);
 
   const Model& edge() const { return *edge_.model; }
@@ -59,13 +63,16 @@ class QualityReads {
   QualityReads();
   static Result<Side> open(const std::string& path, int threads);
   Status use_map(const std::string& path);
+  Status use_tuning(const std::string& name, const std::string& path);
   static Status compute(Engine& engine, Computed& computed);
   Result<ReadKv> exact(Side& side, Computed& computed);
   Result<std::shared_ptr<KvSegment>> map_large();
+  Result<std::shared_ptr<KvSegment>> tune(const KvTuning& tuning) const;  // own KV
 
   Side edge_;
   Side cloud_;  // empty: none
   std::optional<KvMap> map_;
+  std::map<std::string, KvTuning> tunings_;  // by the name under which they are read
   std::map<std::string, Treatment> treatments_;
   QualityPrompts closed_;
   Computed own_;

@@ -107,9 +107,15 @@ void add_context_options(CLI::App& app, EdgeCommand& command) {
                      "computes only what no source can supply; bytes fetches only what may not be computed");
   add_number(app, "--max-compute", load.policy.max_compute_percent, 0, 100,
              "Percentage of a context's layers that may be computed here while a source can supply them");
-  add_choice<bool>(app, "--guidance", load.mapped, {{"none", false}, {"mapped", true}},
-                   "mapped: use the KV of the cloud's larger model, converted for this model, if the cloud has a map that "
-                   "passed its quality gate (answers then differ from this model's own, see docs/alignment.md)");
+  add_choice<Guidance>(
+      app, "--guidance", load.guidance,
+      {{"none", Guidance::kNone},
+       {"mapped", Guidance::kMapped},
+       {"tuned", Guidance::kTuned},
+       {"studied", Guidance::kStudied}},
+      "What the KV of contexts owes to a larger model (answers then differ from this model's own). mapped: it is the larger "
+      "model's, converted for this model, if the cloud has a map that passed its quality gate (docs/alignment.md); tuned, "
+      "studied: not available yet");
   app.add_flag("--refine", options.refine,
                "When no request runs, replace contexts fetched with an approximate codec by exact ones");
   add_number(app, "--prefetch", options.max_prefetched, 0, 100'000,
@@ -134,6 +140,9 @@ void add_edge_options(CLI::App& app, EdgeCommand& command) {
 
 Result<EdgeOptions> complete_options(const EdgeCommand& command) {
   EdgeOptions out = command.options;
+  for (const auto& [name, guidance] : {std::pair("tuned", Guidance::kTuned), std::pair("studied", Guidance::kStudied)}) {
+    if (out.load.guidance == guidance) return fail(ErrorKind::kInvalid, "--guidance {} is not available yet", name);
+  }
   if (out.batch.kv_budget_bytes == 0) out.batch.kv_budget_bytes = physical_memory_bytes() / 4;
   for (const std::string& file : command.context_files) {
     CELSLM_TRY(const Bytes text, read_file(file, kMaxContextBytes));

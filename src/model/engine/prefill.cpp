@@ -6,15 +6,17 @@
 namespace celslm {
 
 Result<ContextPrefill> ContextPrefill::start(Engine& engine, std::span<const Token> tokens,
-                                             std::shared_ptr<KvSegment> segment) {
+                                             std::shared_ptr<KvSegment> segment, std::shared_ptr<const KvTuning> tuning) {
   if (tokens.empty()) return fail(ErrorKind::kInvalid, "a context needs at least one token");
   if (segment->first_position() != 0 || static_cast<std::size_t>(segment->capacity()) < tokens.size()) {
     return fail(ErrorKind::kInvalid, "a segment of {} tokens from position {} cannot hold a context of {}",
                 segment->capacity(), segment->first_position(), tokens.size());
   }
+  if (tuning) CELSLM_CHECK_OK(check_shape(*tuning, engine.model().config()));
   ContextPrefill out;
   out.engine_ = &engine;
   out.segment_ = std::move(segment);
+  out.tuning_ = std::move(tuning);
   out.n_layers_ = engine.model().config().n_layers;
   out.n_tokens_ = static_cast<int>(tokens.size());
   for (std::size_t first = 0; first < tokens.size(); first += kPrefillStep) {
@@ -30,13 +32,29 @@ Status ContextPrefill::advance(const Tap& tap) {
   Hidden& hidden = steps_[step_];
   const std::array chunk{SequenceChunk{.own = segment_, .own_length = first_row, .n_tokens = hidden.n_tokens}};
   KvTap layer_tap;
-  if (tap) layer_tap = [&](int layer, auto k, auto v) { tap(layer, first_row, k, v); };
-  CELSLM_CHECK_OK(engine_->run_layers(layer_, layer_ + 1, chunk, hidden, layer_tap));
-  if (++step_ == steps_.size()) {
-    step_ = 0;
-    ++layer_;
-    if (finished()) segment_->set_length(n_tokens_);
+  if (tuning_) {
+    layer_tap = [&](int, auto k, auto v) {
+      k_.insert(k_.end(), k.begin(), k.end());
+      v_.insert(v_.end(), v.begin(), v.end());
+    };
+  } else if (tap) {
+    layer_tap = [&](int layer, auto k, auto v) { tap(layer, first_row, k, v); };
   }
+  CELSLM_CHECK_OK(engine_->run_layers(layer_, layer_ + 1, chunk, hidden, layer_tap));
+  return ++step_ == steps_.size() ? finish_layer(tap) : Status();
+}
+
+Status ContextPrefill::finish_layer(const Tap& tap) {
+  if (tuning_) {
+    CELSLM_CHECK_OK(tune_rows(*tuning_, layer_, segment_->type(), k_, v_));
+    CELSLM_CHECK_OK(Engine::import_rows(engine_->model(), *segment_, layer_, 0, n_tokens_, k_, v_));
+    if (tap) tap(layer_, 0, k_, v_);
+    k_.clear();
+    v_.clear();
+  }
+  step_ = 0;
+  ++layer_;
+  if (finished()) segment_->set_length(n_tokens_);
   return {};
 }
 

@@ -11,6 +11,7 @@
 
 #include "core/result.h"
 #include "model/engine/engine.h"
+#include "model/kv/kv_tuning.h"
 
 namespace celslm {
 
@@ -18,12 +19,17 @@ namespace celslm {
 class ContextPrefill {
  public:
   // segment: capacity >= tokens.size(), first_position 0. The engine must outlive this.
-  static Result<ContextPrefill> start(Engine& engine, std::span<const Token> tokens, std::shared_ptr<KvSegment> segment);
+  // tuning: null for the model's own KV. With one the prefill itself stays native: a layer's rows are replaced by the tuned
+  // ones when all its steps are done. kMismatch for constants of another shape.
+  static Result<ContextPrefill> start(Engine& engine, std::span<const Token> tokens, std::shared_ptr<KvSegment> segment,
+                                      std::shared_ptr<const KvTuning> tuning = {});
 
-  // K before RoPE (rounded) and V of rows [first_row, first_row + k.size() / kv_width), as they are computed.
+  // K before RoPE and V of rows [first_row, first_row + k.size() / kv_width), both rounded: as they are computed, with a
+  // tuning all rows of a layer when it is complete.
   using Tap = std::function<void(int layer, int first_row, std::span<const float> k, std::span<const float> v)>;
 
-  // Computes the next step of the current layer. The last unit sets the segment's length.
+  // Computes the next step of the current layer. The last unit sets the segment's length. Errors of Engine::run_layers and
+  // tune_rows().
   Status advance(const Tap& tap = {});
 
   int layers_done() const { return layer_; }
@@ -32,8 +38,13 @@ class ContextPrefill {
 
  private:
   ContextPrefill() = default;
+  Status finish_layer(const Tap& tap);
+
   Engine* engine_ = nullptr;
   std::shared_ptr<KvSegment> segment_;
+  std::shared_ptr<const KvTuning> tuning_;  // null: none
+  std::vector<float> k_;  // rows of the current layer so far, as the model computes them; with a tuning only
+  std::vector<float> v_;
   std::vector<Hidden> steps_;  // hidden states of each step, replaced layer by layer
   int n_layers_ = 0;
   int n_tokens_ = 0;

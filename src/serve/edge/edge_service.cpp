@@ -69,7 +69,7 @@ EdgeService::EdgeService(EdgeParts parts, const EdgeOptions& options, double com
                 .directory = directory_,
                 .contexts = contexts_,
                 .idle_work = idle_work_,
-                .mapped = options.load.mapped,
+                .mapped = options.load.guidance == Guidance::kMapped,
                 .clock = *parts.clock,
                 .log = parts.log}) {
   refresh_.start(options.refresh);

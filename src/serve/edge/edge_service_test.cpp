@@ -194,7 +194,7 @@ TEST_F(EdgeServiceTest, SendsNothingOfAPromptToTheCloud) {
 
 // Otherwise the first request for a context that was just listed would be answered without the map.
 TEST_F(EdgeServiceTest, LearnsOfMapsBeforeItLearnsOfContexts) {
-  const auto e = edge({}, {.load = {.mapped = true}});
+  const auto e = edge({}, {.load = {.guidance = Guidance::kMapped}});
   const std::string sent = client_->sent();
   ASSERT_THAT(sent, testing::AllOf(HasSubstr("/v1/models"), HasSubstr("/v1/contexts")));
   EXPECT_LT(sent.find("/v1/models"), sent.find("/v1/contexts"));

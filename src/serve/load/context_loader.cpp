@@ -51,7 +51,7 @@ void ContextLoader::offer_map(std::optional<HostedMap> map) {
 PackIdentity ContextLoader::identity_of(const ResidentContext& context, CodecId codec) const {
   PackIdentity out = pack_identity(*parts_.model, context, codec);
   const MutexLock lock(mutex_);
-  if (options_.mapped && map_) set_map(out, *map_);
+  if (options_.guidance == Guidance::kMapped && map_) set_map(out, *map_);
   return out;
 }
 
@@ -150,7 +150,8 @@ void ContextLoader::add_network(ContextLoad& load, const ResidentContext& contex
   const std::string codec(find_codec(identity.codec).value()->name());
   PackName name{.handle = context.handle, .model = identity.model.id(), .codec = codec};
   if (identity.map != Hash256{}) name.map = HostedMap{.id = identity.map, .split = identity.split};
-  if (options_.mapped && !name.map) load.note("the cloud has no map for this model: its own KV is used (--guidance mapped)");
+  if (options_.guidance == Guidance::kMapped && !name.map)
+    load.note("the cloud has no map for this model: its own KV is used (--guidance mapped)");
   const std::uint64_t max_bytes = bytes_left();
   const auto add = [&](const std::shared_ptr<CloudClient>& client, bool is_neighbour) {
     if (parts_.memory->backs_off(client->url(), parts_.clock->now()))

@@ -18,6 +18,7 @@
 #include "serve/context/resident_context.h"
 #include "serve/load/codec_ladder.h"
 #include "serve/load/context_load.h"
+#include "serve/load/guidance.h"
 #include "serve/load/load_parts.h"
 #include "serve/wire/cloud_client.h"
 
@@ -28,8 +29,8 @@ struct LoaderOptions {
   int n_connections = 4;                                                // to each source, for one context
   LoadPolicy policy;
   std::uint64_t max_bytes_per_hour = UINT64_MAX;  // over the network, for all contexts together
-  // Contexts as a larger model reads them, through the cloud's layer map where it has one, rather than as this edge's model.
-  bool mapped = false;
+  // kMapped: through the cloud's layer map where it has one. kStudied is not available yet.
+  Guidance guidance = Guidance::kNone;
 };
 
 // The identity of the pack that a context's KV is asked for as.
@@ -52,7 +53,7 @@ class ContextLoader {
       CELSLM_EXCLUDES(mutex_);
   // This machine's speed, see measure_layer_speed(): the estimate until loads have measured it.
   void assume_compute_speed(double s_per_work);
-  // What the cloud offers for this model, from now on; used where options.mapped is set.
+  // What the cloud offers for this model, from now on; used with Guidance::kMapped.
   void offer_map(std::optional<HostedMap> map) CELSLM_EXCLUDES(mutex_);
   // Whether anything is being loaded or kept on disk.
   bool busy() const CELSLM_EXCLUDES(mutex_);
