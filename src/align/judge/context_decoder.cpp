@@ -25,7 +25,7 @@ Result<std::shared_ptr<KvSegment>> ContextDecoder::create_segment(int first_posi
 
 Result<std::vector<float>> ContextDecoder::forced_logits(const std::shared_ptr<const KvSegment>& context,
                                                          std::span<const Token> tokens) {
-  CELSLM_TRY(auto own, create_segment(context->length(), tokens.size()));
+  CELSLM_TRY(auto own, create_segment(context->next_position(), tokens.size()));
   const SequenceChunk chunk{.context = context, .own = std::move(own), .n_tokens = static_cast<int>(tokens.size())};
   CELSLM_TRY(Hidden hidden, engine_.embed(tokens));
   CELSLM_CHECK_OK(engine_.run_layers(0, engine_.model().config().n_layers, {&chunk, 1}, hidden));
@@ -35,7 +35,7 @@ Result<std::vector<float>> ContextDecoder::forced_logits(const std::shared_ptr<c
 
 Result<std::vector<Token>> ContextDecoder::greedy(const std::shared_ptr<const KvSegment>& context,
                                                   std::span<const Token> prompt, int limit) {
-  CELSLM_TRY(const auto own, create_segment(context->length(), prompt.size() + static_cast<std::size_t>(limit)));
+  CELSLM_TRY(const auto own, create_segment(context->next_position(), prompt.size() + static_cast<std::size_t>(limit)));
   std::vector<Token> out;
   std::vector<Token> next(prompt.begin(), prompt.end());
   while (out.size() < static_cast<std::size_t>(limit)) {

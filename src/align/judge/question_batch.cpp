@@ -47,8 +47,8 @@ class Batch {
     for (const AskedQuestion& question : questions_) {
       if (question.prompt.empty()) return fail(ErrorKind::kInvalid, "a question without tokens");
       const std::size_t capacity = question.prompt.size() + std::max(limit_, question.gold.size());
-      CELSLM_TRY(auto own, KvSegment::create(engine_.model().config(), KvType::kF16, context_ ? context_->length() : 0,
-                                             static_cast<int>(capacity)));
+      CELSLM_TRY(auto own, KvSegment::create(engine_.model().config(), KvType::kF16,
+                                             context_ ? context_->next_position() : 0, static_cast<int>(capacity)));
       own_.push_back(std::move(own));
       chunks.push_back(chunk_of(own_.size() - 1, question.prompt.size()));
       tokens.insert(tokens.end(), question.prompt.begin(), question.prompt.end());

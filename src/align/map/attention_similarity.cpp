@@ -12,7 +12,7 @@ Result<AttentionOutputs> attention_outputs(Engine& engine, std::span<const std::
                                            std::span<const Token> tokens) {
   const ModelConfig& config = engine.model().config();
   const int n_tokens = static_cast<int>(tokens.size());
-  CELSLM_TRY(const auto own, KvSegment::create(config, KvType::kF16, contexts.front()->length(), n_tokens));
+  CELSLM_TRY(const auto own, KvSegment::create(config, KvType::kF16, contexts.front()->next_position(), n_tokens));
   CELSLM_TRY(Hidden hidden, engine.embed(tokens));
   const auto chunk = [&](const auto& context) {
     return SequenceChunk{.context = context, .own = own, .n_tokens = n_tokens};

@@ -3,6 +3,9 @@
 // Softmax runs over the concatenation of a row's segments (running max and sum; the paper's Eq. 5), so a shared context is
 // read once for all rows that attend to it.
 //
+// Where a segment has log masses, each key's is added to its scaled scores: a key of mass log(2) weighs as much as two equal
+// keys. Segments without them are computed as if there were no such thing; log masses of 0 give the same bits.
+//
 // All arithmetic is in f32 on the exact values of K and V, whatever their type. Rounding: a score is off by at most
 // (head_dim + 2) 2^-24 scale sum|q_d k_d|, a weight by the factor e^(that) and 4e-7 more, an output by its weights' errors
 // and 2^-24 per key. bf16 dot products would be up to twice as fast on bf16 KV, but round q and the weights to 8 bits.

@@ -175,6 +175,51 @@ TEST_P(AttentionTest, TreatsASegmentSplitInTwoLikeTheWhole) {
   EXPECT_LT(largest_difference(parts.run(), whole.run()), 2e-6F);
 }
 
+TEST_P(AttentionTest, AgreesWithTheReferenceWhereKeysHaveLogMasses) {
+  for (const KvType type : kTypes) {
+    for (const int gqa : {1, 3, 7}) {
+      for (const auto& [head_dim, n_keys] : {std::pair(8, 1), {24, 15}, {64, 17}, {64, 129}, {80, 130}, {128, 300}}) {
+        if (!fits(type, head_dim)) continue;
+        Problem problem({.n_heads = 2 * gqa, .n_kv_heads = 2, .head_dim = head_dim, .type = type}, 13, n_keys);
+        problem.context(*problem.weighted_store(n_keys, n_keys + n_keys % 5), 0, 9).own(16, 32, 0, 13);
+        EXPECT_LT(largest_difference(problem.run(3), problem.reference()), 5e-6F) << gqa << ' ' << head_dim << ' ' << n_keys;
+      }
+    }
+  }
+}
+
+TEST_P(AttentionTest, GivesTheSameBitsForLogMassesOfZeroAsForNone) {
+  for (const KvType type : kTypes) {
+    const auto run = [&](bool with_masses) {
+      Problem problem({.n_heads = 6, .n_kv_heads = 2, .head_dim = 64, .type = type}, 11, 7);
+      const auto context =
+          with_masses ? problem.store_with_log_mass(203, 256, [] { return 0.0F; }) : problem.store(203, 256);
+      problem.context(*context, 0, 11).own(14, 16, 0, 11);
+      return problem.run(2);
+    };
+    EXPECT_EQ(run(true), run(false)) << to_string(type);
+  }
+}
+
+TEST_P(AttentionTest, WeighsAKeyOfLogMassLogTwoAsTwoEqualKeys) {
+  Problem twice({.n_heads = 3, .n_kv_heads = 1, .head_dim = 64, .type = KvType::kF32}, 5, 9);
+  const auto once_each = twice.store(140, 140);
+  twice.context(*once_each, 0, 5).context(*once_each, 0, 5);
+  Problem heavy({.n_heads = 3, .n_kv_heads = 1, .head_dim = 64, .type = KvType::kF32}, 5, 9);
+  const auto doubled = heavy.store_with_log_mass(140, 140, [] { return std::log(2.0F); });
+  // A second segment that both see, so that the factor does not cancel.
+  twice.context(*twice.store(100, 100), 0, 5);
+  heavy.context(*doubled, 0, 5).context(*heavy.store(100, 100), 0, 5);
+  EXPECT_LT(largest_difference(heavy.run(), twice.run()), 2e-6F);
+}
+
+TEST_P(AttentionTest, GivesARowTheSameBitsAloneAsInABatchBehindLogMasses) {
+  Problem batch({.n_heads = 14, .n_kv_heads = 2, .head_dim = 64}, 21, 3);
+  batch.context(*batch.weighted_store(203, 256), 0, 17).context(*batch.store(99, 99), 17, 4).own(40, 64, 0, 21);
+  const std::vector<float> together = batch.run(2);
+  for (int row = 0; row < 21; ++row) EXPECT_EQ(batch.run_row(row), attention_test::row_of(batch, together, row)) << row;
+}
+
 TEST_P(AttentionTest, SurvivesExtremeLogits) {
   for (const KvType type : kTypes) {
     Problem problem({.n_heads = 4, .n_kv_heads = 2, .head_dim = 64, .type = type}, 9, 3, 1e4F);

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <functional>
 #include <limits>
 #include <memory>
 #include <random>
@@ -25,7 +26,21 @@ class Store {
         k_(fill(n_kv_heads, head_dim, random)),
         v_(fill(n_kv_heads, head_dim, random)) {}
 
-  KvView view() const { return {.type = type_, .k = k_.data(), .v = v_.data(), .capacity = capacity_, .length = length_}; }
+  KvView view() const {
+    return {.type = type_,
+            .k = k_.data(),
+            .v = v_.data(),
+            .capacity = capacity_,
+            .length = length_,
+            .log_mass = log_mass_.empty() ? nullptr : log_mass_.data()};
+  }
+
+  // Of every key; keys at and above `length` have NaN.
+  void set_log_mass(int n_kv_heads, const std::function<float()>& next) {
+    log_mass_.clear();
+    for (int i = 0; i < n_kv_heads * capacity_; ++i)
+      log_mass_.push_back(i % capacity_ < length_ ? next() : std::numeric_limits<float>::quiet_NaN());
+  }
 
  private:
   std::vector<std::byte> fill(int n_kv_heads, int head_dim, std::mt19937& random) const {
@@ -75,6 +90,7 @@ class Store {
   int capacity_;
   std::vector<std::byte> k_;
   std::vector<std::byte> v_;
+  std::vector<float> log_mass_;
 };
 
 struct Shape {
@@ -98,6 +114,18 @@ class Problem {
     stores_.push_back(
         std::make_shared<const Store>(shape_.type, shape_.n_kv_heads, shape_.head_dim, length, capacity, random_));
     return stores_.back();
+  }
+
+  // A store whose keys have random log masses.
+  std::shared_ptr<const Store> weighted_store(int length, int capacity) {
+    std::uniform_real_distribution<float> mass(-3.0F, 3.0F);
+    return store_with_log_mass(length, capacity, [&] { return mass(random_); });
+  }
+  std::shared_ptr<const Store> store_with_log_mass(int length, int capacity, const std::function<float()>& next) {
+    auto out = std::make_shared<Store>(shape_.type, shape_.n_kv_heads, shape_.head_dim, length, capacity, random_);
+    out->set_log_mass(shape_.n_kv_heads, next);
+    stores_.push_back(out);
+    return out;
   }
 
   // Rows [first_row, first_row + n_rows) see all of a context.

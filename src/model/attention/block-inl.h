@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <numbers>
 #include <utility>
 
 #include "hwy/highway.h"
@@ -96,6 +97,17 @@ HWY_INLINE void add_columns(const float* HWY_RESTRICT weights, const T* HWY_REST
   }
 }
 
+// scores[i] += log_mass[i] in units of log 2, for i < n_keys. A log mass of 0 changes no bit that matters: it may turn -0 to
+// 0.
+HWY_INLINE void add_log_mass(const float* HWY_RESTRICT log_mass, std::size_t n_keys, float* HWY_RESTRICT scores) {
+  const F32 d;
+  const VF unit = hn::Set(d, std::numbers::log2e_v<float>);
+  for (std::size_t i = 0; i < n_keys; i += kLanes) {
+    const VF mass = hn::LoadN(d, log_mass + i, std::min(kLanes, n_keys - i));
+    hn::Store(hn::MulAdd(mass, unit, hn::Load(d, scores + i)), d, scores + i);
+  }
+}
+
 // Running state of one query vector: largest score (in units of log 2) and kLanes partial sums of the weights.
 struct RunningSoftmax {
   float* max;
@@ -135,6 +147,7 @@ template <typename V>
 struct Tile {
   const float* keys;
   const V* values;
+  const float* log_mass;  // [n_keys], or null
   std::size_t head_dim;
   std::size_t width;
   int first;   // token of column 0
@@ -165,6 +178,7 @@ void attend_block(const Tile<V>& tile, const BlockRows& rows) {
   for (int r = 0; r < kRows; ++r) {
     const int n_visible = rows.visible[r] - tile.first;
     float* const scores = rows.scores + r * kTile;
+    if (tile.log_mass != nullptr) add_log_mass(tile.log_mass, n_keys, scores);
     corrections[r] = n_visible > 0 ? weigh(scores, n_visible, n_keys, rows.softmax[r]) : 1.0F;
     if (n_visible <= 0) std::fill_n(scores, n_keys, 0.0F);
   }

@@ -116,8 +116,12 @@ class Pass {
       widen_q8(k + token * row, head_dim_, n_keys, head_dim_, values_);
       transpose_keys<float>(values_, head_dim_, n_keys, keys_);
       widen_q8(v + token * row, head_dim_, n_keys, width_, values_);
-      attend_blocks<float>({keys_, values_, head_dim_, width_, token, n_keys});
+      attend_blocks<float>({keys_, values_, log_mass(kv, token), head_dim_, width_, token, n_keys});
     }
+  }
+
+  const float* log_mass(const KvView& kv, int token) const {
+    return kv.log_mass == nullptr ? nullptr : kv.log_mass + kv_head_ * kv.capacity + token;
   }
 
   // Blocks of nearly equal height.
@@ -137,10 +141,10 @@ class Pass {
       transpose_keys(k + token * head_dim_, head_dim_, n_keys, keys_);
       const T* const values = v + token * head_dim_;
       if (direct) {
-        attend_blocks<T>({keys_, values, head_dim_, width_, token, n_keys});
+        attend_blocks<T>({keys_, values, log_mass(kv, token), head_dim_, width_, token, n_keys});
       } else {
         convert_values(values, head_dim_, n_keys, width_, values_);
-        attend_blocks<float>({keys_, values_, head_dim_, width_, token, n_keys});
+        attend_blocks<float>({keys_, values_, log_mass(kv, token), head_dim_, width_, token, n_keys});
       }
     }
   }

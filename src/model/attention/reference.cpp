@@ -31,6 +31,10 @@ std::size_t token_offset(const AttentionArgs& args, const KvView& kv, int kv_hea
   return (static_cast<std::size_t>(kv_head) * kv.capacity + token) * args.head_dim;
 }
 
+double log_mass_at(const KvView& kv, int kv_head, int token) {
+  return kv.log_mass == nullptr ? 0.0 : kv.log_mass[static_cast<std::size_t>(kv_head) * kv.capacity + token];
+}
+
 int visible_to(const AttentionGroup& group, int row) {
   const int i = row - group.first_row;
   if (i < 0 || i >= group.n_rows) return 0;
@@ -54,7 +58,7 @@ void attend(const AttentionArgs& args, int row, int head) {
     const std::size_t k = token_offset(args, kv, kv_head, token);
     double dot = 0;
     for (int d = 0; d < args.head_dim; ++d) dot += args.q[at + d] * value_at(kv, kv.k, k + d);
-    scores.push_back(dot * args.scale);
+    scores.push_back(dot * args.scale + log_mass_at(kv, kv_head, token));
   });
 
   const double max = scores.empty() ? 0.0 : *std::ranges::max_element(scores);

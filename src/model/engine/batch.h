@@ -14,7 +14,8 @@ namespace celslm {
 struct SequenceChunk {
   std::shared_ptr<const KvSegment>
       context;                     // the frozen part before `own`, or null; rows [0, context->length()) are attended
-  std::shared_ptr<KvSegment> own;  // receives the new tokens' KV; its rows [0, own_length) are attended too
+  std::shared_ptr<KvSegment> own;  // receives the new tokens' KV; its rows [0, own_length) are attended too; begins at
+                                   // context->next_position(); not condensed
   int own_length = 0;              // rows of `own` before this chunk; the new rows follow, causally
   int n_tokens = 0;
   // context's layers [0, ready) only are needed by run_layers(.., last <= ready).

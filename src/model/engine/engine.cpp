@@ -215,38 +215,4 @@ Result<std::span<const float>> Engine::forward(std::span<const Token> tokens, st
   return impl_->result();
 }
 
-Status Engine::import_rows(const Model& model, KvSegment& segment, int layer, int first_row, int n_tokens,
-                           std::span<const float> k, std::span<const float> v) {
-  const ModelConfig& config = model.config();
-  const auto width = static_cast<std::size_t>(config.kv_width());
-  if (segment.n_layers() != config.n_layers || segment.n_kv_heads() != config.n_kv_heads ||
-      segment.head_dim() != config.head_dim) {
-    return fail(ErrorKind::kInvalid, "the segment is not of this model's shape");
-  }
-  if (layer < 0 || layer >= config.n_layers)
-    return fail(ErrorKind::kInvalid, "layer {} of a model that has {}", layer, config.n_layers);
-  if (first_row < 0 || n_tokens < 0 || first_row > segment.capacity() - n_tokens) {
-    return fail(ErrorKind::kInvalid, "rows [{}, {}) of a segment of {}", first_row, first_row + n_tokens,
-                segment.capacity());
-  }
-  const std::size_t expected = width * static_cast<std::size_t>(n_tokens);
-  if ((!k.empty() && k.size() != expected) || (!v.empty() && v.size() != expected)) {
-    return fail(ErrorKind::kInvalid, "{} and {} values of K and V for {} tokens of {}", k.size(), v.size(), n_tokens, width);
-  }
-  const Rope& rope = *model.impl().rope;
-  const KvRows rows = rows_of(segment, layer, model.impl().weights->k_bias(layer));
-  const auto d = static_cast<std::size_t>(config.head_dim);
-  std::vector<float> scratch(key_scratch(config.head_dim));
-  RopeTable angles;
-  for (int row = first_row; row < first_row + n_tokens; ++row) {
-    if (!k.empty()) angles.fill(rope, std::array{segment.first_position() + row});
-    for (int head = 0; head < config.n_kv_heads; ++head) {
-      const std::size_t at = static_cast<std::size_t>(row - first_row) * width + static_cast<std::size_t>(head) * d;
-      if (!k.empty()) store_key(rows, rope, head, row, k.data() + at, angles.row(0), scratch.data());
-      if (!v.empty()) store_value(rows, head, row, v.data() + at);
-    }
-  }
-  return {};
-}
-
 }  // namespace celslm

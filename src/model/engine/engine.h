@@ -14,6 +14,7 @@
 #include "core/result.h"
 #include "model/engine/batch.h"
 #include "model/engine/model.h"
+#include "model/kv/condensed_kv.h"
 #include "model/kv/kv_segment.h"
 
 namespace celslm {
@@ -65,9 +66,15 @@ class Engine {
 
   // Fills layer `layer` of `segment` (capacity >= n_tokens) from K before RoPE, without the layer's bias, and V, each
   // [n_tokens][kv_width] f32, at rows [first_row, first_row + n_tokens): rounds, adds the bias, applies RoPE, rounds. Either
-  // may be empty, and is then not written. Safe from any thread for distinct rows; no engine needed.
+  // may be empty, and is then not written. kInvalid for a condensed segment. Safe from any thread for distinct rows; no
+  // engine needed.
   static Status import_rows(const Model& model, KvSegment& segment, int layer, int first_row, int n_tokens,
                             std::span<const float> k, std::span<const float> v);
+
+  // The same for rows of a condensed segment, each KV head's at positions of its own: K needs positions, and what is empty
+  // of k, v and log_mass is not written. kInvalid where check_positions() or check_log_mass() refuses.
+  static Status import_condensed(const Model& model, KvSegment& segment, int layer, int first_row,
+                                 const CondensedRows& rows);
 
   struct Impl;
 
@@ -75,6 +82,10 @@ class Engine {
   explicit Engine(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
+
+// `kv` as a segment behind which sequences go on at position kv.n_tokens. kInvalid where check_condensed() refuses it;
+// errors of KvSegment::create_condensed.
+Result<std::shared_ptr<KvSegment>> condensed_segment(const Model& model, KvType type, const CondensedKv& kv);
 
 // How many tokens one prefill step takes. Part of what makes two nodes compute the same bits: both use this.
 inline constexpr int kPrefillStep = 512;

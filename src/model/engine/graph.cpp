@@ -1,5 +1,6 @@
 #include "model/engine/graph.h"
 
+#include <algorithm>
 #include <array>
 #include <limits>
 
@@ -183,8 +184,7 @@ class GraphBuilder {
     }
     ggml_tensor* by_head = ggml_cont(ctx_, ggml_permute(ctx_, q, 0, 2, 1, 3));  // [head_dim, n, n_heads]
     ggml_tensor* scores = ggml_mul_mat(ctx_, k, by_head);                       // [n_visible, n, n_heads]
-    ggml_tensor* weights = ggml_soft_max_ext(
-        ctx_, scores, mask(index, n_context + n_own, n_context + chunk.own_length, chunk), c_.attention_scale, 0.0F);
+    ggml_tensor* weights = ggml_soft_max_ext(ctx_, scores, mask(index, layer, chunk), c_.attention_scale, 0.0F);
     ggml_tensor* v_by_token = ggml_cont(ctx_, ggml_transpose(ctx_, v));  // [n_visible, head_dim, n_kv_heads]
     ggml_tensor* mixed = ggml_mul_mat(ctx_, v_by_token, weights);        // [head_dim, n, n_heads]
     return ggml_cont(ctx_, ggml_permute(ctx_, mixed, 0, 2, 1, 3));       // [head_dim, n_heads, n]
@@ -212,14 +212,19 @@ class GraphBuilder {
     return type == GGML_TYPE_F32 ? ggml_cont(ctx_, rows) : ggml_cast(ctx_, rows, GGML_TYPE_F32);
   }
 
-  // One mask per chunk serves all layers.
-  ggml_tensor* mask(std::size_t index, int n_visible, int n_before, const SequenceChunk& chunk) {
-    if (index == out_.masks_.size()) {
-      ggml_tensor* t = ggml_new_tensor_2d(ctx_, GGML_TYPE_F32, n_visible, chunk.n_tokens);
-      ggml_set_input(t);
-      out_.masks_.push_back({.tensor = t, .n_before = n_before});
-    }
-    return out_.masks_[index].tensor;
+  // One mask per chunk serves all layers. Behind a condensed context each layer has its own, for every head: with what is
+  // added to the scores.
+  ggml_tensor* mask(std::size_t index, int layer, const SequenceChunk& chunk) {
+    const KvView context = chunk.context == nullptr ? KvView() : chunk.context->view(layer);
+    chunk_masks_.resize(pass_.batch().size());
+    ggml_tensor*& shared = chunk_masks_[index];
+    if (context.log_mass == nullptr && shared != nullptr) return shared;
+    const int n_before = context.length + chunk.own_length;
+    ggml_tensor* t = ggml_new_tensor_3d(ctx_, GGML_TYPE_F32, n_before + chunk.n_tokens, chunk.n_tokens,
+                                        context.log_mass == nullptr ? 1 : c_.n_heads);
+    ggml_set_input(t);
+    out_.masks_.push_back({.tensor = t, .n_before = n_before, .context = context, .gqa = c_.n_heads / c_.n_kv_heads});
+    return shared = t;
   }
 
   Graph& out_;
@@ -230,6 +235,7 @@ class GraphBuilder {
   const CpuBackend& cpu_;
   ggml_context* ctx_ = nullptr;
   bool selected_ = false;
+  std::vector<ggml_tensor*> chunk_masks_;  // the last of each chunk
   ggml_tensor* quantized_from_ = nullptr;
   ggml_tensor* quantized_ = nullptr;
 };
@@ -244,16 +250,21 @@ Result<std::unique_ptr<Graph>> Graph::build(const Model::Impl& model, Pass& pass
   return graph;
 }
 
-void Graph::set_masks() const {
-  for (const Mask& mask : masks_) {
-    const std::int64_t n_visible = mask.tensor->ne[0];
-    auto* values = static_cast<float*>(mask.tensor->data);
-    for (std::int64_t row = 0; row < mask.tensor->ne[1]; ++row) {
-      for (std::int64_t i = 0; i < n_visible; ++i) {
-        values[row * n_visible + i] = i <= mask.n_before + row ? 0.0F : -std::numeric_limits<float>::infinity();
-      }
+void Graph::Mask::set() const {
+  const std::int64_t n_visible = tensor->ne[0];
+  auto* values = static_cast<float*>(tensor->data);
+  for (std::int64_t head = 0; head < tensor->ne[2]; ++head) {
+    const float* log_mass = context.log_mass == nullptr ? nullptr : context.log_mass + head / gqa * context.capacity;
+    for (std::int64_t row = 0; row < tensor->ne[1]; ++row, values += n_visible) {
+      std::fill_n(values, n_visible, -std::numeric_limits<float>::infinity());
+      std::fill_n(values, n_before + row + 1, 0.0F);
+      if (log_mass != nullptr) std::copy_n(log_mass, context.length, values);
     }
   }
+}
+
+void Graph::set_masks() const {
+  for (const Mask& mask : masks_) mask.set();
 }
 
 }  // namespace celslm

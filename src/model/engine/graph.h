@@ -49,8 +49,12 @@ class Graph {
     int layer = 0;
   };
   struct Mask {
-    ggml_tensor* tensor = nullptr;  // f32 [n_visible, n_tokens of the chunk]
-    int n_before = 0;               // tokens that every row sees
+    ggml_tensor* tensor = nullptr;  // f32 [n_visible, n_tokens of the chunk, n_heads if the context has log masses, else 1]
+    int n_before = 0;               // keys that every row sees
+    KvView context;                 // whose keys come first
+    int gqa = 1;                    // query heads per KV head
+
+    void set() const;
   };
   Graph() = default;
 

@@ -25,7 +25,7 @@ class GraphTest : public testing::TestWithParam<KernelPath> {
     return KvSegment::create(model_->config(), KvType::kF16, first, 4).value();
   }
 
-  // Chunks of one and two tokens; every third continues a context.
+  // Chunks of one and two tokens; every third continues a context, the second a condensed one.
   std::vector<SequenceChunk> batch_of(int n_chunks) const {
     auto context = segment();
     context->set_length(3);
@@ -34,6 +34,9 @@ class GraphTest : public testing::TestWithParam<KernelPath> {
       const bool continues = i % 3 == 2;
       out.push_back({.context = continues ? context : nullptr, .own = segment(continues ? 3 : 0), .n_tokens = 1 + i % 2});
     }
+    if (n_chunks == 1) return out;
+    const auto condensed = KvSegment::create_condensed(model_->config(), KvType::kF16, 2, 5).value();
+    out[1] = {.context = condensed, .own = segment(5), .n_tokens = 2};
     return out;
   }
 

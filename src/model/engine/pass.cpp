@@ -21,6 +21,7 @@ Status check_chunk(const ModelConfig& config, const SequenceChunk& chunk, std::s
   if (chunk.n_tokens < 1) return fail(ErrorKind::kInvalid, "chunk {} has {} tokens", index, chunk.n_tokens);
   if (chunk.own == nullptr) return fail(ErrorKind::kInvalid, "chunk {} has no segment of its own", index);
   CELSLM_CHECK_OK(check_segment(config, *chunk.own, index, "own"));
+  if (chunk.own->condensed()) return fail(ErrorKind::kInvalid, "chunk {} would write a condensed segment", index);
   if (chunk.own_length < 0 || chunk.own_length > chunk.own->capacity() - chunk.n_tokens) {
     return fail(ErrorKind::kInvalid, "chunk {}: {} tokens after {} do not fit a segment of {}", index, chunk.n_tokens,
                 chunk.own_length, chunk.own->capacity());
@@ -29,7 +30,7 @@ Status check_chunk(const ModelConfig& config, const SequenceChunk& chunk, std::s
   if (chunk.context != nullptr) {
     if (chunk.context == chunk.own) return fail(ErrorKind::kInvalid, "chunk {} would write its own context", index);
     CELSLM_CHECK_OK(check_segment(config, *chunk.context, index, "context"));
-    expected_position = chunk.context->first_position() + chunk.context->length();
+    expected_position = chunk.context->next_position();
   }
   if (chunk.own->first_position() != expected_position) {
     return fail(ErrorKind::kInvalid, "chunk {}: its segment begins at position {}, its context ends at {}", index,

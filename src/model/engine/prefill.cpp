@@ -8,6 +8,7 @@ namespace celslm {
 Result<ContextPrefill> ContextPrefill::start(Engine& engine, std::span<const Token> tokens,
                                              std::shared_ptr<KvSegment> segment, std::shared_ptr<const KvTuning> tuning) {
   if (tokens.empty()) return fail(ErrorKind::kInvalid, "a context needs at least one token");
+  if (segment->condensed()) return fail(ErrorKind::kInvalid, "a context cannot be computed into a condensed segment");
   if (segment->first_position() != 0 || static_cast<std::size_t>(segment->capacity()) < tokens.size()) {
     return fail(ErrorKind::kInvalid, "a segment of {} tokens from position {} cannot hold a context of {}",
                 segment->capacity(), segment->first_position(), tokens.size());

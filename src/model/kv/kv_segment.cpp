@@ -99,8 +99,21 @@ KvSegment::KvSegment(const ModelConfig& config, KvType type, int first_position,
 
 KvSegment::~KvSegment() = default;
 
+Result<std::shared_ptr<KvSegment>> KvSegment::create_condensed(const ModelConfig& config, KvType type, int n_rows,
+                                                               int n_tokens) {
+  if (n_rows > n_tokens)
+    return fail(ErrorKind::kInvalid, "a KV segment of {} rows that would stand for {} tokens only", n_rows, n_tokens);
+  CELSLM_TRY(auto segment, create(config, type, 0, n_rows));
+  const auto rows = static_cast<std::size_t>(config.n_layers) * static_cast<std::size_t>(config.n_kv_heads) *
+                    static_cast<std::size_t>(n_rows);
+  segment->n_tokens_ = n_tokens;
+  segment->log_masses_.resize(rows);
+  segment->length_ = n_rows;
+  return segment;
+}
+
 std::size_t KvSegment::size_bytes() const {
-  return memory_->size;
+  return memory_->size + log_masses_.size() * sizeof(float);
 }
 
 std::size_t KvSegment::resident_bytes(const ModelConfig& config, KvType type, int tokens) {
@@ -113,7 +126,7 @@ std::size_t KvSegment::resident_bytes(const ModelConfig& config, KvType type, in
 
 void KvSegment::copy_from(const KvSegment& other, int n_tokens) {
   assert(other.type_ == type_ && other.first_position_ == first_position_ && other.n_layers_ == n_layers_);
-  assert(n_tokens <= capacity_ && n_tokens <= other.capacity_);
+  assert(n_tokens <= capacity_ && n_tokens <= other.capacity_ && !condensed() && !other.condensed());
   const std::size_t row = row_bytes(type_, head_dim_);
   const std::size_t n_bytes = row * static_cast<std::size_t>(n_tokens);
   for (int layer = 0; layer < n_layers_; ++layer) {
@@ -131,7 +144,7 @@ void KvSegment::copy_from(const KvSegment& other, int n_tokens) {
 }
 
 void KvSegment::set_length(int tokens) {
-  assert(tokens >= 0 && tokens <= capacity_);
+  assert(tokens >= 0 && tokens <= capacity_ && !condensed());
   length_.store(tokens, std::memory_order_release);
 }
 
@@ -142,7 +155,16 @@ KvView KvSegment::view(int layer) const {
           .v = k + memory_->half_stride,
           .capacity = capacity_,
           .length = length(),
-          .first_position = first_position_};
+          .first_position = first_position_,
+          .log_mass = condensed() ? log_masses_.data() + log_mass_offset(layer) : nullptr};
+}
+
+std::size_t KvSegment::log_mass_offset(int layer) const {
+  return static_cast<std::size_t>(layer) * static_cast<std::size_t>(n_kv_heads_) * static_cast<std::size_t>(capacity_);
+}
+
+float* KvSegment::log_mass(int layer) {
+  return condensed() ? log_masses_.data() + log_mass_offset(layer) : nullptr;
 }
 
 void* KvSegment::k_data(int layer) {

@@ -1,6 +1,8 @@
 // KV of consecutive positions of one sequence, for all layers of one model.
 //
 // A sequence is a list of segments: at most one frozen, shared segment that holds the context, then its own growing one.
+// A context may be condensed: fewer rows than tokens, each row of each KV head with a position of its own and a log mass,
+// the logarithm of how many tokens it stands for, which attention adds to the row's scores.
 // Rounding: K is rounded to the segment's type before its bias and RoPE and again after, V once. The bias is a constant of
 // the model; "K before RoPE" is without it everywhere. A segment filled by local prefill and one filled by
 // Engine::import_rows() from a pack of the same exact codec therefore hold the same bits.
@@ -29,11 +31,12 @@ std::size_t row_bytes(KvType type, int head_dim);    // K or V of one token and 
 // Where one layer of a segment lies in memory. K is after RoPE.
 struct KvView {
   KvType type = KvType::kF16;
-  const void* k = nullptr;  // [n_kv_heads][capacity] rows of head_dim values, row_bytes() each
-  const void* v = nullptr;  // the same layout
-  int capacity = 0;         // tokens; the stride of a head is so many rows
-  int length = 0;           // tokens valid
-  int first_position = 0;   // position of token 0 in its sequence
+  const void* k = nullptr;          // [n_kv_heads][capacity] rows of head_dim values, row_bytes() each
+  const void* v = nullptr;          // the same layout
+  int capacity = 0;                 // tokens; the stride of a head is so many rows
+  int length = 0;                   // tokens valid
+  int first_position = 0;           // position of token 0 in its sequence
+  const float* log_mass = nullptr;  // [n_kv_heads][capacity], added to scaled scores; null: nothing is added
 };
 
 // Threads: one writer at a time; any number of readers of layers that are ready or of rows below length(). Memory is host
@@ -42,6 +45,10 @@ class KvSegment {
  public:
   // Fails with kOverloaded when the memory cannot be had, kInvalid when the sizes are not positive.
   static Result<std::shared_ptr<KvSegment>> create(const ModelConfig& config, KvType type, int first_position, int capacity);
+  // A context of n_rows rows that stand for n_tokens >= n_rows tokens, from position 0 on. Its length is n_rows from the
+  // start, and its log masses are 0 until written. Errors as create().
+  static Result<std::shared_ptr<KvSegment>> create_condensed(const ModelConfig& config, KvType type, int n_rows,
+                                                             int n_tokens);
   ~KvSegment();
   KvSegment(const KvSegment&) = delete;
   KvSegment& operator=(const KvSegment&) = delete;
@@ -52,27 +59,32 @@ class KvSegment {
   int n_layers() const { return n_layers_; }
   int n_kv_heads() const { return n_kv_heads_; }
   int head_dim() const { return head_dim_; }
+  bool condensed() const { return !log_masses_.empty(); }
+  // Where the sequence goes on: behind its rows or, of a condensed segment, behind the tokens that they stand for.
+  int next_position() const { return first_position_ + (condensed() ? n_tokens_ : length()); }
   std::size_t size_bytes() const;
   // An upper bound of the memory that a segment of this model holds with so many tokens in it: pages count once written.
   static std::size_t resident_bytes(const ModelConfig& config, KvType type, int tokens);
 
   // Makes the first n_tokens rows of every layer those of `other`, and the length n_tokens. `other` is of the same model,
-  // type and first position, and holds them.
+  // type and first position, and holds them; neither is condensed.
   void copy_from(const KvSegment& other, int n_tokens);
 
   // Tokens that every layer holds. The engine advances it when a batch has passed all layers; truncate() takes back
   // (rejected or re-used suffixes).
   int length() const { return length_.load(std::memory_order_acquire); }
-  void set_length(int tokens);  // 0 <= tokens <= capacity
+  void set_length(int tokens);  // 0 <= tokens <= capacity; not of a condensed segment
 
   KvView view(int layer) const;
   // Writers' view of a layer; the engine's store operator and import use it.
   void* k_data(int layer);
   void* v_data(int layer);
+  float* log_mass(int layer);  // [n_kv_heads][capacity]; null unless condensed
 
  private:
   struct Memory;
   KvSegment(const ModelConfig& config, KvType type, int first_position, int capacity, std::unique_ptr<Memory> memory);
+  std::size_t log_mass_offset(int layer) const;
 
   const KvType type_;
   const int first_position_;
@@ -81,6 +93,8 @@ class KvSegment {
   const int n_kv_heads_;
   const int head_dim_;
   std::unique_ptr<Memory> memory_;
+  int n_tokens_ = 0;               // that a condensed segment stands for
+  std::vector<float> log_masses_;  // [n_layers][n_kv_heads][capacity]; empty unless condensed
   std::atomic<int> length_{0};
 };
 
