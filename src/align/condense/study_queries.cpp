@@ -31,13 +31,14 @@ MatrixF LayerQueries::of(int kv_head, int most) const {
 
 Result<StudyQueries> StudyQueries::start(Engine& engine, std::shared_ptr<const KvSegment> context,
                                          std::span<const std::vector<Token>> conversations) {
+  if (conversations.empty()) return fail(ErrorKind::kInvalid, "no conversations about the context: at least one is needed");
   StudyQueries out(engine);
   while (!conversations.empty()) {
     Batch batch;
     std::vector<Token> tokens;
     while (!conversations.empty() && (tokens.empty() || tokens.size() + conversations.front().size() <= kPrefillStep)) {
       const auto n = static_cast<int>(conversations.front().size());
-      CELSLM_TRY(auto own, KvSegment::create(engine.model().config(), KvType::kF16, context->length(), n));
+      CELSLM_TRY(auto own, KvSegment::create(engine.model().config(), KvType::kF16, context->next_position(), n));
       batch.chunks.push_back({.context = context, .own = std::move(own), .n_tokens = n});
       tokens.insert(tokens.end(), conversations.front().begin(), conversations.front().end());
       conversations = conversations.subspan(1);

@@ -27,7 +27,8 @@ class LayerQueries {
 // Conversations on their way through the layers. Used by one thread; engine and model outlive it.
 class StudyQueries {
  public:
-  // conversations: what follows the context, none empty. At least one. Errors of the engine and of KvSegment::create.
+  // conversations: what follows the context. kInvalid if there are none, or one is empty; errors of the engine and of
+  // KvSegment::create.
   static Result<StudyQueries> start(Engine& engine, std::shared_ptr<const KvSegment> context,
                                     std::span<const std::vector<Token>> conversations);
 
