@@ -23,6 +23,7 @@ class Context(typing.NamedTuple):
     metric: str  # of bench/scoring.py
     system: str  # the system message
     questions: list[Question]
+    study: list[Question] = []  # what condensed KV may be fitted to; never asked
 
 
 class Malformed(Exception):

@@ -11,6 +11,10 @@ many at a time. What is read (--reads):
   cloud        the text, by the large model, which also answers (--cloud-model)
   tuned        own, with a tuning's constants added (--tuning); whether its gate passed does not matter here
   own-teacher  the same with another tuning, whose teacher was the model itself (--own-teacher-tuning)
+  match/4 ...  own, condensed to a fourth of the rows: METHOD/N[+reread|+both][+on-policy]; METHOD is match (rows by pursuit,
+               masses and values fitted), match-attention, match-effect, match-evenly (rows chosen otherwise), or a control
+               that fits nothing: top (rows by attention), evenly, random. Fitted to the questions of --study; +reread: to a
+               second reading of the text instead; +both: to both
   studied      needs a file that this version does not read; refused
 docs/questions.md has the format of files of questions; how a reply is scored is at the end. Figures are of all questions of
 a set, and of all sets together ("all"); 95 % intervals by bootstrap over contexts, 1,000 draws, always the same. With
@@ -52,7 +56,8 @@ NEED_AN_OPTION = {"tuned": "tuning", "own-teacher": "own_teacher_tuning"}
 
 class Quality(Benchmark):
     targets = ("celslm_bench_quality",)
-    smoke = (("--questions", str(WORLDS[0]), "--map", str(models.demo_map()), "--reads", "none,own,q8,t4,mapped,cloud",
+    smoke = (("--questions", str(WORLDS[0]), "--map", str(models.demo_map()),
+              "--reads", "none,own,q8,t4,mapped,cloud,match/4,match/4+both+on-policy,random/4", "--study", "half",
               "--limit-contexts", "2", "--limit-questions", "4", "--threads", "1"),)
 
     def add_arguments(self, parser):
@@ -68,6 +73,9 @@ class Quality(Benchmark):
         parser.add_argument("--map", type=pathlib.Path, help="for 'mapped': from the large model's KV to the model's")
         parser.add_argument("--tuning", type=pathlib.Path, metavar="FILE", help="for 'tuned': constants for the model's KV")
         parser.add_argument("--own-teacher-tuning", type=pathlib.Path, metavar="FILE", help="for 'own-teacher': likewise")
+        parser.add_argument("--study", type=study_files, metavar="half|FILE,...",
+                            help="what 'match/4' and the like are fitted to: of each context every other question, which is "
+                                 "then not asked; or the questions of these files about the same texts")
         parser.add_argument("--limit-contexts", type=int, metavar="N", help="of each file, drawn at random (default: all)")
         parser.add_argument("--limit-questions", type=int, metavar="N", help="about each context, likewise (default: all)")
         parser.add_argument("--context-tokens", type=int, metavar="N",
@@ -83,7 +91,8 @@ class Quality(Benchmark):
     def measure(self, options):
         with_defaults(options)
         try:
-            contexts = questions.sampled(questions.read_all(options.questions), options.seed, options.limit_questions)
+            contexts = questions.sampled(with_study(questions.read_all(options.questions), options.study), options.seed,
+                                         options.limit_questions)
             with Recorded(options.observations, run_of(options), by=("set", "id", "reads")) as recorded:
                 return measure(contexts, recorded, options)
         except (questions.Malformed, OfAnotherRun, ProgramFailed) as e:
@@ -107,6 +116,21 @@ class Quality(Benchmark):
         return [Picture(("--plot",), "what is answered by what is read", charts_of)]
 
 
+def study_files(text):
+    return text if text == "half" else [pathlib.Path(name) for name in names(text)]
+
+
+def with_study(contexts, study):
+    """The contexts with the questions that condensed KV is fitted to; those that have none are left out."""
+    if study is None:
+        return contexts
+    if study == "half":
+        return [context._replace(questions=context.questions[1::2], study=context.questions[::2])
+                for context in contexts if len(context.questions) > 1]
+    known = {context.system: context.questions for context in questions.read_all(study)}
+    return [context._replace(study=known[context.system]) for context in contexts if context.system in known]
+
+
 def with_defaults(options):
     """Fills in what depends on other arguments, and refuses what can't be."""
     if not options.model:
@@ -118,6 +142,9 @@ def with_defaults(options):
     for name, option in NEED_AN_OPTION.items():
         if name in options.reads and not getattr(options, option):
             sys.exit(f"quality: '{name}' needs a tuning file: --{option.replace('_', '-')} FILE")
+    for name in options.reads:
+        if "/" in name and "+reread" not in name and not options.study:
+            sys.exit(f"quality: '{name}' is fitted to questions about the texts: --study half, or --study FILE")
     if len(set(options.reads)) < len(options.reads):
         sys.exit(f"quality: a name twice in --reads {','.join(options.reads)}")
 
@@ -128,6 +155,7 @@ def run_of(options):
             "map": options.map and hash_of(options.map), "tuning": options.tuning and hash_of(options.tuning),
             "own teacher's tuning": options.own_teacher_tuning and hash_of(options.own_teacher_tuning),
             "questions": [hash_of(path) for path in options.questions],
+            "study": [hash_of(path) for path in options.study] if isinstance(options.study, list) else options.study,
             "program": hash_of(built("celslm_bench_quality", options.preset, "bench")), "seed": options.seed,
             "limit of questions": options.limit_questions, "tokens of a reply": options.reply_tokens}
 
@@ -186,9 +214,10 @@ def run_program(numbered, reads_of, options, *more):
     """What celslm_bench_quality prints about these contexts, line by line."""
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8") as tasks:
         for number, context in numbered:
-            asked = [{"prompt": q.prompt, "gold": q.gold} for q in context.questions]
+            asked, study = ([{"prompt": q.prompt, "gold": q.gold} for q in some]
+                            for some in (context.questions, context.study))
             tasks.write(json.dumps({"context": number, "system": context.system, "reads": reads_of(context),
-                                    "questions": asked}) + "\n")
+                                    "questions": asked, "study": study}) + "\n")
         tasks.flush()
         argv = ["--model", options.model, "--tasks", tasks.name, "--threads", options.threads,
                 "--limit", options.reply_tokens, *more]

@@ -7,6 +7,7 @@
 //   mapped   the large model's KV through a layer map
 //   tuned    the model's own KV with a tuning's constants added
 //   own-teacher    the same with another tuning: one trained with the model as its own teacher
+//   match/4  condensed to a quarter of the rows; condensed_reads.h has all such names
 //   q8 ...   the model's own KV through that codec, or another treatment of kv_treatments.h that is not calibrated
 //
 // Prints one JSON object per line: {"model_id", "cloud_model_id"}, then for each context, with --count

@@ -61,13 +61,15 @@ Status QualityReads::check(const std::string& name) const {
   if (name == "tuned" && !tunings_.contains(name)) return fail(ErrorKind::kInvalid, "'tuned' needs --tuning");
   if (name == "own-teacher" && !tunings_.contains(name))
     return fail(ErrorKind::kInvalid, "'own-teacher' needs --own-teacher-tuning");
-  if (std::ranges::contains(kNotTreatments, name) || treatments_.contains(name)) return {};
+  if (std::ranges::contains(kNotTreatments, name) || treatments_.contains(name) || parse_condensed(name)) return {};
   std::string known = fmt::format("{}", fmt::join(kNotTreatments, ", "));
   for (const auto& [treatment, _] : treatments_) known += ", " + treatment;
   return fail(ErrorKind::kInvalid, "there is no '{}' to read; there are: {}", name, known);
 }
 
 Status QualityReads::begin(const QualityTask& task) {
+  task_ = &task;
+  condensed_.reset();
   own_ = {};
   large_ = {};
   CELSLM_TRY(closed_, prompts_of(edge_.model->text(), task, false));
@@ -89,6 +91,11 @@ Result<ReadKv> QualityReads::read(const std::string& name) {
     CELSLM_TRY(out.segment, map_large());
   } else if (const auto tuning = tunings_.find(name); tuning != tunings_.end()) {
     CELSLM_TRY(out.segment, tune(tuning->second));
+  } else if (parse_condensed(name)) {
+    if (!condensed_) condensed_.emplace(*edge_.engine, *task_, *own_.exact);
+    CELSLM_TRY(const auto segment, condensed_->read(name));
+    out.segment = segment;
+    out.bits = 8.0 * static_cast<double>(segment->size_bytes());
   } else {
     CELSLM_TRY(const TreatedKv treated, treatments_.at(name).apply(*edge_.model, {.exact = *own_.exact}));
     out.segment = treated.segment;

@@ -8,6 +8,7 @@
 
 #include "align/map/kv_map.h"
 #include "align/tuning/tuning.h"
+#include "bench/cpp/condensed_reads.h"
 #include "bench/cpp/kv_treatments.h"
 #include "bench/cpp/quality_tasks.h"
 #include "bench/cpp/support.h"
@@ -43,7 +44,7 @@ class QualityReads {
   const Model* cloud() const { return cloud_.model.get(); }  // null: none
   Status check(const std::string& name) const;               // kInvalid, with the names there are
 
-  // The context that read() is about from now on.
+  // The context that read() is about from now on; it outlives what is read.
   Status begin(const QualityTask& task);
   // Valid until begin(). KV that several reads need is computed once. name: accepted by check().
   Result<ReadKv> read(const std::string& name);
@@ -74,6 +75,8 @@ class QualityReads {
   std::optional<KvMap> map_;
   std::map<std::string, KvTuning> tunings_;  // by the name under which they are read
   std::map<std::string, Treatment> treatments_;
+  const QualityTask* task_ = nullptr;
+  std::optional<CondensedReads> condensed_;  // once the first is asked for
   QualityPrompts closed_;
   Computed own_;
   Computed large_;

@@ -15,6 +15,18 @@ using Json = nlohmann::json;
 constexpr std::uint64_t kMaxTaskBytes = 1ULL << 30;
 constexpr std::size_t kMaxItems = 1U << 24;  // lists are limited by the file's size
 
+Result<std::vector<QualityTask::Asked>> parse_questions(const Json& list, const char* name) {
+  std::vector<QualityTask::Asked> out;
+  for (const Json& item : list) {
+    CELSLM_TRY(const JsonFields question, JsonFields::of(item, name));
+    QualityTask::Asked asked;
+    CELSLM_TRY(asked.prompt, question.required_text("prompt"));
+    CELSLM_TRY(asked.gold, question.required_text("gold"));
+    out.push_back(std::move(asked));
+  }
+  return out;
+}
+
 Result<QualityTask> parse_task(std::string_view line) {
   CELSLM_TRY(const Json object, parse_object(line, {.values = std::numeric_limits<int>::max() - 1}));
   const JsonFields fields(object);
@@ -27,13 +39,10 @@ Result<QualityTask> parse_task(std::string_view line) {
     out.reads.push_back(name.get<std::string>());
   }
   CELSLM_TRY(const Json* questions, fields.required_list("questions", kMaxItems));
-  for (const Json& item : *questions) {
-    CELSLM_TRY(const JsonFields question, JsonFields::of(item, "questions[]"));
-    QualityTask::Asked asked;
-    CELSLM_TRY(asked.prompt, question.required_text("prompt"));
-    CELSLM_TRY(asked.gold, question.required_text("gold"));
-    out.questions.push_back(std::move(asked));
-  }
+  CELSLM_TRY(out.questions, parse_questions(*questions, "questions[]"));
+  if (!object.contains("study")) return out;
+  CELSLM_TRY(const Json* study, fields.required_list("study", kMaxItems));
+  CELSLM_TRY(out.study, parse_questions(*study, "study[]"));
   return out;
 }
 

@@ -2,6 +2,8 @@
 // line:
 //
 //   {"context": 7, "system": TEXT, "reads": [NAME...], "questions": [{"prompt": TEXT, "gold": TEXT}]}
+//
+// and, where KV is condensed, "study": questions of the same form that it is fitted to (condensed_reads.h).
 #pragma once
 
 #include <filesystem>
@@ -23,6 +25,7 @@ struct QualityTask {
   std::string system;       // the system message: the context
   std::vector<std::string> reads;
   std::vector<Asked> questions;
+  std::vector<Asked> study;  // what condensed KV is fitted to
 };
 
 // Errors: kNotFound, kIo; kInvalid with the file's name and the line.

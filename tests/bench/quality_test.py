@@ -4,7 +4,7 @@ import pytest
 from bench import answers
 from bench.benchmarks import quality
 from bench.lab.programs import ProgramFailed, lines_from
-from bench.questions import Context, Question
+from bench.questions import SYSTEM, Context, Question
 from bench.recorded import Recorded
 
 
@@ -91,6 +91,27 @@ def test_contexts_that_miss_a_reading_are_not_complete():
 def test_readings_that_need_a_file_are_refused_by_name(reads, missing):
     with pytest.raises(SystemExit, match=missing):
         quality.Quality().run(["--reads", reads], is_built=True)
+
+
+def test_condensed_kv_needs_questions_that_it_is_fitted_to():
+    options = Options("own", "match/4+reread", "match/4")
+    options.model, options.study = "m.gguf", None
+    with pytest.raises(SystemExit, match="'match/4' is fitted to questions"):
+        quality.with_defaults(options)
+
+
+def test_every_other_question_is_fitted_to_and_never_asked():
+    found = quality.with_study([context("a", "1", "red", "blue", "green"), context("a", "2", "one")], "half")
+    assert [(c.id, [q.gold for q in c.study], [q.gold for q in c.questions]) for c in found] == \
+        [("1", ["red", "green"], ["blue"])], "a context with one question has none to spare"
+
+
+def test_questions_to_fit_to_are_found_by_their_text(tmp_path):
+    file = tmp_path / "study.jsonl"
+    file.write_text('{"metric": "squad_em_f1", "context": "the text", "questions": [{"q": "Why?", "answers": ["so"]}]}\n')
+    known = context("a", "1", "red")._replace(system=f"{SYSTEM}\n\nthe text")
+    found = quality.with_study([known, context("a", "2", "one")], [file])
+    assert [(c.id, [q.gold for q in c.study], [q.gold for q in c.questions]) for c in found] == [("1", ["so"], ["red"])]
 
 
 def test_a_reading_named_twice_is_refused():
