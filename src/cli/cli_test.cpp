@@ -355,6 +355,23 @@ TEST(CommandLineTest, TokensOfChatsArePrinted) {
   EXPECT_THAT(wrong.errors(), HasSubstr("line 2"));
 }
 
+TEST(CommandLineTest, AModelAndItsIdArePrinted) {
+  const TemporaryFolder folder;
+  testing_support::write_random_model(folder / "model.gguf", {});
+  Invocation lines;
+  ASSERT_EQ(lines.run({"model", folder / "model.gguf", "--json"}), kExitFine) << lines.errors();
+  const auto facts = nlohmann::json::parse(lines.output());
+  const auto model = *Model::load(folder / "model.gguf");
+  EXPECT_EQ(facts["model_id"], model->fingerprint().id().hex());
+  EXPECT_EQ(facts["n_layers"], model->config().n_layers);
+
+  Invocation person;
+  EXPECT_EQ(person.run({"model", folder / "model.gguf"}), kExitFine) << person.errors();
+  EXPECT_THAT(person.output(), HasSubstr("model_id      " + model->fingerprint().id().hex() + "\n"));
+  Invocation wrong;
+  EXPECT_EQ(wrong.run({"model", folder / "none.gguf"}), kExitFailed);
+}
+
 TEST(CommandLineTest, AModelThatCannotChatIsReportedWhereItIsLoaded) {
   const TemporaryFolder folder;
   testing_support::write_random_model(folder / "model.gguf", {.chat_template = "{% for m in messages %}"});

@@ -1,0 +1,76 @@
+// celslm model: what a GGUF holds, and the ids by which packs, maps and tunings name it.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+#include <ostream>
+
+#include "cli/commands.h"
+#include "core/json.h"
+#include "model/engine/model.h"
+
+namespace celslm {
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* kDescription =
+    "Show a model: its name and shape, and the ids by which KV packs, layer maps and tunings name the model they are for. "
+    "Reads the complete file, because the id covers every weight";
+
+constexpr const char* kExamples = R"(Examples:
+  celslm model qwen2.5-0.5b-q4_0.gguf
+  celslm model m.gguf --json
+)";
+
+struct ModelCommand {
+  std::string file;
+  bool as_json = false;
+};
+
+json described(const Model& model) {
+  const ModelConfig& config = model.config();
+  const ModelFingerprint& fingerprint = model.fingerprint();
+  return {{"name", config.name},
+          {"architecture", to_string(config.architecture)},
+          {"n_layers", config.n_layers},
+          {"n_heads", config.n_heads},
+          {"n_kv_heads", config.n_kv_heads},
+          {"head_dim", config.head_dim},
+          {"n_vocab", config.n_vocab},
+          {"n_ctx", config.n_ctx_train},
+          {"weight_bytes", model.weight_bytes()},
+          {"model_id", fingerprint.id().hex()},
+          {"tokenizer", fingerprint.tokenizer.hex()}};
+}
+
+Status show_model(Environment& env, const ModelCommand& command) {
+  CELSLM_TRY(const auto model, Model::load(command.file, {.repack = false}));
+  const json facts = described(*model);
+  if (command.as_json) {
+    env.out << dump_json(facts) << std::endl;
+    return {};
+  }
+  for (const auto& [key, value] : facts.items())
+    env.out << fmt::format("{:<13} {}\n", key, value.is_string() ? value.get<std::string>() : dump_json(value));
+  env.out << std::flush;
+  return {};
+}
+
+}  // namespace
+
+void add_model(CLI::App& app, Environment& env) {
+  auto command = std::make_shared<ModelCommand>();
+  CLI::App* model = app.add_subcommand("model", kDescription);
+  model->footer(kExamples);
+  model->add_option("FILE", command->file, "GGUF file")->required();
+  model->add_flag("--json", command->as_json, "Print JSON");
+  model->callback([&env, command] {
+    env.action = [&env, command] {
+      const Status status = show_model(env, *command);
+      return status ? kExitFine : failed(env, status.error());
+    };
+  });
+}
+
+}  // namespace celslm
