@@ -1,0 +1,110 @@
+#!/usr/bin/env python3
+"""Trains what a small model reads of contexts; the model itself stays as it is.
+
+  tune    one constant for each channel of K and V, added to the KV of every context (docs/tuning-format.md)
+  judge   log p of the answers behind native and tuned KV, question by question
+
+Examples:
+  train.py tune --model small.gguf --questions study.jsonl --out small.tuning.gguf
+  train.py judge --model small.gguf --questions held-out.jsonl --tuning small.tuning.gguf --json judged.json
+"""
+import argparse
+import json
+import os
+import pathlib
+import sys
+import time
+
+# Its threads spin for each other: one that has no core for a moment holds up products that take a millisecond.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
+
+import torch  # noqa: E402
+
+import material  # noqa: E402
+import tuning  # noqa: E402
+import tuning_file  # noqa: E402
+from language_model import LanguageModel, end_of_turn  # noqa: E402
+
+KV = material.ROOT / "build" / "study" / "kv"
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    tune = add_command(commands, "tune", "train a tuning")
+    tune.add_argument("--out", type=pathlib.Path, required=True, help="the tuning file: neither judged nor signed yet")
+    tune.add_argument("--steps-of", type=int, default=4, dest="contexts_per_step", metavar="N",
+                      help="contexts in one step (default: 4)")
+    tune.add_argument("--per-context", type=int, default=4, metavar="N", help="questions about each of them (default: 4)")
+    tune.add_argument("--budget", type=int, default=2000, metavar="N",
+                      help="questions to train on, all passes together (default: 2000)")
+    tune.add_argument("--rate", type=float, default=0.03, help="of AdamW, falling along a cosine (default: 0.03)")
+    tune.add_argument("--gold", type=float, default=1.0, help="weight of the answers' cross entropy (default: 1)")
+    tune.add_argument("--teacher", type=float, default=0.6,
+                      help="weight of the divergence from the large model, where the files hold it (default: 0.6)")
+    tune.add_argument("--shuffle-contexts", action="store_true",
+                      help="a control: each question is read behind the context of another")
+    tune.add_argument("--seed", type=int, default=1)
+    tune.add_argument("--teacher-name", default="none", metavar="NAME", help="of the large model, for the file")
+    judge = add_command(commands, "judge", "log p behind native and tuned KV")
+    judge.add_argument("--tuning", type=pathlib.Path, required=True)
+    judge.add_argument("--json", type=pathlib.Path, required=True)
+    return parser.parse_args()
+
+
+def add_command(commands, name, what):
+    command = commands.add_parser(name, help=what)
+    command.add_argument("--model", type=pathlib.Path, required=True, help="GGUF of the small model")
+    command.add_argument("--questions", type=pathlib.Path, nargs="+", required=True, metavar="FILE",
+                         help="files of docs/questions.md, or of celslm study")
+    command.add_argument("--context-tokens", type=int, metavar="N", help="leave out longer contexts")
+    command.add_argument("--celslm", default=material.ROOT / "build" / "release" / "celslm", metavar="PROGRAM")
+    command.add_argument("--kv", type=pathlib.Path, default=KV, metavar="FOLDER",
+                         help="where contexts' native KV is kept for other runs (default: build/study/kv)")
+    command.add_argument("--threads", type=int, default=1,
+                         help="(default: 1; two processes of one thread do more than one of two)")
+    return command
+
+
+def log(text):
+    print(f"  {text}", file=sys.stderr, flush=True)
+
+
+def main():
+    options = arguments()
+    torch.set_num_threads(options.threads)
+    model = LanguageModel(options.model)
+    documents = material.documents(options.questions, options.model, options.celslm, end_of_turn(options.model),
+                                   options.context_tokens)
+    if not documents:
+        sys.exit("study: no context to use: none has questions, or all are longer than --context-tokens")
+    log(f"{len(documents)} contexts, {sum(len(d.asked) for d in documents)} questions about them")
+    contexts = tuning.contexts_of(model, documents, log, options.kv)
+    {"tune": tune, "judge": judge}[options.command](model, documents, contexts, options)
+
+
+def tune(model, documents, contexts, options):
+    began = time.monotonic()
+    trained = tuning.train(model, documents, contexts, options, log)
+    recipe = {key: getattr(options, key) for key in ("budget", "per_context", "contexts_per_step", "rate", "gold", "teacher",
+                                                     "shuffle_contexts", "seed")}
+    recipe |= {"sets": sorted({d.set for d in documents}), "contexts": len(documents)}
+    tuning_file.write(options.out, material.model_id(options.celslm, options.model), options.teacher_name, recipe,
+                      trained.constants().detach())
+    log(f"{options.out}: {time.monotonic() - began:.0f} s of training")
+
+
+def judge(model, documents, contexts, options):
+    constants = tuning_file.read(options.tuning)
+    native = tuning.judged(model, documents, contexts, None)
+    tuned = tuning.judged(model, documents, contexts, lambda layer, k, v: (k + constants[0, layer], v + constants[1, layer]))
+    rows = [{"set": d.set, "context": d.id, "native": n, "tuned": t}
+            for d, ns, ts in zip(documents, native, tuned) for n, t in zip(ns, ts)]
+    options.json.write_text(json.dumps(rows), encoding="utf-8")
+    mean = lambda key: sum(row[key] for row in rows) / len(rows)
+    print(f"{len(rows)} questions: log p of the answer {mean('native'):.3f} native, {mean('tuned'):.3f} tuned")
+
+
+if __name__ == "__main__":
+    main()
