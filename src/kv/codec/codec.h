@@ -18,7 +18,8 @@ enum class CodecId : std::uint16_t { kF16 = 1, kBf16 = 2, kQ8 = 3, kT4 = 4, kT3 
 // Tokens of a block of the codecs that keep values apart.
 inline constexpr int kBlockTokens = 256;
 
-enum class BlockKind : std::uint8_t { kKey = 0, kValue = 1 };
+// kPlaces: where a studied pack's rows stand (kv/pack/places.h); no codec's business.
+enum class BlockKind : std::uint8_t { kKey = 0, kValue = 1, kPlaces = 2 };
 
 struct BlockShape {
   BlockKind kind = BlockKind::kKey;

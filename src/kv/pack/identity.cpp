@@ -5,6 +5,7 @@
 
 #include "kv/pack/pack.h"
 #include "kv/pack/pack_layout.h"
+#include "kv/pack/places.h"
 
 namespace celslm {
 namespace {
@@ -33,6 +34,10 @@ Status check_provenance(const PackIdentity& identity) {
                 to_string(identity.provenance), identity.model.n_layers);
   }
   CELSLM_CHECK_OK(check_made_with("map", identity.map, mapped, identity));
+  const int most_rows = identity.studied() ? identity.n_tokens() : 0;
+  if (identity.rows < (identity.studied() ? 1 : 0) || identity.rows > most_rows)
+    return fail(ErrorKind::kInvalid, "n_rows is {}, but n_tokens is {} and provenance {}", identity.rows,
+                identity.n_tokens(), to_string(identity.provenance));
   CELSLM_CHECK_OK(check_made_with("tuning", identity.tuning, identity.provenance == Provenance::kTuned, identity));
   return check_made_with("study", identity.study, identity.provenance == Provenance::kStudied, identity);
 }
@@ -78,7 +83,7 @@ int PackIdentity::block_tokens() const {
 
 BlockShape PackIdentity::shape(BlockKind kind, int chunk) const {
   return {.kind = kind,
-          .n_tokens = std::min(block_tokens(), n_tokens() - chunk * block_tokens()),
+          .n_tokens = std::min(block_tokens(), n_rows() - chunk * block_tokens()),
           .n_kv_heads = static_cast<int>(model.n_kv_heads),
           .head_dim = static_cast<int>(model.head_dim)};
 }
@@ -98,10 +103,17 @@ std::string PackIdentity::difference(const PackIdentity& other) const {
   if (map != other.map) return differing("map", map.hex(), other.map.hex());
   if (tuning != other.tuning) return differing("tuning", tuning.hex(), other.tuning.hex());
   if (study != other.study) return differing("study", study.hex(), other.study.hex());
+  if (rows != other.rows) return differing("n_rows", std::to_string(rows), std::to_string(other.rows));
   if (split != other.split) return differing("split", std::to_string(split), std::to_string(other.split));
   if (codec != other.codec) return differing("codec", codec_name(codec), codec_name(other.codec));
   if (version != other.version) return differing("version", std::to_string(version), std::to_string(other.version));
   return {};
+}
+
+void set_study(PackIdentity& identity, const ContextStudy& study) {
+  identity.provenance = Provenance::kStudied;
+  identity.study = study.id;
+  identity.rows = study.n_rows;
 }
 
 PackIdentity version_1(PackIdentity identity) {
@@ -144,32 +156,52 @@ Status check_identity(const PackIdentity& identity) {
   return check_number("header_bytes", header_bytes(identity), kMaxHeaderBytes);
 }
 
+// Planes of a layer are in the order places (of studied packs), K, V.
 int block_index(const PackIdentity& identity, const BlockRef& ref) {
-  return (ref.layer * 2 + static_cast<int>(ref.kind)) * identity.n_chunks() + ref.chunk;
+  const int first_key = identity.n_planes() - 2;
+  const int plane = ref.kind == BlockKind::kPlaces ? 0 : first_key + static_cast<int>(ref.kind);
+  return (ref.layer * identity.n_planes() + plane) * identity.n_chunks() + ref.chunk;
 }
 
 BlockRef block_ref(const PackIdentity& identity, int index) {
   const int chunks = identity.n_chunks();
-  return {.layer = index / chunks / 2, .kind = static_cast<BlockKind>(index / chunks % 2), .chunk = index % chunks};
+  const int plane = index / chunks % identity.n_planes() - (identity.n_planes() - 2);
+  return {.layer = index / identity.blocks_per_layer(),
+          .kind = plane < 0 ? BlockKind::kPlaces : static_cast<BlockKind>(plane),
+          .chunk = index % chunks};
 }
 
 ByteBounds block_bytes(const PackIdentity& identity, int index) {
   const BlockRef ref = block_ref(identity, index);
+  const BlockShape shape = identity.shape(ref.kind, ref.chunk);
+  if (ref.kind == BlockKind::kPlaces) return {shape.rows() * kPlaceBytes, shape.rows() * kPlaceBytes};
   const auto codec = find_codec(identity.codec);
-  return codec ? (*codec)->encoded_bytes(identity.shape(ref.kind, ref.chunk)) : ByteBounds{};
+  return codec ? (*codec)->encoded_bytes(shape) : ByteBounds{};
 }
 
-// All chunks but the last of a layer's K or V are full, and K and V have the same shape.
+namespace {
+
+ByteBounds operator+(const ByteBounds& a, const ByteBounds& b) {
+  return {a.least + b.least, a.most + b.most};
+}
+
+ByteBounds operator*(int n, const ByteBounds& b) {
+  return {static_cast<std::uint64_t>(n) * b.least, static_cast<std::uint64_t>(n) * b.most};
+}
+
+}  // namespace
+
+// All chunks but the last of a plane are full, and all layers alike.
 ByteBounds block_offset(const PackIdentity& identity, int index) {
   const int chunks = identity.n_chunks();
-  const ByteBounds full = block_bytes(identity, 0);
-  const ByteBounds last = block_bytes(identity, chunks - 1);
-  const auto planes = static_cast<std::uint64_t>(index / chunks);
-  const auto before = static_cast<std::uint64_t>(index % chunks);
-  const auto sum = [&](std::uint64_t of_full, std::uint64_t of_last) {
-    return planes * (of_full * static_cast<std::uint64_t>(chunks - 1) + of_last) + of_full * before;
-  };
-  return {sum(full.least, last.least), sum(full.most, last.most)};
+  ByteBounds layer;
+  ByteBounds planes;  // of the same layer before this one's plane
+  for (int plane = 0; plane < identity.n_planes(); ++plane) {
+    if (plane == index / chunks % identity.n_planes()) planes = layer;
+    layer = layer + (chunks - 1) * block_bytes(identity, plane * chunks) + block_bytes(identity, (plane + 1) * chunks - 1);
+  }
+  const ByteBounds full = block_bytes(identity, index / chunks % identity.n_planes() * chunks);
+  return index / identity.blocks_per_layer() * layer + planes + index % chunks * full;
 }
 
 ByteBounds block_region_bytes(const PackIdentity& identity) {

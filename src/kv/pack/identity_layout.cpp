@@ -58,7 +58,7 @@ void write_fixed_2(const PackIdentity& identity, ByteWriter& out) {
   out.u8(static_cast<std::uint8_t>(identity.split));
   out.u16(1);  // runs of layers
   out.u32(static_cast<std::uint32_t>(identity.block_tokens()));
-  out.u32(static_cast<std::uint32_t>(identity.tokens.size()));  // rows
+  out.u32(static_cast<std::uint32_t>(identity.n_rows()));
   out.u32(static_cast<std::uint32_t>(identity.tokens.size()));
   out.u16(static_cast<std::uint16_t>(identity.model.n_layers));
   out.u8(static_cast<std::uint8_t>(LayerKind::kAttention));
@@ -177,8 +177,6 @@ Status refuse_unsupported(const Stated& stated) {
   };
   if (stated.arithmetic != Arithmetic::kCpu)
     return refuse(fmt::format("KV of arithmetic class {}", static_cast<int>(stated.arithmetic)));
-  if (stated.n_rows < stated.n_tokens)
-    return refuse(fmt::format("studied rows that stand for more tokens ({} for {})", stated.n_rows, stated.n_tokens));
   for (const LayerRun& run : stated.runs) {
     if (run.kind == LayerKind::kState) return refuse("state blocks of recurrent layers");
     if (run.sizes[1] != run.sizes[2])
@@ -237,6 +235,7 @@ Result<PackIdentity> read_identity(ByteView bytes, std::uint16_t version) {
   CELSLM_TRY(out.tokens, read_tokens(in, stated.n_tokens));
   CELSLM_CHECK_OK(check_rows(stated, out.provenance));
   CELSLM_CHECK_OK(refuse_unsupported(stated));
+  if (out.studied()) out.rows = static_cast<int>(stated.n_rows);
   if (version != 1) take_shape(stated, out.model);
   CELSLM_CHECK_OK(check_identity(out));
   if (stated.block_tokens != static_cast<std::uint32_t>(out.block_tokens())) {

@@ -252,6 +252,7 @@ Status decode_block(const PackIdentity& identity, const BlockRef& ref, const Blo
   const auto name = [&ref] {
     return fmt::format("layer {} {} chunk {}", ref.layer, ref.kind == BlockKind::kKey ? 'K' : 'V', ref.chunk);
   };
+  if (ref.kind == BlockKind::kPlaces) return fail(ErrorKind::kInvalid, "a block of places has no values");
   if (auto status = check_block(entry, bytes); !status) return wrap(std::move(status).error(), name());
   CELSLM_TRY(const Codec* const codec, find_codec(identity.codec));
   auto status = codec->decode(identity.shape(ref.kind, ref.chunk), bytes, values);

@@ -38,6 +38,13 @@ const char* to_string(Provenance provenance);
 // BLAKE3 of the tokenizer's hash and the tokens.
 Hash256 context_id(const Hash256& tokenizer, std::span<const Token> tokens);
 
+// A training of one context's KV: what it made is n_rows rows in each layer, which stand for all the context's tokens.
+struct ContextStudy {
+  Hash256 id;
+  int n_rows = 0;
+  bool operator==(const ContextStudy&) const = default;
+};
+
 // What a pack contains, known before any block is computed. Its hash is the pack's id: two nodes that derive equal
 // identities may use each other's packs.
 struct PackIdentity {
@@ -50,12 +57,17 @@ struct PackIdentity {
   CodecId codec = CodecId::kF16;
   Hash256 tuning;  // id of the constants added to K before RoPE and to V; zero unless tuned
   Hash256 study;   // id of the training that made the KV; zero unless studied
+  int rows = 0;    // of a studied pack, at most as many as tokens; else 0: there is one for each token
   std::uint16_t version = kPackVersion;
 
   int n_tokens() const { return static_cast<int>(tokens.size()); }
-  int block_tokens() const;  // tokens of a full chunk, which depends on the codec
-  int n_chunks() const { return (n_tokens() + block_tokens() - 1) / block_tokens(); }
-  int n_blocks() const { return static_cast<int>(model.n_layers) * 2 * n_chunks(); }
+  bool studied() const { return provenance == Provenance::kStudied; }
+  int n_rows() const { return studied() ? rows : n_tokens(); }
+  int block_tokens() const;  // rows of a full chunk, which depends on the codec
+  int n_chunks() const { return (n_rows() + block_tokens() - 1) / block_tokens(); }
+  int n_planes() const { return studied() ? 3 : 2; }  // of a layer: K and V; before them places, where studied
+  int blocks_per_layer() const { return n_planes() * n_chunks(); }
+  int n_blocks() const { return static_cast<int>(model.n_layers) * blocks_per_layer(); }
   BlockShape shape(BlockKind kind, int chunk) const;
   Hash256 id() const;  // hashes all tokens on every call: keep the result
 
@@ -64,6 +76,8 @@ struct PackIdentity {
   std::string difference(const PackIdentity& other) const;
 };
 
+// Turns an identity into that of KV that this study made.
+void set_study(PackIdentity& identity, const ContextStudy& study);
 // The same pack in version 1 of the format.
 PackIdentity version_1(PackIdentity identity);
 // Whether a pack of identity `offered` has the KV of the pack that is `wanted`, of version kPackVersion: the same pack, or
@@ -71,11 +85,12 @@ PackIdentity version_1(PackIdentity identity);
 Status check_offer(const PackIdentity& wanted, const PackIdentity& offered, bool key_bias);
 
 // Checks that a pack may have this identity: the limits above, a known codec, the context id of these tokens, the ids of a
-// map, a tuning and a study exactly if the provenance requires them, and none that its version does not know. kInvalid,
-// naming the field. A precondition of everything below that takes an identity.
+// map, a tuning and a study exactly if the provenance requires them, rows exactly if it is studied, and none that its
+// version does not know. kInvalid, naming the field. A precondition of everything below that takes an identity.
 Status check_identity(const PackIdentity& identity);
 
-// A block is one chunk of K or V of one layer. Blocks are numbered by layer, then K before V, then chunk.
+// A block is one chunk of K or V of one layer or, in studied packs, of the places of its rows. Blocks are numbered by layer,
+// then places before K before V (K cannot be used without places), then chunk.
 struct BlockRef {
   int layer = 0;
   BlockKind kind = BlockKind::kKey;
@@ -148,6 +163,7 @@ Result<PackIdentity> parse_preamble(ByteView bytes, const PublicKey& signer);
 // Checks that `bytes` are the block of `entry`: kInvalid if the length differs, kMismatch if the hash differs.
 Status check_block(const BlockEntry& entry, ByteView bytes);
 // check_block, then decodes into `values`: [n_tokens][n_kv_heads][head_dim] of identity.shape(). Errors name the block.
+// kInvalid for a block of places: decode_places() is for those.
 Status decode_block(const PackIdentity& identity, const BlockRef& ref, const BlockEntry& entry, ByteView bytes,
                     std::span<float> values);
 

@@ -1,4 +1,5 @@
-// Untrusted signed entries, unchanged and with a valid signature, as a buggy cloud with the right key might send them.
+// Untrusted signed entries, unchanged and with a valid signature, as a buggy cloud with the right key might send them, of an
+// ordinary and of a studied pack; and untrusted blocks of places.
 #include <cstdlib>
 
 #include "kv/pack/pack.h"
@@ -13,7 +14,7 @@ void require(bool condition) {
 
 struct Fixture {
   SigningKey key = SigningKey::generate().value();
-  PackIdentity identity = testing_support::small_identity();
+  PackIdentity identity;
   Hash256 pack_id = identity.id();
 };
 
@@ -27,13 +28,8 @@ void check(const Fixture& fixture, const SignedEntry& entry) {
   if (parsed) require(parsed->index == entry.index && parsed->entry == entry.entry);
 }
 
-}  // namespace
-}  // namespace celslm
-
-extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
-  using namespace celslm;
-  static const Fixture fixture;
-  const ByteView bytes = std::as_bytes(std::span(data, size));
+// The input as an entry, unchanged and with a signature of its own.
+void run(const Fixture& fixture, ByteView bytes) {
   require(!parse_entry(bytes, fixture.identity, fixture.pack_id, fixture.key.public_key()));
   ByteReader in(bytes);
   const std::uint32_t index = in.u32();
@@ -45,5 +41,27 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   entry.offset = block_offset(fixture.identity, placed).most;
   entry.bytes = static_cast<std::uint32_t>(block_bytes(fixture.identity, placed).most);
   check(fixture, sign_entry(fixture.pack_id, static_cast<std::uint32_t>(placed), entry, fixture.key));
+}
+
+void check_places(const Fixture& fixture, ByteView bytes) {
+  const PackIdentity& identity = fixture.identity;
+  const auto places = decode_places(identity, {1, BlockKind::kPlaces, 0}, make_entry(0, bytes), bytes);
+  if (!places) return;
+  for (const std::int32_t position : places->positions) require(position >= 0 && position < identity.n_tokens());
+  for (const float mass : places->log_mass) require(mass >= -32.0F && mass <= 32.0F);
+  require(std::ranges::equal(encode_places(*places), bytes));
+}
+
+}  // namespace
+}  // namespace celslm
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  using namespace celslm;
+  static const Fixture ordinary{.identity = testing_support::small_identity()};
+  static const Fixture studied{.identity = testing_support::studied_identity(12)};
+  const ByteView bytes = std::as_bytes(std::span(data, size));
+  run(ordinary, bytes);
+  run(studied, bytes);
+  check_places(studied, bytes);
   return 0;
 }

@@ -7,6 +7,7 @@
 
 #include "core/file.h"
 #include "kv/pack/pack.h"
+#include "kv/pack/places.h"
 
 namespace celslm {
 namespace {
@@ -38,17 +39,19 @@ std::string describe_identity(const PackIdentity& identity) {
   out += line("provenance", to_string(identity.provenance));
   if (identity.map != Hash256{}) out += line("map", fmt::format("{}, from layer {} on", identity.map.hex(), identity.split));
   if (identity.tuning != Hash256{}) out += line("tuning", identity.tuning.hex());
-  if (identity.study != Hash256{}) out += line("study", identity.study.hex());
+  if (identity.studied())
+    out += line("study",
+                fmt::format("{}, {} rows for {} tokens", identity.study.hex(), identity.n_rows(), identity.n_tokens()));
   out += line("codec", codec ? std::string((*codec)->name()) : "unknown");
   return out;
 }
 
 std::string describe_sizes(const PackHeader& header, std::uint64_t header_size, std::uint64_t file_size) {
   const std::uint64_t region = header.block_region_bytes();
-  const auto values = 2.0 * header.identity.n_tokens() * header.identity.model.n_layers * header.identity.model.n_kv_heads *
+  const auto values = 2.0 * header.identity.n_rows() * header.identity.model.n_layers * header.identity.model.n_kv_heads *
                       header.identity.model.head_dim;
   std::string out = line("header", fmt::format("{} bytes", header_size));
-  out += line("blocks", fmt::format("{} of up to {} tokens, {} bytes, {:.2f} bits per value", header.blocks.size(),
+  out += line("blocks", fmt::format("{} of up to {} rows, {} bytes, {:.2f} bits per value", header.blocks.size(),
                                     header.identity.block_tokens(), region, static_cast<double>(region) * 8 / values));
   out += line("per layer", fmt::format("{} bytes", region / header.identity.model.n_layers));
   out += line("file", file_size == header_size + region
@@ -73,8 +76,13 @@ std::string problem_with(const PackHeader& header, int index, ByteView region) {
   const BlockEntry& entry = header.blocks[static_cast<std::size_t>(index)];
   if (entry.offset + entry.bytes > region.size()) return "missing: the file ends before it";
   const BlockRef ref = block_ref(header.identity, index);
+  const ByteView bytes = region.subspan(entry.offset, entry.bytes);
+  if (ref.kind == BlockKind::kPlaces) {
+    const auto places = decode_places(header.identity, ref, entry, bytes);
+    return places ? "" : places.error().message;
+  }
   std::vector<float> values(header.identity.shape(ref.kind, ref.chunk).values());
-  const auto status = decode_block(header.identity, ref, entry, region.subspan(entry.offset, entry.bytes), values);
+  const auto status = decode_block(header.identity, ref, entry, bytes, values);
   return status ? "" : status.error().message;
 }
 

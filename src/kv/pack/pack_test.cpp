@@ -277,11 +277,6 @@ TEST_F(PackTest, RefusesWhatItDoesNotSupportByName) {
     return error.message;
   };
   EXPECT_THAT(refused([](Bytes& bytes) {
-                poke(bytes, kProvenance, Provenance::kStudied);
-                poke(bytes, kRowCount, 100U);
-              }),
-              HasSubstr("studied rows that stand for more tokens (100 for 300)"));
-  EXPECT_THAT(refused([](Bytes& bytes) {
                 poke<std::uint8_t>(bytes, kLayerKind, 1);
                 poke(bytes, kHeads, kMaxStateBytes);
                 poke(bytes, kHeadDim, 0U);
@@ -329,15 +324,11 @@ TEST_F(PackTest, RefusesATuningOrAStudyThatTheProvenanceDoesNotHave) {
   EXPECT_THAT(refusal(kProvenance, Provenance::kStudied), HasSubstr("study is zero"));
 }
 
-TEST_F(PackTest, AcceptsTunedAndStudiedKvAsOtherPacks) {
+TEST_F(PackTest, AcceptsTunedKvAsAnotherPack) {
   PackIdentity tuned = small_identity();
   tuned.provenance = Provenance::kTuned;
   tuned.tuning = hash_of("tuning");
   EXPECT_EQ(parse(build_pack(tuned, key_).header)->identity, tuned);
-  PackIdentity studied = small_identity();
-  studied.provenance = Provenance::kStudied;
-  studied.study = hash_of("study");
-  EXPECT_EQ(parse(build_pack(studied, key_).header)->identity, studied);
   EXPECT_THAT(check_offer(small_identity(), tuned, false).error().message,
               HasSubstr("provenance (proxy here, tuned there)"));
 }

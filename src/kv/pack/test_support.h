@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "kv/pack/pack.h"
+#include "kv/pack/places.h"
 
 namespace celslm::testing_support {
 
@@ -26,6 +27,24 @@ inline PackIdentity small_identity(CodecId codec = CodecId::kF16, int n_tokens =
   for (int i = 0; i < n_tokens; ++i) out.tokens.push_back(i * 7 % 1000);
   out.context = context_id(out.model.tokenizer, out.tokens);
   out.codec = codec;
+  return out;
+}
+
+// The same, studied: fewer rows than tokens.
+inline PackIdentity studied_identity(int n_rows, CodecId codec = CodecId::kF16, int n_tokens = 300) {
+  PackIdentity out = small_identity(codec, n_tokens);
+  set_study(out, {.id = hash_of("study"), .n_rows = n_rows});
+  return out;
+}
+
+// Where a studied pack's rows of one chunk stand: valid, and different for each head.
+inline RowPlaces some_places(const PackIdentity& identity, int chunk) {
+  const auto n = static_cast<std::size_t>(identity.shape(BlockKind::kPlaces, chunk).n_tokens);
+  RowPlaces out(identity.model.n_kv_heads, n);
+  for (std::size_t i = 0; i < out.positions.size(); ++i) {
+    out.positions[i] = static_cast<std::int32_t>(i * 37) % identity.n_tokens();
+    out.log_mass[i] = static_cast<float>(i % 7) * 0.25F - 0.5F;
+  }
   return out;
 }
 
@@ -61,7 +80,9 @@ inline BuiltPack build_pack(const PackIdentity& identity, const SigningKey& key)
   for (int i = 0; i < identity.n_blocks(); ++i) {
     const BlockRef ref = block_ref(identity, i);
     const BlockShape shape = identity.shape(ref.kind, ref.chunk);
-    out.blocks.push_back(codec.encode(shape, kv_values(shape.values(), static_cast<std::uint64_t>(i) + 1)).value());
+    out.blocks.push_back(ref.kind == BlockKind::kPlaces
+                             ? encode_places(some_places(identity, ref.chunk))
+                             : codec.encode(shape, kv_values(shape.values(), static_cast<std::uint64_t>(i) + 1)).value());
     out.entries.push_back(make_entry(offset, out.blocks.back()));
     offset += out.blocks.back().size();
   }

@@ -28,22 +28,39 @@ PlaneDifference compare_planes(std::span<const float> a, std::span<const float> 
   return out;
 }
 
-Status put_plane(const PackIdentity& identity, const Codec& codec, int layer, BlockKind kind, std::span<const float> values,
+// The block that follows those that are there.
+Status put_next(ByteView bytes, PackWriter& writer, std::vector<BlockEntry>& entries) {
+  const std::uint64_t offset = entries.empty() ? 0 : entries.back().offset + entries.back().bytes;
+  entries.push_back(make_entry(offset, bytes));
+  return writer.put(static_cast<int>(entries.size()) - 1, entries.back(), bytes);
+}
+
+Status put_plane(const PackIdentity& identity, const Codec& codec, BlockKind kind, std::span<const float> values,
                  PackWriter& writer, std::vector<BlockEntry>& entries) {
   for (int chunk = 0; chunk < identity.n_chunks(); ++chunk) {
     const BlockShape shape = identity.shape(kind, chunk);
     CELSLM_TRY(const Bytes bytes, codec.encode(shape, values.first(shape.values())));
     values = values.subspan(shape.values());
-    const std::uint64_t offset = entries.empty() ? 0 : entries.back().offset + entries.back().bytes;
-    entries.push_back(make_entry(offset, bytes));
-    CELSLM_CHECK_OK(writer.put(block_index(identity, {layer, kind, chunk}), entries.back(), bytes));
+    CELSLM_CHECK_OK(put_next(bytes, writer, entries));
+  }
+  return {};
+}
+
+// Chunks have as many rows as the codec wants.
+Status copy_places(const StoredPack& from, const PackIdentity& to, int layer, PackWriter& writer,
+                   std::vector<BlockEntry>& entries) {
+  CELSLM_TRY(const RowPlaces all, read_places(from, layer));
+  for (int chunk = 0; chunk < to.n_chunks(); ++chunk) {
+    const auto n_rows = static_cast<std::size_t>(to.shape(BlockKind::kPlaces, chunk).n_tokens);
+    const std::size_t first = static_cast<std::size_t>(chunk) * static_cast<std::size_t>(to.block_tokens());
+    CELSLM_CHECK_OK(put_next(encode_places(all.rows(first, n_rows, to.model.n_kv_heads)), writer, entries));
   }
   return {};
 }
 
 Status check_comparable(const PackIdentity& a, const PackIdentity& b) {
   if (a.tokens != b.tokens) return fail(ErrorKind::kMismatch, "the packs have different contexts: {}", a.difference(b));
-  if (a.model.n_layers == b.model.n_layers && a.model.n_kv_heads == b.model.n_kv_heads &&
+  if (a.n_rows() == b.n_rows() && a.model.n_layers == b.model.n_layers && a.model.n_kv_heads == b.model.n_kv_heads &&
       a.model.head_dim == b.model.head_dim)
     return {};
   return fail(ErrorKind::kMismatch, "the packs are for models of different shapes: {}", a.difference(b));
@@ -65,6 +82,32 @@ Result<std::vector<float>> read_plane(const StoredPack& pack, int layer, BlockKi
   return out;
 }
 
+Result<RowPlaces> read_places(const StoredPack& pack, int layer) {
+  const PackIdentity& identity = pack.header.identity;
+  RowPlaces out(identity.model.n_kv_heads, static_cast<std::size_t>(identity.n_rows()));
+  for (int chunk = 0; chunk < identity.n_chunks(); ++chunk) {
+    const BlockRef ref{layer, BlockKind::kPlaces, chunk};
+    const int index = block_index(identity, ref);
+    const BlockEntry& entry = pack.header.blocks[static_cast<std::size_t>(index)];
+    CELSLM_TRY(const RowPlaces some, decode_places(identity, ref, entry, pack.block(index)));
+    out.put(static_cast<std::size_t>(chunk) * static_cast<std::size_t>(identity.block_tokens()), some,
+            identity.model.n_kv_heads);
+  }
+  return out;
+}
+
+namespace {
+
+Result<bool> have_same_places(const StoredPack& a, const StoredPack& b, int layer) {
+  if (!a.header.identity.studied() || !b.header.identity.studied())
+    return a.header.identity.studied() == b.header.identity.studied();
+  CELSLM_TRY(const RowPlaces left, read_places(a, layer));
+  CELSLM_TRY(const RowPlaces right, read_places(b, layer));
+  return left == right;
+}
+
+}  // namespace
+
 Result<std::uint64_t> convert_pack(const StoredPack& from, const Codec& to, const SigningKey& key,
                                    const std::filesystem::path& path) {
   PackIdentity identity = from.header.identity;
@@ -80,9 +123,10 @@ Result<std::uint64_t> convert_pack(const StoredPack& from, const Codec& to, cons
   const auto writer = make_pack_writer(identity, std::move(file));
   std::vector<BlockEntry> entries;
   for (int layer = 0; layer < static_cast<int>(identity.model.n_layers); ++layer) {
+    if (identity.studied()) CELSLM_CHECK_OK(copy_places(from, identity, layer, *writer, entries));
     for (const BlockKind kind : {BlockKind::kKey, BlockKind::kValue}) {
       CELSLM_TRY(const std::vector<float> values, read_plane(from, layer, kind));
-      CELSLM_CHECK_OK(put_plane(identity, to, layer, kind, values, *writer, entries));
+      CELSLM_CHECK_OK(put_plane(identity, to, kind, values, *writer, entries));
     }
   }
   CELSLM_CHECK_OK(writer->commit(encode_header(identity, entries, key)));
@@ -95,6 +139,9 @@ Result<PackDifference> compare_packs(const StoredPack& a, const StoredPack& b) {
   const std::string difference = a.header.identity.difference(b.header.identity);
   if (!difference.empty()) out.text += difference + "\n";
   for (int layer = 0; layer < static_cast<int>(a.header.identity.model.n_layers); ++layer) {
+    CELSLM_TRY(const bool same_places, have_same_places(a, b, layer));
+    out.same_values = out.same_values && same_places;
+    if (!same_places) out.text += fmt::format("layer {:3} has rows at other positions, or of other log masses\n", layer);
     for (const BlockKind kind : {BlockKind::kKey, BlockKind::kValue}) {
       CELSLM_TRY(const std::vector<float> left, read_plane(a, layer, kind));
       CELSLM_TRY(const std::vector<float> right, read_plane(b, layer, kind));

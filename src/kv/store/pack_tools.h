@@ -7,6 +7,7 @@
 
 #include "core/result.h"
 #include "kv/codec/codec.h"
+#include "kv/pack/places.h"
 #include "kv/pack/signing.h"
 #include "kv/store/pack_store.h"
 
@@ -14,6 +15,9 @@ namespace celslm {
 
 // K (before RoPE) or V of one layer, decoded: [n_tokens][n_kv_heads][head_dim]. kMismatch, kInvalid for damaged blocks.
 Result<std::vector<float>> read_plane(const StoredPack& pack, int layer, BlockKind kind);
+
+// Of a studied pack: [n_kv_heads][n_rows] of one layer. The same errors.
+Result<RowPlaces> read_places(const StoredPack& pack, int layer);
 
 // Encodes `from` with another codec, signs the result with `key` and writes it to `path`. Returns the size of the new file
 // in bytes. kInvalid unless `from` is exact for f16 and `to` is so or approximate, since a pack's id promises how its KV was

@@ -65,6 +65,19 @@ TEST_F(PackToolsTest, ConvertsBetweenCodecsThatAreExactForF16AndBack) {
   EXPECT_TRUE(std::ranges::equal(open("converted").file->bytes(), exact_.file->bytes()));
 }
 
+// Whose chunks have another number of rows.
+TEST_F(PackToolsTest, ConvertsStudiedPacksWithTheirPlaces) {
+  const StoredPack studied = stored(build_pack(testing_support::studied_identity(270), key_).file(), "studied");
+  ASSERT_TRUE(convert(studied, *find_codec("t4").value()));
+  const StoredPack coarse = open("converted");
+  EXPECT_EQ(coarse.header.identity.n_chunks(), 1);
+  EXPECT_EQ(*read_places(coarse, 2), *read_places(studied, 2));
+  const auto difference = compare_packs(studied, coarse);
+  ASSERT_TRUE(difference) << difference.error().message;
+  EXPECT_THAT(difference->text, testing::Not(HasSubstr("other positions")));
+  EXPECT_FALSE(compare_packs(studied, exact_)) << "they have different numbers of rows";
+}
+
 TEST_F(PackToolsTest, LeavesNothingIfABlockIsDamaged) {
   auto built = build_pack(small_identity(), key_);
   built.blocks[5][0] ^= std::byte{1};

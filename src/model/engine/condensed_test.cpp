@@ -186,6 +186,27 @@ TEST_P(CondensedTest, RowsArriveInPiecesAndInAnyOrder) {
   EXPECT_EQ(ask(pieces), ask(segment(kv)));
 }
 
+// Where the rows of some layers cannot be had, they are computed here.
+TEST_P(CondensedTest, LayersMayBeReplacedByThoseOfTheContext) {
+  load({.architecture = "qwen2", .n_layers = 3});
+  const CondensedKv kv = select(all_, {{1, 8, 11, 30}, {0, 2, 5, 39}});
+  const auto mixed = segment(kv);
+  const std::size_t bytes = mixed->size_bytes();
+  ASSERT_TRUE(mixed->replace_layer(1, *native_));
+  EXPECT_GT(mixed->size_bytes(), bytes);
+  EXPECT_EQ(mixed->view(1).length, kTokens);
+  EXPECT_EQ(mixed->view(1).log_mass, nullptr);
+  EXPECT_EQ(mixed->next_position(), kTokens);
+  const auto with_one = ask(mixed);
+  EXPECT_GT(nmse(with_one, ask(segment(kv))), 1e-6);
+  EXPECT_GT(nmse(with_one, ask(native_)), 1e-6);
+  const auto other =
+      Engine::create(model_, {.kernels = GetParam() == KernelPath::kFused ? KernelPath::kPlain : KernelPath::kFused});
+  EXPECT_LE(nmse(ask(mixed, other->get()), with_one), kSame);
+  for (const int layer : {0, 2}) ASSERT_TRUE(mixed->replace_layer(layer, *native_));
+  EXPECT_EQ(ask(mixed), ask(native_));
+}
+
 TEST_P(CondensedTest, WhatCannotBeIsRefused) {
   load({});
   const CondensedKv good = select(all_, {{0, 7, 30}, {2, 7, 31}});

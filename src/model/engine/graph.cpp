@@ -174,13 +174,14 @@ class GraphBuilder {
 
   // Softmax over the concatenation of context and own keys, all in f32.
   ggml_tensor* attend_chunk(ggml_tensor* q, const SequenceChunk& chunk, std::size_t index, int layer) {
-    const int n_context = chunk.context == nullptr ? 0 : chunk.context->length();
+    const KvView own = chunk.own->view(layer);
+    const KvView context = chunk.context == nullptr ? KvView() : chunk.context->view(layer);
     const int n_own = chunk.own_length + chunk.n_tokens;
-    ggml_tensor* k = segment_rows(*chunk.own, chunk.own->view(layer).k, n_own);
-    ggml_tensor* v = segment_rows(*chunk.own, chunk.own->view(layer).v, n_own);
-    if (n_context > 0) {
-      k = ggml_concat(ctx_, segment_rows(*chunk.context, chunk.context->view(layer).k, n_context), k, 1);
-      v = ggml_concat(ctx_, segment_rows(*chunk.context, chunk.context->view(layer).v, n_context), v, 1);
+    ggml_tensor* k = segment_rows(own, own.k, n_own);
+    ggml_tensor* v = segment_rows(own, own.v, n_own);
+    if (context.length > 0) {
+      k = ggml_concat(ctx_, segment_rows(context, context.k, context.length), k, 1);
+      v = ggml_concat(ctx_, segment_rows(context, context.v, context.length), v, 1);
     }
     ggml_tensor* by_head = ggml_cont(ctx_, ggml_permute(ctx_, q, 0, 2, 1, 3));  // [head_dim, n, n_heads]
     ggml_tensor* scores = ggml_mul_mat(ctx_, k, by_head);                       // [n_visible, n, n_heads]
@@ -201,9 +202,9 @@ class GraphBuilder {
   }
 
   // The first `length` tokens of one layer's K or V as f32, [head_dim, length, n_kv_heads].
-  ggml_tensor* segment_rows(const KvSegment& segment, const void* data, int length) {
-    const ggml_type type = ggml_type_of(segment.type());
-    ggml_tensor* whole = ggml_new_tensor_3d(ctx_, type, c_.head_dim, segment.capacity(), c_.n_kv_heads);
+  ggml_tensor* segment_rows(const KvView& segment, const void* data, int length) {
+    const ggml_type type = ggml_type_of(segment.type);
+    ggml_tensor* whole = ggml_new_tensor_3d(ctx_, type, c_.head_dim, segment.capacity, c_.n_kv_heads);
     auto* base = const_cast<void*>(data);
     out_.segments_.emplace_back(
         ggml_backend_dev_buffer_from_host_ptr(cpu_.device(), base, ggml_nbytes(whole), ggml_nbytes(whole)));
@@ -212,14 +213,15 @@ class GraphBuilder {
     return type == GGML_TYPE_F32 ? ggml_cont(ctx_, rows) : ggml_cast(ctx_, rows, GGML_TYPE_F32);
   }
 
-  // One mask per chunk serves all layers. Behind a condensed context each layer has its own, for every head: with what is
-  // added to the scores.
+  // One mask per chunk serves all layers that are alike. Those of a condensed context have one each, for every head: with
+  // what is added to the scores.
   ggml_tensor* mask(std::size_t index, int layer, const SequenceChunk& chunk) {
     const KvView context = chunk.context == nullptr ? KvView() : chunk.context->view(layer);
     chunk_masks_.resize(pass_.batch().size());
     ggml_tensor*& shared = chunk_masks_[index];
-    if (context.log_mass == nullptr && shared != nullptr) return shared;
     const int n_before = context.length + chunk.own_length;
+    const bool fits = shared != nullptr && shared->ne[0] == n_before + chunk.n_tokens && shared->ne[2] == 1;
+    if (context.log_mass == nullptr && fits) return shared;
     ggml_tensor* t = ggml_new_tensor_3d(ctx_, GGML_TYPE_F32, n_before + chunk.n_tokens, chunk.n_tokens,
                                         context.log_mass == nullptr ? 1 : c_.n_heads);
     ggml_set_input(t);

@@ -19,16 +19,42 @@ void read_key(const gguf_context* gguf, std::int64_t id, GgufContents& out) {
   }
 }
 
+// Largest integer up to which f32 has all of them.
+constexpr std::int32_t kMaxInteger = 1 << 24;
+
+Status widen(const ggml_tensor& tensor, ByteView data, std::vector<float>& out) {
+  if (tensor.type == GGML_TYPE_F32) {
+    std::memcpy(out.data(), data.data(), data.size());
+    return {};
+  }
+  if (tensor.type == GGML_TYPE_F16) {
+    std::vector<ggml_fp16_t> halves(out.size());
+    std::memcpy(halves.data(), data.data(), data.size());
+    ggml_fp16_to_fp32_row(halves.data(), out.data(), static_cast<std::int64_t>(out.size()));
+    return {};
+  }
+  std::vector<std::int32_t> integers(out.size());
+  std::memcpy(integers.data(), data.data(), data.size());
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    if (integers[i] > kMaxInteger || integers[i] < -kMaxInteger)
+      return fail(ErrorKind::kInvalid, "tensor '{}' has the number {}; up to {} are accepted", tensor.name, integers[i],
+                  kMaxInteger);
+    out[i] = static_cast<float>(integers[i]);
+  }
+  return {};
+}
+
 Result<GgufMatrix> read_matrix(const ggml_tensor& tensor, ByteView data) {
-  if (tensor.type != GGML_TYPE_F32 || tensor.ne[2] != 1 || tensor.ne[3] != 1)
-    return fail(ErrorKind::kInvalid, "tensor '{}' is {} with {} dimensions; expected a matrix of f32", tensor.name,
-                ggml_type_name(tensor.type), ggml_n_dims(&tensor));
+  const bool known = tensor.type == GGML_TYPE_F32 || tensor.type == GGML_TYPE_F16 || tensor.type == GGML_TYPE_I32;
+  if (!known || tensor.ne[2] != 1 || tensor.ne[3] != 1)
+    return fail(ErrorKind::kInvalid, "tensor '{}' is {} with {} dimensions; expected a matrix of f32, f16 or i32",
+                tensor.name, ggml_type_name(tensor.type), ggml_n_dims(&tensor));
   GgufMatrix out{.rows = static_cast<std::size_t>(tensor.ne[1]), .columns = static_cast<std::size_t>(tensor.ne[0])};
   ByteReader in(data);
-  const ByteView values = in.bytes(out.rows * out.columns * sizeof(float));
+  const ByteView values = in.bytes(out.rows * out.columns * ggml_type_size(tensor.type));
   if (!in.ok()) return fail(ErrorKind::kInvalid, "tensor '{}' ends behind the file", tensor.name);
   out.values.resize(out.rows * out.columns);
-  std::memcpy(out.values.data(), values.data(), values.size());
+  CELSLM_CHECK_OK(widen(tensor, values, out.values));
   return out;
 }
 

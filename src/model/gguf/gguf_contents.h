@@ -1,4 +1,4 @@
-// Small GGUF files of ours that hold no model: texts and numbers by key, matrices of f32.
+// GGUF files of ours that hold no model: texts and numbers by key, matrices.
 #pragma once
 
 #include <cstdint>
@@ -25,9 +25,10 @@ struct GgufContents {
   std::map<std::string, GgufMatrix> matrices;
 };
 
-// Safe for untrusted input. Errors of check_gguf(); kInvalid for a tensor that is no matrix of f32.
+// Safe for untrusted input. Matrices of f32, f16 and i32 (numbers up to 2^24) are read, without loss. Errors of check_gguf();
+// kInvalid for other tensors.
 Result<GgufContents> parse_gguf(ByteView file);
-// Version 3, keys and tensors in order of name. `others` is not written; at least one matrix, none empty.
+// Version 3, matrices of f32, keys and tensors in order of name. `others` is not written; at least one matrix, none empty.
 Bytes encode_gguf(const GgufContents& contents);
 
 }  // namespace celslm

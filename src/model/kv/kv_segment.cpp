@@ -78,13 +78,19 @@ Result<std::shared_ptr<KvSegment>> KvSegment::create(const ModelConfig& config, 
     return fail(ErrorKind::kInvalid, "a KV segment of {} tokens would take {} bytes, over the limit of {}", capacity, size,
                 kMaxSegmentBytes);
   }
+  CELSLM_TRY(auto memory, allocate(half, config.n_layers));
+  return std::shared_ptr<KvSegment>(new KvSegment(config, type, first_position, capacity, std::move(memory)));
+}
+
+Result<std::unique_ptr<KvSegment::Memory>> KvSegment::allocate(std::size_t half_bytes, int n_layers) {
   auto memory = std::make_unique<Memory>();
+  const std::size_t size = half_bytes * 2 * static_cast<std::size_t>(n_layers);
   void* data = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (data == MAP_FAILED) return fail(ErrorKind::kOverloaded, "no memory for a KV segment of {} bytes", size);
   memory->data = static_cast<std::byte*>(data);
   memory->size = size;
-  memory->half_stride = half;
-  return std::shared_ptr<KvSegment>(new KvSegment(config, type, first_position, capacity, std::move(memory)));
+  memory->half_stride = half_bytes;
+  return memory;
 }
 
 KvSegment::KvSegment(const ModelConfig& config, KvType type, int first_position, int capacity,
@@ -108,12 +114,13 @@ Result<std::shared_ptr<KvSegment>> KvSegment::create_condensed(const ModelConfig
                     static_cast<std::size_t>(n_rows);
   segment->n_tokens_ = n_tokens;
   segment->log_masses_.resize(rows);
+  segment->replaced_.resize(static_cast<std::size_t>(config.n_layers));
   segment->length_ = n_rows;
   return segment;
 }
 
 std::size_t KvSegment::size_bytes() const {
-  return memory_->size + log_masses_.size() * sizeof(float);
+  return memory_->size + log_masses_.size() * sizeof(float) + replaced_bytes_;
 }
 
 std::size_t KvSegment::resident_bytes(const ModelConfig& config, KvType type, int tokens) {
@@ -148,7 +155,27 @@ void KvSegment::set_length(int tokens) {
   length_.store(tokens, std::memory_order_release);
 }
 
+Status KvSegment::replace_layer(int layer, const KvSegment& ordinary) {
+  assert(condensed() && !ordinary.condensed() && ordinary.type_ == type_ && ordinary.capacity_ == n_tokens_);
+  const std::size_t rows = static_cast<std::size_t>(n_kv_heads_) * static_cast<std::size_t>(n_tokens_);
+  const std::size_t half = round_up(rows * row_bytes(type_, head_dim_), 64);
+  CELSLM_TRY(auto memory, allocate(half, 1));
+  std::memcpy(memory->data, ordinary.view(layer).k, half);
+  std::memcpy(memory->data + half, ordinary.view(layer).v, half);
+  replaced_bytes_ += memory->size;
+  replaced_[static_cast<std::size_t>(layer)] = std::move(memory);
+  return {};
+}
+
 KvView KvSegment::view(int layer) const {
+  if (const Memory* replaced = condensed() ? replaced_[static_cast<std::size_t>(layer)].get() : nullptr) {
+    return {.type = type_,
+            .k = replaced->data,
+            .v = replaced->data + replaced->half_stride,
+            .capacity = n_tokens_,
+            .length = n_tokens_,
+            .first_position = first_position_};
+  }
   const std::byte* k = memory_->data + memory_->half_stride * 2 * static_cast<std::size_t>(layer);
   return {.type = type_,
           .k = k,

@@ -80,9 +80,14 @@ class KvSegment {
   void* k_data(int layer);
   void* v_data(int layer);
   float* log_mass(int layer);  // [n_kv_heads][capacity]; null unless condensed
+  // Gives a layer of a condensed segment the rows of an ordinary one, which holds all its tokens and is of the same type:
+  // from now on view() shows those, without log masses. Once for a layer, before anybody reads it. kOverloaded when the
+  // memory cannot be had.
+  Status replace_layer(int layer, const KvSegment& ordinary);
 
  private:
   struct Memory;
+  static Result<std::unique_ptr<Memory>> allocate(std::size_t half_bytes, int n_layers);
   KvSegment(const ModelConfig& config, KvType type, int first_position, int capacity, std::unique_ptr<Memory> memory);
   std::size_t log_mass_offset(int layer) const;
 
@@ -93,8 +98,10 @@ class KvSegment {
   const int n_kv_heads_;
   const int head_dim_;
   std::unique_ptr<Memory> memory_;
-  int n_tokens_ = 0;               // that a condensed segment stands for
-  std::vector<float> log_masses_;  // [n_layers][n_kv_heads][capacity]; empty unless condensed
+  int n_tokens_ = 0;                               // that a condensed segment stands for
+  std::vector<float> log_masses_;                  // [n_layers][n_kv_heads][capacity]; empty unless condensed
+  std::vector<std::unique_ptr<Memory>> replaced_;  // [n_layers] of a condensed segment; null: in memory_
+  std::atomic<std::size_t> replaced_bytes_{0};
   std::atomic<int> length_{0};
 };
 
