@@ -1,0 +1,256 @@
+// Rounds, budgets and state files, with a model that follows a script.
+#include "align/study/context_study.h"
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <fstream>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+#include "align/study/journal.h"
+#include "tests/support/random_model.h"
+
+namespace celslm {
+namespace {
+
+using testing::HasSubstr;
+using testing::IsEmpty;
+using testing::SizeIs;
+using testing_support::TemporaryFolder;
+
+constexpr int kContextTokens = 500;
+constexpr std::int64_t kPromptTokens = 30;
+
+std::string boats() {
+  std::string out;
+  for (int i = 0; i < 60; ++i)
+    out += "Boat Dora" + std::to_string(i) + " belongs to captain Ann" + std::to_string(i) + " and lies in Leith. ";
+  return out;
+}
+
+// Answers at once. Asked for questions, it writes four about boats, other ones each time; asked one of them, it knows.
+class ScriptedModel final : public StudyModel {
+ public:
+  std::function<std::string(const Turn& turn, const Continuation& how, bool with_context)> says = answer;
+  std::vector<std::string> heard;
+  int batches = 0;
+  std::int64_t spent = 0;
+
+  int context_tokens() const override { return kContextTokens; }
+  Result<std::int64_t> most_tokens(const Turn& turn, bool /*with_context*/) const override {
+    return kPromptTokens + static_cast<std::int64_t>(turn.continuations.size()) * turn.limit;
+  }
+  Result<std::unique_ptr<TurnBatch>> start(std::span<const Turn> turns, bool with_context) override {
+    ++batches;
+    auto out = std::make_unique<Scripted>();
+    for (const Turn& turn : turns) {
+      heard.push_back(turn.user);
+      auto& replies = out->replies.emplace_back();
+      for (const Continuation& how : turn.continuations) {
+        Reply& reply = replies.emplace_back(Reply{.text = says(turn, how, with_context), .ended = true});
+        if (how.teacher) reply.teacher = {.tokens = {1, 2}, .top = {{{.token = 1, .logprob = -0.12345F}}, {}}};
+      }
+      out->spent += kPromptTokens + 2 * static_cast<std::int64_t>(turn.continuations.size());
+    }
+    spent += out->spent;
+    return out;
+  }
+
+  static std::string answer(const Turn& turn, const Continuation& how, bool with_context) {
+    if (!turn.user.starts_with("Write 4 questions")) {
+      if (!with_context) return "nobody";
+      const std::size_t at = turn.user.find("Dora");
+      return "Ann" + turn.user.substr(at + 4, turn.user.find_first_not_of("0123456789", at + 4) - at - 4);
+    }
+    std::string out;
+    for (std::uint32_t i = 0; i < 4; ++i) {
+      const std::string number = std::to_string((how.seed % 15) * 4 + i);
+      out += "Q: Which captain has boat Dora" + number + " on the list?\nA: Ann" + number + "\n";
+    }
+    return out;
+  }
+
+ private:
+  struct Scripted final : TurnBatch {
+    std::vector<std::vector<Reply>> replies;
+    std::int64_t spent = 0;
+    bool stepped = false;
+    Result<bool> step() override { return std::exchange(stepped, true); }
+    std::vector<std::vector<Reply>> take() override { return std::move(replies); }
+    std::int64_t tokens() const override { return spent; }
+  };
+};
+
+StudyProgress finish(ContextStudy& study) {
+  while (!study.progress().finished) EXPECT_TRUE(study.advance());
+  return study.progress();
+}
+
+std::string line_of(const StudyProgress& progress, const StudyOptions& options) {
+  return study_line({.id = "boats", .text = boats()}, progress, options, hash_of("model"));
+}
+
+TEST(ContextStudyTest, KeepsQuestionsWithCheckedAnswersAndTheTeachersDistribution) {
+  ScriptedModel model;
+  ContextStudy study(model, boats(), {.questions = 10});
+  const StudyProgress progress = finish(study);
+  ASSERT_THAT(progress.questions, SizeIs(10));
+  const StudiedQuestion& first = progress.questions.front();
+  EXPECT_THAT(first.question, HasSubstr("Which captain has boat Dora"));
+  EXPECT_THAT(first.answers.front(), HasSubstr("Ann"));
+  EXPECT_THAT(first.teacher.tokens, SizeIs(2));
+  EXPECT_FALSE(first.closed_book);
+  EXPECT_EQ(progress.tokens, model.spent + kContextTokens);
+}
+
+TEST(ContextStudyTest, MarksWhatTheModelKnowsWithoutTheContext) {
+  ScriptedModel model;
+  model.says = [](const Turn& turn, const Continuation& how, bool) { return ScriptedModel::answer(turn, how, true); };
+  ContextStudy study(model, boats(), {.questions = 3});
+  for (const StudiedQuestion& question : finish(study).questions) EXPECT_TRUE(question.closed_book);
+}
+
+TEST(ContextStudyTest, AModelThatWritesNonsenseEndsAfterAFewRounds) {
+  ScriptedModel model;
+  model.says = [](const Turn&, const Continuation&, bool) { return std::string(3000, '\n') + "Q: \xFF\nQ:\nA:A: A:"; };
+  ContextStudy study(model, boats(), {.budget = 1'000'000});
+  const StudyProgress progress = finish(study);
+  EXPECT_THAT(progress.questions, IsEmpty());
+  EXPECT_EQ(model.batches, 3);
+}
+
+TEST(ContextStudyTest, AModelThatRepeatsItselfEndsToo) {
+  ScriptedModel model;
+  model.says = [](const Turn& turn, const Continuation& how, bool with_context) {
+    return ScriptedModel::answer(turn, {.temperature = how.temperature, .seed = 5}, with_context);
+  };
+  ContextStudy study(model, boats(), {.budget = 1'000'000, .questions = 1000});
+  const StudyProgress progress = finish(study);
+  EXPECT_THAT(progress.questions, SizeIs(4));
+  EXPECT_GT(progress.dropped.at(dropped::kDuplicate), 10);
+}
+
+TEST(ContextStudyTest, TheBudgetIsNeverPassed) {
+  std::size_t kept = 0;
+  for (const std::int64_t budget : {1, 400, 900, 1500, 3000, 6000, 12'000}) {
+    ScriptedModel model;
+    ContextStudy study(model, boats(), {.budget = budget, .questions = 1000});
+    const StudyProgress progress = finish(study);
+    EXPECT_LE(progress.tokens, budget);
+    EXPECT_GE(progress.questions.size(), kept) << "more budget, fewer questions";
+    if (budget < kContextTokens) {
+      EXPECT_EQ(model.batches, 0) << "not even the context could be computed";
+      EXPECT_EQ(progress.tokens, 0);
+    }
+    kept = progress.questions.size();
+  }
+  EXPECT_GT(kept, 10U);
+}
+
+TEST(ContextStudyTest, AStudyThatGoesOnEndsAsOneThatNeverStopped) {
+  const StudyOptions options{.budget = 9000, .questions = 40};
+  ScriptedModel model;
+  ContextStudy uninterrupted(model, boats(), options);
+  const std::string expected = line_of(finish(uninterrupted), options);
+  const TemporaryFolder folder;
+  const StudyKey key{.model = hash_of("model"), .system = hash_of("boats"), .options = options};
+  std::string line;
+  // Every run is stopped after a few steps, wherever that is.
+  for (int steps = 1; line.empty(); ++steps) {
+    ASSERT_LT(steps, 100);
+    StudyJournal journal = StudyJournal::open(folder / "state.jsonl", key).value();
+    EXPECT_EQ(journal.problem(), "");
+    ScriptedModel again;
+    ContextStudy study(again, boats(), options, journal.progress());
+    for (int i = 0; i < steps && !study.progress().finished; ++i) {
+      const auto round = study.advance().value();
+      const bool kept = !round || journal.append(*round).has_value();
+      ASSERT_TRUE(kept);
+    }
+    if (study.progress().finished) line = line_of(study.progress(), options);
+  }
+  EXPECT_EQ(line, expected);
+}
+
+class StudyJournalTest : public testing::Test {
+ protected:
+  StudyJournalTest() {
+    StudyJournal journal = open();
+    for (int i = 1; i <= 3; ++i) EXPECT_TRUE(journal.append(round(i)));
+    text_ = read();
+  }
+  StudyJournal open() const { return StudyJournal::open(path_, key_).value(); }
+  static StudyRound round(int i) {
+    StudyRound out{.next = static_cast<std::size_t>(i), .tokens = 10, .turns = 1, .written = 2, .dropped = {{"unsure", 1}}};
+    out.questions.push_back({.question = "Who built the boat?",
+                             .answers = {"Ann \"the \xE2\x82\xAC\""},
+                             .style = "facts",
+                             .teacher = {.tokens = {5}, .top = {{{.token = 5, .logprob = -0.5F}}}}});
+    return out;
+  }
+  std::string read() const {
+    std::ostringstream out;
+    out << std::ifstream(path_).rdbuf();
+    return out.str();
+  }
+  void write(const std::string& text) const { std::ofstream(path_) << text; }
+
+  TemporaryFolder folder_;
+  const std::filesystem::path path_ = folder_ / "state.jsonl";
+  const StudyKey key_{.model = hash_of("model"), .system = hash_of("text"), .options = {}};
+  std::string text_;
+};
+
+TEST_F(StudyJournalTest, HoldsWhatWasAppended) {
+  const StudyJournal journal = open();
+  EXPECT_EQ(journal.progress().rounds, 3U);
+  EXPECT_EQ(journal.progress().tokens, 30);
+  EXPECT_EQ(journal.progress().dropped.at("unsure"), 3);
+  ASSERT_THAT(journal.progress().questions, SizeIs(3));
+  EXPECT_EQ(journal.progress().questions[2].answers.front(), "Ann \"the \xE2\x82\xAC\"");
+  EXPECT_EQ(journal.progress().questions[2].teacher.top[0][0].logprob, -0.5F);
+}
+
+TEST_F(StudyJournalTest, ALineThatWasNotFinishedIsCutOff) {
+  for (const std::size_t cut : {std::size_t{1}, std::size_t{40}}) {
+    write(text_.substr(0, text_.size() - cut));
+    StudyJournal journal = open();
+    EXPECT_EQ(journal.progress().rounds, 2U);
+    EXPECT_EQ(journal.problem(), "");
+    ASSERT_TRUE(journal.append(round(3)));
+    EXPECT_EQ(read(), text_) << "as if it had never been cut";
+  }
+}
+
+TEST_F(StudyJournalTest, DamageBeginsTheStudyAgainAndIsReported) {
+  std::vector<std::string> damaged{"", "\n", "garbage\n", std::string(100, '\0') + "\n", text_ + "{}\n", text_ + "\n"};
+  std::string flipped = text_;
+  flipped[text_.find("boat")] = 'c';
+  damaged.push_back(flipped);
+  std::string digit = text_;
+  digit[text_.find("\"tokens\":10") + 10] = '9';
+  damaged.push_back(digit);
+  damaged.push_back(text_.substr(text_.find('\n') + 1));
+  for (const std::string& text : damaged) {
+    write(text);
+    const StudyJournal journal = open();
+    EXPECT_EQ(journal.progress().rounds, 0U) << text;
+    EXPECT_EQ(journal.problem().empty(), text.empty()) << "an empty file is that of a process killed at once";
+    EXPECT_EQ(open().problem(), "") << "it is sound again";
+  }
+}
+
+TEST_F(StudyJournalTest, TheStateOfAnotherStudyIsNotUsed) {
+  for (const StudyKey& other : {StudyKey{hash_of("other"), key_.system, {}}, StudyKey{key_.model, hash_of("other"), {}},
+                                StudyKey{key_.model, key_.system, {.seed = 2}}}) {
+    write(text_);
+    const StudyJournal journal = StudyJournal::open(path_, other).value();
+    EXPECT_EQ(journal.progress().rounds, 0U);
+    EXPECT_THAT(journal.problem(), HasSubstr("another study"));
+  }
+}
+
+}  // namespace
+}  // namespace celslm
