@@ -341,6 +341,7 @@ TEST(CommandLineTest, TokensOfChatsArePrinted) {
   const auto first = nlohmann::json::parse(output.substr(0, output.find('\n')));
   EXPECT_EQ(first["tokens"].get<std::vector<Token>>(), text->chat({{{"system", "Be brief."}, {"user", "x"}}}).value());
   EXPECT_EQ(first["n_context"], text->context("Be brief.")->size());
+  EXPECT_EQ(first["context"], context_handle("Be brief.").hex());
   EXPECT_EQ(nlohmann::json::parse(output.substr(output.find('\n')))["n_context"], 0);
 
   Invocation person;

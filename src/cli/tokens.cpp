@@ -9,6 +9,7 @@
 #include "cli/commands.h"
 #include "core/file.h"
 #include "core/json.h"
+#include "kv/pack/context_handle.h"
 #include "model/gguf/gguf_check.h"
 #include "model/text/text.h"
 #include "serve/openai/openai.h"
@@ -27,7 +28,8 @@ constexpr const char* kDescription =
 constexpr const char* kExamples = R"(Examples:
   echo '{"messages": [{"role": "user", "content": "Hello"}]}' | celslm tokens - --model qwen2.5-0.5b-q4_0.gguf
   celslm tokens chats.jsonl --model m.gguf --json
-      a line of JSON for each line of the file: {"tokens": [...], "n_context": 0}
+      a line of JSON for each line of the file: {"tokens": [...], "n_context": 0}; where the system message can be a
+      registered context, "n_context" is how many of the tokens are its, and "context" its handle
 )";
 
 struct TokensCommand {
@@ -92,7 +94,9 @@ Status show_tokens(Environment& env, const TokensCommand& command) {
     CELSLM_TRY(const std::vector<Token> tokens, text->chat(chat));
     const std::size_t n_context = n_context_tokens(*text, chat, tokens);
     if (command.as_json) {
-      env.out << dump_json(json{{"tokens", tokens}, {"n_context", n_context}}) << '\n';
+      json line{{"tokens", tokens}, {"n_context", n_context}};
+      if (n_context > 0) line["context"] = context_handle(chat.front().content).hex();
+      env.out << dump_json(line) << '\n';
       continue;
     }
     for (const Token token : tokens) env.out << fmt::format("{:>7} {}\n", token, dump_json(text->piece(token, true)));

@@ -1,5 +1,6 @@
 """tools/study: the model in PyTorch is the one that celslm runs, and training makes it answer better."""
 import math
+import subprocess
 import sys
 import types
 
@@ -103,6 +104,23 @@ def test_few_rows_learn_to_stand_for_all(model, documents, contexts):
     trained = studied.train(model, context, start, document.asked, options, quiet)
     loss = lambda rows: reading.loss_of(reading.predicted(model, rows, batch), batch, 1.0, 0.0)[1] / len(document.asked)
     assert loss(trained) < loss(start) * 0.8
+
+
+def test_each_context_gets_a_file(documents, tmp_path):
+    train = [sys.executable, ROOT / "tools" / "study" / "train.py", "contexts", "--model", MODEL, "--questions", WORLD,
+             "--celslm", celslm("release"), "--kv", tmp_path / "kv", "--rows", "1/4", "--passes", "1",
+             "--out", tmp_path / "out"]
+    subprocess.run(train, check=True, capture_output=True)
+    files = sorted((tmp_path / "out").iterdir())
+    assert documents[0].handle + ".gguf" in [file.name for file in files] and len(files) == 3
+    contents = gguf.GGUFReader(tmp_path / "out" / (documents[0].handle + ".gguf"))
+    shapes = {t.name: list(t.shape) for t in contents.tensors}
+    n_rows = round(len(documents[0].context) / 4)
+    assert shapes["tokens"] == [len(documents[0].context)]
+    assert shapes["layer.1.k"] == [128, n_rows] and shapes["layer.1.positions"] == [n_rows, 4]
+    written = [file.stat().st_mtime_ns for file in files]
+    subprocess.run(train, check=True, capture_output=True)
+    assert written == [file.stat().st_mtime_ns for file in files]
 
 
 def test_a_divergence_counts_the_tokens_that_are_not_listed():

@@ -29,6 +29,7 @@ class Asked:
 class Document:
     set: str
     id: str
+    handle: str                  # of the registered text
     context: list[int]
     asked: list[Asked]
 
@@ -74,7 +75,7 @@ def documents(paths, model, celslm, end_of_turn, limit=None):
         contexts = questions.read(path)
         lines = iter(tokens_of(celslm, model, [chat for context in contexts for chat in chats_of(context)]))
         for number, context in enumerate(contexts):
-            document = Document(context.set, context.id, [], [])
+            document = Document(context.set, context.id, "", [], [])
             for index, _ in enumerate(context.questions):
                 prompt, complete = next(lines), next(lines)
                 n = prompt["n_context"]
@@ -85,7 +86,7 @@ def documents(paths, model, celslm, end_of_turn, limit=None):
                 teacher = taught.get((number, index))
                 if teacher and teacher["tokens"] != answer:
                     teacher = None
-                document.context = prompt["tokens"][:n]
+                document.handle, document.context = prompt["context"], prompt["tokens"][:n]
                 document.asked.append(Asked(prompt["tokens"][n:], answer, teacher and teacher["top"]))
             if document.asked and (limit is None or len(document.context) <= limit):
                 out.append(document)

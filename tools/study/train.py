@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
 """Trains what a small model reads of contexts; the model itself stays as it is.
 
-  tune    one constant for each channel of K and V, added to the KV of every context (docs/tuning-format.md)
-  judge   log p of the answers behind native and tuned KV, question by question
+  tune       one constant for each channel of K and V, added to the KV of every context (docs/tuning-format.md)
+  judge      log p of the answers behind native and tuned KV, question by question
+  contexts   the KV of each context itself, in as many rows or fewer (docs/studied-format.md)
 
 Examples:
   train.py tune --model small.gguf --questions study.jsonl --out small.tuning.gguf
   train.py judge --model small.gguf --questions held-out.jsonl --tuning small.tuning.gguf --json judged.json
+  train.py contexts --model small.gguf --questions study.jsonl --rows 1/4 --out studied/
 """
 import argparse
 import json
@@ -22,6 +24,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 import torch  # noqa: E402
 
 import material  # noqa: E402
+import studied  # noqa: E402
+import studied_file  # noqa: E402
 import tuning  # noqa: E402
 import tuning_file  # noqa: E402
 from language_model import LanguageModel, end_of_turn  # noqa: E402
@@ -50,7 +54,28 @@ def arguments():
     judge = add_command(commands, "judge", "log p behind native and tuned KV")
     judge.add_argument("--tuning", type=pathlib.Path, required=True)
     judge.add_argument("--json", type=pathlib.Path, required=True)
+    contexts = add_command(commands, "contexts", "train contexts' own KV")
+    contexts.add_argument("--out", type=pathlib.Path, required=True, metavar="FOLDER",
+                          help="a file for each context; those that are there already are not made again")
+    contexts.add_argument("--rows", type=share, default=1.0, metavar="SHARE", help="of its tokens, e.g. 1/4 (default: 1)")
+    contexts.add_argument("--tuning", type=pathlib.Path, metavar="FILE", help="start from KV with this tuning's constants")
+    contexts.add_argument("--passes", type=int, default=8, metavar="N", help="over the context's questions (default: 8)")
+    contexts.add_argument("--per-step", type=int, default=8, metavar="N", help="questions in one step (default: 8)")
+    contexts.add_argument("--rate", type=float, default=0.05, help="of AdamW, falling along a cosine (default: 0.05)")
+    contexts.add_argument("--gold", type=float, default=0.3, help="weight of the answers' cross entropy (default: 0.3)")
+    contexts.add_argument("--teacher", type=float, default=1.0,
+                          help="weight of the divergence from the large model, where the files hold it (default: 1)")
+    contexts.add_argument("--seed", type=int, default=1)
     return parser.parse_args()
+
+
+def share(text):
+    """1/4, or 0.25."""
+    above, _, below = text.partition("/")
+    value = float(above) / float(below or 1)
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a share of the rows: above 0, at most 1")
+    return value
 
 
 def add_command(commands, name, what):
@@ -81,7 +106,7 @@ def main():
         sys.exit("study: no context to use: none has questions, or all are longer than --context-tokens")
     log(f"{len(documents)} contexts, {sum(len(d.asked) for d in documents)} questions about them")
     contexts = tuning.contexts_of(model, documents, log, options.kv)
-    {"tune": tune, "judge": judge}[options.command](model, documents, contexts, options)
+    {"tune": tune, "judge": judge, "contexts": train_contexts}[options.command](model, documents, contexts, options)
 
 
 def tune(model, documents, contexts, options):
@@ -96,14 +121,37 @@ def tune(model, documents, contexts, options):
 
 
 def judge(model, documents, contexts, options):
-    constants = tuning_file.read(options.tuning)
     native = tuning.judged(model, documents, contexts, None)
-    tuned = tuning.judged(model, documents, contexts, lambda layer, k, v: (k + constants[0, layer], v + constants[1, layer]))
+    tuned = tuning.judged(model, documents, contexts, change_of(options.tuning))
     rows = [{"set": d.set, "context": d.id, "native": n, "tuned": t}
             for d, ns, ts in zip(documents, native, tuned) for n, t in zip(ns, ts)]
     options.json.write_text(json.dumps(rows), encoding="utf-8")
     mean = lambda key: sum(row[key] for row in rows) / len(rows)
     print(f"{len(rows)} questions: log p of the answer {mean('native'):.3f} native, {mean('tuned'):.3f} tuned")
+
+
+def change_of(path):
+    constants = tuning_file.read(path)
+    return lambda layer, k, v: (k + constants[0, layer], v + constants[1, layer])
+
+
+def train_contexts(model, documents, contexts, options):
+    options.out.mkdir(parents=True, exist_ok=True)
+    change = change_of(options.tuning) if options.tuning else None
+    name = material.model_id(options.celslm, options.model)
+    recipe = {key: getattr(options, key) for key in ("rows", "passes", "per_step", "rate", "gold", "teacher", "seed")}
+    for number, (document, context) in enumerate(zip(documents, contexts)):
+        path = options.out / f"{document.handle}.gguf"
+        if path.exists():
+            continue
+        began = time.monotonic()
+        batches = [material.batch_of(document.asked[i:i + 16]) for i in range(0, len(document.asked), 16)]
+        weights = studied.attended(model, context, batches, change)
+        start = studied.chosen(model, context, weights, max(8, round(context.tokens * options.rows)), change)
+        rows = studied.train(model, context, start, document.asked, options, log)
+        studied_file.write(path, name, document, rows, recipe | {"questions": len(document.asked)})
+        log(f"{number + 1} of {len(documents)}: {context.tokens} tokens in {rows.k.shape[1]} rows, {len(document.asked)} "
+            f"questions, {time.monotonic() - began:.0f} s")
 
 
 if __name__ == "__main__":
