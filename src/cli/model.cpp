@@ -1,4 +1,6 @@
 // celslm model: what a GGUF holds, and the ids by which packs, maps and tunings name it.
+#include "model/engine/model.h"
+
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
@@ -7,7 +9,6 @@
 
 #include "cli/commands.h"
 #include "core/json.h"
-#include "model/engine/model.h"
 
 namespace celslm {
 namespace {
