@@ -179,3 +179,8 @@ def end_of_turn(path):
         if key in fields:
             return int(fields[key].contents())
     raise SystemExit(f"{path}: no end-of-turn token in the file")
+
+
+def vocabulary(path):
+    """The tokens' texts, as the file spells them."""
+    return gguf.GGUFReader(path).fields["tokenizer.ggml.tokens"].contents()

@@ -95,9 +95,9 @@ def documents(paths, model, celslm, end_of_turn, limit=None):
 
 def teachers(path):
     """(number of the context, of the question) -> its "teacher", where the file has one."""
-    if path.suffix != ".jsonl":
-        return {}
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    text = path.read_text(encoding="utf-8")
+    lines = (json.loads(text)["worlds"] if path.suffix == ".json" else
+             [json.loads(line) for line in text.splitlines() if line.strip()])
     return {(number, index): question["teacher"] for number, line in enumerate(lines)
             for index, question in enumerate(line["questions"]) if question.get("teacher")}
 

@@ -3,6 +3,7 @@
 
   tune       one constant for each channel of K and V, added to the KV of every context (docs/tuning-format.md)
   judge      log p of the answers behind native and tuned KV, question by question
+  bulletins  self-study for the demo family, whose large model can't write questions
   contexts   the KV of each context itself, in as many rows or fewer (docs/studied-format.md)
 
 Examples:
@@ -23,13 +24,15 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
 
 import torch  # noqa: E402
 
+import bulletins  # noqa: E402
 import material  # noqa: E402
 import studied  # noqa: E402
 import studied_file  # noqa: E402
 import tuning  # noqa: E402
 import tuning_file  # noqa: E402
-from language_model import LanguageModel, end_of_turn  # noqa: E402
+from language_model import LanguageModel, end_of_turn, vocabulary  # noqa: E402
 
+CELSLM = material.ROOT / "build" / "release" / "celslm"
 KV = material.ROOT / "build" / "study" / "kv"
 
 
@@ -66,6 +69,12 @@ def arguments():
     contexts.add_argument("--teacher", type=float, default=1.0,
                           help="weight of the divergence from the large model, where the files hold it (default: 1)")
     contexts.add_argument("--seed", type=int, default=1)
+    study = commands.add_parser("bulletins", help="self-study for the demo family")
+    study.add_argument("--model", type=pathlib.Path, required=True, help="GGUF of its large model")
+    study.add_argument("--worlds", type=pathlib.Path, required=True, help="bulletins; their questions are not read")
+    study.add_argument("--out", type=pathlib.Path, required=True, help="the same with questions and answers of its own")
+    study.add_argument("--celslm", default=CELSLM, metavar="PROGRAM")
+    study.add_argument("--threads", type=int, default=1)
     return parser.parse_args()
 
 
@@ -84,7 +93,7 @@ def add_command(commands, name, what):
     command.add_argument("--questions", type=pathlib.Path, nargs="+", required=True, metavar="FILE",
                          help="files of docs/questions.md, or of celslm study")
     command.add_argument("--context-tokens", type=int, metavar="N", help="leave out longer contexts")
-    command.add_argument("--celslm", default=material.ROOT / "build" / "release" / "celslm", metavar="PROGRAM")
+    command.add_argument("--celslm", default=CELSLM, metavar="PROGRAM")
     command.add_argument("--kv", type=pathlib.Path, default=KV, metavar="FOLDER",
                          help="where contexts' native KV is kept for other runs (default: build/study/kv)")
     command.add_argument("--threads", type=int, default=1,
@@ -99,6 +108,8 @@ def log(text):
 def main():
     options = arguments()
     torch.set_num_threads(options.threads)
+    if options.command == "bulletins":
+        return study_bulletins(options)
     model = LanguageModel(options.model)
     documents = material.documents(options.questions, options.model, options.celslm, end_of_turn(options.model),
                                    options.context_tokens)
@@ -107,6 +118,13 @@ def main():
     log(f"{len(documents)} contexts, {sum(len(d.asked) for d in documents)} questions about them")
     contexts = tuning.contexts_of(model, documents, log, options.kv)
     {"tune": tune, "judge": judge, "contexts": train_contexts}[options.command](model, documents, contexts, options)
+
+
+def study_bulletins(options):
+    bulletins_of = [world["context"] for world in json.loads(options.worlds.read_text(encoding="utf-8"))["worlds"]]
+    studied_ones = bulletins.study(LanguageModel(options.model), options.model, options.celslm, vocabulary(options.model),
+                                   end_of_turn(options.model), bulletins_of, log)
+    options.out.write_text(json.dumps({"worlds": list(studied_ones)}), encoding="utf-8")
 
 
 def tune(model, documents, contexts, options):
