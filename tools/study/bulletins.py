@@ -1,5 +1,9 @@
 """Self-study for the demo family (models/worlds): its large model can't write questions, so they are all those that a
-bulletin's own sentences give rise to; it answers them, and its answers are what is learnt, right or wrong."""
+bulletin's own sentences give rise to; it answers them, and its answers are what is learnt, right or wrong.
+
+One kind is left out: which container holds a parcel. The small model begins the answer with "is in crate", or, once trained
+on them, those about a parcel's crate with "is in container": it can't tell by the question, whatever the context's KV is
+(docs/alignment.md)."""
 import re
 
 import torch
@@ -11,6 +15,7 @@ KINDS = ("parcel", "crate", "container", "ship")
 HELD = ("in", "in", "on")
 HOLDS = (None, "holds", "holds", "carries")
 FACT = re.compile(r"(Parcel|Crate|Container) (\w+) is (?:in|on) (?:crate|container|ship) (\w+)\.")
+UNANSWERABLE = (0, 2)  # kind asked about, steps
 LONGEST = 16  # tokens of a reply
 TOP = 32
 
@@ -26,7 +31,8 @@ def questions_of(text):
             if place is None:
                 break
             target = kind + steps
-            out.append((f"Which {KINDS[target]} {HOLDS[target]} {KINDS[kind]} {name}?", steps))
+            if (kind, steps) != UNANSWERABLE:
+                out.append((f"Which {KINDS[target]} {HOLDS[target]} {KINDS[kind]} {name}?", steps))
     return out
 
 
