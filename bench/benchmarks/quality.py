@@ -21,7 +21,8 @@ a set, and of all sets together ("all"); 95 % intervals by bootstrap over contex
 --observations, a run that was interrupted goes on where it stopped.
 
 --json keys:
-  machine, model, cloud_model, model_id, cloud_model_id, map, tuning, own_teacher_tuning, seed, reply_tokens
+  machine, model, cloud_model, model_id, cloud_model_id, tuning_id (before it is judged), map, tuning, own_teacher_tuning,
+  seed, reply_tokens
   sets[].set, sets[].metric, sets[].contexts, sets[].questions, sets[].tokens    tokens: of all contexts, the model's
   sets[].skipped         contexts that are longer than the models or --context-tokens allow; no figure includes them
   rows[].reads, rows[].set, rows[].n, rows[].contexts      n: questions
@@ -32,6 +33,9 @@ a set, and of all sets together ("all"); 95 % intervals by bootstrap over contex
   rows[].f1_more, rows[].f1_more_interval        this less own, question by question; null without own
   rows[].contains_more, rows[].contains_more_interval, rows[].log_p_more, rows[].log_p_more_interval    likewise
   rows[].bits_per_value  of the context's KV on the wire; null for none
+  plain_text[].reads, plain_text[].documents, plain_text[].tokens, plain_text[].log_p, plain_text[].log_p_interval,
+  plain_text[].log_p_more, plain_text[].log_p_more_interval    of the second halves of plain texts, nats a token
+  gate                   of the tuning (--gate), null without: docs/tuning-format.md
   rows[].kv_s, rows[].answer_s      seconds for the KV (computed, or encoded and decoded), and for prompts, answers and log_p
 """
 import hashlib
@@ -41,7 +45,7 @@ import sys
 import tempfile
 import time
 
-from .. import questions, scoring
+from .. import gate, plain_text, questions, scoring
 from ..answers import ALL, observations, rows_of
 from ..benchmark import Benchmark, Picture, names
 from ..chart import Intervals
@@ -76,6 +80,11 @@ class Quality(Benchmark):
         parser.add_argument("--study", type=study_files, metavar="half|FILE,...",
                             help="what 'match/4' and the like are fitted to: of each context every other question, which is "
                                  "then not asked; or the questions of these files about the same texts")
+        parser.add_argument("--plain-text", type=pathlib.Path, nargs="+", default=[], metavar="FILE",
+                            help="plain texts: also how likely their second halves are behind the KV of the first")
+        parser.add_argument("--gate", type=pathlib.Path, metavar="FILE",
+                            help="write the gate of --tuning there, for 'celslm tuning judge'; the questions must be of "
+                                 "documents that its training did not see. Needs --reads own,tuned and --plain-text")
         parser.add_argument("--limit-contexts", type=int, metavar="N", help="of each file, drawn at random (default: all)")
         parser.add_argument("--limit-questions", type=int, metavar="N", help="about each context, likewise (default: all)")
         parser.add_argument("--context-tokens", type=int, metavar="N",
@@ -93,8 +102,9 @@ class Quality(Benchmark):
         try:
             contexts = questions.sampled(with_study(questions.read_all(options.questions), options.study), options.seed,
                                          options.limit_questions)
+            plain = plain_text.documents(options.plain_text)
             with Recorded(options.observations, run_of(options), by=("set", "id", "reads")) as recorded:
-                return measure(contexts, recorded, options)
+                return measure(contexts, plain, recorded, options)
         except (questions.Malformed, OfAnotherRun, ProgramFailed) as e:
             sys.exit(f"quality: {e}")
 
@@ -108,6 +118,12 @@ class Quality(Benchmark):
         print(table([summary(row) for row in together],
                     ["reads", "n", "bits", "exact", "F1", "contains", "log p", "F1 less own's", "contains less own's",
                      "log p less own's", "s"]))
+        if result.get("plain_text"):
+            print("\nplain text, nats a token")
+            print(table([plain_summary(row) for row in result["plain_text"]],
+                        ["reads", "documents", "tokens", "log p", "less own's"]))
+        if result.get("gate"):
+            print(f"\ngate: {result['gate']['state']}: {gate.refusal(result['gate']) or 'better, and nothing worse'}")
         for figure, title in (("f1", "F1"), ("contains", "contains")):
             print(f"\n{title} by set")
             print(table(by_set(result, figure), ["set", *(row["reads"] for row in together)]))
@@ -145,6 +161,8 @@ def with_defaults(options):
     for name in options.reads:
         if "/" in name and "+reread" not in name and not options.study:
             sys.exit(f"quality: '{name}' is fitted to questions about the texts: --study half, or --study FILE")
+    if options.gate and not ({"own", "tuned"} <= set(options.reads) and options.plain_text):
+        sys.exit("quality: --gate needs --reads own,tuned and --plain-text FILE")
     if len(set(options.reads)) < len(options.reads):
         sys.exit(f"quality: a name twice in --reads {','.join(options.reads)}")
 
@@ -168,17 +186,21 @@ def hash_of(path):
         sys.exit(f"quality: {path}: {e.strerror}")
 
 
-def measure(contexts, recorded, options):
+def measure(contexts, plain, recorded, options):
     ids, chosen, skipped = choose(contexts, options)
     if options.only_recorded:
-        chosen = complete(chosen, recorded, options)
-    ask(chosen, recorded, options)
+        chosen, plain = (complete(some, recorded, options) for some in (chosen, plain))
+    ask([*chosen, *plain], recorded, options)
+    answered, read = observations(chosen, recorded, options.reads), plain_text.observations(plain, recorded, options.reads)
+    judged = options.gate and gate.gate_of(answered, read, ids["tuning_id"], ids["model_id"])
+    if judged:
+        gate.write(options.gate, judged)
     return {"model": options.model.name, "cloud_model": options.cloud_model and options.cloud_model.name, **ids,
             "map": options.map and options.map.name, "tuning": options.tuning and options.tuning.name,
             "own_teacher_tuning": options.own_teacher_tuning and options.own_teacher_tuning.name,
             "seed": options.seed, "reply_tokens": options.reply_tokens,
             "sets": sets_of(chosen, skipped, recorded, options),
-            "rows": rows_of(observations(chosen, recorded, options.reads))}
+            "rows": rows_of(answered), "plain_text": plain_text.rows_of(read), "gate": judged}
 
 
 def choose(contexts, options):
@@ -210,14 +232,15 @@ def with_longest_question(context):
     return context._replace(questions=[max(context.questions, key=lambda q: len(q.prompt) + len(q.gold))])
 
 
-def run_program(numbered, reads_of, options, *more):
+def run_program(numbered, reads_of_each, options, *more):
     """What celslm_bench_quality prints about these contexts, line by line."""
     with tempfile.NamedTemporaryFile("w", suffix=".jsonl", encoding="utf-8") as tasks:
         for number, context in numbered:
             asked, study = ([{"prompt": q.prompt, "gold": q.gold} for q in some]
                             for some in (context.questions, context.study))
-            tasks.write(json.dumps({"context": number, "system": context.system, "reads": reads_of(context),
-                                    "questions": asked, "study": study}) + "\n")
+            plain = context.metric == plain_text.METRIC
+            tasks.write(json.dumps({"context": number, "system": context.system, "plain": plain,
+                                    "reads": reads_of_each(context), "questions": asked, "study": study}) + "\n")
         tasks.flush()
         argv = ["--model", options.model, "--tasks", tasks.name, "--threads", options.threads,
                 "--limit", options.reply_tokens, *more]
@@ -228,10 +251,14 @@ def run_program(numbered, reads_of, options, *more):
             yield json.loads(line)
 
 
+def reads_of(context, options):
+    return plain_text.reads_of(options.reads) if context.metric == plain_text.METRIC else options.reads
+
+
 def ask(chosen, recorded, options):
     """Measures what is not recorded yet."""
     def missing(context):
-        return [name for name in options.reads if not recorded.has(context.set, context.id, name)]
+        return [name for name in reads_of(context, options) if not recorded.has(context.set, context.id, name)]
 
     work = [(number, context) for number, context in enumerate(chosen) if missing(context)]
     of_all = sum(len(missing(context)) for _, context in work)
@@ -251,8 +278,9 @@ def ask(chosen, recorded, options):
 
 def complete(chosen, recorded, options):
     """The contexts of which nothing is missing."""
-    out = [context for context in chosen if all(recorded.has(context.set, context.id, name) for name in options.reads)]
-    return out or sys.exit("quality: nothing is recorded of any of these contexts that is complete")
+    out = [context for context in chosen
+           if all(recorded.has(context.set, context.id, name) for name in reads_of(context, options))]
+    return out if out or not chosen else sys.exit("quality: nothing is recorded of any of these contexts that is complete")
 
 
 def sets_of(chosen, skipped, recorded, options):
@@ -273,6 +301,12 @@ def summary(row):
             f"{100 * row['exact']:.1f}", cell(row, "f1"), cell(row, "contains"), f"{row['log_p']:.3f}",
             cell(row, "f1_more", "+"), cell(row, "contains_more", "+"),
             "-" if row["log_p_more"] is None else f"{row['log_p_more']:+.3f}", f"{row['kv_s'] + row['answer_s']:.0f}"]
+
+
+def plain_summary(row):
+    more = "-" if row["log_p_more"] is None else "{:+.4f} [{:+.4f}, {:+.4f}]".format(row["log_p_more"],
+                                                                                    *row["log_p_more_interval"])
+    return [row["reads"], row["documents"], row["tokens"], f"{row['log_p']:.4f}", more]
 
 
 def cell(row, figure, sign=""):

@@ -10,7 +10,7 @@
 //   match/4  condensed to a quarter of the rows; condensed_reads.h has all such names
 //   q8 ...   the model's own KV through that codec, or another treatment of kv_treatments.h that is not calibrated
 //
-// Prints one JSON object per line: {"model_id", "cloud_model_id"}, then for each context, with --count
+// Prints one JSON object per line: {"model_id", "cloud_model_id", "tuning_id"}, then for each context, with --count
 //   {"context", "tokens", "limit"}     of the longest conversation about it; what the models were trained for
 // and otherwise, for each of its "reads"
 //   {"context", "reads", "tokens", "kv_s", "answer_s", "bits", "values", "answers": [{"reply", "log_p", "gold_tokens"}]}
@@ -36,7 +36,8 @@ void print(const Json& line) {
 void print_models(const QualityReads& reads) {
   const Model* cloud = reads.cloud();
   print({{"model_id", reads.edge().fingerprint().id().hex()},
-         {"cloud_model_id", cloud != nullptr ? Json(cloud->fingerprint().id().hex()) : Json()}});
+         {"cloud_model_id", cloud != nullptr ? Json(cloud->fingerprint().id().hex()) : Json()},
+         {"tuning_id", reads.tuning() ? Json(reads.tuning()->hex()) : Json()}});
 }
 
 Status count(const QualityReads& reads, const QualityTask& task, int limit) {
@@ -79,7 +80,7 @@ Status ask_all(QualityReads& reads, const QualityTask& task, int limit) {
   CELSLM_CHECK_OK(reads.begin(task));
   for (const std::string& name : task.reads) {
     CELSLM_TRY(const ReadKv kv, reads.read(name));
-    CELSLM_CHECK_OK(ask(task, name, kv, limit));
+    CELSLM_CHECK_OK(ask(task, name, kv, task.plain ? 1 : limit));
   }
   return {};
 }

@@ -51,6 +51,7 @@ Status QualityReads::use_map(const std::string& path) {
 Status QualityReads::use_tuning(const std::string& name, const std::string& path) {
   CELSLM_TRY(Tuning tuning, read_tuning(path));
   if (const Status fits = check_model(tuning, edge_.model->fingerprint()); !fits) return wrap(fits.error(), path);
+  if (name == "tuned") tuning_ = unjudged_id(tuning);
   tunings_.emplace(name, std::move(tuning.constants));
   return {};
 }

@@ -42,6 +42,7 @@ class QualityReads {
 
   const Model& edge() const { return *edge_.model; }
   const Model* cloud() const { return cloud_.model.get(); }  // null: none
+  std::optional<Hash256> tuning() const { return tuning_; }  // unjudged_id() of --tuning
   Status check(const std::string& name) const;               // kInvalid, with the names there are
 
   // The context that read() is about from now on; it outlives what is read.
@@ -74,6 +75,7 @@ class QualityReads {
   Side cloud_;  // empty: none
   std::optional<KvMap> map_;
   std::map<std::string, KvTuning> tunings_;  // by the name under which they are read
+  std::optional<Hash256> tuning_;
   std::map<std::string, Treatment> treatments_;
   const QualityTask* task_ = nullptr;
   std::optional<CondensedReads> condensed_;  // once the first is asked for

@@ -33,6 +33,8 @@ Result<QualityTask> parse_task(std::string_view line) {
   QualityTask out;
   CELSLM_TRY(out.number, fields.required_integer("context", 0, std::numeric_limits<int>::max()));
   CELSLM_TRY(out.system, fields.required_text("system"));
+  CELSLM_TRY(const auto plain, fields.flag("plain"));
+  out.plain = plain.value_or(false);
   CELSLM_TRY(const Json* reads, fields.required_list("reads", kMaxItems));
   for (const Json& name : *reads) {
     if (!name.is_string()) return fields.expected("reads", "a list of names");
@@ -69,7 +71,19 @@ std::size_t QualityPrompts::tokens(int limit) const {
   return context.size() + longest;
 }
 
+namespace {
+
+QualityPrompts plain_prompts(const Text& text, const QualityTask& task) {
+  QualityPrompts out{.context = text.tokenize(task.system, true, false)};
+  for (const QualityTask::Asked& asked : task.questions)
+    out.questions.push_back({text.tokenize(asked.prompt, false, false), text.tokenize(asked.gold, false, false)});
+  return out;
+}
+
+}  // namespace
+
 Result<QualityPrompts> prompts_of(const Text& text, const QualityTask& task, bool with_context) {
+  if (task.plain) return plain_prompts(text, task);
   QualityPrompts out;
   if (with_context) {
     CELSLM_TRY(out.context, text.context(task.system));

@@ -3,7 +3,8 @@
 //
 //   {"context": 7, "system": TEXT, "reads": [NAME...], "questions": [{"prompt": TEXT, "gold": TEXT}]}
 //
-// and, where KV is condensed, "study": questions of the same form that it is fitted to (condensed_reads.h).
+// and, where KV is condensed, "study": questions of the same form that it is fitted to (condensed_reads.h); with "plain":
+// true for plain text, without a chat template, and nothing is decoded.
 #pragma once
 
 #include <filesystem>
@@ -23,6 +24,7 @@ struct QualityTask {
   };
   std::int64_t number = 0;  // of the context, repeated in the output
   std::string system;       // the system message: the context
+  bool plain = false;       // no chat: `system` is the beginning of a text, prompt and gold are how it goes on
   std::vector<std::string> reads;
   std::vector<Asked> questions;
   std::vector<Asked> study;  // what condensed KV is fitted to

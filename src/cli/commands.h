@@ -14,6 +14,7 @@ void add_context(CLI::App& app, Environment& env);
 void add_pack(CLI::App& app, Environment& env);
 void add_model(CLI::App& app, Environment& env);
 void add_tokens(CLI::App& app, Environment& env);
+void add_tuning(CLI::App& app, Environment& env);
 
 // Parses the command line, runs the command and returns its exit code.
 int run_command_line(int argc, const char* const* argv, Environment& env);

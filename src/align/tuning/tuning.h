@@ -37,13 +37,15 @@ struct Tuning {
   std::string teacher;                       // name of the model that it was trained against
   Hash256 teacher_id;                        // its id; zero: not recorded
   std::string corpus;                        // what it was trained on, in words
-  std::string gate;                          // JSON; empty: not judged
+  std::string gate;                          // JSON, see gate.h; empty: not judged
   KvTuning constants;                        // constants.id is tuning_id()
   std::optional<TuningSignature> signature;  // null: not signed
 };
 
 // Hash of everything above but the signature, the gate included: a tuning that is judged again is another tuning.
 Hash256 tuning_id(const Tuning& tuning);
+// The id that it has, or had, before it was judged: what a gate is about.
+Hash256 unjudged_id(Tuning tuning);
 
 // Checks texts, shapes and values. kInvalid, naming the field.
 Status check_tuning(const Tuning& tuning);

@@ -121,6 +121,11 @@ Hash256 tuning_id(const Tuning& tuning) {
   return Hasher().update_field(kIdDomain).update(out.data()).finish();
 }
 
+Hash256 unjudged_id(Tuning tuning) {
+  tuning.gate.clear();
+  return tuning_id(tuning);
+}
+
 void sign_tuning(Tuning& tuning, const SigningKey& key) {
   tuning.constants.id = tuning_id(tuning);
   tuning.signature = {.signer = key.public_key(), .bytes = key.sign(signed_message(tuning.constants.id))};

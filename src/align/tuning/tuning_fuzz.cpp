@@ -2,7 +2,7 @@
 // again.
 #include <cstdlib>
 
-#include "align/tuning/tuning.h"
+#include "align/tuning/gate.h"
 
 namespace {
 
@@ -18,6 +18,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (!tuning) return 0;
   require(check_tuning(*tuning).has_value());
   require(tuning->constants.id == tuning_id(*tuning));
+  if (const auto gate = gate_of(*tuning)) require(!describe(*gate).empty());
   tuning->signature.reset();
   const auto again = parse_tuning(encode_tuning(*tuning));
   require(again.has_value());
