@@ -3,8 +3,8 @@
 //
 //   {"context": 7, "system": TEXT, "reads": [NAME...], "questions": [{"prompt": TEXT, "gold": TEXT}]}
 //
-// and, where KV is condensed, "study": questions of the same form that it is fitted to (condensed_reads.h); with "plain":
-// true for plain text, without a chat template, and nothing is decoded.
+// and, where KV is condensed, "study": questions of the same form that it is fitted to (condensed_reads.h). Plain text has
+// "plain": true: no chat template is used, and nothing is decoded.
 #pragma once
 
 #include <filesystem>

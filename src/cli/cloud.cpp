@@ -1,6 +1,8 @@
 // celslm cloud: hosts models, computes packs of registered contexts and serves them.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 
+#include "align/tuning/gate.h"
 #include "cli/commands.h"
 #include "cli/listen_options.h"
 #include "cli/serving.h"
@@ -31,6 +33,7 @@ constexpr const char* kExamples = R"(Examples:
 struct CloudCommand {
   std::vector<std::string> models;
   std::vector<std::string> maps;
+  std::vector<std::string> tunings;
   ListenOptions listen;
   std::string data;
   std::uint64_t pack_budget = 20ULL << 30;
@@ -58,6 +61,22 @@ Result<std::shared_ptr<KvProducer>> load_map(const std::string& path,
   return std::shared_ptr<KvProducer>(std::move(producer));
 }
 
+Result<std::shared_ptr<KvProducer>> load_tuning(const std::string& path,
+                                                const std::vector<std::shared_ptr<const Model>>& models, int threads) {
+  CELSLM_TRY(Tuning tuning, read_servable_tuning(path));
+  const auto model =
+      std::ranges::find_if(models, [&](const auto& each) { return each->fingerprint().id() == tuning.model; });
+  if (model == models.end())
+    return fail(ErrorKind::kMismatch, "{}: the tuning is for the model {}, but no --model has that id", path,
+                tuning.model.hex());
+  if (const Status fits = check_model(tuning, (*model)->fingerprint()); !fits) return wrap(fits.error(), path);
+  CELSLM_TRY(auto producer,
+             ModelProducer::create(*model, {.n_threads = threads},
+                                   {.constants = std::make_shared<const KvTuning>(std::move(tuning.constants)),
+                                    .gate = std::move(tuning.gate)}));
+  return std::shared_ptr<KvProducer>(std::move(producer));
+}
+
 Result<std::vector<std::shared_ptr<KvProducer>>> load_models(Environment& env, const CloudCommand& command) {
   std::vector<std::shared_ptr<KvProducer>> out;
   std::vector<std::shared_ptr<const Model>> models;
@@ -70,6 +89,9 @@ Result<std::vector<std::shared_ptr<KvProducer>>> load_models(Environment& env, c
     auto producer = load_map(path, models, command.threads);
     if (!producer) return wrap(std::move(producer).error(), path);
     out.push_back(*std::move(producer));
+  }
+  for (const std::string& path : command.tunings) {
+    CELSLM_TRY(out.emplace_back(), load_tuning(path, models, command.threads));
   }
   return out;
 }
@@ -108,6 +130,9 @@ void add_cloud_options(CLI::App& app, CloudCommand& command) {
   add_list(app, "--map", command.maps, "FILE",
            "Layer map made by 'celslm align' that passed its quality gate: offers the KV of a large model, converted for a "
            "small one; both must be given with --model");
+  add_list(app, "--tuning", command.tunings, "FILE",
+           "Tuning that passed its gate ('celslm tuning show FILE'): offers the KV of its model with the constants added, "
+           "too; the model must be given with --model");
   add_list(app, "--codec", command.codecs, "NAME", "Codec in which packs are offered (default: all)");
   app.add_option("--threads,-t", command.threads, "Threads that compute, per model (default: one per core)")
       ->check(CLI::Range(0, 1024))

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <ostream>
 
+#include "align/tuning/gate.h"
 #include "cli/commands.h"
 #include "cli/listen_options.h"
 #include "core/file.h"
@@ -121,6 +122,36 @@ Status list(Environment& env, const ContextCommand& command) {
   return {};
 }
 
+// What KV a cloud can make of the context besides its models' own. Texts of the cloud are quoted: they must not write to the
+// terminal.
+Result<std::string> guidance_line(const json& item) {
+  CELSLM_TRY(const JsonFields fields, JsonFields::of(item, "guidance[]"));
+  CELSLM_TRY(const std::string provenance, fields.required_text("provenance", 32));
+  CELSLM_TRY(const Hash256 id, fields.required_hash("id"));
+  CELSLM_TRY(const std::string model, fields.required_text("name"));
+  std::string out = fmt::format("{} for {}: {}\n", dump_json(provenance), dump_json(model), id.hex());
+  const json* gate = fields.find("gate");
+  if (gate == nullptr) return out;
+  const auto figures = parse_gate(dump_json(*gate));
+  return out + (figures ? describe(*figures) : fmt::format("gate: cannot be read: {}\n", figures.error().message));
+}
+
+Status show(Environment& env, const ContextCommand& command) {
+  if (!command.edge.empty()) return fail(ErrorKind::kInvalid, "an edge does not know this: ask the cloud (--cloud URL)");
+  CELSLM_TRY(const Hash256 handle, Hash256::from_hex(command.handle));
+  CELSLM_TRY(const json answer, ask(command, {.path = "/v1/contexts/" + handle.hex(), .max_body_bytes = kMaxListBytes}));
+  CELSLM_TRY(const ContextInfo info, context_info_from(answer));
+  CELSLM_TRY(const json* guidance, JsonFields(answer).list("guidance", kMaxHostedModels));
+  std::string out = fmt::format("handle  {}\nname    {}\nbytes   {}\n", info.handle.hex(), dump_json(info.name), info.bytes);
+  if (guidance == nullptr || guidance->empty()) out += "guidance: none, the models' own KV only\n";
+  for (std::size_t i = 0; guidance != nullptr && i < guidance->size(); ++i) {
+    CELSLM_TRY(const std::string line, guidance_line((*guidance)[i]));
+    out += line;
+  }
+  env.out << out << std::flush;
+  return {};
+}
+
 Status remove(const ContextCommand& command) {
   CELSLM_TRY(const Hash256 handle, Hash256::from_hex(command.handle));
   const auto answer = ask(command, {.method = "DELETE", .path = "/v1/contexts/" + handle.hex()});
@@ -138,8 +169,8 @@ void add_place(CLI::App& app, ContextCommand& command) {
 
 void add_context(CLI::App& app, Environment& env) {
   auto command = std::make_shared<ContextCommand>();
-  CLI::App* context =
-      app.add_subcommand("context", "Register texts that requests share (contexts) at a cloud, list and remove them");
+  CLI::App* context = app.add_subcommand(
+      "context", "Register texts that requests share (contexts) at a cloud, list, describe and remove them");
   context->require_subcommand(1);
   context->footer(kExamples);
   const auto on = [&env, command](CLI::App* sub, const std::function<Status()>& run) {
@@ -159,6 +190,10 @@ void add_context(CLI::App& app, Environment& env) {
   on(put_command, [&env, command] { return put(env, *command); });
   on(context->add_subcommand("list", "Print handle, size and name of all registered texts"),
      [&env, command] { return list(env, *command); });
+  CLI::App* show_command = context->add_subcommand(
+      "show", "Print what a cloud can do with a registered text: guidance, and what its gate measured");
+  show_command->add_option("HANDLE", command->handle, "Handle printed by 'put'")->required();
+  on(show_command, [&env, command] { return show(env, *command); });
   CLI::App* rm = context->add_subcommand("rm", "Remove a registration");
   rm->add_option("HANDLE", command->handle, "Handle printed by 'put'")->required();
   on(rm, [command] { return remove(*command); });

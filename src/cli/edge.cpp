@@ -91,6 +91,7 @@ Status run_edge(Environment& env, const EdgeCommand& command, HttpServerOptions 
   parts.store = std::move(store);
   CELSLM_TRY(parts.model, load_model(env, command.model_file));
   CELSLM_TRY(options.load.codecs, codecs_for(command.codec, *parts.model));
+  CELSLM_TRY(options.load.tuning, tuning_for(command, *parts.model));
   CELSLM_TRY(parts.engine, Engine::create(parts.model, {.n_threads = command.n_threads}));
   CELSLM_TRY(const auto edge, EdgeService::create(std::move(parts), options));
   server.n_threads = kConnections;

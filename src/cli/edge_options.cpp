@@ -4,6 +4,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "align/tuning/gate.h"
 #include "cli/builtin_codec_quality.h"
 #include "cli/terminal/option_kinds.h"
 #include "core/file.h"
@@ -107,15 +108,19 @@ void add_context_options(CLI::App& app, EdgeCommand& command) {
                      "computes only what no source can supply; bytes fetches only what may not be computed");
   add_number(app, "--max-compute", load.policy.max_compute_percent, 0, 100,
              "Percentage of a context's layers that may be computed here while a source can supply them");
-  add_choice<Guidance>(
-      app, "--guidance", load.guidance,
+  add_choice<std::optional<Guidance>>(
+      app, "--guidance", command.guidance,
       {{"none", Guidance::kNone},
        {"mapped", Guidance::kMapped},
        {"tuned", Guidance::kTuned},
        {"studied", Guidance::kStudied}},
       "What the KV of contexts owes to a larger model (answers then differ from this model's own). mapped: it is the larger "
-      "model's, converted for this model, if the cloud has a map that passed its quality gate (docs/alignment.md); tuned, "
-      "studied: not available yet");
+      "model's, converted for this model, if the cloud has a map that passed its quality gate (docs/alignment.md); tuned: "
+      "this model's own, with the constants of --tuning added (the default with --tuning); studied: not available yet");
+  app.add_option("--tuning", command.tuning_file,
+                 "Tuning for this model that passed its gate ('celslm tuning show FILE'): constants for the KV of contexts, "
+                 "with which this model answers better from them; the cloud needs the same file")
+      ->option_text("FILE");
   app.add_flag("--refine", options.refine,
                "When no request runs, replace contexts fetched with an approximate codec by exact ones");
   add_number(app, "--prefetch", options.max_prefetched, 0, 100'000,
@@ -140,15 +145,23 @@ void add_edge_options(CLI::App& app, EdgeCommand& command) {
 
 Result<EdgeOptions> complete_options(const EdgeCommand& command) {
   EdgeOptions out = command.options;
-  for (const auto& [name, guidance] : {std::pair("tuned", Guidance::kTuned), std::pair("studied", Guidance::kStudied)}) {
-    if (out.load.guidance == guidance) return fail(ErrorKind::kInvalid, "--guidance {} is not available yet", name);
-  }
+  out.load.guidance = command.guidance.value_or(command.tuning_file.empty() ? Guidance::kNone : Guidance::kTuned);
+  if (out.load.guidance == Guidance::kStudied) return fail(ErrorKind::kInvalid, "--guidance studied is not available yet");
+  if ((out.load.guidance == Guidance::kTuned) == command.tuning_file.empty())
+    return fail(ErrorKind::kInvalid, "--guidance tuned and --tuning FILE belong together");
   if (out.batch.kv_budget_bytes == 0) out.batch.kv_budget_bytes = physical_memory_bytes() / 4;
   for (const std::string& file : command.context_files) {
     CELSLM_TRY(const Bytes text, read_file(file, kMaxContextBytes));
     out.contexts.emplace_back(as_text(text));
   }
   return out;
+}
+
+Result<std::shared_ptr<const KvTuning>> tuning_for(const EdgeCommand& command, const Model& model) {
+  if (command.tuning_file.empty()) return nullptr;
+  CELSLM_TRY(Tuning tuning, read_servable_tuning(command.tuning_file));
+  if (const Status fits = check_model(tuning, model.fingerprint()); !fits) return wrap(fits.error(), command.tuning_file);
+  return std::make_shared<const KvTuning>(std::move(tuning.constants));
 }
 
 Result<CodecLadder> codecs_for(const CodecSelection& selection, const Model& model) {

@@ -3,6 +3,8 @@
 
 #include <CLI/App.hpp>
 #include <cstdint>
+#include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -34,6 +36,8 @@ struct EdgeCommand {
   int n_threads = 0;  // 0: one per core
   CloudAccess cloud;
   CodecSelection codec;
+  std::optional<Guidance> guidance;  // absent: see complete_options()
+  std::string tuning_file;           // empty: none
   std::vector<std::string> context_files;
   std::string data_folder;
   std::uint64_t pack_budget_bytes = 8ULL << 30;
@@ -46,8 +50,12 @@ struct EdgeCommand {
 void add_edge_options(CLI::App& app, EdgeCommand& command);
 
 // The options, with the texts of the context files read and, without --kv-budget, a budget computed from this machine's
-// memory. load.codecs is left to codecs_for(), which needs the model.
+// memory. Guidance is, unless chosen, "tuned" with a tuning and "none" without. load.codecs and load.tuning are left to
+// codecs_for() and tuning_for(), which need the model.
 Result<EdgeOptions> complete_options(const EdgeCommand& command);
+
+// The tuning that contexts are to have, checked for this model and its gate; null: none. Errors name the file.
+Result<std::shared_ptr<const KvTuning>> tuning_for(const EdgeCommand& command, const Model& model);
 
 // The codec that was named, or all whose measured effect on this model is small enough. Errors name the file.
 Result<CodecLadder> codecs_for(const CodecSelection& selection, const Model& model);

@@ -119,9 +119,12 @@ class LocalClient final : public HttpClient {
   Result<HttpAnswer> deliver(const HttpCall& call) const {
     HttpRequest request{.method = call.method, .path = call.path, .body = call.body, .disconnected = [] { return false; }};
     if (const auto query = call.path.find('?'); query != std::string::npos) {
-      const std::string pair = call.path.substr(query + 1);
       request.path = call.path.substr(0, query);
-      request.parameters[pair.substr(0, pair.find('='))] = pair.substr(pair.find('=') + 1);
+      for (std::string rest = call.path.substr(query + 1); !rest.empty();) {
+        const std::string pair = rest.substr(0, rest.find('&'));
+        rest.erase(0, pair.size() + 1);
+        request.parameters[pair.substr(0, pair.find('='))] = pair.substr(pair.find('=') + 1);
+      }
     }
     if (call.range) request.headers["range"] = fmt::format("bytes={}-{}", call.range->first, call.range->end - 1);
     HttpResponse response = server_.handle(request);

@@ -100,9 +100,9 @@ TEST(TuningGateTest, FiguresThatContradictEachOtherAreRefusedByName) {
   };
   expect("sets have 75 questions together, the gate has 100", [](json& g) { g["sets"].erase(1); });
   expect("f1 is 0.3 and 0.5, but the sets' are 0.3 and 0.4", [](json& g) { g["f1"]["tuned"] = 0.5; });
-  expect("'interval'", [](json& g) { g["f1"]["interval"] = {0.2, 0.1}; });
-  expect("'interval'", [](json& g) { g["f1"]["interval"] = {0.2}; });
-  expect("'interval'", [](json& g) { g["contains"]["interval"] = {0.2, "x"}; });
+  expect("'f1.interval'", [](json& g) { g["f1"]["interval"] = {0.2, 0.1}; });
+  expect("'f1.interval'", [](json& g) { g["f1"]["interval"] = {0.2}; });
+  expect("'contains.interval'", [](json& g) { g["contains"]["interval"] = {0.2, "x"}; });
   expect("'f1.own'", [](json& g) { g["f1"]["own"] = 1.5; });
   expect("'plain_text.log_p.own'", [](json& g) { g["plain_text"]["log_p"]["own"] = 0.5; });
   expect("'plain_text'", [](json& g) { g.erase("plain_text"); });

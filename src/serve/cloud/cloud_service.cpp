@@ -15,10 +15,10 @@ Status check_models(const std::vector<std::shared_ptr<KvProducer>>& models) {
   if (models.empty()) return fail(ErrorKind::kInvalid, "a cloud needs at least one model");
   if (models.size() > kMaxHostedModels)
     return fail(ErrorKind::kInvalid, "a cloud hosts at most {} models", kMaxHostedModels);
-  std::set<std::pair<Hash256, Hash256>> ids;
+  std::set<std::pair<Hash256, MadeWith>> ids;
   for (const auto& model : models) {
     const HostedModel& hosted = model->model();
-    if (!ids.emplace(hosted.fingerprint.id(), hosted.map ? hosted.map->id : Hash256{}).second) {
+    if (!ids.emplace(hosted.fingerprint.id(), made_with(hosted)).second) {
       return fail(ErrorKind::kInvalid, "the model {} is given twice", model->model().name);
     }
   }

@@ -30,7 +30,7 @@ Result<json> ContextRoutes::models_for(std::string_view text) {
   json models = json::array();
   std::string refusals;
   for (const auto& model : parts_.catalog.models()) {
-    if (model->model().map) continue;  // the same tokens as the model itself
+    if (!made_with(model->model()).none()) continue;  // the same tokens as the model itself
     const auto tokens = parts_.catalog.tokenize(text, *model);
     if (!tokens) {
       refusals += (refusals.empty() ? "" : "; ") + tokens.error().message;
@@ -79,7 +79,23 @@ HttpResponse ContextRoutes::get(const HttpRequest& request) const {
   if (!context) return error_response(ApiError::kInternal, context.error().message);
   json out = to_json(context->info);
   out["text"] = context->text;
+  out["guidance"] = guidance();
   return json_response(out);
+}
+
+json ContextRoutes::guidance() const {
+  json out = json::array();
+  for (const auto& model : parts_.catalog.models()) {
+    const HostedModel& hosted = model->model();
+    if (made_with(hosted).none()) continue;
+    const json of_model{{"model", hosted.fingerprint.id().hex()}, {"name", hosted.name}};
+    out.push_back(hosted.tuning ? to_json(*hosted.tuning) : json{{"id", hosted.map->id.hex()}});
+    out.back().update(of_model);
+    out.back()["provenance"] = to_string(hosted.tuning       ? Provenance::kTuned
+                                         : hosted.map->fused ? Provenance::kFused
+                                                             : Provenance::kMapped);
+  }
+  return out;
 }
 
 HttpResponse ContextRoutes::remove(const HttpRequest& request) {

@@ -38,6 +38,8 @@ class ContextRoutes {
   HttpResponse remove(const HttpRequest& request);
   // Which models can take this text: the "models" of an answer. kInvalid with every model's reason if none can.
   Result<nlohmann::json> models_for(std::string_view text);
+  // What KV there is of each context besides the models' own, and what its gate measured: the "guidance" of an answer.
+  nlohmann::json guidance() const;
   void begin_prefill(const ContextHandle& handle);
 
   const ContextRoutesParts parts_;

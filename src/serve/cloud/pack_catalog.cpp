@@ -36,16 +36,18 @@ std::size_t size_of(const Result<PackCatalog::Tokenized>& tokens) {
 PackCatalog::PackCatalog(const ContextRegistry& registry, std::vector<std::shared_ptr<KvProducer>> models)
     : registry_(registry), models_(std::move(models)) {}
 
-Result<KvProducer*> PackCatalog::find_model(const Hash256& id, const Hash256& map) const {
+Result<KvProducer*> PackCatalog::find_model(const Hash256& id, const MadeWith& wanted) const {
   std::string names;
   for (const auto& model : models_) {
     const HostedModel& hosted = model->model();
-    if (hosted.fingerprint.id() == id && (hosted.map ? hosted.map->id : Hash256{}) == map) return model.get();
-    names += fmt::format("{}{} ({}{})", names.empty() ? "" : ", ", hosted.name, hosted.fingerprint.id().hex(),
-                         hosted.map ? ", map " + hosted.map->id.hex() : "");
+    if (hosted.fingerprint.id() == id && made_with(hosted) == wanted) return model.get();
+    const std::string with = describe(made_with(hosted));
+    names += fmt::format("{}{} ({}{}{})", names.empty() ? "" : ", ", hosted.name, hosted.fingerprint.id().hex(),
+                         with.empty() ? "" : ", ", with);
   }
-  if (map != Hash256{})
-    return fail(ErrorKind::kNotFound, "no map {} for model {} here; the models and maps are {}", map.hex(), id.hex(), names);
+  if (!wanted.none())
+    return fail(ErrorKind::kNotFound, "no {} for model {} here; the models, maps and tunings are {}", describe(wanted),
+                id.hex(), names);
   return fail(ErrorKind::kNotFound,
               "no model {} is hosted here; the models are {} (GET /v1/models shows their fingerprints)", id.hex(), names);
 }
@@ -72,6 +74,7 @@ Result<PackIdentity> PackCatalog::identity(const ContextHandle& handle, KvProduc
   PackIdentity out{
       .context = (**tokens)->context_id, .tokens = (**tokens)->tokens, .model = model.model().fingerprint, .codec = codec};
   if (model.model().map) set_map(out, *model.model().map);
+  if (model.model().tuning) set_tuning(out, model.model().tuning->id);
   return out;
 }
 

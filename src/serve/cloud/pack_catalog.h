@@ -31,8 +31,8 @@ class PackCatalog {
   PackCatalog(const ContextRegistry& registry, std::vector<std::shared_ptr<KvProducer>> models);
 
   std::span<const std::shared_ptr<KvProducer>> models() const { return models_; }
-  // map: zero for the model's own KV. kNotFound; the message lists the models there are.
-  Result<KvProducer*> find_model(const Hash256& id, const Hash256& map) const;
+  // kNotFound; the message lists the models there are, with their maps and tunings.
+  Result<KvProducer*> find_model(const Hash256& id, const MadeWith& wanted) const;
 
   // A text's tokens, whether it is registered or not. kInvalid: the model cannot use it (too long, no chat template).
   Result<Tokenized> tokenize(std::string_view text, KvProducer& model);

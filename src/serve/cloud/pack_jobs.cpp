@@ -36,7 +36,7 @@ PackJobs::~PackJobs() {
 PackJobs::Worker* PackJobs::worker_of(const PackIdentity& identity) {
   const auto it = std::ranges::find_if(workers_, [&](const auto& w) {
     const HostedModel& hosted = w->producer->model();
-    return hosted.fingerprint == identity.model && (hosted.map ? hosted.map->id : Hash256{}) == identity.map;
+    return hosted.fingerprint == identity.model && made_with(hosted) == made_with(identity);
   });
   return it == workers_.end() ? nullptr : it->get();
 }
@@ -44,8 +44,8 @@ PackJobs::Worker* PackJobs::worker_of(const PackIdentity& identity) {
 Result<PackAccess> PackJobs::request(const PackIdentity& identity) {
   Worker* worker = worker_of(identity);
   if (worker == nullptr)
-    return fail(ErrorKind::kNotFound, "no model {} with map {} is hosted here", identity.model.id().hex(),
-                identity.map.hex());
+    return fail(ErrorKind::kNotFound, "no model {} {} is hosted here", identity.model.id().hex(),
+                describe(made_with(identity)));
   const Hash256 pack_id = identity.id();
   int waiting = 0;
   std::shared_ptr<PackJob> job;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <tuple>
 
 #include "serve/cloud/refusals.h"
 #include "serve/wire/errors.h"
@@ -37,13 +38,18 @@ PackRoutes::Answer<PackIdentity> PackRoutes::wanted(const HttpRequest& request) 
   if (!model_id)
     return refuse(error_response(ApiError::kUnknownModel,
                                  fmt::format("'{}' is not a model id: it must have 64 hex digits", model_name)));
-  const std::string map_name = request.parameter("map");
-  const Result<Hash256> map_id = map_name.empty() ? Hash256{} : Hash256::from_hex(map_name);
-  if (!map_id)
-    return refuse(
-        error_response(ApiError::kUnknownMap, fmt::format("'{}' is not a map id: it must have 64 hex digits", map_name)));
-  const auto model = parts_.catalog.find_model(*model_id, *map_id);
-  const ApiError unknown = map_name.empty() ? ApiError::kUnknownModel : ApiError::kUnknownMap;
+  MadeWith made_with;
+  ApiError unknown = ApiError::kUnknownModel;
+  for (const auto& [name, id, error] : {std::tuple("map", &made_with.map, ApiError::kUnknownMap),
+                                        std::tuple("tuning", &made_with.tuning, ApiError::kUnknownTuning)}) {
+    const std::string digits = request.parameter(name);
+    if (digits.empty()) continue;
+    unknown = error;
+    if (!from_hex(digits, id->bytes))
+      return refuse(
+          error_response(unknown, fmt::format("'{}' is not the id of a {}: it must have 64 hex digits", digits, name)));
+  }
+  const auto model = parts_.catalog.find_model(*model_id, made_with);
   if (!model) return refuse(error_response(unknown, model.error().message));
   const auto codec = offered_codec(request.parameter("codec"));
   if (!codec) return refuse(error_response(ApiError::kUnknownCodec, codec.error().message));

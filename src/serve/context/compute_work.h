@@ -1,10 +1,12 @@
 // What a load and the batch loop share: the part of a context that is computed here.
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "core/clock.h"
 #include "model/kv/kv_segment.h"
+#include "model/kv/kv_tuning.h"
 
 namespace celslm {
 
@@ -16,6 +18,8 @@ class ComputeWork {
   virtual bool wants_unit() = 0;
   // `part` of a layer is computed; the parts of a layer add up to 1.
   virtual void unit_computed(double part, TimePoint began) = 0;
+  // To be added to what is computed; null: nothing. Always the same.
+  virtual std::shared_ptr<const KvTuning> tuning() const = 0;
   // Whether layer_computed() has a use for k and v.
   virtual bool wants_rows() const = 0;
   // A layer is computed: it lies in `from`, of the context's shape; k (before RoPE) and v: [n_tokens][kv_width], or empty.

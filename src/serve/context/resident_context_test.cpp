@@ -24,6 +24,7 @@ class NoWork final : public ComputeWork {
  public:
   bool wants_unit() override { return false; }
   void unit_computed(double, TimePoint) override {}
+  std::shared_ptr<const KvTuning> tuning() const override { return nullptr; }
   bool wants_rows() const override { return false; }
   void layer_computed(int, KvSegment&, std::vector<float>, std::vector<float>) override {}
   void set_deadline(TimePoint) override {}

@@ -19,21 +19,27 @@ void CloudRefresh::run(std::stop_token stop, std::chrono::milliseconds interval)
   }
 }
 
-// The map before the contexts: the first request for a context that was just listed must know that there is a map for it.
+// The map or the tuning before the contexts: the first request for a context that was just listed must know of it.
 Status CloudRefresh::refresh() {
-  if (parts_.mapped && parts_.cloud) {
-    if (const Status asked = refresh_map(); !asked) parts_.log->debug("maps not refreshed: {}", asked.error().message);
+  if ((parts_.mapped || parts_.tuning != Hash256{}) && parts_.cloud) {
+    if (const Status asked = refresh_guidance(); !asked)
+      parts_.log->debug("the cloud's maps and tunings were not refreshed: {}", asked.error().message);
   }
   CELSLM_CHECK_OK(parts_.directory.refresh());
   (void)parts_.cloud->key();  // now rather than in the first request's time
   return {};
 }
 
-Status CloudRefresh::refresh_map() {
-  CELSLM_TRY(const auto models, parts_.cloud->models());
-  const auto it = std::ranges::find_if(
-      models, [&](const HostedModel& hosted) { return hosted.map && hosted.fingerprint == parts_.model->fingerprint(); });
-  parts_.contexts.offer_map(it == models.end() ? std::nullopt : it->map);
+Status CloudRefresh::refresh_guidance() {
+  CELSLM_TRY(auto models, parts_.cloud->models());
+  std::erase_if(models, [&](const HostedModel& hosted) { return hosted.fingerprint != parts_.model->fingerprint(); });
+  if (parts_.mapped) {
+    const auto it = std::ranges::find_if(models, [](const HostedModel& hosted) { return hosted.map.has_value(); });
+    parts_.contexts.offer_map(it == models.end() ? std::nullopt : it->map);
+  }
+  if (parts_.tuning != Hash256{})
+    parts_.contexts.offer_tuning(std::ranges::any_of(
+        models, [&](const HostedModel& hosted) { return hosted.tuning && hosted.tuning->id == parts_.tuning; }));
   return {};
 }
 

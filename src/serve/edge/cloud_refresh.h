@@ -26,6 +26,7 @@ struct CloudRefreshParts {
   ContextMemory& contexts;
   IdleWork& idle_work;
   bool mapped = false;  // whether the cloud's maps are asked for
+  Hash256 tuning;       // whether the cloud has it is asked; zero: none
   const Clock& clock;
   Log log;
 };
@@ -37,12 +38,12 @@ class CloudRefresh {
 
   // Refreshes now, then every `interval`, until destroyed. Without a cloud nothing is started.
   void start(std::chrono::milliseconds interval);
-  // Reads the cloud's list of contexts, its key and its maps now. Errors are those of the list.
+  // Reads the cloud's list of contexts, its key, its maps and its tunings now. Errors are those of the list.
   Status refresh();
 
  private:
   void run(std::stop_token stop, std::chrono::milliseconds interval);
-  Status refresh_map();
+  Status refresh_guidance();
 
   const CloudRefreshParts parts_;
   Mutex mutex_;

@@ -37,6 +37,7 @@ class ContextMemory {
 
   bool loading() const { return loader_->busy(); }
   void offer_map(const std::optional<HostedMap>& map) { loader_->offer_map(map); }
+  void offer_tuning(bool offered) { loader_->offer_tuning(offered); }
   const ContextTable& table() const { return table_; }
 
   // Returns once no context is being read from a source or kept on disk.

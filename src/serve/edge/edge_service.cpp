@@ -32,6 +32,7 @@ std::unique_ptr<PackSharing> make_sharing(const EdgeParts& parts, const ContextM
 }  // namespace
 
 Result<std::unique_ptr<EdgeService>> EdgeService::create(EdgeParts parts, const EdgeOptions& options) {
+  if (options.load.tuning) CELSLM_CHECK_OK(check_shape(*options.load.tuning, parts.model->config()));
   // A type of KV that this model cannot have is reported now rather than to the first request.
   CELSLM_CHECK_OK(KvSegment::create(parts.model->config(), options.context_kv_type(), 0, 1));
   for (const std::string& text : options.contexts) {
@@ -70,6 +71,7 @@ EdgeService::EdgeService(EdgeParts parts, const EdgeOptions& options, double com
                 .contexts = contexts_,
                 .idle_work = idle_work_,
                 .mapped = options.load.guidance == Guidance::kMapped,
+                .tuning = options.load.tuning ? options.load.tuning->id : Hash256{},
                 .clock = *parts.clock,
                 .log = parts.log}) {
   refresh_.start(options.refresh);

@@ -23,6 +23,7 @@ namespace celslm::testing_support {
 using nlohmann::json;
 
 inline constexpr int kEdgeLayers = 4;
+inline constexpr const char* kGate = R"({"state":"passed"})";  // of a cloud's tuning
 
 // About 600 tokens: three chunks of blocks.
 inline std::string long_text(char salt = 'a') {
@@ -59,9 +60,12 @@ class EdgeFixture : public testing::Test {
   }
   ~EdgeFixture() override { cloud_->shutdown(); }
 
-  void start_cloud(std::shared_ptr<const Model> model) {
+  // tuning: what the cloud offers beside the model's own KV; null: nothing.
+  void start_cloud(std::shared_ptr<const Model> model, std::shared_ptr<const KvTuning> tuning = {}) {
     if (cloud_) cloud_->shutdown();
-    std::vector<std::shared_ptr<KvProducer>> models{*ModelProducer::create(std::move(model), {.n_threads = 1})};
+    std::vector<std::shared_ptr<KvProducer>> models{*ModelProducer::create(model, {.n_threads = 1})};
+    if (tuning)
+      models.push_back(*ModelProducer::create(model, {.n_threads = 1}, {.constants = std::move(tuning), .gate = kGate}));
     cloud_ = *CloudService::create({.data_folder = folder_ / fmt::format("cloud{}", clouds_++)}, std::move(models), clock_,
                                    null_log());
     server_ = std::make_unique<LocalServer>();
@@ -109,10 +113,12 @@ class EdgeFixture : public testing::Test {
 
   // An edge that shares `text` among its own users and knows no cloud: the reference.
   json local_answer(const std::string& text, const std::string& question = "Where?", const std::string& codec = "f16") {
+    return local_answer(text, LoaderOptions{.codecs = CodecLadder::only(**find_codec(codec))}, question);
+  }
+  json local_answer(const std::string& text, const LoaderOptions& load, const std::string& question = "Where?") {
     EdgeParts parts{
         .model = model_, .engine = *Engine::create(model_, {.n_threads = 1}), .clock = &clock_, .log = null_log()};
-    const auto reference = *EdgeService::create(
-        std::move(parts), {.contexts = {text}, .load = {.codecs = CodecLadder::only(**find_codec(codec))}});
+    const auto reference = *EdgeService::create(std::move(parts), {.contexts = {text}, .load = load});
     return ask(*reference, text, question);
   }
 

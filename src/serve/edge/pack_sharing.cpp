@@ -23,10 +23,14 @@ void PackSharing::add_routes(HttpServer& server) {
 Result<StoredPack> PackSharing::find(const HttpRequest& request) {
   CELSLM_TRY(const ContextHandle handle, Hash256::from_hex(request.parameter("context")));
   CELSLM_TRY(const Codec* codec, find_codec(request.parameter("codec")));
-  const auto identity = identify_(handle, codec->id());
+  auto identity = identify_(handle, codec->id());
   if (!identity || identity->model.id().hex() != request.parameter("model"))
     return fail(ErrorKind::kNotFound, "this edge has no pack of context {} for model {}", handle.hex(),
                 request.parameter("model"));
+  if (const std::string tuning = request.parameter("tuning"); !tuning.empty()) {
+    CELSLM_TRY(const Hash256 tuning_id, Hash256::from_hex(tuning));
+    set_tuning(*identity, tuning_id);
+  }
   const Hash256 id = identity->id();
   const MutexLock lock(mutex_);
   if (const StoredPack* open = open_.find(id)) return *open;

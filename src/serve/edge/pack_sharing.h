@@ -21,7 +21,7 @@ namespace celslm {
 // Serves only packs that are complete in the store: nothing is ever computed or fetched for a peer. Thread-safe.
 class PackSharing {
  public:
-  // The identity of the pack of a context that is in this edge's memory; nullopt for others.
+  // The identity of the pack with the model's own KV of a context that is in this edge's memory; nullopt for others.
   using Identify = std::function<std::optional<PackIdentity>(const ContextHandle&, CodecId)>;
   PackSharing(std::shared_ptr<PackStore> store, std::shared_ptr<CloudClient> cloud, Identify identify)
       : store_(std::move(store)), cloud_(std::move(cloud)), identify_(std::move(identify)) {}

@@ -24,6 +24,7 @@ ContextLoader::ContextLoader(std::shared_ptr<const Model> model, std::shared_ptr
     : parts_{.model = std::move(model),
              .store = std::move(store),
              .memory = std::make_shared<SourceMemory>(),
+             .tuning = options.tuning,
              .clock = &clock,
              .log = std::move(log)},
       cloud_(std::move(cloud)),
@@ -48,8 +49,23 @@ void ContextLoader::offer_map(std::optional<HostedMap> map) {
   map_ = map;
 }
 
+void ContextLoader::offer_tuning(bool offered) {
+  const MutexLock lock(mutex_);
+  if (tuning_offered_ == offered) return;
+  tuning_offered_ = offered;
+  if (!offered)
+    parts_.log->warn("the cloud does not have the tuning {} for this model: contexts are computed here, with it",
+                     options_.tuning->id.hex());
+}
+
+bool ContextLoader::cloud_lacks_tuning() const {
+  const MutexLock lock(mutex_);
+  return options_.tuning && tuning_offered_ == false;
+}
+
 PackIdentity ContextLoader::identity_of(const ResidentContext& context, CodecId codec) const {
   PackIdentity out = pack_identity(*parts_.model, context, codec);
+  if (options_.tuning) set_tuning(out, options_.tuning->id);
   const MutexLock lock(mutex_);
   if (options_.guidance == Guidance::kMapped && map_) set_map(out, *map_);
   return out;
@@ -148,9 +164,10 @@ std::optional<StoredPack> ContextLoader::on_disk(const PackIdentity& identity) c
 void ContextLoader::add_network(ContextLoad& load, const ResidentContext& context, const PackIdentity& identity) {
   if (!cloud_) return load.note("no cloud is configured (--cloud URL)");
   const std::string codec(find_codec(identity.codec).value()->name());
-  PackName name{.handle = context.handle, .model = identity.model.id(), .codec = codec};
-  if (identity.map != Hash256{}) name.map = HostedMap{.id = identity.map, .split = identity.split};
-  if (options_.guidance == Guidance::kMapped && !name.map)
+  const PackName name{
+      .handle = context.handle, .model = identity.model.id(), .codec = codec, .made_with = made_with(identity)};
+  const bool mapped = identity.map != Hash256{};
+  if (options_.guidance == Guidance::kMapped && !mapped)
     load.note("the cloud has no map for this model: its own KV is used (--guidance mapped)");
   const std::uint64_t max_bytes = bytes_left();
   const auto add = [&](const std::shared_ptr<CloudClient>& client, bool is_neighbour) {
@@ -163,9 +180,10 @@ void ContextLoader::add_network(ContextLoad& load, const ResidentContext& contex
     load.add_source(std::make_unique<RemoteSource>(client, name, identity, remote));
   };
   if (max_bytes == 0) return load.note("this hour's bytes are used up (--max-bytes-per-hour)");
-  if (!name.map) {  // neighbours keep exact packs only
+  if (!mapped) {  // neighbours keep exact packs only
     for (const auto& neighbour : neighbours_) add(neighbour, true);
   }
+  if (cloud_lacks_tuning()) return load.note("the cloud does not have this edge's tuning: it is applied here (--tuning)");
   add(cloud_, false);
 }
 

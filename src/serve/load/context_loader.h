@@ -14,6 +14,7 @@
 #include "core/mutex.h"
 #include "kv/store/pack_store.h"
 #include "model/engine/model.h"
+#include "model/kv/kv_tuning.h"
 #include "plan/load_plan.h"
 #include "serve/context/resident_context.h"
 #include "serve/load/codec_ladder.h"
@@ -31,6 +32,7 @@ struct LoaderOptions {
   std::uint64_t max_bytes_per_hour = UINT64_MAX;  // over the network, for all contexts together
   // kMapped: through the cloud's layer map where it has one. kStudied is not available yet.
   Guidance guidance = Guidance::kNone;
+  std::shared_ptr<const KvTuning> tuning;  // with kTuned, which needs it; null otherwise
 };
 
 // The identity of the pack that a context's KV is asked for as.
@@ -55,6 +57,8 @@ class ContextLoader {
   void assume_compute_speed(double s_per_work);
   // What the cloud offers for this model, from now on; used with Guidance::kMapped.
   void offer_map(std::optional<HostedMap> map) CELSLM_EXCLUDES(mutex_);
+  // Whether the cloud offers KV with options.tuning, from now on. Until it is known the cloud is asked.
+  void offer_tuning(bool offered) CELSLM_EXCLUDES(mutex_);
   // Whether anything is being loaded or kept on disk.
   bool busy() const CELSLM_EXCLUDES(mutex_);
   // Returns once nothing is. What no source supplies is not waited for: the engine computes it when somebody needs it.
@@ -77,7 +81,8 @@ class ContextLoader {
   void begin(std::shared_ptr<ResidentContext> context, PackChoice choice, std::function<void()> ended)
       CELSLM_EXCLUDES(mutex_);
   std::optional<StoredPack> on_disk(const PackIdentity& identity) const;
-  void add_network(ContextLoad& load, const ResidentContext& context, const PackIdentity& identity);
+  void add_network(ContextLoad& load, const ResidentContext& context, const PackIdentity& identity) CELSLM_EXCLUDES(mutex_);
+  bool cloud_lacks_tuning() const CELSLM_EXCLUDES(mutex_);
   std::uint64_t bytes_left() CELSLM_EXCLUDES(hour_mutex_);
   void count_bytes(const ResidentContext& context) CELSLM_EXCLUDES(hour_mutex_);
 
@@ -89,6 +94,7 @@ class ContextLoader {
   mutable ConditionVariable done_;
   std::list<Job> jobs_ CELSLM_GUARDED_BY(mutex_);  // those that are done are joined at the next load()
   std::optional<HostedMap> map_ CELSLM_GUARDED_BY(mutex_);
+  std::optional<bool> tuning_offered_ CELSLM_GUARDED_BY(mutex_);  // null: not known
   Mutex hour_mutex_;
   TimePoint hour_began_ CELSLM_GUARDED_BY(hour_mutex_){};
   std::uint64_t hour_bytes_ CELSLM_GUARDED_BY(hour_mutex_) = 0;

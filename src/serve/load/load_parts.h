@@ -8,6 +8,7 @@
 #include "core/log.h"
 #include "kv/store/pack_store.h"
 #include "model/engine/model.h"
+#include "model/kv/kv_tuning.h"
 #include "serve/load/source_memory.h"
 
 namespace celslm {
@@ -20,6 +21,7 @@ struct LoadParts {
   std::shared_ptr<const Model> model;
   std::shared_ptr<PackStore> store;  // may be null
   std::shared_ptr<SourceMemory> memory;
+  std::shared_ptr<const KvTuning> tuning;  // of the KV of all contexts; null: none
   const Clock* clock = nullptr;
   Log log;
 };

@@ -229,9 +229,10 @@ LayerOrigin LoadState::origin_of(int layer) const {
   const auto& counts = blocks_from_[static_cast<std::size_t>(layer)];
   const auto most = static_cast<Source>(std::ranges::max_element(counts) - counts.begin());
   const bool exact = identity_.map == Hash256{} || layer < identity_.split;
-  return {.provenance = most == Source::kCompute ? Provenance::kNative
-                        : exact                  ? Provenance::kProxy
-                                                 : identity_.provenance,
+  return {.provenance = identity_.tuning != Hash256{} ? Provenance::kTuned
+                        : most == Source::kCompute    ? Provenance::kNative
+                        : exact                       ? Provenance::kProxy
+                                                      : identity_.provenance,
           .source = most,
           .after = now() - began_,
           .blocks = counts};

@@ -147,7 +147,7 @@ Result<ContextInfo> CloudClient::put_context(std::string_view text, std::string_
 Result<CloudClient::OpenedPack> CloudClient::open(const PackName& pack, std::stop_token stop) {
   CELSLM_TRY(const PublicKey signer, key());
   CELSLM_TRY(HttpAnswer answer,
-             get(pack_path(pack.handle, pack.model, pack.codec, "header", pack.map), kMaxHeaderBytes, stop));
+             get(pack_path(pack.handle, pack.model, pack.codec, "header", pack.made_with), kMaxHeaderBytes, stop));
   if (answer.status == 202) {
     CELSLM_TRY(PackIdentity identity, parse_preamble(answer.body, signer));
     return OpenedPack{.identity = std::move(identity)};
@@ -205,7 +205,7 @@ Result<std::optional<PackIdentity>> CloudClient::open_reading(const PackName& pa
                                                               std::stop_token stop) {
   CELSLM_TRY(const PublicKey signer, key());
   const std::string part = fmt::format("header?blocks={}-{}", reading.first, reading.first + reading.count - 1);
-  const std::string path = pack_path(pack.handle, pack.model, pack.codec, part, pack.map);
+  const std::string path = pack_path(pack.handle, pack.model, pack.codec, part, pack.made_with);
   HeaderSplitter splitter(signer, reading);
   const auto answer = http_->call({.path = path,
                                    .max_body_bytes = kMaxHeaderBytes + reading.max_bytes,
@@ -241,7 +241,8 @@ Status CloudClient::entries(const PackName& pack, const PackIdentity& identity, 
     }
     return false;
   };
-  const std::string path = pack_path(pack.handle, pack.model, pack.codec, fmt::format("entries?from={}", from), pack.map);
+  const std::string path =
+      pack_path(pack.handle, pack.model, pack.codec, fmt::format("entries?from={}", from), pack.made_with);
   const auto answer = http_->call({.path = path,
                                    .timeout = 0ms,
                                    .stall_timeout = kLayerTimeout,
@@ -258,7 +259,7 @@ Status CloudClient::entries(const PackName& pack, const PackIdentity& identity, 
 
 Status CloudClient::blocks(const PackName& pack, ByteRange range, const std::function<bool(ByteView)>& on_bytes,
                            std::stop_token stop) {
-  const std::string path = pack_path(pack.handle, pack.model, pack.codec, "blocks", pack.map);
+  const std::string path = pack_path(pack.handle, pack.model, pack.codec, "blocks", pack.made_with);
   std::uint64_t left = range.end - range.first;
   CELSLM_TRY(const HttpAnswer answer, http_->call({.path = path,
                                                    .range = range,

@@ -23,7 +23,7 @@ struct PackName {
   ContextHandle handle;
   Hash256 model;
   std::string codec;
-  std::optional<HostedMap> map;  // for mapped KV
+  MadeWith made_with;
 };
 
 // Nothing here sends what users wrote: calls contain handles, model ids and byte ranges, and a text only in put_context,

@@ -22,6 +22,7 @@ enum class ApiError {
   kUnknownModel,
   kUnknownCodec,
   kUnknownMap,
+  kUnknownTuning,
   kUnknownPack,
   kModelNotFound,
   kMethodNotAllowed,

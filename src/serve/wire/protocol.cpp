@@ -30,6 +30,13 @@ Result<HostedMap> hosted_map_from(const JsonFields& fields) {
   return out;
 }
 
+Result<HostedTuning> hosted_tuning_from(const JsonFields& fields) {
+  HostedTuning out;
+  CELSLM_TRY(out.id, fields.required_hash("id"));
+  if (const json* gate = fields.find("gate")) out.gate = dump_json(*gate);
+  return out;
+}
+
 Result<ModelFingerprint> fingerprint_from(const JsonFields& fields) {
   ModelFingerprint out;
   CELSLM_TRY(out.architecture, fields.required_text("architecture", kMaxName));
@@ -50,14 +57,40 @@ void set_map(PackIdentity& identity, const HostedMap& map) {
   identity.split = map.split;
 }
 
+void set_tuning(PackIdentity& identity, const Hash256& tuning) {
+  identity.provenance = Provenance::kTuned;
+  identity.tuning = tuning;
+}
+
+MadeWith made_with(const HostedModel& model) {
+  return {.map = model.map ? model.map->id : Hash256{}, .tuning = model.tuning ? model.tuning->id : Hash256{}};
+}
+
+MadeWith made_with(const PackIdentity& identity) {
+  return {.map = identity.map, .tuning = identity.tuning};
+}
+
+std::string describe(const MadeWith& made_with) {
+  if (made_with.map != Hash256{}) return "map " + made_with.map.hex();
+  return made_with.tuning != Hash256{} ? "tuning " + made_with.tuning.hex() : std::string();
+}
+
 std::string pack_path(const ContextHandle& handle, const Hash256& model, std::string_view codec, std::string_view part,
-                      const std::optional<HostedMap>& map) {
-  const std::string path = fmt::format("/v1/packs/{}/{}/{}/{}", handle.hex(), model.hex(), codec, part);
-  return map ? fmt::format("{}{}map={}", path, part.contains('?') ? '&' : '?', map->id.hex()) : path;
+                      const MadeWith& made_with) {
+  std::string path = fmt::format("/v1/packs/{}/{}/{}/{}", handle.hex(), model.hex(), codec, part);
+  for (const auto& [name, id] : {std::pair("map", made_with.map), std::pair("tuning", made_with.tuning)}) {
+    if (id != Hash256{}) path += fmt::format("{}{}={}", path.contains('?') ? '&' : '?', name, id.hex());
+  }
+  return path;
 }
 
 json to_json(const ContextInfo& info) {
   return {{"id", info.handle.hex()}, {"name", info.name}, {"bytes", info.bytes}};
+}
+
+json to_json(const HostedTuning& tuning) {
+  const auto gate = parse_object(tuning.gate);
+  return {{"id", tuning.id.hex()}, {"gate", gate ? *gate : json()}};
 }
 
 json to_json(const HostedModel& model) {
@@ -74,6 +107,7 @@ json to_json(const HostedModel& model) {
              {"weights", f.weights.hex()},
              {"tokenizer", f.tokenizer.hex()}}}};
   if (model.map) out["map"] = {{"id", model.map->id.hex()}, {"split", model.map->split}, {"fused", model.map->fused}};
+  if (model.tuning) out["tuning"] = to_json(*model.tuning);
   return out;
 }
 
@@ -98,6 +132,10 @@ Result<HostedModel> hosted_model_from(const json& object) {
   CELSLM_TRY(const auto map, fields.object("map"));
   if (map) {
     CELSLM_TRY(out.map, hosted_map_from(*map));
+  }
+  CELSLM_TRY(const auto tuning, fields.object("tuning"));
+  if (tuning) {
+    CELSLM_TRY(out.tuning, hosted_tuning_from(*tuning));
   }
   return out;
 }

@@ -36,22 +36,43 @@ struct HostedMap {
   bool operator==(const HostedMap&) const = default;
 };
 
-// A model whose packs a cloud offers; listed once more for each map to it.
+// A tuning that a cloud applies, and what its gate measured (docs/tuning-format.md).
+struct HostedTuning {
+  Hash256 id;
+  std::string gate;  // JSON
+  bool operator==(const HostedTuning&) const = default;
+};
+
+// A model whose packs a cloud offers; listed once more for each map to it, and for each tuning of it.
 struct HostedModel {
   std::string name;
   int n_ctx = 0;
   ModelFingerprint fingerprint;
   std::optional<HostedMap> map;
+  std::optional<HostedTuning> tuning;
 };
 
-// Turns an identity into that of KV made by this map.
-void set_map(PackIdentity& identity, const HostedMap& map);
+// What besides the model made a pack's KV: ids, at most one of them not zero. None: the model's own KV.
+struct MadeWith {
+  Hash256 map;
+  Hash256 tuning;
+  bool none() const { return *this == MadeWith{}; }
+  auto operator<=>(const MadeWith&) const = default;
+};
+MadeWith made_with(const HostedModel& model);
+MadeWith made_with(const PackIdentity& identity);
+std::string describe(const MadeWith& made_with);  // "map ab12…"; empty for none
 
-// "/v1/packs/<handle>/<model id>/<codec>/<part>"; with the parameter "map=<id>" for mapped KV
+// Turns an identity into that of KV made by this map, or by the tuning of this id.
+void set_map(PackIdentity& identity, const HostedMap& map);
+void set_tuning(PackIdentity& identity, const Hash256& tuning);
+
+// "/v1/packs/<handle>/<model id>/<codec>/<part>"; with the parameter "map=<id>" or "tuning=<id>" for KV made with one
 std::string pack_path(const ContextHandle& handle, const Hash256& model, std::string_view codec, std::string_view part,
-                      const std::optional<HostedMap>& map = {});
+                      const MadeWith& made_with = {});
 
 nlohmann::json to_json(const ContextInfo& info);
+nlohmann::json to_json(const HostedTuning& tuning);
 nlohmann::json to_json(const HostedModel& model);
 // kInvalid with the field's name if it does not have the documented shape.
 Result<ContextInfo> context_info_from(const nlohmann::json& json);
