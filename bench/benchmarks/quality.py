@@ -15,14 +15,14 @@ many at a time. What is read (--reads):
                masses and values fitted), match-attention, match-effect, match-evenly (rows chosen otherwise), or a control
                that fits nothing: top (rows by attention), evenly, random. Fitted to the questions of --study; +reread: to a
                second reading of the text instead; +both: to both
-  studied      needs a file that this version does not read; refused
+  studied      what a trainer made of the text: docs/studied-format.md (--studied)
 docs/questions.md has the format of files of questions; how a reply is scored is at the end. Figures are of all questions of
 a set, and of all sets together ("all"); 95 % intervals by bootstrap over contexts, 1,000 draws, always the same. With
 --observations, a run that was interrupted goes on where it stopped.
 
 --json keys:
   machine, model, cloud_model, model_id, cloud_model_id, tuning_id (before it is judged), map, tuning, own_teacher_tuning,
-  seed, reply_tokens
+  studied, seed, reply_tokens
   sets[].set, sets[].metric, sets[].contexts, sets[].questions, sets[].tokens    tokens: of all contexts, the model's
   sets[].skipped         contexts that are longer than the models or --context-tokens allow; no figure includes them
   rows[].reads, rows[].set, rows[].n, rows[].contexts      n: questions
@@ -55,7 +55,9 @@ from ..lab.progress import Progress, table
 from ..recorded import OfAnotherRun, Recorded
 
 WORLDS = [ROOT / "models" / "worlds" / f"{size}.json" for size in ("small", "medium", "large")]
-NEED_AN_OPTION = {"tuned": "tuning", "own-teacher": "own_teacher_tuning"}
+NEED_AN_OPTION = {"tuned": ("tuning", "a tuning file: --tuning FILE"),
+                  "own-teacher": ("own_teacher_tuning", "a tuning file: --own-teacher-tuning FILE"),
+                  "studied": ("studied", "studied contexts: --studied FOLDER")}
 
 
 class Quality(Benchmark):
@@ -77,6 +79,8 @@ class Quality(Benchmark):
         parser.add_argument("--map", type=pathlib.Path, help="for 'mapped': from the large model's KV to the model's")
         parser.add_argument("--tuning", type=pathlib.Path, metavar="FILE", help="for 'tuned': constants for the model's KV")
         parser.add_argument("--own-teacher-tuning", type=pathlib.Path, metavar="FILE", help="for 'own-teacher': likewise")
+        parser.add_argument("--studied", type=pathlib.Path, metavar="FOLDER",
+                            help="for 'studied': a file for each text, named by the handle of the system message")
         parser.add_argument("--study", type=study_files, metavar="half|FILE,...",
                             help="what 'match/4' and the like are fitted to: of each context every other question, which is "
                                  "then not asked; or the questions of these files about the same texts")
@@ -153,11 +157,9 @@ def with_defaults(options):
         options.cloud_model = options.cloud_model or models.demo_model("large")
         options.model = models.demo_model("small")
     options.reads = options.reads or ["none", "own", "q8", "t4", "t3", "t2", *(["cloud"] if options.cloud_model else [])]
-    if "studied" in options.reads:
-        sys.exit("quality: 'studied' needs a study file, which this version does not read: leave it out")
-    for name, option in NEED_AN_OPTION.items():
+    for name, (option, needed) in NEED_AN_OPTION.items():
         if name in options.reads and not getattr(options, option):
-            sys.exit(f"quality: '{name}' needs a tuning file: --{option.replace('_', '-')} FILE")
+            sys.exit(f"quality: '{name}' needs {needed}")
     for name in options.reads:
         if "/" in name and "+reread" not in name and not options.study:
             sys.exit(f"quality: '{name}' is fitted to questions about the texts: --study half, or --study FILE")
@@ -172,6 +174,7 @@ def run_of(options):
     return {"model": hash_of(options.model), "cloud model": options.cloud_model and hash_of(options.cloud_model),
             "map": options.map and hash_of(options.map), "tuning": options.tuning and hash_of(options.tuning),
             "own teacher's tuning": options.own_teacher_tuning and hash_of(options.own_teacher_tuning),
+            "studied": options.studied and {path.stem: hash_of(path) for path in sorted(options.studied.glob("*.gguf"))},
             "questions": [hash_of(path) for path in options.questions],
             "study": [hash_of(path) for path in options.study] if isinstance(options.study, list) else options.study,
             "program": hash_of(built("celslm_bench_quality", options.preset, "bench")), "seed": options.seed,
@@ -198,6 +201,7 @@ def measure(contexts, plain, recorded, options):
     return {"model": options.model.name, "cloud_model": options.cloud_model and options.cloud_model.name, **ids,
             "map": options.map and options.map.name, "tuning": options.tuning and options.tuning.name,
             "own_teacher_tuning": options.own_teacher_tuning and options.own_teacher_tuning.name,
+            "studied": options.studied and options.studied.name,
             "seed": options.seed, "reply_tokens": options.reply_tokens,
             "sets": sets_of(chosen, skipped, recorded, options),
             "rows": rows_of(answered), "plain_text": plain_text.rows_of(read), "gate": judged}
@@ -245,7 +249,7 @@ def run_program(numbered, reads_of_each, options, *more):
         argv = ["--model", options.model, "--tasks", tasks.name, "--threads", options.threads,
                 "--limit", options.reply_tokens, *more]
         for option, value in (("--cloud-model", options.cloud_model), ("--map", options.map), ("--tuning", options.tuning),
-                              ("--own-teacher-tuning", options.own_teacher_tuning)):
+                              ("--own-teacher-tuning", options.own_teacher_tuning), ("--studied", options.studied)):
             argv += [option, value] if value else []
         for line in lines_from(built("celslm_bench_quality", options.preset, "bench"), *argv):
             yield json.loads(line)

@@ -8,6 +8,7 @@
 //   tuned    the model's own KV with a tuning's constants added
 //   own-teacher    the same with another tuning: one trained with the model as its own teacher
 //   match/4  condensed to a quarter of the rows; condensed_reads.h has all such names
+//   studied  what a trainer made of the context (docs/studied-format.md)
 //   q8 ...   the model's own KV through that codec, or another treatment of kv_treatments.h that is not calibrated
 //
 // Prints one JSON object per line: {"model_id", "cloud_model_id", "tuning_id"}, then for each context, with --count
@@ -108,6 +109,7 @@ int main(int argc, char** argv) {
   app.add_option("--cloud-model", options.cloud_model, "the large model's GGUF");
   app.add_option("--map", options.map, "a layer map from the large model to the model");
   app.add_option("--tuning", options.tuning, "a tuning for the model; its gate does not matter here");
+  app.add_option("--studied", options.studied, "a folder of studied contexts, each named <context handle>.gguf");
   app.add_option("--own-teacher-tuning", options.own_teacher_tuning, "the same, for 'own-teacher'");
   app.add_option("--limit", options.limit, "tokens of a reply, at most")->check(CLI::Range(1, 1 << 16));
   app.add_flag("--count", options.count, "count the contexts' tokens, ask nothing");

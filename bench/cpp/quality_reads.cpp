@@ -8,11 +8,13 @@
 
 #include "align/map/apply.h"
 #include "align/texts/positions.h"
+#include "kv/studied/studied.h"
 
 namespace celslm {
 namespace {
 
-constexpr std::array<std::string_view, 6> kNotTreatments{"none", "own", "cloud", "mapped", "tuned", "own-teacher"};
+constexpr std::array<std::string_view, 7> kNotTreatments{"none",  "own",         "cloud",  "mapped",
+                                                         "tuned", "own-teacher", "studied"};
 
 }  // namespace
 
@@ -31,6 +33,7 @@ Result<std::unique_ptr<QualityReads>> QualityReads::create(const QualityOptions&
   if (!options.map.empty()) CELSLM_CHECK_OK(out->use_map(options.map));
   if (!options.tuning.empty()) CELSLM_CHECK_OK(out->use_tuning("tuned", options.tuning));
   if (!options.own_teacher_tuning.empty()) CELSLM_CHECK_OK(out->use_tuning("own-teacher", options.own_teacher_tuning));
+  out->studied_folder_ = options.studied;
   return out;
 }
 
@@ -62,6 +65,7 @@ Status QualityReads::check(const std::string& name) const {
   if (name == "tuned" && !tunings_.contains(name)) return fail(ErrorKind::kInvalid, "'tuned' needs --tuning");
   if (name == "own-teacher" && !tunings_.contains(name))
     return fail(ErrorKind::kInvalid, "'own-teacher' needs --own-teacher-tuning");
+  if (name == "studied" && studied_folder_.empty()) return fail(ErrorKind::kInvalid, "'studied' needs --studied");
   if (std::ranges::contains(kNotTreatments, name) || treatments_.contains(name) || parse_condensed(name)) return {};
   std::string known = fmt::format("{}", fmt::join(kNotTreatments, ", "));
   for (const auto& [treatment, _] : treatments_) known += ", " + treatment;
@@ -92,6 +96,10 @@ Result<ReadKv> QualityReads::read(const std::string& name) {
     CELSLM_TRY(out.segment, map_large());
   } else if (const auto tuning = tunings_.find(name); tuning != tunings_.end()) {
     CELSLM_TRY(out.segment, tune(tuning->second));
+  } else if (name == "studied") {
+    CELSLM_TRY(const auto segment, studied());
+    out.segment = segment;
+    out.bits = 8.0 * static_cast<double>(segment->size_bytes());
   } else if (parse_condensed(name)) {
     if (!condensed_) condensed_.emplace(*edge_.engine, *task_, *own_.exact);
     CELSLM_TRY(const auto segment, condensed_->read(name));
@@ -129,6 +137,17 @@ Result<std::shared_ptr<KvSegment>> QualityReads::map_large() {
   if (pairs.size() != own_.prompts.context.size())
     return fail(ErrorKind::kMismatch, "the two models' tokens of a context do not end together");
   return make_segment(*edge_.model, own_.exact->planes, map_planes(*map_, large_.exact->planes, pairs), map_->gate.split);
+}
+
+Result<std::shared_ptr<KvSegment>> QualityReads::studied() const {
+  const auto path = studied_folder_ / (context_handle(task_->system).hex() + ".gguf");
+  CELSLM_TRY(const StudiedFile file, read_studied(path));
+  if (file.context.model != edge_.model->fingerprint().id())
+    return fail(ErrorKind::kMismatch, "{}: it is of the model {}", path.string(), file.context.model.hex());
+  if (file.context.tokens != own_.prompts.context)
+    return fail(ErrorKind::kMismatch, "{}: it was made from other tokens than the context's", path.string());
+  auto made = condensed_segment(*edge_.model, KvType::kF16, file.context.kv);
+  return made ? std::move(made) : wrap(std::move(made).error(), path.string());
 }
 
 Result<std::shared_ptr<KvSegment>> QualityReads::tune(const KvTuning& tuning) const {

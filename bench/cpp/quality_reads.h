@@ -1,6 +1,7 @@
 // What questions about a context can be asked behind: nothing, or KV of its own, of a codec, of a large model.
 #pragma once
 
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <optional>
@@ -20,6 +21,7 @@ struct QualityOptions : ProgramOptions {
   std::string map;                 // empty: none
   std::string tuning;              // empty: none
   std::string own_teacher_tuning;  // empty: none
+  std::string studied;             // folder of studied contexts, named <context handle>.gguf; empty: none
   std::string tasks;
   int limit = 24;  // tokens of a reply
   bool count = false;
@@ -70,10 +72,12 @@ class QualityReads {
   Result<ReadKv> exact(Side& side, Computed& computed);
   Result<std::shared_ptr<KvSegment>> map_large();
   Result<std::shared_ptr<KvSegment>> tune(const KvTuning& tuning) const;  // own KV
+  Result<std::shared_ptr<KvSegment>> studied() const;
 
   Side edge_;
   Side cloud_;  // empty: none
   std::optional<KvMap> map_;
+  std::filesystem::path studied_folder_;     // empty: none
   std::map<std::string, KvTuning> tunings_;  // by the name under which they are read
   std::optional<Hash256> tuning_;
   std::map<std::string, Treatment> treatments_;

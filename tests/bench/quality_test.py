@@ -87,7 +87,7 @@ def test_contexts_that_miss_a_reading_are_not_complete():
 
 @pytest.mark.parametrize("reads, missing", [("own,tuned", "'tuned' needs a tuning file: --tuning"),
                                             ("own-teacher", "'own-teacher' needs a tuning file: --own-teacher-tuning"),
-                                            ("studied", "'studied' needs a study file")])
+                                            ("studied", "'studied' needs studied contexts: --studied")])
 def test_readings_that_need_a_file_are_refused_by_name(reads, missing):
     with pytest.raises(SystemExit, match=missing):
         quality.Quality().run(["--reads", reads], is_built=True)
