@@ -11,7 +11,7 @@ from .questions import Context, Malformed, Question
 METRIC = "plain_text"
 WORDS = 240  # of a document, at least
 DOCUMENTS = 40  # of a file, at most, evenly spread
-NOT_READ = ("none", "cloud")  # they have no KV of the first half, or another model's tokens
+NOT_READ = ("none", "cloud", "studied")  # they have no KV of the first half, or another model's tokens
 
 
 def reads_of(names):

@@ -34,6 +34,7 @@ struct CloudCommand {
   std::vector<std::string> models;
   std::vector<std::string> maps;
   std::vector<std::string> tunings;
+  std::string studied;
   ListenOptions listen;
   std::string data;
   std::uint64_t pack_budget = 20ULL << 30;
@@ -103,6 +104,7 @@ Result<CloudOptions> cloud_options(const Environment& env, const CloudCommand& c
     CELSLM_TRY(out.data_folder, default_data_folder(env));
   }
   out.data_folder /= "cloud";
+  out.studied_folder = command.studied;
   for (const std::string& name : command.codecs) {
     CELSLM_TRY(const Codec* codec, find_codec(name));
     out.codecs.push_back(codec->id());
@@ -119,6 +121,7 @@ Status run_cloud(Environment& env, const CloudCommand& command, HttpServerOption
   server.n_threads = kConnections;
   log->info("{} registered contexts and packs of up to {:.1f} GB in {}", service->n_contexts(),
             static_cast<double>(options.pack_budget_bytes) / 1e9, options.data_folder.string());
+  if (!command.studied.empty()) log->info("{} studied contexts in {}", service->n_studied(), command.studied);
   const Served served{.add_routes = [&](HttpServer& http) { service->add_routes(http); },
                       .drain = [&] { service->shutdown(); }};
   return serve_until_signal(env, served, server, kStopGrace, log);
@@ -133,6 +136,10 @@ void add_cloud_options(CLI::App& app, CloudCommand& command) {
   add_list(app, "--tuning", command.tunings, "FILE",
            "Tuning that passed its gate ('celslm tuning show FILE'): offers the KV of its model with the constants added, "
            "too; the model must be given with --model");
+  app.add_option("--studied", command.studied,
+                 "Folder of studied contexts (*.gguf, docs/studied-format.md): offers each, for the registered text and the "
+                 "model that it is of, which must be given with --model")
+      ->option_text("FOLDER");
   add_list(app, "--codec", command.codecs, "NAME", "Codec in which packs are offered (default: all)");
   app.add_option("--threads,-t", command.threads, "Threads that compute, per model (default: one per core)")
       ->check(CLI::Range(0, 1024))

@@ -116,7 +116,9 @@ void add_context_options(CLI::App& app, EdgeCommand& command) {
        {"studied", Guidance::kStudied}},
       "What the KV of contexts owes to a larger model (answers then differ from this model's own). mapped: it is the larger "
       "model's, converted for this model, if the cloud has a map that passed its quality gate (docs/alignment.md); tuned: "
-      "this model's own, with the constants of --tuning added (the default with --tuning); studied: not available yet");
+      "this model's own, with the constants of --tuning added (the default with --tuning); studied: what training made of "
+      "each "
+      "context, where the cloud has it, and otherwise as with --tuning or none (docs/studied-format.md)");
   app.add_option("--tuning", command.tuning_file,
                  "Tuning for this model that passed its gate ('celslm tuning show FILE'): constants for the KV of contexts, "
                  "with which this model answers better from them; the cloud needs the same file")
@@ -146,9 +148,10 @@ void add_edge_options(CLI::App& app, EdgeCommand& command) {
 Result<EdgeOptions> complete_options(const EdgeCommand& command) {
   EdgeOptions out = command.options;
   out.load.guidance = command.guidance.value_or(command.tuning_file.empty() ? Guidance::kNone : Guidance::kTuned);
-  if (out.load.guidance == Guidance::kStudied) return fail(ErrorKind::kInvalid, "--guidance studied is not available yet");
-  if ((out.load.guidance == Guidance::kTuned) == command.tuning_file.empty())
-    return fail(ErrorKind::kInvalid, "--guidance tuned and --tuning FILE belong together");
+  const Guidance guidance = out.load.guidance;
+  const bool tunes = guidance == Guidance::kTuned || guidance == Guidance::kStudied;
+  if (command.tuning_file.empty() ? guidance == Guidance::kTuned : !tunes)
+    return fail(ErrorKind::kInvalid, "--guidance tuned and --tuning FILE belong together (studied may have one)");
   if (out.batch.kv_budget_bytes == 0) out.batch.kv_budget_bytes = physical_memory_bytes() / 4;
   for (const std::string& file : command.context_files) {
     CELSLM_TRY(const Bytes text, read_file(file, kMaxContextBytes));

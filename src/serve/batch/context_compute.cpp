@@ -23,7 +23,8 @@ Status ContextCompute::add(const std::shared_ptr<ResidentContext>& context) {
   const bool wanted = work && work->wants_unit();
   if (!wanted || std::ranges::contains(jobs_, context, [](const auto& job) { return job->context; })) return {};
   const KvSegment& segment = *context->segment;
-  CELSLM_TRY(auto target, KvSegment::create(engine_.model().config(), segment.type(), 0, segment.capacity()));
+  CELSLM_TRY(auto target,
+             KvSegment::create(engine_.model().config(), segment.type(), 0, static_cast<int>(context->tokens.size())));
   CELSLM_TRY(auto prefill, ContextPrefill::start(engine_, context->tokens, target, work->tuning()));
   const double steps = static_cast<double>(prefill.units()) / segment.n_layers();
   jobs_.push_back(std::make_unique<Job>(Job{context, std::move(target), std::move(prefill), steps, {}, {}}));

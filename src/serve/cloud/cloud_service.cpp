@@ -38,32 +38,39 @@ Result<std::unique_ptr<CloudService>> CloudService::create(const CloudOptions& o
                                                            const Clock& clock, Log log) {
   CELSLM_CHECK_OK(check_models(models));
   CELSLM_TRY(auto contexts, ContextRegistry::open(options.data_folder / "contexts", log));
+  CELSLM_TRY(auto studied, StudiedLibrary::open(options.studied_folder, models, log));
   CELSLM_TRY(auto key, SigningKey::load_or_create(options.data_folder / "signing.key"));
   CELSLM_TRY(auto store, PackStore::open(options.data_folder / "packs", options.pack_budget_bytes, log));
   auto storage = std::make_unique<SignedPackStorage>(std::move(store), key.public_key());
   return std::unique_ptr<CloudService>(new CloudService(std::move(key), std::move(contexts), std::move(storage),
-                                                        std::move(models), options, clock, std::move(log)));
+                                                        std::move(studied), std::move(models), options, clock,
+                                                        std::move(log)));
 }
 
 CloudService::CloudService(SigningKey key, std::unique_ptr<ContextRegistry> contexts,
-                           std::unique_ptr<SignedPackStorage> storage, std::vector<std::shared_ptr<KvProducer>> models,
-                           const CloudOptions& options, const Clock& clock, Log log)
+                           std::unique_ptr<SignedPackStorage> storage, std::unique_ptr<StudiedLibrary> studied,
+                           std::vector<std::shared_ptr<KvProducer>> models, const CloudOptions& options, const Clock& clock,
+                           Log log)
     : log_(std::move(log)),
       key_(std::move(key)),
       codecs_(options.codecs.empty() ? every_codec() : options.codecs),
       contexts_(std::move(contexts)),
       storage_(std::move(storage)),
+      studied_(std::move(studied)),
       catalog_(*contexts_, std::move(models)),
       jobs_(catalog_.models(), *storage_, key_, clock, metrics_, log_, options.jobs),
       context_routes_({.contexts = *contexts_,
                        .catalog = catalog_,
                        .jobs = jobs_,
+                       .studied = *studied_,
                        .metrics = metrics_,
                        .prefill_codec = std::ranges::contains(codecs_, CodecId::kF16) ? CodecId::kF16 : codecs_.front(),
                        .log = log_}),
       pack_routes_({.contexts = *contexts_,
                     .catalog = catalog_,
                     .jobs = jobs_,
+                    .studied = *studied_,
+                    .storage = *storage_,
                     .metrics = metrics_,
                     .key = key_,
                     .codecs = codecs_}) {}

@@ -15,6 +15,7 @@
 #include "serve/cloud/pack_catalog.h"
 #include "serve/cloud/pack_jobs.h"
 #include "serve/cloud/pack_routes.h"
+#include "serve/cloud/studied_library.h"
 
 namespace celslm {
 
@@ -23,7 +24,8 @@ inline constexpr std::size_t kMaxCloudBodyBytes = 4 * kMaxContextBytes;  // a te
 struct CloudOptions {
   std::filesystem::path data_folder;  // contexts/, packs/ and signing.key are in it
   std::uint64_t pack_budget_bytes = 20ULL << 30;
-  std::vector<CodecId> codecs;  // offered; empty: all
+  std::vector<CodecId> codecs;           // offered; empty: all
+  std::filesystem::path studied_folder;  // studied contexts, docs/studied-format.md; empty: none
   PackJobsOptions jobs;
 };
 
@@ -43,10 +45,12 @@ class CloudService {
 
   PublicKey public_key() const { return key_.public_key(); }
   std::size_t n_contexts() const { return contexts_->size(); }
+  std::size_t n_studied() const { return studied_->size(); }
 
  private:
   CloudService(SigningKey key, std::unique_ptr<ContextRegistry> contexts, std::unique_ptr<SignedPackStorage> storage,
-               std::vector<std::shared_ptr<KvProducer>> models, const CloudOptions& options, const Clock& clock, Log log);
+               std::unique_ptr<StudiedLibrary> studied, std::vector<std::shared_ptr<KvProducer>> models,
+               const CloudOptions& options, const Clock& clock, Log log);
 
   HttpResponse list_models() const;
 
@@ -56,6 +60,7 @@ class CloudService {
   CloudMetrics metrics_;
   const std::unique_ptr<ContextRegistry> contexts_;
   const std::unique_ptr<SignedPackStorage> storage_;
+  const std::unique_ptr<StudiedLibrary> studied_;
   PackCatalog catalog_;
   PackJobs jobs_;  // its threads use all of the above
   ContextRoutes context_routes_;

@@ -22,7 +22,7 @@ void ContextRoutes::add_to(HttpServer& server) {
 
 HttpResponse ContextRoutes::list() const {
   json contexts = json::array();
-  for (const ContextInfo& info : parts_.contexts.list()) contexts.push_back(to_json(info));
+  for (ContextInfo& info : parts_.contexts.list()) contexts.push_back(to_json(complete(std::move(info))));
   return json_response({{"contexts", std::move(contexts)}});
 }
 
@@ -56,7 +56,7 @@ HttpResponse ContextRoutes::put(const HttpRequest& request) {
   const auto info = parts_.contexts.put(wanted->text, wanted->name);
   if (!info) return context_refused(info.error());
   if (request.parameter("prefill") == "1") begin_prefill(info->handle);
-  json out = to_json(*info);
+  json out = to_json(complete(*info));
   out["models"] = *std::move(models);
   return json_response(out);
 }
@@ -77,13 +77,18 @@ HttpResponse ContextRoutes::get(const HttpRequest& request) const {
   const auto context = parts_.contexts.find(*handle);
   if (!context && context.error().kind == ErrorKind::kNotFound) return unknown_context(name);
   if (!context) return error_response(ApiError::kInternal, context.error().message);
-  json out = to_json(context->info);
+  json out = to_json(complete(context->info));
   out["text"] = context->text;
-  out["guidance"] = guidance();
+  out["guidance"] = guidance(*handle);
   return json_response(out);
 }
 
-json ContextRoutes::guidance() const {
+ContextInfo ContextRoutes::complete(ContextInfo info) const {
+  info.studied = parts_.studied.offers(info.handle);
+  return info;
+}
+
+json ContextRoutes::guidance(const ContextHandle& handle) const {
   json out = json::array();
   for (const auto& model : parts_.catalog.models()) {
     const HostedModel& hosted = model->model();
@@ -94,6 +99,14 @@ json ContextRoutes::guidance() const {
     out.back()["provenance"] = to_string(hosted.tuning       ? Provenance::kTuned
                                          : hosted.map->fused ? Provenance::kFused
                                                              : Provenance::kMapped);
+  }
+  for (const StudiedOffer& offer : parts_.studied.offers(handle)) {
+    const auto model = parts_.catalog.find_model(offer.model, {});
+    out.push_back({{"provenance", to_string(Provenance::kStudied)},
+                   {"id", offer.study.id.hex()},
+                   {"n_rows", offer.study.n_rows},
+                   {"model", offer.model.hex()},
+                   {"name", model ? (*model)->model().name : ""}});
   }
   return out;
 }

@@ -12,6 +12,7 @@
 #include "serve/cloud/context_registry.h"
 #include "serve/cloud/pack_catalog.h"
 #include "serve/cloud/pack_jobs.h"
+#include "serve/cloud/studied_library.h"
 
 namespace celslm {
 
@@ -20,6 +21,7 @@ struct ContextRoutesParts {
   ContextRegistry& contexts;
   PackCatalog& catalog;
   PackJobs& jobs;
+  const StudiedLibrary& studied;
   CloudMetrics& metrics;
   CodecId prefill_codec;  // of packs computed at registration
   Log log;
@@ -38,8 +40,10 @@ class ContextRoutes {
   HttpResponse remove(const HttpRequest& request);
   // Which models can take this text: the "models" of an answer. kInvalid with every model's reason if none can.
   Result<nlohmann::json> models_for(std::string_view text);
-  // What KV there is of each context besides the models' own, and what its gate measured: the "guidance" of an answer.
-  nlohmann::json guidance() const;
+  // With what is offered of it.
+  ContextInfo complete(ContextInfo info) const;
+  // What KV there is of a context besides the models' own, and what its gate measured: the "guidance" of an answer.
+  nlohmann::json guidance(const ContextHandle& handle) const;
   void begin_prefill(const ContextHandle& handle);
 
   const ContextRoutesParts parts_;

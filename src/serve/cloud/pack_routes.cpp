@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <tuple>
+#include <utility>
 
 #include "serve/cloud/refusals.h"
 #include "serve/wire/errors.h"
@@ -41,7 +42,8 @@ PackRoutes::Answer<PackIdentity> PackRoutes::wanted(const HttpRequest& request) 
   MadeWith made_with;
   ApiError unknown = ApiError::kUnknownModel;
   for (const auto& [name, id, error] : {std::tuple("map", &made_with.map, ApiError::kUnknownMap),
-                                        std::tuple("tuning", &made_with.tuning, ApiError::kUnknownTuning)}) {
+                                        std::tuple("tuning", &made_with.tuning, ApiError::kUnknownTuning),
+                                        std::tuple("study", &made_with.study, ApiError::kUnknownStudy)}) {
     const std::string digits = request.parameter(name);
     if (digits.empty()) continue;
     unknown = error;
@@ -49,6 +51,7 @@ PackRoutes::Answer<PackIdentity> PackRoutes::wanted(const HttpRequest& request) 
       return refuse(
           error_response(unknown, fmt::format("'{}' is not the id of a {}: it must have 64 hex digits", digits, name)));
   }
+  const Hash256 study = std::exchange(made_with.study, Hash256{});  // of the model's own KV
   const auto model = parts_.catalog.find_model(*model_id, made_with);
   if (!model) return refuse(error_response(unknown, model.error().message));
   const auto codec = offered_codec(request.parameter("codec"));
@@ -56,6 +59,12 @@ PackRoutes::Answer<PackIdentity> PackRoutes::wanted(const HttpRequest& request) 
   auto identity = parts_.catalog.identity(*handle, **model, *codec);
   if (!identity && identity.error().kind == ErrorKind::kNotFound) return refuse(unknown_context(context));
   if (!identity) return refuse(context_refused(identity.error()));
+  if (study == Hash256{}) return *std::move(identity);
+  const auto studied = parts_.studied.find(*handle, *model_id, study);
+  if (!studied || studied->n_rows > identity->n_tokens() || !made_with.none())
+    return refuse(
+        error_response(ApiError::kUnknownStudy, studied ? "the study is not one of this context" : studied.error().message));
+  set_study(*identity, *studied);
   return *std::move(identity);
 }
 
@@ -70,7 +79,11 @@ PackRoutes::Answer<PackAccess> PackRoutes::existing(const HttpRequest& request) 
 HttpResponse PackRoutes::get_header(const HttpRequest& request) {
   const auto identity = wanted(request);
   if (!identity) return identity.error();
-  const auto access = parts_.jobs.request(*identity);
+  const auto access = identity->studied()
+                          ? parts_.studied.pack(*identity, parts_.storage, parts_.key).transform([](StoredPack p) {
+                              return PackAccess(std::move(p));
+                            })
+                          : parts_.jobs.request(*identity);
   if (!access) return context_refused(access.error());
   return header_response(*access, request.parameter("blocks"), meter("header"));
 }

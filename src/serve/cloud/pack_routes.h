@@ -12,6 +12,7 @@
 #include "serve/cloud/pack_catalog.h"
 #include "serve/cloud/pack_job_stream.h"
 #include "serve/cloud/pack_jobs.h"
+#include "serve/cloud/studied_library.h"
 
 namespace celslm {
 
@@ -20,6 +21,8 @@ struct PackRoutesParts {
   const ContextRegistry& contexts;
   PackCatalog& catalog;
   PackJobs& jobs;
+  StudiedLibrary& studied;
+  PackStorage& storage;
   CloudMetrics& metrics;
   const SigningKey& key;
   const std::vector<CodecId>& codecs;  // offered
@@ -35,7 +38,7 @@ class PackRoutes {
   template <typename T>
   using Answer = std::expected<T, HttpResponse>;  // or the documented refusal
 
-  // Computes the pack if need be; the others only read what there is.
+  // Computes or, where it is studied, encodes the pack if need be; the others only read what there is.
   HttpResponse get_header(const HttpRequest& request);
   HttpResponse get_entries(const HttpRequest& request);
   HttpResponse get_blocks(const HttpRequest& request);

@@ -21,12 +21,15 @@ namespace celslm {
 // them. Thread-safe.
 class ResidentContext {
  public:
+  // study: the training that is to supply its KV; none: a row for each token. The segment is condensed where there is one.
   static Result<std::shared_ptr<ResidentContext>> create(const ContextHandle& handle, const ModelConfig& config,
-                                                         const Hash256& id, std::vector<Token> tokens, KvType type);
+                                                         const Hash256& id, std::vector<Token> tokens, KvType type,
+                                                         const std::optional<ContextStudy>& study = {});
 
   const ContextHandle handle;
   const Hash256 id;
   const std::vector<Token> tokens;
+  const std::optional<ContextStudy> study;
   const std::shared_ptr<KvSegment> segment;  // length() is the context's from the start; layers count once ready
 
   int n_layers() const { return segment->n_layers(); }
@@ -61,7 +64,7 @@ class ResidentContext {
 
  private:
   ResidentContext(const ContextHandle& handle, const Hash256& id, std::vector<Token> tokens,
-                  std::shared_ptr<KvSegment> segment);
+                  const std::optional<ContextStudy>& study, std::shared_ptr<KvSegment> segment);
 
   std::atomic<int> ready_{0};
   std::atomic<std::uint64_t> bytes_{0};

@@ -42,6 +42,14 @@ std::optional<ContextHandle> ContextDirectory::find(const std::function<bool(con
   return it == registered_.end() ? std::nullopt : std::optional(it->first);
 }
 
+std::optional<ContextStudy> ContextDirectory::study(const ContextHandle& handle, const Hash256& model) const {
+  const MutexLock lock(mutex_);
+  const auto known = registered_.find(handle);
+  if (known == registered_.end()) return std::nullopt;
+  const auto offer = std::ranges::find(known->second.studied, model, &StudiedOffer::model);
+  return offer == known->second.studied.end() ? std::nullopt : std::optional(offer->study);
+}
+
 Result<std::string> ContextDirectory::text(const ContextHandle& handle) {
   {
     const MutexLock lock(mutex_);

@@ -30,6 +30,9 @@ class ContextDirectory {
   // Some registered context for which `wanted` is true. It is called with the directory locked and must not call it.
   std::optional<ContextHandle> find(const std::function<bool(const ContextHandle&)>& wanted) const CELSLM_EXCLUDES(mutex_);
 
+  // The study of a context for this model that the cloud listed at the last refresh.
+  std::optional<ContextStudy> study(const ContextHandle& handle, const Hash256& model) const CELSLM_EXCLUDES(mutex_);
+
   // A context's text: kept here, or from the cloud. kNotFound if it is known neither here nor there; else as CloudClient.
   Result<std::string> text(const ContextHandle& handle) CELSLM_EXCLUDES(mutex_);
 

@@ -3,10 +3,11 @@
 namespace celslm {
 
 ContextMemory::ContextMemory(std::shared_ptr<const Model> model, std::unique_ptr<ContextLoader> loader, KvType type,
-                             std::uint64_t budget_bytes, std::function<void()> on_change)
+                             std::uint64_t budget_bytes, std::function<void()> on_change, FindStudy find_study)
     : model_(std::move(model)),
       type_(type),
       on_change_(std::move(on_change)),
+      find_study_(std::move(find_study)),
       table_(budget_bytes),
       loader_(std::move(loader)) {}
 
@@ -17,7 +18,14 @@ Result<std::shared_ptr<ResidentContext>> ContextMemory::create(const ContextHand
     return fail(ErrorKind::kInvalid, "the context has {} tokens, too many for the model's context length of {}",
                 tokens.size(), n_ctx);
   const Hash256 id = context_id(model_->fingerprint().tokenizer, tokens);
-  return ResidentContext::create(handle, model_->config(), id, std::move(tokens), type_);
+  const auto study = study_of(handle, static_cast<int>(tokens.size()));
+  return ResidentContext::create(handle, model_->config(), id, std::move(tokens), type_, study);
+}
+
+// What a cloud lists of rows is not signed: more than there are tokens would be memory for nothing.
+std::optional<ContextStudy> ContextMemory::study_of(const ContextHandle& handle, int n_tokens) const {
+  const auto study = find_study_ ? find_study_(handle) : std::nullopt;
+  return study && study->n_rows <= n_tokens ? study : std::nullopt;
 }
 
 Result<ContextMemory::Acquired> ContextMemory::acquire(const std::string& text) {
@@ -35,13 +43,15 @@ Result<ContextMemory::Acquired> ContextMemory::acquire(const std::string& text) 
 bool ContextMemory::fits(const std::string& text) const {
   const auto tokens = model_->text().context(text);
   if (!tokens) return false;
-  const std::size_t bytes = KvSegment::resident_bytes(model_->config(), type_, static_cast<int>(tokens->size()));
+  const auto n_tokens = static_cast<int>(tokens->size());
+  const auto study = study_of(context_handle(text), n_tokens);
+  const std::size_t bytes = KvSegment::resident_bytes(model_->config(), type_, study ? study->n_rows : n_tokens);
   return table_.bytes() + bytes <= table_.budget_bytes();
 }
 
 bool ContextMemory::reload(const std::shared_ptr<ResidentContext>& known, const CodecChoice& choice,
                            std::function<void()> replaced) {
-  auto better = ResidentContext::create(known->handle, model_->config(), known->id, known->tokens, type_);
+  auto better = ResidentContext::create(known->handle, model_->config(), known->id, known->tokens, type_, known->study);
   if (!better) return false;
   loader_->load(*better, choice, [this, known, better = *better, replaced = std::move(replaced)] {
     if (better->complete() && table_.replace(known, better)) replaced();

@@ -16,10 +16,11 @@ namespace celslm {
 // Thread-safe. Owns the loader, whose threads end with this.
 class ContextMemory {
  public:
-  // on_change: something of a context that is being loaded has changed; called from any thread. What it uses must outlive
-  // this.
+  // on_change: something of a context that is being loaded has changed; called from any thread. find_study: the study that
+  // is to supply a context's KV; empty: none. What they use must outlive this.
+  using FindStudy = std::function<std::optional<ContextStudy>(const ContextHandle&)>;
   ContextMemory(std::shared_ptr<const Model> model, std::unique_ptr<ContextLoader> loader, KvType type,
-                std::uint64_t budget_bytes, std::function<void()> on_change);
+                std::uint64_t budget_bytes, std::function<void()> on_change, FindStudy find_study = {});
 
   struct Acquired {
     std::shared_ptr<ResidentContext> context;
@@ -45,10 +46,12 @@ class ContextMemory {
 
  private:
   Result<std::shared_ptr<ResidentContext>> create(const ContextHandle& handle, const std::string& text) const;
+  std::optional<ContextStudy> study_of(const ContextHandle& handle, int n_tokens) const;
 
   const std::shared_ptr<const Model> model_;
   const KvType type_;
   const std::function<void()> on_change_;
+  const FindStudy find_study_;
   ContextTable table_;
   const std::unique_ptr<ContextLoader> loader_;  // destroyed first: its threads use the table
 };

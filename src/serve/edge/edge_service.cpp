@@ -54,8 +54,9 @@ EdgeService::EdgeService(EdgeParts parts, const EdgeOptions& options, double com
       store_(parts.store),
       loop_(std::move(parts.engine), *parts.clock, options.batch, parts.log),
       directory_(parts.cloud, options.contexts),
-      contexts_(model_, make_loader(parts, options.load, compute_s_per_work), options.context_kv_type(),
-                options.context_budget_bytes, [this] { loop_.wake(); }),
+      contexts_(
+          model_, make_loader(parts, options.load, compute_s_per_work), options.context_kv_type(),
+          options.context_budget_bytes, [this] { loop_.wake(); }, find_study(options)),
       sharing_(make_sharing(parts, contexts_)),
       preparation_(*model_, directory_, contexts_, *parts.clock),
       completions_({.model_name = model_name_,
@@ -75,6 +76,11 @@ EdgeService::EdgeService(EdgeParts parts, const EdgeOptions& options, double com
                 .clock = *parts.clock,
                 .log = parts.log}) {
   refresh_.start(options.refresh);
+}
+
+ContextMemory::FindStudy EdgeService::find_study(const EdgeOptions& options) const {
+  if (options.load.guidance != Guidance::kStudied) return {};
+  return [this, model = model_->fingerprint().id()](const ContextHandle& handle) { return directory_.study(handle, model); };
 }
 
 int EdgeService::requests_under_way() const {

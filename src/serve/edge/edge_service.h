@@ -64,6 +64,7 @@ class EdgeService {
   HttpResponse models() const;
   HttpResponse put_context(const HttpRequest& request);
   HttpResponse list_contexts() const;
+  ContextMemory::FindStudy find_study(const EdgeOptions& options) const;
   HttpHandler counted(std::string route, HttpResponse (EdgeService::*handler)(const HttpRequest&));
 
   const std::string model_name_;

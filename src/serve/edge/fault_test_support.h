@@ -52,7 +52,7 @@ inline PackFault dying_after(int n) {
   auto strikes = std::make_shared<std::atomic<int>>(0);
   auto left = std::make_shared<std::atomic<int>>(n);
   return {[=](const HttpCall& call, const auto& go_on) -> Result<HttpAnswer> {
-            if (!call.path.ends_with("/blocks") || left->fetch_sub(1) > 0) return go_on();
+            if (!call.path.contains("/blocks") || left->fetch_sub(1) > 0) return go_on();
             ++*strikes;
             return fail(ErrorKind::kUnavailable, "connection reset");
           },

@@ -16,13 +16,28 @@ void BlockSink::announced(int first, std::span<const BlockEntry> entries) {
 }
 
 Status BlockSink::write(int block, const BlockEntry& entry, ByteView bytes, Source source) {
-  const Status imported = import_block(*parts_.model, identity_, block, entry, bytes, *context_.segment);
+  const Status imported = studied_ ? studied_->add(block, entry, bytes)
+                                   : import_block(*parts_.model, identity_, block, entry, bytes, *context_.segment);
   if (imported) {
     state_.written(block, source);
   } else {
     state_.released(block);
   }
   return imported;
+}
+
+void BlockSink::write_computed(int layer, std::span<const int> blocks, KvSegment& from) {
+  if (studied_ && !blocks.empty()) {
+    if (const Status written = studied_->compute(layer, from); !written) {
+      parts_.log->warn("a computed layer is lost: {}", written.error().message);
+      for (const int block : blocks) state_.released(block);
+      return;
+    }
+  }
+  if (!studied_) {
+    for (const int block : blocks) copy_block(identity_, block, from, *context_.segment);
+  }
+  state_.layer_written(blocks);
 }
 
 }  // namespace celslm

@@ -8,6 +8,7 @@
 #include "kv/store/pack_store.h"
 #include "serve/load/load_state.h"
 #include "serve/load/pack_keeper.h"
+#include "serve/load/studied_layers.h"
 
 namespace celslm {
 
@@ -16,7 +17,9 @@ class BlockSink {
  public:
   BlockSink(const LoadParts& parts, ResidentContext& context, const PackIdentity& identity, LoadState& state,
             PackKeeper& keeper)
-      : parts_(parts), context_(context), identity_(identity), state_(state), keeper_(keeper) {}
+      : parts_(parts), context_(context), identity_(identity), state_(state), keeper_(keeper) {
+    if (identity.studied()) studied_.emplace(*parts.model, identity, *context.segment);
+  }
 
   // What an earlier load left of this pack on disk: used as soon as a source has announced what its blocks should be.
   void set_leftover(PackPart part) { leftover_ = std::move(part); }
@@ -25,6 +28,9 @@ class BlockSink {
   void announced(int first, std::span<const BlockEntry> entries);
   // Writes a block that the caller has claimed. Where it cannot be decoded, it is missing again.
   Status write(int block, const BlockEntry& entry, ByteView bytes, Source source);
+  // Writes blocks of a layer that was computed here, which the caller has claimed. Where there is no memory for it, they are
+  // missing again.
+  void write_computed(int layer, std::span<const int> blocks, KvSegment& from);
   // A checked block from somewhere else than this disk.
   void keep(int block, ByteView bytes) { keeper_.put(block, bytes); }
   // A block of the pack on this disk is not what was signed.
@@ -37,6 +43,7 @@ class BlockSink {
   const PackIdentity& identity_;
   LoadState& state_;
   PackKeeper& keeper_;
+  std::optional<StudiedLayers> studied_;  // of a studied pack
   std::optional<PackPart> leftover_;
 };
 

@@ -1,7 +1,5 @@
 #include "serve/load/context_load.h"
 
-#include "serve/load/block_import.h"
-
 namespace celslm {
 
 ContextLoad::ContextLoad(LoadParts parts, ResidentContext& context, PackIdentity identity, const PlanOptions& options)
@@ -72,10 +70,9 @@ void ContextLoad::commit(std::stop_token stop) {
 
 void ContextLoad::layer_computed(int layer, KvSegment& from, std::vector<float> k, std::vector<float> v) {
   const std::vector<int> blocks = state_.claim_layer(layer);
-  for (const int block : blocks) copy_block(identity_, block, from, *context_.segment);
   // Before the context can be complete: then nothing is forgotten by whoever looks whether everything is kept.
   if (!k.empty()) keeper_.add_computed(layer, std::move(k), std::move(v));
-  state_.layer_written(blocks);
+  sink_.write_computed(layer, blocks, from);
 }
 
 }  // namespace celslm

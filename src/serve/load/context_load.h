@@ -41,7 +41,8 @@ class ContextLoad final : public ComputeWork {
   bool wants_unit() override { return state_.wants_compute(); }
   void unit_computed(double part, TimePoint began) override { state_.unit_computed(part, began); }
   std::shared_ptr<const KvTuning> tuning() const override { return parts_.tuning; }
-  bool wants_rows() const override { return keeper_.wants_anything(); }
+  // A studied pack has no block of what is computed here.
+  bool wants_rows() const override { return !identity_.studied() && keeper_.wants_anything(); }
   void layer_computed(int layer, KvSegment& from, std::vector<float> k, std::vector<float> v) override;
   void set_deadline(TimePoint deadline) override { state_.set_deadline(deadline); }
 

@@ -65,6 +65,10 @@ bool ContextLoader::cloud_lacks_tuning() const {
 
 PackIdentity ContextLoader::identity_of(const ResidentContext& context, CodecId codec) const {
   PackIdentity out = pack_identity(*parts_.model, context, codec);
+  if (context.study) {
+    set_study(out, *context.study);
+    return out;
+  }
   if (options_.tuning) set_tuning(out, options_.tuning->id);
   const MutexLock lock(mutex_);
   if (options_.guidance == Guidance::kMapped && map_) set_map(out, *map_);
@@ -83,10 +87,11 @@ ContextLoader::PackChoice ContextLoader::choose(const ResidentContext& context) 
   const std::uint64_t row = 2ULL * static_cast<std::uint64_t>(config.kv_width());
   CodecChoice choice = options_.codecs.choose(
       {.n_layers = config.n_layers,
-       .values = row * static_cast<std::uint64_t>(n_tokens) * static_cast<std::uint64_t>(config.n_layers),
+       .values = row * static_cast<std::uint64_t>(context.study ? context.study->n_rows : n_tokens) *
+                 static_cast<std::uint64_t>(config.n_layers),
        .link = cloud_ ? parts_.memory->link(cloud_->url()) : LinkEstimate(),
        .layer_s = parts_.memory->compute_s_per_work() * layer_work(n_tokens),
-       .max_compute_layers = options_.policy.max_compute_layers(config.n_layers)});
+       .max_compute_layers = context.study ? 0 : options_.policy.max_compute_layers(config.n_layers)});
   PackIdentity identity = identity_of(context, choice.codec->id());
   return {std::move(choice), std::move(identity), std::nullopt};
 }
@@ -108,6 +113,7 @@ void ContextLoader::begin(std::shared_ptr<ResidentContext> context, PackChoice c
   PlanOptions options{.policy = options_.policy};
   // From the split on, mapped KV is meant to replace the model's own, which is computed only where no source supplies it.
   if (identity.map != Hash256{}) options.max_compute_layers = identity.split;
+  if (identity.studied()) options.max_compute_layers = 0;
   auto load = std::make_shared<ContextLoad>(parts_, *context, identity, options);
   // Sources are known before the engine asks whether to compute.
   const bool is_on_disk = choice.stored.has_value();
@@ -167,6 +173,8 @@ void ContextLoader::add_network(ContextLoad& load, const ResidentContext& contex
   const PackName name{
       .handle = context.handle, .model = identity.model.id(), .codec = codec, .made_with = made_with(identity)};
   const bool mapped = identity.map != Hash256{};
+  if (options_.guidance == Guidance::kStudied && !identity.studied())
+    load.note("the cloud has no studied KV of this context for this model (--guidance studied)");
   if (options_.guidance == Guidance::kMapped && !mapped)
     load.note("the cloud has no map for this model: its own KV is used (--guidance mapped)");
   const std::uint64_t max_bytes = bytes_left();
@@ -180,10 +188,11 @@ void ContextLoader::add_network(ContextLoad& load, const ResidentContext& contex
     load.add_source(std::make_unique<RemoteSource>(client, name, identity, remote));
   };
   if (max_bytes == 0) return load.note("this hour's bytes are used up (--max-bytes-per-hour)");
-  if (!mapped) {  // neighbours keep exact packs only
+  if (!mapped && !identity.studied()) {  // neighbours offer neither
     for (const auto& neighbour : neighbours_) add(neighbour, true);
   }
-  if (cloud_lacks_tuning()) return load.note("the cloud does not have this edge's tuning: it is applied here (--tuning)");
+  if (identity.tuning != Hash256{} && cloud_lacks_tuning())
+    return load.note("the cloud does not have this edge's tuning: it is applied here (--tuning)");
   add(cloud_, false);
 }
 

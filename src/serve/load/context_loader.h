@@ -30,9 +30,10 @@ struct LoaderOptions {
   int n_connections = 4;                                                // to each source, for one context
   LoadPolicy policy;
   std::uint64_t max_bytes_per_hour = UINT64_MAX;  // over the network, for all contexts together
-  // kMapped: through the cloud's layer map where it has one. kStudied is not available yet.
+  // kMapped: through the cloud's layer map where it has one. kStudied: see ResidentContext::study.
   Guidance guidance = Guidance::kNone;
-  std::shared_ptr<const KvTuning> tuning;  // with kTuned, which needs it; null otherwise
+  // kTuned needs it; with kStudied it is for contexts without studied KV. Null otherwise.
+  std::shared_ptr<const KvTuning> tuning;
 };
 
 // The identity of the pack that a context's KV is asked for as.

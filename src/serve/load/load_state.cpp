@@ -16,7 +16,7 @@ namespace {
 constexpr double kOwnTokens = 32;
 
 LoadShape shape_of(const PackIdentity& identity) {
-  LoadShape out{.n_layers = static_cast<int>(identity.model.n_layers), .blocks_per_layer = 2 * identity.n_chunks()};
+  LoadShape out{.n_layers = static_cast<int>(identity.model.n_layers), .blocks_per_layer = identity.blocks_per_layer()};
   // Where the length varies, the most it can be: the plan compares blocks' sizes and need not know them to the byte.
   for (int i = 0; i < identity.n_blocks(); ++i)
     out.block_bytes.push_back(static_cast<std::uint32_t>(block_bytes(identity, i).most));
@@ -228,14 +228,17 @@ void LoadState::block_written(int block, Source source) {
 LayerOrigin LoadState::origin_of(int layer) const {
   const auto& counts = blocks_from_[static_cast<std::size_t>(layer)];
   const auto most = static_cast<Source>(std::ranges::max_element(counts) - counts.begin());
-  const bool exact = identity_.map == Hash256{} || layer < identity_.split;
-  return {.provenance = identity_.tuning != Hash256{} ? Provenance::kTuned
-                        : most == Source::kCompute    ? Provenance::kNative
-                        : exact                       ? Provenance::kProxy
-                                                      : identity_.provenance,
-          .source = most,
-          .after = now() - began_,
-          .blocks = counts};
+  return {.provenance = provenance_of(layer, most), .source = most, .after = now() - began_, .blocks = counts};
+}
+
+// A layer of a studied pack is computed here as a whole, or not at all.
+Provenance LoadState::provenance_of(int layer, Source most) const {
+  const bool any_computed = blocks_from_[static_cast<std::size_t>(layer)][static_cast<std::size_t>(Source::kCompute)] > 0;
+  const bool computed = identity_.studied() ? any_computed : most == Source::kCompute;
+  if (identity_.studied() && !computed) return Provenance::kStudied;
+  if (parts_.tuning) return Provenance::kTuned;
+  if (computed) return Provenance::kNative;
+  return identity_.map == Hash256{} || layer < identity_.split ? Provenance::kProxy : identity_.provenance;
 }
 
 std::vector<std::pair<int, LayerOrigin>> LoadState::take_filled() {

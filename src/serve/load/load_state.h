@@ -108,6 +108,7 @@ class LoadState {
   std::vector<std::pair<int, LayerOrigin>> take_filled() CELSLM_REQUIRES(mutex_);
   void announce_layers(const std::vector<std::pair<int, LayerOrigin>>& layers) CELSLM_EXCLUDES(mutex_);
   LayerOrigin origin_of(int layer) const CELSLM_REQUIRES(mutex_);
+  Provenance provenance_of(int layer, Source most) const CELSLM_REQUIRES(mutex_);
   void conclude() CELSLM_REQUIRES(mutex_);
   void add_note(const std::string& why) CELSLM_REQUIRES(mutex_);
   void notify() CELSLM_REQUIRES(mutex_);

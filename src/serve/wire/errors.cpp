@@ -21,6 +21,7 @@ constexpr std::array kRows{
     ApiErrorRow{ApiError::kUnknownCodec, 404, "unknown_codec", ErrorKind::kNotFound},
     ApiErrorRow{ApiError::kUnknownMap, 404, "unknown_map", ErrorKind::kNotFound},
     ApiErrorRow{ApiError::kUnknownTuning, 404, "unknown_tuning", ErrorKind::kNotFound},
+    ApiErrorRow{ApiError::kUnknownStudy, 404, "unknown_study", ErrorKind::kNotFound},
     ApiErrorRow{ApiError::kUnknownPack, 404, "unknown_pack", ErrorKind::kNotFound},
     ApiErrorRow{ApiError::kModelNotFound, 404, "model_not_found", ErrorKind::kNotFound},
     ApiErrorRow{ApiError::kMethodNotAllowed, 405, "method_not_allowed", ErrorKind::kInvalid},

@@ -23,6 +23,7 @@ enum class ApiError {
   kUnknownCodec,
   kUnknownMap,
   kUnknownTuning,
+  kUnknownStudy,
   kUnknownPack,
   kModelNotFound,
   kMethodNotAllowed,

@@ -37,6 +37,16 @@ Result<HostedTuning> hosted_tuning_from(const JsonFields& fields) {
   return out;
 }
 
+Result<StudiedOffer> studied_offer_from(const json& object) {
+  CELSLM_TRY(const JsonFields fields, JsonFields::of(object, "studied[]"));
+  StudiedOffer out;
+  CELSLM_TRY(out.model, fields.required_hash("model"));
+  CELSLM_TRY(out.study.id, fields.required_hash("id"));
+  CELSLM_TRY(const auto n_rows, fields.required_integer("n_rows", 1, kMaxPackTokens));
+  out.study.n_rows = static_cast<int>(n_rows);
+  return out;
+}
+
 Result<ModelFingerprint> fingerprint_from(const JsonFields& fields) {
   ModelFingerprint out;
   CELSLM_TRY(out.architecture, fields.required_text("architecture", kMaxName));
@@ -67,25 +77,30 @@ MadeWith made_with(const HostedModel& model) {
 }
 
 MadeWith made_with(const PackIdentity& identity) {
-  return {.map = identity.map, .tuning = identity.tuning};
+  return {.map = identity.map, .tuning = identity.tuning, .study = identity.study};
 }
 
 std::string describe(const MadeWith& made_with) {
   if (made_with.map != Hash256{}) return "map " + made_with.map.hex();
+  if (made_with.study != Hash256{}) return "study " + made_with.study.hex();
   return made_with.tuning != Hash256{} ? "tuning " + made_with.tuning.hex() : std::string();
 }
 
 std::string pack_path(const ContextHandle& handle, const Hash256& model, std::string_view codec, std::string_view part,
                       const MadeWith& made_with) {
   std::string path = fmt::format("/v1/packs/{}/{}/{}/{}", handle.hex(), model.hex(), codec, part);
-  for (const auto& [name, id] : {std::pair("map", made_with.map), std::pair("tuning", made_with.tuning)}) {
+  for (const auto& [name, id] :
+       {std::pair("map", made_with.map), std::pair("tuning", made_with.tuning), std::pair("study", made_with.study)}) {
     if (id != Hash256{}) path += fmt::format("{}{}={}", path.contains('?') ? '&' : '?', name, id.hex());
   }
   return path;
 }
 
 json to_json(const ContextInfo& info) {
-  return {{"id", info.handle.hex()}, {"name", info.name}, {"bytes", info.bytes}};
+  json out{{"id", info.handle.hex()}, {"name", info.name}, {"bytes", info.bytes}};
+  for (const StudiedOffer& offer : info.studied)
+    out["studied"].push_back({{"model", offer.model.hex()}, {"id", offer.study.id.hex()}, {"n_rows", offer.study.n_rows}});
+  return out;
 }
 
 json to_json(const HostedTuning& tuning) {
@@ -118,6 +133,11 @@ Result<ContextInfo> context_info_from(const json& object) {
   CELSLM_TRY(out.name, fields.required_text("name", kMaxName));
   CELSLM_TRY(const auto bytes, fields.required_integer("bytes", 0, kMaxContextBytes));
   out.bytes = static_cast<std::uint64_t>(bytes);
+  CELSLM_TRY(const json* studied, fields.list("studied", kMaxHostedModels));
+  if (studied == nullptr) return out;
+  for (const json& offer : *studied) {
+    CELSLM_TRY(out.studied.emplace_back(), studied_offer_from(offer));
+  }
   return out;
 }
 

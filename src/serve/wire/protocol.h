@@ -22,10 +22,18 @@ inline constexpr std::size_t kMaxContexts = 100'000;       // entries of a list 
 inline constexpr std::size_t kMaxHostedModels = 256;       // likewise
 inline constexpr std::size_t kMaxListBytes = 32U << 20;    // of a JSON response from a cloud
 
+// Studied KV of a context that a cloud offers for one model.
+struct StudiedOffer {
+  Hash256 model;
+  ContextStudy study;
+  bool operator==(const StudiedOffer&) const = default;
+};
+
 struct ContextInfo {
   ContextHandle handle;
   std::string name;
   std::uint64_t bytes = 0;
+  std::vector<StudiedOffer> studied;  // at most one for each model
 };
 
 // A layer map that a cloud applies: KV of a larger model in a small one's shape.
@@ -56,6 +64,7 @@ struct HostedModel {
 struct MadeWith {
   Hash256 map;
   Hash256 tuning;
+  Hash256 study;
   bool none() const { return *this == MadeWith{}; }
   auto operator<=>(const MadeWith&) const = default;
 };
@@ -67,7 +76,8 @@ std::string describe(const MadeWith& made_with);  // "map ab12…"; empty for no
 void set_map(PackIdentity& identity, const HostedMap& map);
 void set_tuning(PackIdentity& identity, const Hash256& tuning);
 
-// "/v1/packs/<handle>/<model id>/<codec>/<part>"; with the parameter "map=<id>" or "tuning=<id>" for KV made with one
+// "/v1/packs/<handle>/<model id>/<codec>/<part>"; with the parameter "map=<id>", "tuning=<id>" or "study=<id>" for KV made
+// with one
 std::string pack_path(const ContextHandle& handle, const Hash256& model, std::string_view codec, std::string_view part,
                       const MadeWith& made_with = {});
 
