@@ -21,8 +21,9 @@ a set, and of all sets together ("all"); 95 % intervals by bootstrap over contex
 --observations, a run that was interrupted goes on where it stopped.
 
 --json keys:
-  machine, model, cloud_model, model_id, cloud_model_id, tuning_id (before it is judged), map, tuning, own_teacher_tuning,
-  studied, seed, reply_tokens
+  machine, model, cloud_model, model_id, cloud_model_id, map
+  tuning, own_teacher_tuning, studied, seed, reply_tokens
+  tuning_id              of the tuning, before it was judged; null without
   sets[].set, sets[].metric, sets[].contexts, sets[].questions, sets[].tokens    tokens: of all contexts, the model's
   sets[].skipped         contexts that are longer than the models or --context-tokens allow; no figure includes them
   rows[].reads, rows[].set, rows[].n, rows[].contexts      n: questions
@@ -33,8 +34,8 @@ a set, and of all sets together ("all"); 95 % intervals by bootstrap over contex
   rows[].f1_more, rows[].f1_more_interval        this less own, question by question; null without own
   rows[].contains_more, rows[].contains_more_interval, rows[].log_p_more, rows[].log_p_more_interval    likewise
   rows[].bits_per_value  of the context's KV on the wire; null for none
-  plain_text[].reads, plain_text[].documents, plain_text[].tokens, plain_text[].log_p, plain_text[].log_p_interval,
-  plain_text[].log_p_more, plain_text[].log_p_more_interval    of the second halves of plain texts, nats a token
+  plain_text[].reads, plain_text[].documents, plain_text[].tokens    second halves of plain texts (--plain-text)
+  plain_text[].log_p, plain_text[].log_p_interval, plain_text[].log_p_more, plain_text[].log_p_more_interval    nats a token
   gate                   of the tuning (--gate), null without: docs/tuning-format.md
   rows[].kv_s, rows[].answer_s      seconds for the KV (computed, or encoded and decoded), and for prompts, answers and log_p
 """
@@ -64,6 +65,7 @@ class Quality(Benchmark):
     targets = ("celslm_bench_quality",)
     smoke = (("--questions", str(WORLDS[0]), "--map", str(models.demo_map()),
               "--reads", "none,own,q8,t4,mapped,cloud,match/4,match/4+both+on-policy,random/4", "--study", "half",
+              "--plain-text", str(ROOT / "models" / "text" / "heldout-short.txt"),
               "--limit-contexts", "2", "--limit-questions", "4", "--threads", "1"),)
 
     def add_arguments(self, parser):

@@ -102,10 +102,9 @@ Result<TuningGate> figures_from(const JsonFields& fields) {
   return out;
 }
 
-std::string line(const std::string& name, const Change& change, double times, const char* unit) {
-  return fmt::format("{:<28} {:8.2f} {:8.2f}   {:+.2f} [{:+.2f}, {:+.2f}]{}\n", name, times * change.own,
-                     times * change.tuned, times * (change.tuned - change.own), times * change.low, times * change.high,
-                     unit);
+std::string percent(const std::string& name, const Change& change) {
+  return fmt::format("{:<28} {:8.2f} {:8.2f}   {:+.2f} [{:+.2f}, {:+.2f}] %\n", name, 100.0 * change.own,
+                     100.0 * change.tuned, 100.0 * (change.tuned - change.own), 100.0 * change.low, 100.0 * change.high);
 }
 
 }  // namespace
@@ -148,13 +147,15 @@ std::string describe(const TuningGate& gate) {
       fmt::format("gate: {}\n{} questions about {} documents; plain text of {} documents\n",
                   why.empty() ? "passed" : "refused: " + why, gate.questions, gate.documents, gate.plain_documents);
   out += fmt::format("{:<28} {:>8} {:>8}   change [95 %]\n", "", "own", "tuned");
-  out += line("F1", gate.f1, 100.0, " %");
-  out += line("contains the answer", gate.contains, 100.0, " %");
+  out += percent("F1", gate.f1);
+  out += percent("contains the answer", gate.contains);
   for (const TuningGate::Set& set : gate.sets) {
-    out += line(fmt::format("F1, {} ({})", set.name, set.questions), set.f1, 100.0, " %");
-    out += line("  contains", set.contains, 100.0, " %");
+    out += percent(fmt::format("F1, {} ({})", set.name, set.questions), set.f1);
+    out += percent("  contains", set.contains);
   }
-  return out + line("log p of plain text, a token", gate.plain_log_p, 1.0, "");
+  const Change& plain = gate.plain_log_p;
+  return out + fmt::format("{:<28} {:8.4f} {:8.4f}   {:+.4f} [{:+.4f}, {:+.4f}]\n", "log p of plain text, a token",
+                           plain.own, plain.tuned, plain.tuned - plain.own, plain.low, plain.high);
 }
 
 Status judge_tuning(Tuning& tuning, std::string_view gate) {

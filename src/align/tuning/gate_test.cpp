@@ -64,7 +64,7 @@ TEST(TuningGateTest, PassesWhatIsBetterAndNowhereWorse) {
   EXPECT_EQ(refusal(*gate), "");
   const std::string text = describe(*gate);
   for (const char* part : {"gate: passed", "100 questions about 20 documents", "F1, b (25)", "+10.00 [+5.00, +15.00] %",
-                           "contains the answer", "-0.01 [-0.03, +0.01]"})
+                           "contains the answer", "-0.0100 [-0.0300, +0.0100]"})
     EXPECT_THAT(text, HasSubstr(part));
 }
 
