@@ -25,8 +25,8 @@ struct GgufContents {
   std::map<std::string, GgufMatrix> matrices;
 };
 
-// Safe for untrusted input. Matrices of f32, f16 and i32 (numbers up to 2^24) are read, without loss. Errors of check_gguf();
-// kInvalid for other tensors.
+// Safe for untrusted input. Matrices of f32, f16 and i32 (numbers up to 2^24) are read, without loss. Errors of
+// check_gguf(); kInvalid for other tensors.
 Result<GgufContents> parse_gguf(ByteView file);
 // Version 3, matrices of f32, keys and tensors in order of name. `others` is not written; at least one matrix, none empty.
 Bytes encode_gguf(const GgufContents& contents);
