@@ -79,7 +79,8 @@ def context_of(where, name, number, row):
     items = field(where, row, "questions", list)
     require(items, where, "'questions' must not be empty", items)
     questions = [question_of(f"{where}: questions[{i}]", metric, item) for i, item in enumerate(items)]
-    return Context(name, str(row.get("id", number)), metric, f"{SYSTEM}\n\n{text}", questions)
+    system = field(where, row, "system", str) if "system" in row else f"{SYSTEM}\n\n{text}"
+    return Context(name, str(row.get("id", number)), metric, system, questions)
 
 
 def question_of(where, metric, item):

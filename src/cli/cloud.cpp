@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <algorithm>
 
+#include "align/study/study_engine.h"
 #include "align/tuning/gate.h"
 #include "cli/commands.h"
 #include "cli/listen_options.h"
@@ -18,8 +19,9 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr int kDefaultPort = 8081;
-constexpr auto kStopGrace = 5s;    // for answers under way when the cloud is asked to stop
-constexpr int kConnections = 256;  // every edge keeps a few open, and one that waits for entries holds a thread
+constexpr auto kStopGrace = 5s;            // for answers under way when the cloud is asked to stop
+constexpr int kMostStudyQuestions = 1024;  // of a context; the budget ends a study sooner
+constexpr int kConnections = 256;          // every edge keeps a few open, and one that waits for entries holds a thread
 
 constexpr const char* kExamples = R"(Examples:
   celslm cloud --model qwen2.5-0.5b-q4_0.gguf
@@ -40,6 +42,7 @@ struct CloudCommand {
   std::uint64_t pack_budget = 20ULL << 30;
   std::vector<std::string> codecs;
   int threads = 0;
+  int study_budget = 0;  // tokens of each context; 0: none is studied
   std::string log_level = "info";
 };
 
@@ -78,12 +81,20 @@ Result<std::shared_ptr<KvProducer>> load_tuning(const std::string& path,
   return std::shared_ptr<KvProducer>(std::move(producer));
 }
 
-Result<std::vector<std::shared_ptr<KvProducer>>> load_models(Environment& env, const CloudCommand& command) {
-  std::vector<std::shared_ptr<KvProducer>> out;
-  std::vector<std::shared_ptr<const Model>> models;
+using Models = std::vector<std::shared_ptr<const Model>>;
+
+Result<Models> load_models(Environment& env, const CloudCommand& command) {
+  Models out;
   for (const std::string& path : command.models) {
-    CELSLM_TRY(models.emplace_back(), load_model(env, path));
-    CELSLM_TRY(auto producer, ModelProducer::create(models.back(), {.n_threads = command.threads}));
+    CELSLM_TRY(out.emplace_back(), load_model(env, path));
+  }
+  return out;
+}
+
+Result<std::vector<std::shared_ptr<KvProducer>>> make_producers(const Models& models, const CloudCommand& command) {
+  std::vector<std::shared_ptr<KvProducer>> out;
+  for (const auto& model : models) {
+    CELSLM_TRY(auto producer, ModelProducer::create(model, {.n_threads = command.threads}));
     out.push_back(std::move(producer));
   }
   for (const std::string& path : command.maps) {
@@ -95,6 +106,25 @@ Result<std::vector<std::shared_ptr<KvProducer>>> load_models(Environment& env, c
     CELSLM_TRY(out.emplace_back(), load_tuning(path, models, command.threads));
   }
   return out;
+}
+
+// The largest model studies. Its engine is made on the studying thread, whose low priority the engine's threads inherit.
+std::optional<StudyingOptions> studying_options(const Models& models, const CloudCommand& command) {
+  if (command.study_budget == 0) return {};
+  const auto model = *std::ranges::max_element(models, {}, [](const auto& m) { return m->weight_bytes(); });
+  const auto engine = std::make_shared<std::unique_ptr<Engine>>();
+  const auto open = [model, engine,
+                     threads = command.threads](const std::string& system) -> Result<std::unique_ptr<StudyModel>> {
+    if (*engine == nullptr) {
+      CELSLM_TRY(*engine, Engine::create(model, {.n_threads = threads}));
+    }
+    CELSLM_TRY(auto study, StudyEngine::create(**engine, system));
+    return std::unique_ptr<StudyModel>(std::move(study));
+  };
+  return StudyingOptions{.study = {.budget = command.study_budget, .questions = kMostStudyQuestions},
+                         .model = model->fingerprint().id(),
+                         .model_name = model->config().name,
+                         .open = open};
 }
 
 Result<CloudOptions> cloud_options(const Environment& env, const CloudCommand& command) {
@@ -114,9 +144,11 @@ Result<CloudOptions> cloud_options(const Environment& env, const CloudCommand& c
 
 Status run_cloud(Environment& env, const CloudCommand& command, HttpServerOptions server) {
   CELSLM_TRY(const Log log, stderr_log("cloud", command.log_level));
-  CELSLM_TRY(const CloudOptions options, cloud_options(env, command));
-  CELSLM_TRY(auto models, load_models(env, command));
-  CELSLM_TRY(const auto service, CloudService::create(options, std::move(models), env.clock, log));
+  CELSLM_TRY(CloudOptions options, cloud_options(env, command));
+  CELSLM_TRY(const Models models, load_models(env, command));
+  options.studying = studying_options(models, command);
+  CELSLM_TRY(auto producers, make_producers(models, command));
+  CELSLM_TRY(const auto service, CloudService::create(options, std::move(producers), env.clock, log));
   server.max_body_bytes = kMaxCloudBodyBytes;
   server.n_threads = kConnections;
   log->info("{} registered contexts and packs of up to {:.1f} GB in {}", service->n_contexts(),
@@ -144,6 +176,9 @@ void add_cloud_options(CLI::App& app, CloudCommand& command) {
   app.add_option("--threads,-t", command.threads, "Threads that compute, per model (default: one per core)")
       ->check(CLI::Range(0, 1024))
       ->option_text("N");
+  add_number(app, "--study-budget", command.study_budget, 0, 1 << 30,
+             "Tokens that the largest model may spend, while no pack is computed, on questions that it asks itself about "
+             "each context (docs/study.md); 0: contexts are not studied");
   app.option_defaults()->group("STORAGE");
   app.add_option("--data", command.data, "Folder for contexts, packs and the signing key (default: $XDG_DATA_HOME/celslm)")
       ->option_text("FOLDER");

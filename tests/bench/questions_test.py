@@ -35,6 +35,11 @@ def test_a_context_becomes_a_system_message_and_its_questions_turns_of_the_user(
     assert question.answers == ["boats", "x"] and question.gold == "boats"
 
 
+def test_a_study_of_a_registered_text_carries_the_complete_system_message(tmp_path):
+    (context,) = questions.read(written(tmp_path, {**ROW, "system": "You know boats."}))
+    assert context.system == "You know boats."
+
+
 def test_choices_are_listed_with_letters(tmp_path):
     row = with_question(metric="multiple_choice", choices=["one", "two", "three"], answers=["C"])
     (context,) = questions.read(written(tmp_path, row))

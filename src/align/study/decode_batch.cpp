@@ -94,7 +94,8 @@ Status DecodeBatch::read_prompts() {
     const DecodeTurn& turn = turns_[read_];
     const auto rest = std::span(turn.prompt).subspan(shared_);
     if (!chunks.empty() && tokens.size() + rest.size() > kPrefillStep) break;
-    CELSLM_TRY(auto own, new_segment(base_length(), rest.size() + static_cast<std::size_t>(turn.limit)));
+    const std::size_t reply = std::max(static_cast<std::size_t>(turn.limit), turn.forced.size());
+    CELSLM_TRY(auto own, new_segment(base_length(), rest.size() + reply));
     chunks.push_back({.context = base_, .own = std::move(own), .n_tokens = static_cast<int>(rest.size())});
     tokens.insert(tokens.end(), rest.begin(), rest.end());
   }

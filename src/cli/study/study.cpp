@@ -7,7 +7,7 @@
 #include <ostream>
 
 #include "align/study/annotate.h"
-#include "align/study/context_study.h"
+#include "align/study/self_study.h"
 #include "align/study/journal.h"
 #include "align/study/sources.h"
 #include "align/study/study_engine.h"
@@ -85,7 +85,7 @@ Status study_text(const Run& run, const StudyText& text, std::size_t i, std::siz
                  state, {.model = run.model(), .system = hash_of(text.system_message()), .options = run.command.options}));
   if (!journal.problem().empty()) run.env.err << journal.problem() << std::endl;
   CELSLM_TRY(const auto model, StudyEngine::create(run.engine, text.system_message()));
-  ContextStudy study(*model, text.text, run.command.options, journal.progress());
+  SelfStudy study(*model, text.text, run.command.options, journal.progress());
   while (!study.progress().finished && !run.stopped()) {
     CELSLM_TRY(const auto round, study.advance());
     if (round) CELSLM_CHECK_OK(journal.append(*round));

@@ -19,6 +19,10 @@ class CloudMetrics final : public PackObserver {
   void answered(const std::string& route, int status);
   void sent(const std::string& part, std::size_t bytes);
 
+  // Of self-study: a study that ended, and what one round of it came to. outcome: "finished", "failed".
+  void studied(const std::string& model, const char* outcome);
+  void study_round(const std::string& model, std::int64_t tokens, std::size_t questions);
+
   // The page; gauges have the values given.
   std::string text(std::size_t contexts, std::uint64_t pack_store_bytes, std::uint64_t pack_budget_bytes);
 

@@ -42,9 +42,10 @@ Result<std::unique_ptr<CloudService>> CloudService::create(const CloudOptions& o
   CELSLM_TRY(auto key, SigningKey::load_or_create(options.data_folder / "signing.key"));
   CELSLM_TRY(auto store, PackStore::open(options.data_folder / "packs", options.pack_budget_bytes, log));
   auto storage = std::make_unique<SignedPackStorage>(std::move(store), key.public_key());
-  return std::unique_ptr<CloudService>(new CloudService(std::move(key), std::move(contexts), std::move(storage),
-                                                        std::move(studied), std::move(models), options, clock,
-                                                        std::move(log)));
+  std::unique_ptr<CloudService> out(new CloudService(std::move(key), std::move(contexts), std::move(storage),
+                                                     std::move(studied), std::move(models), options, clock, std::move(log)));
+  if (out->studies_) out->studies_->start();
+  return out;
 }
 
 CloudService::CloudService(SigningKey key, std::unique_ptr<ContextRegistry> contexts,
@@ -58,11 +59,15 @@ CloudService::CloudService(SigningKey key, std::unique_ptr<ContextRegistry> cont
       storage_(std::move(storage)),
       studied_(std::move(studied)),
       catalog_(*contexts_, std::move(models)),
-      jobs_(catalog_.models(), *storage_, key_, clock, metrics_, log_, options.jobs),
+      studies_(options.studying ? std::make_unique<StudyJobs>(*options.studying, *contexts_, jobs_, metrics_,
+                                                              options.data_folder / "contexts", log_)
+                                : nullptr),
+      jobs_(catalog_.models(), *storage_, key_, clock, metrics_, log_, jobs_options(options)),
       context_routes_({.contexts = *contexts_,
                        .catalog = catalog_,
                        .jobs = jobs_,
                        .studied = *studied_,
+                       .studies = studies_.get(),
                        .metrics = metrics_,
                        .prefill_codec = std::ranges::contains(codecs_, CodecId::kF16) ? CodecId::kF16 : codecs_.front(),
                        .log = log_}),
@@ -74,6 +79,17 @@ CloudService::CloudService(SigningKey key, std::unique_ptr<ContextRegistry> cont
                     .metrics = metrics_,
                     .key = key_,
                     .codecs = codecs_}) {}
+
+PackJobsOptions CloudService::jobs_options(const CloudOptions& options) {
+  PackJobsOptions out = options.jobs;
+  if (studies_) out.on_job_end = [studies = studies_.get()] { studies->wake(); };
+  return out;
+}
+
+void CloudService::shutdown() {
+  if (studies_) studies_->stop();
+  jobs_.stop();
+}
 
 void CloudService::add_routes(HttpServer& server) {
   server.on_error(http_error);

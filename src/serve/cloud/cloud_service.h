@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "core/clock.h"
@@ -16,6 +17,7 @@
 #include "serve/cloud/pack_jobs.h"
 #include "serve/cloud/pack_routes.h"
 #include "serve/cloud/studied_library.h"
+#include "serve/cloud/study_jobs.h"
 
 namespace celslm {
 
@@ -27,6 +29,7 @@ struct CloudOptions {
   std::vector<CodecId> codecs;           // offered; empty: all
   std::filesystem::path studied_folder;  // studied contexts, docs/studied-format.md; empty: none
   PackJobsOptions jobs;
+  std::optional<StudyingOptions> studying;  // none: contexts are not studied
 };
 
 // Owns everything behind the routes. Lifecycle: create, add_routes, start the server, …, shutdown, stop the server, destroy;
@@ -39,9 +42,13 @@ class CloudService {
                                                       std::vector<std::shared_ptr<KvProducer>> models, const Clock& clock,
                                                       Log log);
 
+  ~CloudService() { shutdown(); }
+  CloudService(const CloudService&) = delete;
+  CloudService& operator=(const CloudService&) = delete;
+
   void add_routes(HttpServer& server);
   // Ends computations, and with them the streams that wait for them; a pack that is not complete is refused from now on.
-  void shutdown() { jobs_.stop(); }
+  void shutdown();
 
   PublicKey public_key() const { return key_.public_key(); }
   std::size_t n_contexts() const { return contexts_->size(); }
@@ -52,6 +59,7 @@ class CloudService {
                std::unique_ptr<StudiedLibrary> studied, std::vector<std::shared_ptr<KvProducer>> models,
                const CloudOptions& options, const Clock& clock, Log log);
 
+  PackJobsOptions jobs_options(const CloudOptions& options);
   HttpResponse list_models() const;
 
   const Log log_;
@@ -62,7 +70,9 @@ class CloudService {
   const std::unique_ptr<SignedPackStorage> storage_;
   const std::unique_ptr<StudiedLibrary> studied_;
   PackCatalog catalog_;
-  PackJobs jobs_;  // its threads use all of the above
+  // Its thread uses jobs_, whose threads wake it and use all of the above: shutdown() ends both. Null: not wanted.
+  std::unique_ptr<StudyJobs> studies_;
+  PackJobs jobs_;
   ContextRoutes context_routes_;
   PackRoutes pack_routes_;
 };

@@ -16,6 +16,8 @@ void ContextRoutes::add_to(HttpServer& server) {
   server.route("GET", "/v1/contexts", counted(parts_.metrics, "contexts", [this](const HttpRequest&) { return list(); }));
   server.route("GET", "/v1/contexts/:context",
                counted(parts_.metrics, "context", [this](const HttpRequest& r) { return get(r); }));
+  server.route("GET", "/v1/contexts/:context/study",
+               counted(parts_.metrics, "study", [this](const HttpRequest& r) { return study(r); }));
   server.route("DELETE", "/v1/contexts/:context",
                counted(parts_.metrics, "context", [this](const HttpRequest& r) { return remove(r); }));
 }
@@ -56,6 +58,7 @@ HttpResponse ContextRoutes::put(const HttpRequest& request) {
   const auto info = parts_.contexts.put(wanted->text, wanted->name);
   if (!info) return context_refused(info.error());
   if (request.parameter("prefill") == "1") begin_prefill(info->handle);
+  if (parts_.studies != nullptr) parts_.studies->wake();
   json out = to_json(complete(*info));
   out["models"] = *std::move(models);
   return json_response(out);
@@ -80,6 +83,7 @@ HttpResponse ContextRoutes::get(const HttpRequest& request) const {
   json out = to_json(complete(context->info));
   out["text"] = context->text;
   out["guidance"] = guidance(*handle);
+  if (parts_.studies != nullptr) out["self_study"] = parts_.studies->state(*handle);
   return json_response(out);
 }
 
@@ -111,6 +115,21 @@ json ContextRoutes::guidance(const ContextHandle& handle) const {
   return out;
 }
 
+HttpResponse ContextRoutes::study(const HttpRequest& request) const {
+  const std::string name = request.parameter("context");
+  const auto handle = Hash256::from_hex(name);
+  if (!handle || !parts_.contexts.contains(*handle)) return unknown_context(name);
+  if (parts_.studies == nullptr)
+    return error_response(ApiError::kNotFound, "this cloud does not study contexts: start it with --study-budget");
+  auto file = parts_.studies->file(*handle);
+  if (!file && file.error().kind == ErrorKind::kNotFound) {
+    return error_response(ApiError::kNotFound,
+                          "this context's study is not finished; GET /v1/contexts/" + name + " reports how far it is");
+  }
+  if (!file) return error_response(file.error());
+  return {.content_type = "application/jsonl", .body = *std::move(file)};
+}
+
 HttpResponse ContextRoutes::remove(const HttpRequest& request) {
   const std::string name = request.parameter("context");
   const auto handle = Hash256::from_hex(name);
@@ -118,6 +137,7 @@ HttpResponse ContextRoutes::remove(const HttpRequest& request) {
   const Status removed = parts_.contexts.remove(*handle);
   if (!removed && removed.error().kind == ErrorKind::kNotFound) return unknown_context(name);
   if (!removed) return error_response(removed.error());
+  if (parts_.studies != nullptr) parts_.studies->forget(*handle);
   return {.status = 204};
 }
 

@@ -13,6 +13,7 @@
 #include "serve/cloud/pack_catalog.h"
 #include "serve/cloud/pack_jobs.h"
 #include "serve/cloud/studied_library.h"
+#include "serve/cloud/study_jobs.h"
 
 namespace celslm {
 
@@ -22,6 +23,7 @@ struct ContextRoutesParts {
   PackCatalog& catalog;
   PackJobs& jobs;
   const StudiedLibrary& studied;
+  StudyJobs* studies;  // null: contexts are not studied
   CloudMetrics& metrics;
   CodecId prefill_codec;  // of packs computed at registration
   Log log;
@@ -37,6 +39,7 @@ class ContextRoutes {
   HttpResponse put(const HttpRequest& request);
   HttpResponse list() const;
   HttpResponse get(const HttpRequest& request) const;
+  HttpResponse study(const HttpRequest& request) const;
   HttpResponse remove(const HttpRequest& request);
   // Which models can take this text: the "models" of an answer. kInvalid with every model's reason if none can.
   Result<nlohmann::json> models_for(std::string_view text);

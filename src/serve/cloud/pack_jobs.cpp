@@ -147,6 +147,12 @@ void PackJobs::compute(Worker& worker, const std::shared_ptr<PackJob>& job, std:
     observer_.failed(model, stored.error());
     job->fail(std::move(stored).error());
   }
+  if (options_.on_job_end) options_.on_job_end();
+}
+
+bool PackJobs::idle() {
+  const MutexLock lock(mutex_);
+  return jobs_.empty();
 }
 
 Result<StoredPack> PackJobs::run(KvProducer& producer, PackJob& job, std::stop_token stop) {

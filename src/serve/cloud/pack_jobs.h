@@ -2,6 +2,7 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <memory>
 #include <stop_token>
 #include <thread>
@@ -33,6 +34,7 @@ class PackObserver {
 struct PackJobsOptions {
   int max_waiting = 16;  // packs per model; further requests are refused with kOverloaded
   int max_open = 16;     // finished packs kept mapped, so that a pack's many block requests parse its header once
+  std::function<void()> on_job_end;  // after each, however it ended; without locks held; may be empty
 };
 
 // The complete pack, or the job that computes it.
@@ -53,6 +55,9 @@ class PackJobs {
   Result<PackAccess> request(const PackIdentity& identity);
   // The same without starting anything: kNotFound if the pack is neither stored nor being computed.
   Result<PackAccess> lookup(const Hash256& pack_id);
+
+  // Whether nothing is computed and nothing waits for that.
+  bool idle();
 
   // Ends all computations; waiting readers get kCancelled. Idempotent.
   void stop();

@@ -19,10 +19,10 @@ namespace celslm {
 // before it alone, so a study that is stopped and goes on after the last round ends as one that never stopped.
 //
 // Used by one thread. The model must outlive this.
-class ContextStudy {
+class SelfStudy {
  public:
   // progress: of an earlier study of the same text with the same options.
-  ContextStudy(StudyModel& model, std::string text, StudyOptions options, StudyProgress progress = {});
+  SelfStudy(StudyModel& model, std::string text, StudyOptions options, StudyProgress progress = {});
 
   // A pass of the model, at most. A round, once one has ended: the last one has `last` set, and no call may follow it.
   // An error leaves the progress at the last round.

@@ -1,16 +1,16 @@
 // Rounds, budgets and state files, with a model that follows a script.
-#include "align/study/context_study.h"
+#include "align/study/self_study.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
 #include <fstream>
-#include <functional>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "align/study/journal.h"
 #include "tests/support/random_model.h"
+#include "tests/support/scripted_study.h"
 
 namespace celslm {
 namespace {
@@ -18,72 +18,11 @@ namespace {
 using testing::HasSubstr;
 using testing::IsEmpty;
 using testing::SizeIs;
+using testing_support::boats;
+using testing_support::ScriptedModel;
 using testing_support::TemporaryFolder;
 
-constexpr int kContextTokens = 500;
-constexpr std::int64_t kPromptTokens = 30;
-
-std::string boats() {
-  std::string out;
-  for (int i = 0; i < 60; ++i)
-    out += "Boat Dora" + std::to_string(i) + " belongs to captain Ann" + std::to_string(i) + " and lies in Leith. ";
-  return out;
-}
-
-// Answers at once. Asked for questions, it writes four about boats, other ones each time; asked one of them, it knows.
-class ScriptedModel final : public StudyModel {
- public:
-  std::function<std::string(const Turn& turn, const Continuation& how, bool with_context)> says = answer;
-  std::vector<std::string> heard;
-  int batches = 0;
-  std::int64_t spent = 0;
-
-  int context_tokens() const override { return kContextTokens; }
-  Result<std::int64_t> most_tokens(const Turn& turn, bool /*with_context*/) const override {
-    return kPromptTokens + static_cast<std::int64_t>(turn.continuations.size()) * turn.limit;
-  }
-  Result<std::unique_ptr<TurnBatch>> start(std::span<const Turn> turns, bool with_context) override {
-    ++batches;
-    auto out = std::make_unique<Scripted>();
-    for (const Turn& turn : turns) {
-      heard.push_back(turn.user);
-      auto& replies = out->replies.emplace_back();
-      for (const Continuation& how : turn.continuations) {
-        Reply& reply = replies.emplace_back(Reply{.text = says(turn, how, with_context), .ended = true});
-        if (how.teacher) reply.teacher = {.tokens = {1, 2}, .top = {{{.token = 1, .logprob = -0.12345F}}, {}}};
-      }
-      out->spent += kPromptTokens + 2 * static_cast<std::int64_t>(turn.continuations.size());
-    }
-    spent += out->spent;
-    return out;
-  }
-
-  static std::string answer(const Turn& turn, const Continuation& how, bool with_context) {
-    if (!turn.user.starts_with("Write 4 questions")) {
-      if (!with_context) return "nobody";
-      const std::size_t at = turn.user.find("Dora");
-      return "Ann" + turn.user.substr(at + 4, turn.user.find_first_not_of("0123456789", at + 4) - at - 4);
-    }
-    std::string out;
-    for (std::uint32_t i = 0; i < 4; ++i) {
-      const std::string number = std::to_string((how.seed % 15) * 4 + i);
-      out += "Q: Which captain has boat Dora" + number + " on the list?\nA: Ann" + number + "\n";
-    }
-    return out;
-  }
-
- private:
-  struct Scripted final : TurnBatch {
-    std::vector<std::vector<Reply>> replies;
-    std::int64_t spent = 0;
-    bool stepped = false;
-    Result<bool> step() override { return std::exchange(stepped, true); }
-    std::vector<std::vector<Reply>> take() override { return std::move(replies); }
-    std::int64_t tokens() const override { return spent; }
-  };
-};
-
-StudyProgress finish(ContextStudy& study) {
+StudyProgress finish(SelfStudy& study) {
   while (!study.progress().finished) EXPECT_TRUE(study.advance());
   return study.progress();
 }
@@ -92,9 +31,9 @@ std::string line_of(const StudyProgress& progress, const StudyOptions& options) 
   return study_line({.id = "boats", .text = boats()}, progress, options, hash_of("model"));
 }
 
-TEST(ContextStudyTest, KeepsQuestionsWithCheckedAnswersAndTheTeachersDistribution) {
+TEST(SelfStudyTest, KeepsQuestionsWithCheckedAnswersAndTheTeachersDistribution) {
   ScriptedModel model;
-  ContextStudy study(model, boats(), {.questions = 10});
+  SelfStudy study(model, boats(), {.questions = 10});
   const StudyProgress progress = finish(study);
   ASSERT_THAT(progress.questions, SizeIs(10));
   const StudiedQuestion& first = progress.questions.front();
@@ -102,45 +41,45 @@ TEST(ContextStudyTest, KeepsQuestionsWithCheckedAnswersAndTheTeachersDistributio
   EXPECT_THAT(first.answers.front(), HasSubstr("Ann"));
   EXPECT_THAT(first.teacher.tokens, SizeIs(2));
   EXPECT_FALSE(first.closed_book);
-  EXPECT_EQ(progress.tokens, model.spent + kContextTokens);
+  EXPECT_EQ(progress.tokens, model.spent + ScriptedModel::kContextTokens);
 }
 
-TEST(ContextStudyTest, MarksWhatTheModelKnowsWithoutTheContext) {
+TEST(SelfStudyTest, MarksWhatTheModelKnowsWithoutTheContext) {
   ScriptedModel model;
   model.says = [](const Turn& turn, const Continuation& how, bool) { return ScriptedModel::answer(turn, how, true); };
-  ContextStudy study(model, boats(), {.questions = 3});
+  SelfStudy study(model, boats(), {.questions = 3});
   for (const StudiedQuestion& question : finish(study).questions) EXPECT_TRUE(question.closed_book);
 }
 
-TEST(ContextStudyTest, AModelThatWritesNonsenseEndsAfterAFewRounds) {
+TEST(SelfStudyTest, AModelThatWritesNonsenseEndsAfterAFewRounds) {
   ScriptedModel model;
   model.says = [](const Turn&, const Continuation&, bool) { return std::string(3000, '\n') + "Q: \xFF\nQ:\nA:A: A:"; };
-  ContextStudy study(model, boats(), {.budget = 1'000'000});
+  SelfStudy study(model, boats(), {.budget = 1'000'000});
   const StudyProgress progress = finish(study);
   EXPECT_THAT(progress.questions, IsEmpty());
   EXPECT_EQ(model.batches, 3);
 }
 
-TEST(ContextStudyTest, AModelThatRepeatsItselfEndsToo) {
+TEST(SelfStudyTest, AModelThatRepeatsItselfEndsToo) {
   ScriptedModel model;
   model.says = [](const Turn& turn, const Continuation& how, bool with_context) {
     return ScriptedModel::answer(turn, {.temperature = how.temperature, .seed = 5}, with_context);
   };
-  ContextStudy study(model, boats(), {.budget = 1'000'000, .questions = 1000});
+  SelfStudy study(model, boats(), {.budget = 1'000'000, .questions = 1000});
   const StudyProgress progress = finish(study);
   EXPECT_THAT(progress.questions, SizeIs(4));
   EXPECT_GT(progress.dropped.at(dropped::kDuplicate), 10);
 }
 
-TEST(ContextStudyTest, TheBudgetIsNeverPassed) {
+TEST(SelfStudyTest, TheBudgetIsNeverPassed) {
   std::size_t kept = 0;
   for (const std::int64_t budget : {1, 400, 900, 1500, 3000, 6000, 12'000}) {
     ScriptedModel model;
-    ContextStudy study(model, boats(), {.budget = budget, .questions = 1000});
+    SelfStudy study(model, boats(), {.budget = budget, .questions = 1000});
     const StudyProgress progress = finish(study);
     EXPECT_LE(progress.tokens, budget);
     EXPECT_GE(progress.questions.size(), kept) << "more budget, fewer questions";
-    if (budget < kContextTokens) {
+    if (budget < ScriptedModel::kContextTokens) {
       EXPECT_EQ(model.batches, 0) << "not even the context could be computed";
       EXPECT_EQ(progress.tokens, 0);
     }
@@ -149,10 +88,10 @@ TEST(ContextStudyTest, TheBudgetIsNeverPassed) {
   EXPECT_GT(kept, 10U);
 }
 
-TEST(ContextStudyTest, AStudyThatGoesOnEndsAsOneThatNeverStopped) {
+TEST(SelfStudyTest, AStudyThatGoesOnEndsAsOneThatNeverStopped) {
   const StudyOptions options{.budget = 9000, .questions = 40};
   ScriptedModel model;
-  ContextStudy uninterrupted(model, boats(), options);
+  SelfStudy uninterrupted(model, boats(), options);
   const std::string expected = line_of(finish(uninterrupted), options);
   const TemporaryFolder folder;
   const StudyKey key{.model = hash_of("model"), .system = hash_of("boats"), .options = options};
@@ -163,7 +102,7 @@ TEST(ContextStudyTest, AStudyThatGoesOnEndsAsOneThatNeverStopped) {
     StudyJournal journal = StudyJournal::open(folder / "state.jsonl", key).value();
     EXPECT_EQ(journal.problem(), "");
     ScriptedModel again;
-    ContextStudy study(again, boats(), options, journal.progress());
+    SelfStudy study(again, boats(), options, journal.progress());
     for (int i = 0; i < steps && !study.progress().finished; ++i) {
       const auto round = study.advance().value();
       const bool kept = !round || journal.append(*round).has_value();

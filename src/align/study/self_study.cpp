@@ -1,4 +1,4 @@
-#include "align/study/context_study.h"
+#include "align/study/self_study.h"
 
 #include <algorithm>
 
@@ -23,7 +23,7 @@ Turn answer_turn(const std::string& question, std::vector<Continuation> continua
 
 }  // namespace
 
-ContextStudy::ContextStudy(StudyModel& model, std::string text, StudyOptions options, StudyProgress progress)
+SelfStudy::SelfStudy(StudyModel& model, std::string text, StudyOptions options, StudyProgress progress)
     : model_(model),
       text_(std::move(text)),
       options_(options),
@@ -32,19 +32,19 @@ ContextStudy::ContextStudy(StudyModel& model, std::string text, StudyOptions opt
   for (const StudiedQuestion& question : progress_.questions) seen_.add(question.question, question.answers.front());
 }
 
-Result<std::optional<StudyRound>> ContextStudy::advance() {
+Result<std::optional<StudyRound>> SelfStudy::advance() {
   if (!batch_) return begin_round();
   CELSLM_TRY(const bool done, batch_->step());
   if (!done) return std::nullopt;
   return end_phase();
 }
 
-std::size_t ContextStudy::missing() const {
+std::size_t SelfStudy::missing() const {
   const auto wanted = static_cast<std::size_t>(options_.questions);
   return wanted > kept() ? wanted - kept() : 0;
 }
 
-Result<std::optional<StudyRound>> ContextStudy::begin_round() {
+Result<std::optional<StudyRound>> SelfStudy::begin_round() {
   round_ = {.next = progress_.next};
   if (progress_.rounds == 0) round_.tokens = model_.context_tokens();
   const bool enough = missing() == 0 || progress_.fruitless >= kMostFruitless;
@@ -63,7 +63,7 @@ Result<std::optional<StudyRound>> ContextStudy::begin_round() {
 }
 
 // As many as it takes, by experience, to keep what is missing; for half of the tokens left, so that answers can be checked.
-Result<std::vector<Turn>> ContextStudy::asking_turns() {
+Result<std::vector<Turn>> SelfStudy::asking_turns() {
   const double wanted = static_cast<double>(missing()) / kKeptOfAsked / kPairs;
   const auto n = static_cast<std::size_t>(std::clamp(wanted + 1.0, 1.0, static_cast<double>(kBatch)));
   std::vector<Turn> out;
@@ -80,7 +80,7 @@ Result<std::vector<Turn>> ContextStudy::asking_turns() {
 }
 
 // How many of the first turns cost no more than that.
-Result<std::size_t> ContextStudy::affordable(std::span<const Turn> turns, bool with_context, std::int64_t tokens) const {
+Result<std::size_t> SelfStudy::affordable(std::span<const Turn> turns, bool with_context, std::int64_t tokens) const {
   for (std::size_t i = 0; i < turns.size(); ++i) {
     CELSLM_TRY(const std::int64_t cost, model_.most_tokens(turns[i], with_context));
     tokens -= cost;
@@ -89,13 +89,13 @@ Result<std::size_t> ContextStudy::affordable(std::span<const Turn> turns, bool w
   return turns.size();
 }
 
-Status ContextStudy::start(std::vector<Turn> turns, Phase phase) {
+Status SelfStudy::start(std::vector<Turn> turns, Phase phase) {
   CELSLM_TRY(batch_, model_.start(turns, phase != Phase::kClosedBook));
   phase_ = phase;
   return {};
 }
 
-Result<std::optional<StudyRound>> ContextStudy::end_phase() {
+Result<std::optional<StudyRound>> SelfStudy::end_phase() {
   round_.tokens += batch_->tokens();
   auto replies = batch_->take();
   batch_.reset();
@@ -107,7 +107,7 @@ Result<std::optional<StudyRound>> ContextStudy::end_phase() {
   return end_round(false);
 }
 
-void ContextStudy::read_pairs(const std::vector<std::vector<Reply>>& replies) {
+void SelfStudy::read_pairs(const std::vector<std::vector<Reply>>& replies) {
   SeenQuestions seen = seen_;
   for (std::size_t i = 0; i < replies.size(); ++i) {
     const Reply& reply = replies[i].front();
@@ -125,7 +125,7 @@ void ContextStudy::read_pairs(const std::vector<std::vector<Reply>>& replies) {
   }
 }
 
-Result<std::optional<StudyRound>> ContextStudy::begin_answering() {
+Result<std::optional<StudyRound>> SelfStudy::begin_answering() {
   std::vector<Turn> turns;
   const std::size_t rest = missing() == 0 ? 0 : candidates_.size() - answered_;
   for (std::size_t i = 0; i < std::min<std::size_t>(rest, kBatch); ++i) {
@@ -144,7 +144,7 @@ Result<std::optional<StudyRound>> ContextStudy::begin_answering() {
   return std::nullopt;
 }
 
-void ContextStudy::read_answers(std::vector<std::vector<Reply>> replies) {
+void SelfStudy::read_answers(std::vector<std::vector<Reply>> replies) {
   for (std::vector<Reply>& both : replies) {
     const Candidate& candidate = candidates_[answered_++];
     auto reason = check_answers(candidate, both[0], both[1], text_);
@@ -164,7 +164,7 @@ void ContextStudy::read_answers(std::vector<std::vector<Reply>> replies) {
   }
 }
 
-Result<std::optional<StudyRound>> ContextStudy::begin_closed_book() {
+Result<std::optional<StudyRound>> SelfStudy::begin_closed_book() {
   std::vector<Turn> turns;
   for (const StudiedQuestion& question : round_.questions) turns.push_back(answer_turn(question.question, {{}}));
   CELSLM_TRY(const std::size_t paid, affordable(turns, false, tokens_left()));
@@ -174,14 +174,14 @@ Result<std::optional<StudyRound>> ContextStudy::begin_closed_book() {
   return std::nullopt;
 }
 
-void ContextStudy::read_closed_book(const std::vector<std::vector<Reply>>& replies) {
+void SelfStudy::read_closed_book(const std::vector<std::vector<Reply>>& replies) {
   for (std::size_t i = 0; i < replies.size(); ++i) {
     StudiedQuestion& question = round_.questions[i];
     question.closed_book = answers_agree(question.answers.front(), replies[i].front().text);
   }
 }
 
-std::optional<StudyRound> ContextStudy::end_round(bool last) {
+std::optional<StudyRound> SelfStudy::end_round(bool last) {
   round_.last = last;
   StudyRound out = std::move(round_);
   round_ = {};
