@@ -78,12 +78,13 @@ def context_of(where, name, number, row):
     require(metric in METRICS, where, f"'metric' must be one of {', '.join(METRICS)}", metric)
     items = field(where, row, "questions", list)
     require(items, where, "'questions' must not be empty", items)
-    questions = [question_of(f"{where}: questions[{i}]", metric, item) for i, item in enumerate(items)]
+    briefly = "" if row.get("plain") is True else f"\n{BRIEFLY}"
+    questions = [question_of(f"{where}: questions[{i}]", metric, item, briefly) for i, item in enumerate(items)]
     system = field(where, row, "system", str) if "system" in row else f"{SYSTEM}\n\n{text}"
     return Context(name, str(row.get("id", number)), metric, system, questions)
 
 
-def question_of(where, metric, item):
+def question_of(where, metric, item, briefly):
     require(isinstance(item, dict), where, "expected an object with 'q' and 'answers'", item)
     text = field(where, item, "q", str)
     answers = field(where, item, "answers", list)
@@ -93,7 +94,7 @@ def question_of(where, metric, item):
         require_text(where, "answers", answer)
     if metric == "multiple_choice":
         text = with_choices(where, text, field(where, item, "choices", list), answers)
-    return Question(f"{text}\n{BRIEFLY}", answers, answers[0])
+    return Question(f"{text}{briefly}", answers, answers[0])
 
 
 def with_choices(where, text, choices, answers):

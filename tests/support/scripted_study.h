@@ -19,7 +19,8 @@ inline std::string boats() {
   return out;
 }
 
-// Answers at once. Asked for questions, it writes four about boats, other ones each time; asked one of them, it knows.
+// Answers at once. Asked for questions, it writes four about boats, other ones each time; asked one of them, it knows. As a
+// user it asks one question, sometimes about a boat that is not in the text.
 class ScriptedModel final : public StudyModel {
  public:
   static constexpr int kContextTokens = 500;
@@ -61,6 +62,7 @@ class ScriptedModel final : public StudyModel {
   }
 
   static std::string answer(const Turn& turn, const Continuation& how, bool with_context) {
+    if (turn.user.empty()) return "Which captain has boat Dora" + std::to_string(how.seed % 80) + "?";
     if (!turn.user.starts_with("Write 4 questions")) {
       if (!with_context) return "nobody";
       const std::size_t at = turn.user.find("Dora");

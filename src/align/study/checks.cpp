@@ -35,7 +35,35 @@ bool needs_what_came_before(std::string_view normal) {
   return words.size() <= 6 && std::ranges::any_of(words, dangles);
 }
 
+bool refuses(std::string_view normal) {
+  return std::ranges::any_of(kRefusals, [&](std::string_view phrase) { return mentions(normal, phrase); });
+}
+
+bool names_stand_in(std::string_view text, std::string_view sentence) {
+  const auto words = words_of(sentence);
+  return words.empty() || std::ranges::all_of(words.begin() + 1, words.end(), [&](std::string_view word) {
+           return word.front() < 'A' || word.front() > 'Z' || contains_phrase(text, word);
+         });
+}
+
 }  // namespace
+
+std::optional<const char*> check_user_turn(const Reply& question, std::string_view text) {
+  const std::string asked = kept_answer(question.text);
+  if (!question.ended || !asked.ends_with('?') || asked.contains('\n') || words_of(asked).size() < 3)
+    return dropped::kUnclear;
+  if (!names_stand_in(text, asked)) return dropped::kNotInText;
+  return {};
+}
+
+std::optional<const char*> check_equal_answers(const Reply& greedy, const Reply& sampled, std::string_view text) {
+  const std::string normal = normalised(greedy.text);
+  if (!greedy.ended || normal.empty() || refuses(normal)) return dropped::kUnanswered;
+  if (words_of(greedy.text).size() > kMostAnswerWords) return dropped::kTooLong;
+  if (normal != normalised(sampled.text)) return dropped::kUnsure;
+  if (!names_stand_in(text, greedy.text)) return dropped::kNotInText;
+  return {};
+}
 
 std::optional<const char*> check_written(const Candidate& candidate) {
   const std::string normal = normalised(candidate.question);
@@ -49,9 +77,7 @@ std::optional<const char*> check_written(const Candidate& candidate) {
 std::optional<const char*> check_answers(const Candidate& candidate, const Reply& greedy, const Reply& sampled,
                                          std::string_view text) {
   const std::string normal = normalised(greedy.text);
-  if (!greedy.ended || normal.empty()) return dropped::kUnanswered;
-  if (std::ranges::any_of(kRefusals, [&](std::string_view phrase) { return mentions(normal, phrase); }))
-    return dropped::kUnanswered;
+  if (!greedy.ended || normal.empty() || refuses(normal)) return dropped::kUnanswered;
   if (words_of(greedy.text).size() > kMostAnswerWords) return dropped::kTooLong;
   if (!answers_agree(greedy.text, sampled.text)) return dropped::kUnsure;
   if (!answers_agree(greedy.text, candidate.written)) return dropped::kDiffers;
@@ -66,6 +92,8 @@ std::string kept_answer(std::string_view reply) {
 bool SeenQuestions::add(std::string_view question, std::string_view answer) {
   Seen next{.question = normalised(question), .answer = normalised(answer)};
   for (const Seen& before : seen_) {
+    if (before.question == next.question) return false;
+    if (equal_only_) continue;
     const double overlap = word_overlap(before.question, next.question);
     if (overlap >= kSameQuestion || (overlap >= kSameAnswered && before.answer == next.answer)) return false;
   }

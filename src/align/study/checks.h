@@ -38,12 +38,19 @@ std::optional<const char*> check_written(const Candidate& candidate);
 std::optional<const char*> check_answers(const Candidate& candidate, const Reply& greedy, const Reply& sampled,
                                          std::string_view text);
 
+// The same for questions that the model wrote as a user's turn. They come without an answer; every name in question and
+// answer (a word with a capital inside a sentence) has to stand in the text.
+std::optional<const char*> check_user_turn(const Reply& question, std::string_view text);
+std::optional<const char*> check_equal_answers(const Reply& greedy, const Reply& sampled, std::string_view text);
+
 // The answer as it is kept: without white space and line ends around it.
 std::string kept_answer(std::string_view reply);
 
 // Whether a question is new: not the same words as one before, and not most of them.
 class SeenQuestions {
  public:
+  // equal_only: only the same words make a duplicate, for questions that all have one form and differ in a name.
+  explicit SeenQuestions(bool equal_only = false) : equal_only_(equal_only) {}
   // False for a duplicate; otherwise it is remembered.
   bool add(std::string_view question, std::string_view answer);
 
@@ -52,6 +59,7 @@ class SeenQuestions {
     std::string question;  // normalised
     std::string answer;    // likewise
   };
+  const bool equal_only_;
   std::vector<Seen> seen_;
 };
 

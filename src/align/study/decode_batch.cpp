@@ -124,9 +124,12 @@ Result<DecodeBatch::Sequence> DecodeBatch::new_sequence(std::size_t turn, std::s
   Sequence out{.turn = turn, .continuation = continuation};
   const Continuation& how = turns_[turn].continuations[continuation];
   if (how.temperature > 0.0F) {
-    CELSLM_TRY(out.sampler,
-               Sampler::create(engine_.model().text(),
-                               {.temperature = how.temperature, .top_k = kTopK, .top_p = kTopP, .seed = how.seed}));
+    SamplerOptions options{.temperature = how.temperature, .seed = how.seed};
+    if (!how.wide) {
+      options.top_k = kTopK;
+      options.top_p = kTopP;
+    }
+    CELSLM_TRY(out.sampler, Sampler::create(engine_.model().text(), options));
   }
   return out;
 }

@@ -20,7 +20,8 @@ std::string header_of(const StudyKey& key) {
                         {"system", key.system.hex()},
                         {"seed", key.options.seed},
                         {"budget", key.options.budget},
-                        {"wanted", key.options.questions}});
+                        {"wanted", key.options.questions},
+                        {"ask_by", static_cast<int>(key.options.ask_by)}});
 }
 
 std::string check_of(const std::string& round) {

@@ -147,6 +147,7 @@ std::string study_line(const StudyText& text, const StudyProgress& progress, con
   for (const StudiedQuestion& question : progress.questions) questions.push_back(to_json(question));
   json out{{"id", text.id}, {"metric", "squad_em_f1"}, {"context", text.text}, {"questions", std::move(questions)}};
   if (!text.system.empty()) out["system"] = text.system;
+  if (options.ask_by == AskBy::kUserTurn) out["plain"] = true;
   out["study"] = {{"version", kStudyVersion},
                   {"model", model.hex()},
                   {"seed", options.seed},
@@ -158,6 +159,7 @@ std::string study_line(const StudyText& text, const StudyProgress& progress, con
                   {"kept", progress.questions.size()},
                   {"finished", progress.finished},
                   {"dropped", counts_of(progress.dropped)}};
+  if (options.ask_by == AskBy::kUserTurn) out["study"]["ask_by"] = kUserTurnStyle;
   return dump_json(out);
 }
 

@@ -16,18 +16,25 @@ namespace celslm {
 
 inline constexpr int kStudyVersion = 1;
 
+// How questions come about.
+enum class AskBy : std::uint8_t {
+  kInstruction,  // the model is asked for them: for models that follow instructions
+  kUserTurn,     // the model continues where a user's turn begins: for models that were trained on whole conversations
+};
+
 // What a study depends on besides text and model. Equal options, text and model on equal machines: equal studies.
 struct StudyOptions {
   std::uint64_t seed = 1;
   std::int64_t budget = 50'000;  // tokens read and decoded, the context's among them; never passed
   int questions = 32;            // to keep, at most
+  AskBy ask_by = AskBy::kInstruction;
   bool operator==(const StudyOptions&) const = default;
 };
 
 struct StudiedQuestion {
   std::string question;
   std::vector<std::string> answers;  // the checked one first
-  std::string style;                 // to_string(QuestionStyle)
+  std::string style;                 // to_string(QuestionStyle), or "user_turn"
   bool closed_book = false;          // the model gives this answer without the context, too
   Teacher teacher;                   // of answers[0]
 };

@@ -11,6 +11,7 @@ namespace celslm {
 
 // What bench/questions.py puts before a text, and behind a question.
 inline constexpr std::string_view kTextSystem = "Use the text below to answer the user's questions.\n\n";
+inline constexpr const char* kUserTurnStyle = "user_turn";  // of questions that were not asked for in any style
 inline constexpr std::string_view kBriefly = "\nAnswer with a few words only, no explanation.";
 
 enum class QuestionStyle : std::uint8_t {

@@ -15,11 +15,9 @@ constexpr int kAnswerTokens = 24;  // as `bench quality` allows
 constexpr float kAskTemperature = 0.7F;
 constexpr float kCheckTemperature = 0.7F;
 constexpr double kKeptOfAsked = 0.3;  // what to expect; decides only how many turns a round has
-constexpr int kMostFruitless = 3;     // rounds
-
-Turn answer_turn(const std::string& question, std::vector<Continuation> continuations) {
-  return {.user = question + std::string(kBriefly), .continuations = std::move(continuations), .limit = kAnswerTokens};
-}
+constexpr int kUserTurnTokens = 40;
+constexpr std::size_t kMostUserTurns = 1U << 16;
+constexpr int kMostFruitless = 3;  // rounds
 
 }  // namespace
 
@@ -28,7 +26,8 @@ SelfStudy::SelfStudy(StudyModel& model, std::string text, StudyOptions options, 
       text_(std::move(text)),
       options_(options),
       passages_(passages_of(text_)),
-      progress_(std::move(progress)) {
+      progress_(std::move(progress)),
+      seen_(!by_instruction()) {
   for (const StudiedQuestion& question : progress_.questions) seen_.add(question.question, question.answers.front());
 }
 
@@ -48,7 +47,8 @@ Result<std::optional<StudyRound>> SelfStudy::begin_round() {
   round_ = {.next = progress_.next};
   if (progress_.rounds == 0) round_.tokens = model_.context_tokens();
   const bool enough = missing() == 0 || progress_.fruitless >= kMostFruitless;
-  if (enough || passages_.empty() || progress_.next >= 2 * all_turns(passages_)) return end_round(true);
+  const std::size_t most_turns = by_instruction() ? 2 * all_turns(passages_) : kMostUserTurns;
+  if (enough || passages_.empty() || progress_.next >= most_turns) return end_round(true);
   CELSLM_TRY(auto turns, asking_turns());
   if (turns.empty()) {
     if (progress_.rounds == 0) round_.tokens = 0;  // nothing was computed
@@ -65,14 +65,19 @@ Result<std::optional<StudyRound>> SelfStudy::begin_round() {
 // As many as it takes, by experience, to keep what is missing; for half of the tokens left, so that answers can be checked.
 Result<std::vector<Turn>> SelfStudy::asking_turns() {
   const double wanted = static_cast<double>(missing()) / kKeptOfAsked / kPairs;
-  const auto n = static_cast<std::size_t>(std::clamp(wanted + 1.0, 1.0, static_cast<double>(kBatch)));
+  const auto n = static_cast<std::size_t>(by_instruction() ? std::clamp(wanted + 1.0, 1.0, 1.0 * kBatch) : 1.0 * kBatch);
   std::vector<Turn> out;
   asked_.clear();
   for (std::size_t i = 0; i < n; ++i) {
     asked_.push_back(plan_turn(passages_, options_.seed, progress_.next + i));
-    out.push_back({.user = ask_prompt(passages_, asked_.back(), kPairs),
-                   .continuations = {{.temperature = kAskTemperature, .seed = asked_.back().seed}},
-                   .limit = kPairs * kPairTokens});
+    const std::uint32_t seed = asked_.back().seed;
+    if (by_instruction()) {
+      out.push_back({.user = ask_prompt(passages_, asked_.back(), kPairs),
+                     .continuations = {{.temperature = kAskTemperature, .seed = seed}},
+                     .limit = kPairs * kPairTokens});
+    } else {
+      out.push_back({.continuations = {{.temperature = 1.0F, .seed = seed, .wide = true}}, .limit = kUserTurnTokens});
+    }
   }
   CELSLM_TRY(const std::size_t paid, affordable(out, true, tokens_left() / 2));
   out.resize(paid);
@@ -100,11 +105,32 @@ Result<std::optional<StudyRound>> SelfStudy::end_phase() {
   auto replies = batch_->take();
   batch_.reset();
   switch (phase_) {
-    case Phase::kAsking: read_pairs(replies); return begin_answering();
+    case Phase::kAsking:
+      if (by_instruction()) {
+        read_pairs(replies);
+      } else {
+        read_turns(replies);
+      }
+      return begin_answering();
     case Phase::kAnswering: read_answers(std::move(replies)); return begin_answering();
     case Phase::kClosedBook: read_closed_book(replies); return end_round(false);
   }
   return end_round(false);
+}
+
+Turn SelfStudy::answer_turn(const std::string& question, std::vector<Continuation> continuations) const {
+  return {.user = by_instruction() ? question + std::string(kBriefly) : question,
+          .continuations = std::move(continuations),
+          .limit = kAnswerTokens};
+}
+
+void SelfStudy::sort(Candidate candidate, std::optional<const char*> reason, SeenQuestions& seen) {
+  if (!reason && !seen.add(candidate.question, candidate.written)) reason = dropped::kDuplicate;
+  if (reason) {
+    ++round_.dropped[*reason];
+  } else {
+    candidates_.push_back(std::move(candidate));
+  }
 }
 
 void SelfStudy::read_pairs(const std::vector<std::vector<Reply>>& replies) {
@@ -114,14 +140,17 @@ void SelfStudy::read_pairs(const std::vector<std::vector<Reply>>& replies) {
     for (QaPair& pair : parse_pairs(reply.text, reply.ended, kPairs)) {
       ++round_.written;
       Candidate candidate{.question = std::move(pair.question), .written = std::move(pair.answer), .style = asked_[i].style};
-      auto reason = check_written(candidate);
-      if (!reason && !seen.add(candidate.question, candidate.written)) reason = dropped::kDuplicate;
-      if (reason) {
-        ++round_.dropped[*reason];
-      } else {
-        candidates_.push_back(std::move(candidate));
-      }
+      const auto reason = check_written(candidate);
+      sort(std::move(candidate), reason, seen);
     }
+  }
+}
+
+void SelfStudy::read_turns(const std::vector<std::vector<Reply>>& replies) {
+  SeenQuestions seen = seen_;
+  for (const auto& turn : replies) {
+    ++round_.written;
+    sort({.question = kept_answer(turn.front().text)}, check_user_turn(turn.front(), text_), seen);
   }
 }
 
@@ -147,7 +176,8 @@ Result<std::optional<StudyRound>> SelfStudy::begin_answering() {
 void SelfStudy::read_answers(std::vector<std::vector<Reply>> replies) {
   for (std::vector<Reply>& both : replies) {
     const Candidate& candidate = candidates_[answered_++];
-    auto reason = check_answers(candidate, both[0], both[1], text_);
+    auto reason =
+        by_instruction() ? check_answers(candidate, both[0], both[1], text_) : check_equal_answers(both[0], both[1], text_);
     const std::string answer = kept_answer(both[0].text);
     if (!reason && missing() == 0) reason = dropped::kNotChecked;
     if (!reason && !seen_.add(candidate.question, answer)) reason = dropped::kDuplicate;
@@ -157,9 +187,9 @@ void SelfStudy::read_answers(std::vector<std::vector<Reply>> replies) {
     }
     StudiedQuestion kept{.question = candidate.question,
                          .answers = {answer},
-                         .style = to_string(candidate.style),
+                         .style = by_instruction() ? to_string(candidate.style) : kUserTurnStyle,
                          .teacher = std::move(both[0].teacher)};
-    if (normalised(candidate.written) != normalised(answer)) kept.answers.push_back(candidate.written);
+    if (by_instruction() && normalised(candidate.written) != normalised(answer)) kept.answers.push_back(candidate.written);
     round_.questions.push_back(std::move(kept));
   }
 }

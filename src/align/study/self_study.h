@@ -39,9 +39,13 @@ class SelfStudy {
   Result<std::optional<StudyRound>> begin_closed_book();
   std::optional<StudyRound> end_round(bool last);
 
+  void read_turns(const std::vector<std::vector<Reply>>& replies);
   void read_pairs(const std::vector<std::vector<Reply>>& replies);
   void read_answers(std::vector<std::vector<Reply>> replies);
   void read_closed_book(const std::vector<std::vector<Reply>>& replies);
+  void sort(Candidate candidate, std::optional<const char*> reason, SeenQuestions& seen);
+  bool by_instruction() const { return options_.ask_by == AskBy::kInstruction; }
+  Turn answer_turn(const std::string& question, std::vector<Continuation> continuations) const;
   Result<std::vector<Turn>> asking_turns();
   Result<std::size_t> affordable(std::span<const Turn> turns, bool with_context, std::int64_t tokens) const;
   Status start(std::vector<Turn> turns, Phase phase);

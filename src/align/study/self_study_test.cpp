@@ -51,6 +51,22 @@ TEST(SelfStudyTest, MarksWhatTheModelKnowsWithoutTheContext) {
   for (const StudiedQuestion& question : finish(study).questions) EXPECT_TRUE(question.closed_book);
 }
 
+TEST(SelfStudyTest, AModelThatFollowsNoInstructionsAsksAsItsUsersDo) {
+  ScriptedModel model;
+  const StudyOptions options{.questions = 30, .ask_by = AskBy::kUserTurn};
+  SelfStudy study(model, boats(), options);
+  const StudyProgress progress = finish(study);
+  ASSERT_THAT(progress.questions, SizeIs(30));
+  for (const StudiedQuestion& question : progress.questions) {
+    EXPECT_TRUE(boats().contains(question.question.substr(question.question.find("Dora"), 5)));
+    EXPECT_EQ(question.style, kUserTurnStyle);
+    EXPECT_THAT(question.answers, SizeIs(1));
+  }
+  EXPECT_GT(progress.dropped.at(dropped::kNotInText), 0) << "a boat that the text does not know";
+  for (const std::string& user : model.heard) EXPECT_FALSE(user.contains("few words")) << user;
+  EXPECT_THAT(line_of(progress, options), HasSubstr("\"plain\":true"));
+}
+
 TEST(SelfStudyTest, AModelThatWritesNonsenseEndsAfterAFewRounds) {
   ScriptedModel model;
   model.says = [](const Turn&, const Continuation&, bool) { return std::string(3000, '\n') + "Q: \xFF\nQ:\nA:A: A:"; };

@@ -29,8 +29,10 @@ Status check_text(std::string_view text) {
   return {};
 }
 
+using LineReader = std::function<Status(std::string_view line, int number)>;
+
 // Calls `read` with each line that is not empty, and puts file and line before its errors.
-Status for_each_line(const fs::path& path, const std::function<Status(std::string_view line, int number)>& read) {
+Status for_each_line(const fs::path& path, const LineReader& read) {
   CELSLM_TRY(const Bytes bytes, read_file(path, kMaxFileBytes));
   std::string_view rest = as_text(bytes);
   for (int number = 1; !rest.empty(); ++number) {
@@ -56,22 +58,39 @@ Result<StudyText> context_of(const json& object, const fs::path& path, int numbe
   return out;
 }
 
-// models/worlds: the bulletin is the system message.
-Result<std::vector<StudyText>> read_worlds(const fs::path& path) {
-  CELSLM_TRY(const Bytes bytes, read_file(path, kMaxFileBytes));
-  auto object = parse_object(as_text(bytes), kLimits);
-  if (!object) return wrap(std::move(object).error(), path.string());
-  const JsonFields fields(*object);
-  CELSLM_TRY(const json* worlds, fields.required_list("worlds", kMaxItems));
-  std::vector<StudyText> out;
-  for (const json& world : *worlds) {
-    CELSLM_TRY(const JsonFields one, JsonFields::of(world, "worlds[]"));
-    StudyText& text = out.emplace_back();
-    CELSLM_TRY(text.text, one.required_text("context"));
-    text.system = text.text;
-    text.id = fmt::format("{}-{}", path.stem().string(), out.size());
+// A bulletin of models/worlds as a line of a file of questions: it is the complete system message, and questions are asked
+// as they stand.
+Result<json> line_of_world(const json& world, const std::string& id) {
+  CELSLM_TRY(const JsonFields fields, JsonFields::of(world, "worlds[]"));
+  CELSLM_TRY(const std::string context, fields.required_text("context"));
+  CELSLM_TRY(const json* questions, fields.required_list("questions", kMaxItems));
+  json asked = json::array();
+  for (const json& item : *questions) {
+    CELSLM_TRY(const JsonFields question, JsonFields::of(item, "questions[]"));
+    CELSLM_TRY(const std::string text, question.required_text("question"));
+    CELSLM_TRY(const std::string answer, question.required_text("answer"));
+    CELSLM_TRY(const auto reply, question.text("reply"));
+    asked.push_back({{"q", text}, {"answers", json::array({reply.value_or(answer), answer})}});
   }
-  return out;
+  return json{{"id", id},          {"metric", "squad_em_f1"}, {"context", context},
+              {"system", context}, {"plain", true},           {"questions", std::move(asked)}};
+}
+
+// Calls `read` with each bulletin as such a line.
+Status for_each_world(const fs::path& path, const LineReader& read) {
+  CELSLM_TRY(const Bytes bytes, read_file(path, kMaxFileBytes));
+  const auto each = [&]() -> Status {
+    CELSLM_TRY(const json object, parse_object(as_text(bytes), kLimits));
+    CELSLM_TRY(const json* worlds, JsonFields(object).required_list("worlds", kMaxItems));
+    int number = 0;
+    for (const json& world : *worlds) {
+      CELSLM_TRY(const json line, line_of_world(world, fmt::format("{}-{}", path.stem().string(), ++number)));
+      CELSLM_CHECK_OK(read(dump_json(line), number));
+    }
+    return {};
+  };
+  if (Status status = each(); !status) return wrap(std::move(status).error(), path.string());
+  return {};
 }
 
 Result<std::string> with_choices(const JsonFields& question, std::string text) {
@@ -83,14 +102,18 @@ Result<std::string> with_choices(const JsonFields& question, std::string text) {
   return text + "\nAnswer with the letter only.";
 }
 
-Result<QuestionsLine::Asked> asked_of(const json& item, bool choices) {
+Status for_each(const fs::path& path, const LineReader& read) {
+  return path.extension() == ".json" ? for_each_world(path, read) : for_each_line(path, read);
+}
+
+Result<QuestionsLine::Asked> asked_of(const json& item, bool choices, bool plain) {
   CELSLM_TRY(const JsonFields question, JsonFields::of(item, "questions[]"));
   QuestionsLine::Asked out;
   CELSLM_TRY(out.prompt, question.required_text("q"));
   if (choices) {
     CELSLM_TRY(out.prompt, with_choices(question, std::move(out.prompt)));
   }
-  out.prompt += kBriefly;
+  if (!plain) out.prompt += kBriefly;
   CELSLM_TRY(const json* answers, question.required_list("answers", kMaxItems));
   if (answers->empty() || !answers->front().is_string()) return question.expected("answers", "a list of texts, not empty");
   out.gold = answers->front().get<std::string>();
@@ -107,9 +130,8 @@ Result<StudyText> read_study_text(const fs::path& path) {
 }
 
 Result<std::vector<StudyText>> read_study_contexts(const fs::path& path) {
-  if (path.extension() == ".json") return read_worlds(path);
   std::vector<StudyText> out;
-  CELSLM_CHECK_OK(for_each_line(path, [&](std::string_view line, int number) -> Status {
+  CELSLM_CHECK_OK(for_each(path, [&](std::string_view line, int number) -> Status {
     CELSLM_TRY(const json object, parse_object(line, kLimits));
     CELSLM_TRY(out.emplace_back(), context_of(object, path, number));
     return {};
@@ -119,16 +141,17 @@ Result<std::vector<StudyText>> read_study_contexts(const fs::path& path) {
 
 Result<std::vector<QuestionsLine>> read_questions(const fs::path& path) {
   std::vector<QuestionsLine> out;
-  CELSLM_CHECK_OK(for_each_line(path, [&](std::string_view line, int number) -> Status {
+  CELSLM_CHECK_OK(for_each(path, [&](std::string_view line, int number) -> Status {
     CELSLM_TRY(const json object, parse_object(line, kLimits));
     const JsonFields fields(object);
     QuestionsLine& read = out.emplace_back();
     read.line = line;
     CELSLM_TRY(read.text, context_of(object, path, number));
     CELSLM_TRY(const std::string metric, fields.required_text("metric"));
+    CELSLM_TRY(const auto plain, fields.flag("plain"));
     CELSLM_TRY(const json* questions, fields.required_list("questions", kMaxItems));
     for (const json& item : *questions) {
-      CELSLM_TRY(read.questions.emplace_back(), asked_of(item, metric == "multiple_choice"));
+      CELSLM_TRY(read.questions.emplace_back(), asked_of(item, metric == "multiple_choice", plain.value_or(false)));
     }
     return {};
   }));

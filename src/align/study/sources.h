@@ -28,7 +28,7 @@ struct QuestionsLine {
   StudyText text;
   std::vector<Asked> questions;
 };
-// Errors as above.
+// Of a file of questions, or of bulletins (.json). Errors as above.
 Result<std::vector<QuestionsLine>> read_questions(const std::filesystem::path& path);
 // The line with `teacher` in each question, and `study` beside them. teachers: one for each question.
 std::string annotated_line(const QuestionsLine& line, const std::vector<Teacher>& teachers, std::int64_t tokens,

@@ -16,6 +16,14 @@ std::vector<ChatMessage> messages_of(const std::string& system, const std::strin
   return out;
 }
 
+// A conversation up to where the user's words begin.
+Result<std::vector<Token>> opening_of(const Text& text, const std::string& system) {
+  CELSLM_TRY(auto one, text.chat(messages_of(system, "x")));
+  CELSLM_TRY(const auto other, text.chat(messages_of(system, "7")));
+  one.erase(std::ranges::mismatch(one, other).in1, one.end());
+  return one;
+}
+
 }  // namespace
 
 std::optional<Token> end_of_turn(const Text& text) {
@@ -87,11 +95,13 @@ Result<std::unique_ptr<StudyEngine>> StudyEngine::create(Engine& engine, std::st
 
 Result<std::vector<Token>> StudyEngine::prompt_of(const std::string& user, bool with_context) const {
   const Text& text = engine_.model().text();
-  CELSLM_TRY(auto prompt, text.chat(messages_of(with_context ? system_ : "", user)));
+  CELSLM_TRY(auto prompt, user.empty() ? opening_of(text, with_context ? system_ : "")
+                                       : text.chat(messages_of(with_context ? system_ : "", user)));
   if (!with_context) return prompt;
   if (!std::ranges::starts_with(prompt, context_))
     return fail(ErrorKind::kInternal, "a conversation does not begin with its context's tokens");
   prompt.erase(prompt.begin(), prompt.begin() + static_cast<std::ptrdiff_t>(context_.size()));
+  if (prompt.empty()) return fail(ErrorKind::kInvalid, "nothing comes between the context and the user's words");
   return prompt;
 }
 

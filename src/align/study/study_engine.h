@@ -31,8 +31,8 @@ class StudyEngine final : public StudyModel {
   // The same for turns whose replies are given: their tokens, one list a turn, each not empty.
   Result<std::unique_ptr<TurnBatch>> start_forced(std::span<const Turn> turns, std::vector<std::vector<Token>> replies);
 
-  // What follows the context when a user asks this. Errors of Text::chat; kInternal where the conversation does not begin
-  // with the context's tokens.
+  // What follows the context when a user asks this; up to where the user's words begin, if there are none. Errors of
+  // Text::chat; kInternal where the conversation does not begin with the context's tokens.
   Result<std::vector<Token>> prompt_of(const std::string& user, bool with_context) const;
 
   // Computes a little of the context; true once all of it is there.

@@ -197,6 +197,29 @@ TEST(StudyChecksTest, AQuestionIsKeptWhereAllAnswersAgree) {
   EXPECT_EQ(answered(other, other, QuestionStyle::kSummary), std::nullopt);
 }
 
+TEST(StudyChecksTest, WhatTheModelAsksAsAUserHasToNameWhatStandsInTheText) {
+  const auto asked = [](const std::string& text, bool ended = true) {
+    const auto reason = check_user_turn({.text = text, .ended = ended}, kText);
+    return reason ? std::optional<std::string>(*reason) : std::nullopt;
+  };
+  EXPECT_EQ(asked("Where does the boat Dora go?"), std::nullopt);
+  EXPECT_EQ(asked("Where does the boat Bella go?"), dropped::kNotInText);
+  EXPECT_EQ(asked("Where does the boat Dora go?", false), dropped::kUnclear);
+  EXPECT_EQ(asked("The boat Dora goes to Riga."), dropped::kUnclear);
+  EXPECT_EQ(asked(""), dropped::kUnclear);
+  EXPECT_EQ(asked("?"), dropped::kUnclear);
+}
+
+TEST(StudyChecksTest, ItsAnswersHaveToBeEqual) {
+  const Reply riga{.text = "Boat Dora goes to Riga.", .ended = true};
+  const Reply leith{.text = "Boat Dora goes to Leith.", .ended = true};
+  const Reply oslo{.text = "Boat Dora goes to Oslo.", .ended = true};
+  EXPECT_EQ(check_equal_answers(riga, riga, kText), std::nullopt);
+  EXPECT_STREQ(check_equal_answers(riga, leith, kText).value(), dropped::kUnsure) << "most words are the same";
+  EXPECT_STREQ(check_equal_answers(oslo, oslo, kText).value(), dropped::kNotInText);
+  EXPECT_STREQ(check_equal_answers({.text = "", .ended = true}, riga, kText).value(), dropped::kUnanswered);
+}
+
 TEST(StudyChecksTest, DuplicatesAreThoseOfTheSameWords) {
   SeenQuestions seen;
   EXPECT_TRUE(seen.add("Who built the boat Dora?", "Ann"));
@@ -204,6 +227,10 @@ TEST(StudyChecksTest, DuplicatesAreThoseOfTheSameWords) {
   EXPECT_FALSE(seen.add("Who built the old boat Dora?", "Ann")) << "most words and the answer are the same";
   EXPECT_TRUE(seen.add("Who built the old red boat?", "Bea"));
   EXPECT_TRUE(seen.add("Where does Dora carry sailors?", "Riga"));
+  SeenQuestions equal_only(true);
+  EXPECT_TRUE(equal_only.add("Which container holds crate Lilac?", "Riga"));
+  EXPECT_TRUE(equal_only.add("Which container holds crate Olive?", "Riga"));
+  EXPECT_FALSE(equal_only.add("which container holds crate olive", "Oslo"));
 }
 
 }  // namespace

@@ -24,12 +24,13 @@ inline constexpr int kTeacherTop = 32;
 struct Continuation {
   float temperature = 0.0F;  // 0: greedy
   std::uint32_t seed = 0;
+  bool wide = false;     // also improbable tokens, which are left out otherwise
   bool teacher = false;  // whether the distributions are wanted
 };
 
 // A user's turn, and in how many ways it is answered.
 struct Turn {
-  std::string user;
+  std::string user;                         // empty: none yet; the model writes what a user would
   std::vector<Continuation> continuations;  // not empty
   int limit = 0;                            // tokens of a reply
 };

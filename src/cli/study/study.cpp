@@ -7,8 +7,8 @@
 #include <ostream>
 
 #include "align/study/annotate.h"
-#include "align/study/self_study.h"
 #include "align/study/journal.h"
+#include "align/study/self_study.h"
 #include "align/study/sources.h"
 #include "align/study/study_engine.h"
 #include "cli/study/study_output.h"
@@ -27,6 +27,8 @@ constexpr const char* kExamples = R"(Examples:
       up to 32 questions about each text; Ctrl-C keeps what is there, the same command continues
   celslm study --model large.gguf --contexts-of questions.jsonl --budget 30000 --questions-per-context 16 --out study.jsonl
       about the contexts of a file of questions (docs/questions.md), whose own questions are not read
+  celslm study --model models/celslm-demo-large-f16.gguf --contexts-of models/worlds/small.json --ask-by user-turn --out s.jsonl
+      the demo family's large model about its bulletins, in the words of its own users
   celslm study --model large.gguf --questions questions.jsonl --out annotated.jsonl
       adds the model's distributions on the given answers to an existing file of questions
 )";
@@ -178,12 +180,17 @@ void add_options(CLI::App& app, StudyCommand& command) {
   add_list(app, "--text", command.texts, "FILE", "Plain text, one context");
   add_list(app, "--contexts-of", command.contexts_of, "FILE",
            "File of questions or bulletins (models/worlds) whose contexts are studied; its questions are not read");
-  add_list(app, "--questions", command.questions, "FILE", "File of questions to annotate; nothing is written anew");
+  add_list(app, "--questions", command.questions, "FILE",
+           "File of questions or bulletins to annotate with the model's distributions on the given answers");
   app.add_option("--out,-o", command.out, "File to write, one context a line; a run that was stopped continues there")
       ->required()
       ->option_text("FILE REQUIRED");
   add_number(app, "--budget", command.budget, 1, 1 << 30,
              "Tokens to spend on a context, read and generated, the context's own among them");
+  add_choice<AskBy>(app, "--ask-by", command.options.ask_by,
+                    {{"instruction", AskBy::kInstruction}, {"user-turn", AskBy::kUserTurn}},
+                    "How questions come about: the model is asked for them, or it continues where a user's turn begins (for "
+                    "models that follow no instructions, such as the demo family)");
   add_number(app, "--questions-per-context", command.options.questions, 1, 1 << 16, "Questions to keep, at most");
   add_number(app, "--context-tokens", command.context_tokens, 1, 1 << 24, "Longer contexts are skipped, and named");
   add_number(app, "--seed", command.seed, 0, 1 << 30, "Of what is asked, and of sampling");

@@ -32,6 +32,8 @@ Status check_recipe(const JsonFields& study, const StudyRecipe& recipe) {
   CELSLM_TRY(const auto budget, study.required_integer("budget", 0, INT64_MAX));
   CELSLM_TRY(const auto wanted, study.required_integer("wanted", 0, INT32_MAX));
   const StudyOptions& now = *recipe.options;
+  if ((study.find("ask_by") != nullptr) != (now.ask_by == AskBy::kUserTurn))
+    return fail(ErrorKind::kMismatch, "it was made with another --ask-by: give the same, or another --out");
   if (static_cast<std::uint64_t>(*seed) != now.seed)
     return differs("--seed", fmt::to_string(*seed), fmt::to_string(now.seed));
   if (budget != now.budget) return differs("--budget", fmt::to_string(budget), fmt::to_string(now.budget));
