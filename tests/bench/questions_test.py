@@ -40,6 +40,11 @@ def test_a_study_of_a_registered_text_carries_the_complete_system_message(tmp_pa
     assert context.system == "You know boats."
 
 
+def test_plain_questions_are_asked_as_they_stand(tmp_path):
+    (context,) = questions.read(written(tmp_path, {**ROW, "plain": True}))
+    assert context.questions[0].prompt == "What?"
+
+
 def test_choices_are_listed_with_letters(tmp_path):
     row = with_question(metric="multiple_choice", choices=["one", "two", "three"], answers=["C"])
     (context,) = questions.read(written(tmp_path, row))

@@ -65,6 +65,22 @@ def test_a_model_that_cannot_write_questions_ends_without_any(celslm, tmp_path):
     assert not out.exists()
 
 
+def test_the_large_demo_model_asks_as_its_users_do(celslm, tmp_path, world):
+    text, out = tmp_path / "worlds.json", tmp_path / "out.jsonl"
+    text.write_text(json.dumps({"worlds": [world]}), encoding="utf-8")
+    done = study(celslm, "--model", models.demo_model("large"), "--contexts-of", text, "--ask-by", "user-turn",
+                 "--questions-per-context", 5, "--budget", 20000, "--out", out)
+    assert done.returncode == 0, done.stderr
+    (line,) = lines_of(out)
+    (context,) = questions.read(out)
+    assert context.system == world["context"]
+    assert 1 <= len(context.questions) <= 5
+    assert [q.prompt for q in context.questions] == [q["q"] for q in line["questions"]]
+    for question in line["questions"]:
+        name = question["q"].removesuffix("?").split()[-1]
+        assert name in world["context"] and name in question["answers"][0]
+
+
 @pytest.mark.parametrize(("arguments", "expected"), [
     ((), "--text or --contexts-of"),
     (("--text", "nothing.txt"), "nothing.txt"),

@@ -207,7 +207,9 @@ Result<std::optional<StudyRound>> SelfStudy::begin_closed_book() {
 void SelfStudy::read_closed_book(const std::vector<std::vector<Reply>>& replies) {
   for (std::size_t i = 0; i < replies.size(); ++i) {
     StudiedQuestion& question = round_.questions[i];
-    question.closed_book = answers_agree(question.answers.front(), replies[i].front().text);
+    const std::string& closed = replies[i].front().text;
+    question.closed_book = by_instruction() ? answers_agree(question.answers.front(), closed)
+                                            : normalised(question.answers.front()) == normalised(closed);
   }
 }
 
