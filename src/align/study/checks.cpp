@@ -39,10 +39,20 @@ bool refuses(std::string_view normal) {
   return std::ranges::any_of(kRefusals, [&](std::string_view phrase) { return mentions(normal, phrase); });
 }
 
+// Without "'s" at its end.
+std::string_view owner(std::string_view word) {
+  for (const std::string_view end : {"'s", "’s", "'s?", "’s?"}) {
+    if (word.ends_with(end)) return word.substr(0, word.size() - end.size());
+  }
+  return word;
+}
+
+// Names are words with a capital inside the sentence, and identifiers.
 bool names_stand_in(std::string_view text, std::string_view sentence) {
   const auto words = words_of(sentence);
   return words.empty() || std::ranges::all_of(words.begin() + 1, words.end(), [&](std::string_view word) {
-           return word.front() < 'A' || word.front() > 'Z' || contains_phrase(text, word);
+           const bool name = (word.front() >= 'A' && word.front() <= 'Z') || word.contains('_');
+           return !name || contains_phrase(text, word) || contains_phrase(text, owner(word));
          });
 }
 
@@ -77,6 +87,7 @@ std::optional<const char*> check_written(const Candidate& candidate) {
 std::optional<const char*> check_answers(const Candidate& candidate, const Reply& greedy, const Reply& sampled,
                                          std::string_view text) {
   const std::string normal = normalised(greedy.text);
+  if (!names_stand_in(text, candidate.question)) return dropped::kNotInText;
   if (!greedy.ended || normal.empty() || refuses(normal)) return dropped::kUnanswered;
   if (words_of(greedy.text).size() > kMostAnswerWords) return dropped::kTooLong;
   if (!answers_agree(greedy.text, sampled.text)) return dropped::kUnsure;

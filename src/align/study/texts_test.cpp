@@ -197,6 +197,17 @@ TEST(StudyChecksTest, AQuestionIsKeptWhereAllAnswersAgree) {
   EXPECT_EQ(answered(other, other, QuestionStyle::kSummary), std::nullopt);
 }
 
+TEST(StudyChecksTest, NamesInQuestionsHaveToStandInTheText) {
+  const Reply right{.text = "Ann Leith", .ended = true};
+  const auto asked = [&](const std::string& question) {
+    return check_answers({.question = question, .written = "Ann Leith"}, right, right, kText).has_value();
+  };
+  EXPECT_FALSE(asked("Who built Dora?"));
+  EXPECT_FALSE(asked("Who was Dora's builder?"));
+  EXPECT_TRUE(asked("Who built the boat Bella?"));
+  EXPECT_TRUE(asked("Who called the function build_boat?"));
+}
+
 TEST(StudyChecksTest, WhatTheModelAsksAsAUserHasToNameWhatStandsInTheText) {
   const auto asked = [](const std::string& text, bool ended = true) {
     const auto reason = check_user_turn({.text = text, .ended = ended}, kText);
