@@ -7,6 +7,7 @@
 #include "cli/commands.h"
 #include "cli/listen_options.h"
 #include "cli/serving.h"
+#include "cli/study/study.h"
 #include "cli/terminal/model_loading.h"
 #include "cli/terminal/option_kinds.h"
 #include "serve/cloud/cloud_service.h"
@@ -43,6 +44,7 @@ struct CloudCommand {
   std::vector<std::string> codecs;
   int threads = 0;
   int study_budget = 0;  // tokens of each context; 0: none is studied
+  AskBy study_by = AskBy::kInstruction;
   std::string log_level = "info";
 };
 
@@ -121,10 +123,11 @@ std::optional<StudyingOptions> studying_options(const Models& models, const Clou
     CELSLM_TRY(auto study, StudyEngine::create(**engine, system));
     return std::unique_ptr<StudyModel>(std::move(study));
   };
-  return StudyingOptions{.study = {.budget = command.study_budget, .questions = kMostStudyQuestions},
-                         .model = model->fingerprint().id(),
-                         .model_name = model->config().name,
-                         .open = open};
+  return StudyingOptions{
+      .study = {.budget = command.study_budget, .questions = kMostStudyQuestions, .ask_by = command.study_by},
+      .model = model->fingerprint().id(),
+      .model_name = model->config().name,
+      .open = open};
 }
 
 Result<CloudOptions> cloud_options(const Environment& env, const CloudCommand& command) {
@@ -179,6 +182,7 @@ void add_cloud_options(CLI::App& app, CloudCommand& command) {
   add_number(app, "--study-budget", command.study_budget, 0, 1 << 30,
              "Tokens that the largest model may spend, while no pack is computed, on questions that it asks itself about "
              "each context (docs/study.md); 0: contexts are not studied");
+  add_ask_by(app, "--study-by", command.study_by);
   app.option_defaults()->group("STORAGE");
   app.add_option("--data", command.data, "Folder for contexts, packs and the signing key (default: $XDG_DATA_HOME/celslm)")
       ->option_text("FOLDER");

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from bench import questions
-from bench.lab import models
+from bench.lab import api, models
 from bench.lab.programs import wait_until
 from tests.e2e.conftest import QUIET_THREADS
 from tests.e2e.support import PATIENCE_S
@@ -95,6 +95,25 @@ def test_wrong_input_is_refused_by_name(celslm, tmp_path, monkeypatch, arguments
     done = study(celslm, "--model", models.demo_model("small"), *arguments, "--out", "out.jsonl")
     assert done.returncode == 1
     assert expected in done.stderr
+
+
+def test_a_cloud_studies_registered_contexts_and_drops_the_study_with_the_context(start, world):
+    arguments = ("--study-budget", 4000, "--study-by", "user-turn")
+    cloud = start("cloud", *arguments, model=models.demo_model("large"))
+    registered = api.request("POST", f"{cloud.url}/v1/contexts", {"text": world["context"], "name": "bulletin"})
+    url = f"{cloud.url}/v1/contexts/{registered['id']}"
+    wait_until(lambda: api.request("GET", url)["self_study"]["state"] == "finished", "the study", SLOW_S)
+    line = api.request("GET", f"{url}/study")
+    assert line["system"] == world["context"] and line["plain"] and line["questions"]
+    assert line["study"]["tokens"] <= 4000
+    cloud.stop()
+    again = start("cloud", *arguments, name="cloud", model=models.demo_model("large"))
+    url = f"{again.url}/v1/contexts/{registered['id']}"
+    assert api.request("GET", url)["self_study"]["questions"] == len(line["questions"])
+    api.request("DELETE", url)
+    with pytest.raises(api.ApiError) as refused:
+        api.request("GET", f"{url}/study")
+    assert refused.value.status == 404
 
 
 def test_a_pretrained_model_studies_a_text_and_continues_after_ctrl_c(celslm, binary, pretrained, tmp_path):

@@ -187,10 +187,7 @@ void add_options(CLI::App& app, StudyCommand& command) {
       ->option_text("FILE REQUIRED");
   add_number(app, "--budget", command.budget, 1, 1 << 30,
              "Tokens to spend on a context, read and generated, the context's own among them");
-  add_choice<AskBy>(app, "--ask-by", command.options.ask_by,
-                    {{"instruction", AskBy::kInstruction}, {"user-turn", AskBy::kUserTurn}},
-                    "How questions come about: the model is asked for them, or it continues where a user's turn begins (for "
-                    "models that follow no instructions, such as the demo family)");
+  add_ask_by(app, "--ask-by", command.options.ask_by);
   add_number(app, "--questions-per-context", command.options.questions, 1, 1 << 16, "Questions to keep, at most");
   add_number(app, "--context-tokens", command.context_tokens, 1, 1 << 24, "Longer contexts are skipped, and named");
   add_number(app, "--seed", command.seed, 0, 1 << 30, "Of what is asked, and of sampling");
@@ -200,6 +197,12 @@ void add_options(CLI::App& app, StudyCommand& command) {
 }
 
 }  // namespace
+
+void add_ask_by(CLI::App& app, const std::string& name, AskBy& value) {
+  add_choice<AskBy>(app, name, value, {{"instruction", AskBy::kInstruction}, {"user-turn", AskBy::kUserTurn}},
+                    "How questions come about: the model is asked for them, or it continues where a user's turn begins (for "
+                    "models that follow no instructions, such as the demo family)");
+}
 
 void add_study(CLI::App& app, Environment& env) {
   auto command = std::make_shared<StudyCommand>();
