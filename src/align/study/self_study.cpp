@@ -196,6 +196,7 @@ void SelfStudy::read_answers(std::vector<std::vector<Reply>> replies) {
 
 Result<std::optional<StudyRound>> SelfStudy::begin_closed_book() {
   std::vector<Turn> turns;
+  turns.reserve(round_.questions.size());
   for (const StudiedQuestion& question : round_.questions) turns.push_back(answer_turn(question.question, {{}}));
   CELSLM_TRY(const std::size_t paid, affordable(turns, false, tokens_left()));
   turns.resize(paid);

@@ -167,7 +167,7 @@ std::string annotated_line(const QuestionsLine& line, const std::vector<Teacher>
   return dump_json(object);
 }
 
-void make_unique(std::vector<StudyText*> texts) {
+void make_unique(const std::vector<StudyText*>& texts) {
   std::set<std::string> used;
   for (StudyText* text : texts) {
     const std::string id = text->id;

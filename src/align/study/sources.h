@@ -35,6 +35,6 @@ std::string annotated_line(const QuestionsLine& line, const std::vector<Teacher>
                            const Hash256& model);
 
 // Makes the ids differ: a second "a" becomes "a#2".
-void make_unique(std::vector<StudyText*> texts);
+void make_unique(const std::vector<StudyText*>& texts);
 
 }  // namespace celslm

@@ -133,6 +133,7 @@ Result<std::vector<StudyText>> read_texts(const StudyCommand& command) {
     std::ranges::move(some, std::back_inserter(out));
   }
   std::vector<StudyText*> all;
+  all.reserve(out.size());
   for (StudyText& text : out) all.push_back(&text);
   make_unique(all);
   return out;
@@ -145,6 +146,7 @@ Result<std::vector<QuestionsLine>> read_lines(const StudyCommand& command) {
     std::ranges::move(some, std::back_inserter(out));
   }
   std::vector<StudyText*> all;
+  all.reserve(out.size());
   for (QuestionsLine& line : out) all.push_back(&line.text);
   make_unique(all);
   return out;
