@@ -22,7 +22,7 @@ std::string describe(const PackIdentity& identity, const HostedModel& model) {
 
 PackJobs::PackJobs(std::span<const std::shared_ptr<KvProducer>> producers, PackStorage& storage, const SigningKey& key,
                    const Clock& clock, PackObserver& observer, Log log, PackJobsOptions options)
-    : storage_(storage), key_(key), clock_(clock), observer_(observer), log_(std::move(log)), options_(options) {
+    : storage_(storage), key_(key), clock_(clock), observer_(observer), log_(std::move(log)), options_(std::move(options)) {
   for (const auto& producer : producers) workers_.push_back(std::make_unique<Worker>(producer));
   for (const auto& worker : workers_) {
     worker->thread = std::jthread([this, &worker = *worker](std::stop_token stop) { work(worker, stop); });
