@@ -25,12 +25,6 @@ bool take_suffix(std::string_view& name, std::string_view suffix) {
   return true;
 }
 
-std::vector<Token> conversation_of(const AskedQuestion& question) {
-  std::vector<Token> out = question.prompt;
-  out.insert(out.end(), question.gold.begin(), question.gold.end());
-  return out;
-}
-
 }  // namespace
 
 std::optional<CondensedName> parse_condensed(const std::string& name) {
@@ -90,13 +84,12 @@ Status CondensedReads::make_alike(const CondensedName& name) {
 }
 
 Result<std::vector<std::vector<Token>>> CondensedReads::conversations(const CondensedName& name) const {
-  QualityTask study{.number = task_.number, .system = task_.system, .reads = {}, .questions = {}, .study = {}};
-  if (name.questions) study.questions = task_.study;
-  if (name.text) study.questions.push_back({.prompt = task_.system, .gold = ""});
-  CELSLM_TRY(const QualityPrompts prompts, prompts_of(engine_.model().text(), study, true));
-  std::vector<std::vector<Token>> out;
-  for (const AskedQuestion& question : prompts.questions) out.push_back(conversation_of(question));
-  return out;
+  std::vector<StudyTurn> turns;
+  if (name.text) turns = read_again(task_.system);
+  if (name.questions) {
+    for (const QualityTask::Asked& asked : task_.study) turns.push_back({.prompt = asked.prompt, .answer = asked.gold});
+  }
+  return conversations_of(engine_.model().text(), task_.system, turns);
 }
 
 }  // namespace celslm

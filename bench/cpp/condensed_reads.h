@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "align/condense/condense.h"
+#include "align/condense/conversations.h"
 #include "bench/cpp/quality_tasks.h"
 
 namespace celslm {
