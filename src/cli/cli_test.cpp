@@ -17,6 +17,7 @@
 #include "cli/listen_options.h"
 #include "cli/terminal/model_loading.h"
 #include "kv/pack/pack.h"
+#include "kv/studied/studied.h"
 #include "model/engine/model.h"
 #include "net/http_client.h"
 #include "serve/wire/protocol.h"
@@ -418,6 +419,42 @@ TEST(SignalWatchDeathTest, TheSecondSignalEndsTheProcessAtOnce) {
         std::promise<void>().get_future().wait();
       },
       testing::KilledBySignal(SIGINT), "");
+}
+
+TEST(CommandLineTest, CondenseWritesShortKvOfEachStudiedContextOnce) {
+  const TemporaryFolder folder;
+  testing_support::write_random_model(folder / "model.gguf", {});
+  write(folder / "study.jsonl",
+        R"({"id": "a", "metric": "squad_em_f1", "context": "the boat carries a letter to another harbour, where it rained",)"
+        R"( "questions": [{"q": "where did it rain?", "answers": ["another harbour"]}]})");
+  const auto condense = [&](Invocation& run, const std::string& rows) {
+    return run.run({"condense", "--model", folder / "model.gguf", "--study", folder / "study.jsonl", "--out", folder / "out",
+                    "--rows", rows, "--threads", "1"});
+  };
+  Invocation first;
+  ASSERT_EQ(condense(first, "1/4"), kExitFine) << first.errors();
+  EXPECT_THAT(first.output(), HasSubstr(" rows for "));
+  const auto files = std::filesystem::directory_iterator(folder / "out");
+  ASSERT_EQ(std::distance(begin(files), end(files)), 1);
+  const auto path = std::filesystem::directory_iterator(folder / "out")->path();
+  const auto made = read_studied(path).value().context;
+  EXPECT_EQ(made.context,
+            context_handle("Use the text below to answer the user's questions.\n\nthe boat carries a letter to "
+                           "another harbour, where it rained"));
+  EXPECT_EQ(made.kv.n_tokens, static_cast<int>(made.tokens.size()));
+  EXPECT_EQ(made.kv.n_rows, made.kv.n_tokens / 4);
+  EXPECT_THAT(made.recipe, HasSubstr("1/4 of the rows"));
+  Invocation again;
+  ASSERT_EQ(condense(again, "1/4"), kExitFine);
+  EXPECT_EQ(again.output(), "") << "it is there";
+  Invocation other;
+  ASSERT_EQ(condense(other, "1/2"), kExitFine);
+  EXPECT_EQ(read_studied(path).value().context.kv.n_rows, made.kv.n_tokens / 2);
+  for (const char* rows : {"4", "1/0", "1/4x", "1/-2", ""}) {
+    Invocation refused;
+    EXPECT_EQ(condense(refused, rows), kExitFailed) << rows;
+    EXPECT_THAT(refused.errors(), HasSubstr("such as 1/4"));
+  }
 }
 
 }  // namespace

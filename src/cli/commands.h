@@ -12,6 +12,7 @@ void add_cloud(CLI::App& app, Environment& env);
 void add_edge(CLI::App& app, Environment& env);
 void add_context(CLI::App& app, Environment& env);
 void add_pack(CLI::App& app, Environment& env);
+void add_condense(CLI::App& app, Environment& env);
 void add_model(CLI::App& app, Environment& env);
 void add_tokens(CLI::App& app, Environment& env);
 void add_tuning(CLI::App& app, Environment& env);
