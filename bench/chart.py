@@ -111,7 +111,8 @@ class Intervals:
 
     @property
     def inches(self):
-        return 3.6, 1.3 + 0.28 * len(self.rows)
+        longest = max((len(name) for name, *_ in self.rows), default=0)
+        return 3.6 + 0.07 * max(0, longest - 10), 1.3 + 0.28 * len(self.rows)
 
     def draw(self, axes):
         for place, (_, value, (low, high)) in enumerate(self.rows):
