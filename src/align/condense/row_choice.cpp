@@ -36,7 +36,7 @@ Eigen::VectorXf ranks(const HeadAttention& attention, const RowChoice& choice) {
   }
 }
 
-std::vector<int> best_ranked(const HeadAttention& attention, const RowChoice& choice, std::vector<int> kept) {
+std::vector<int> best_ranked(const HeadAttention& attention, const RowChoice& choice, const std::vector<int>& kept) {
   Eigen::VectorXf rank = ranks(attention, choice);
   for (const int row : kept) rank(row) = std::numeric_limits<float>::infinity();
   std::vector<int> rows(static_cast<std::size_t>(attention.n_rows()));
@@ -93,7 +93,7 @@ std::vector<int> choose_rows(const HeadAttention& attention, const RowChoice& ch
     case RowRank::kPursuit: rows = pursue(attention, choice, rows, masses); break;
     case RowRank::kEvenly:
     case RowRank::kRandom: rows = without_queries(n, choice, std::move(rows)); break;
-    default: rows = best_ranked(attention, choice, std::move(rows)); break;
+    default: rows = best_ranked(attention, choice, rows); break;
   }
   std::ranges::sort(rows);
   return rows;
