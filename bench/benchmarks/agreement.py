@@ -43,7 +43,7 @@ WORLDS = [ROOT / "models" / "worlds" / "small.json"]
 DIVERGENCES = ("kl_ours", "kl_peer", "kl_between")
 CHUNK_TOKENS = 512  # llama-perplexity's default
 OF_ONE_CONTEXT = 8  # questions: fewer contexts take less time
-PEER_TRIES = 5
+PEER_TRIES = 50
 PARTS = ("template", "kl", "perplexity", "fetched")
 
 
