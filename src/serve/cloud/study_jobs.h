@@ -10,9 +10,9 @@
 #include <string>
 #include <thread>
 
-#include "align/study/self_study.h"
 #include "align/study/journal.h"
 #include "align/study/progress.h"
+#include "align/study/self_study.h"
 #include "align/study/turns.h"
 #include "core/log.h"
 #include "core/mutex.h"
