@@ -11,17 +11,15 @@
 namespace celslm {
 namespace {
 
-constexpr std::string_view kArchitecture = "celslm-tuning";
-constexpr const char* kArchitectureKey = "general.architecture";
-constexpr std::string_view kPrefix = "celslm.tuning.";
 constexpr std::array<std::string_view, 7> kTextKeys = {"model", "teacher", "teacher_id", "corpus",
                                                        "gate",  "signer",  "signature"};
+constexpr GgufKind kKind = {.architecture = "celslm-tuning",
+                            .what = "a tuning",
+                            .prefix = "celslm.tuning.",
+                            .version = kTuningVersion,
+                            .text_keys = kTextKeys};
 constexpr std::string_view kIdDomain = "celslm.tuning.id.";
 constexpr std::string_view kSignatureDomain = "celslm.tuning.signature.";
-
-std::string key(std::string_view name) {
-  return std::string(kPrefix) + std::string(name);
-}
 
 Bytes signed_message(const Hash256& id) {
   ByteWriter out;
@@ -30,16 +28,7 @@ Bytes signed_message(const Hash256& id) {
   return out.take();
 }
 
-// Everything but general.* is ours: what this version does not know might matter.
-Status refuse_unknown(const GgufContents& file) {
-  const auto check = [](const std::string& name, bool known) -> Status {
-    if (known || !name.starts_with(kPrefix)) return {};
-    return fail(ErrorKind::kInvalid, "the metadata key '{}' is unknown, or of another type than this version expects", name);
-  };
-  for (const auto& [name, _] : file.texts)
-    CELSLM_CHECK_OK(check(name, std::ranges::any_of(kTextKeys, [&](auto known) { return name == key(known); })));
-  for (const auto& [name, _] : file.numbers) CELSLM_CHECK_OK(check(name, name == key("version")));
-  for (const std::string& name : file.others) CELSLM_CHECK_OK(check(name, false));
+Status refuse_unknown_tensors(const GgufContents& file) {
   for (const auto& [name, _] : file.matrices) {
     if (name != "k" && name != "v")
       return fail(ErrorKind::kInvalid, "the tensor '{}' is unknown; a tuning has k and v", name);
@@ -47,20 +36,8 @@ Status refuse_unknown(const GgufContents& file) {
   return {};
 }
 
-Status check_kind(const GgufContents& file) {
-  const auto kind = file.texts.find(kArchitectureKey);
-  if (kind == file.texts.end() || kind->second != kArchitecture)
-    return fail(ErrorKind::kInvalid, "is not a tuning: {} is '{}', expected '{}'", kArchitectureKey,
-                kind == file.texts.end() ? "" : kind->second, kArchitecture);
-  const auto version = file.numbers.find(key("version"));
-  if (version == file.numbers.end() || version->second != kTuningVersion)
-    return fail(ErrorKind::kInvalid, "tuning version {} is not supported; this program reads version {}",
-                version == file.numbers.end() ? 0 : version->second, kTuningVersion);
-  return refuse_unknown(file);
-}
-
 std::string text(const GgufContents& file, std::string_view name) {
-  const auto it = file.texts.find(key(name));
+  const auto it = file.texts.find(kKind.key(name));
   return it == file.texts.end() ? std::string() : it->second;
 }
 
@@ -69,7 +46,7 @@ Result<Hash256> hash(const GgufContents& file, std::string_view name) {
   const std::string digits = text(file, name);
   if (digits.empty()) return Hash256{};
   auto out = Hash256::from_hex(digits);
-  return out ? std::move(out) : wrap(std::move(out).error(), key(name));
+  return out ? std::move(out) : wrap(std::move(out).error(), kKind.key(name));
 }
 
 Result<std::vector<float>> plane(GgufContents& file, const char* name, KvTuning& constants) {
@@ -96,7 +73,7 @@ Status read_signature(const GgufContents& file, Tuning& tuning) {
   if (signer.empty() && digits.empty()) return {};
   TuningSignature signature;
   CELSLM_TRY(signature.signer, PublicKey::from_hex(signer));
-  if (const Status read = from_hex(digits, signature.bytes); !read) return wrap(read.error(), key("signature"));
+  if (const Status read = from_hex(digits, signature.bytes); !read) return wrap(read.error(), kKind.key("signature"));
   if (!verify(signature.signer, signed_message(tuning.constants.id), signature.bytes))
     return fail(ErrorKind::kMismatch, "its signature is not one of {} over these contents: the file was changed or forged",
                 signature.signer.hex());
@@ -134,10 +111,9 @@ void sign_tuning(Tuning& tuning, const SigningKey& key) {
 Bytes encode_tuning(const Tuning& tuning) {
   GgufContents out;
   const auto put = [&](std::string_view name, std::string value) {
-    if (!value.empty()) out.texts[key(name)] = std::move(value);
+    if (!value.empty()) out.texts[kKind.key(name)] = std::move(value);
   };
-  out.texts[kArchitectureKey] = kArchitecture;
-  out.numbers[key("version")] = kTuningVersion;
+  set_kind(out, kKind);
   put("model", tuning.model.hex());
   put("teacher", tuning.teacher);
   if (tuning.teacher_id != Hash256{}) put("teacher_id", tuning.teacher_id.hex());
@@ -162,11 +138,12 @@ Result<Tuning> parse_tuning(ByteView bytes) {
   if (bytes.size() > kMaxTuningBytes)
     return fail(ErrorKind::kInvalid, "has {} bytes; at most {} are accepted", bytes.size(), kMaxTuningBytes);
   CELSLM_TRY(GgufContents file, parse_gguf(bytes));
-  CELSLM_CHECK_OK(check_kind(file));
+  CELSLM_CHECK_OK(check_kind(file, kKind));
+  CELSLM_CHECK_OK(refuse_unknown_tensors(file));
   Tuning out{.teacher = text(file, "teacher"), .corpus = text(file, "corpus"), .gate = text(file, "gate")};
   CELSLM_TRY(out.model, hash(file, "model"));
   if (out.model == Hash256{})
-    return fail(ErrorKind::kInvalid, "there is no {}: the id of the model it is for", key("model"));
+    return fail(ErrorKind::kInvalid, "there is no {}: the id of the model it is for", kKind.key("model"));
   CELSLM_TRY(out.teacher_id, hash(file, "teacher_id"));
   CELSLM_TRY(out.constants.k, plane(file, "k", out.constants));
   CELSLM_TRY(out.constants.v, plane(file, "v", out.constants));

@@ -14,51 +14,24 @@
 namespace celslm {
 namespace {
 
-constexpr std::string_view kArchitecture = "celslm-studied";
-constexpr const char* kArchitectureKey = "general.architecture";
-constexpr std::string_view kPrefix = "celslm.studied.";
 constexpr std::string_view kIdDomain = "celslm.study.id.";
 constexpr std::array<std::string_view, 3> kTextKeys = {"model", "context", "recipe"};
+constexpr GgufKind kKind = {.architecture = "celslm-studied",
+                            .what = "a studied context",
+                            .prefix = "celslm.studied.",
+                            .version = kStudiedVersion,
+                            .text_keys = kTextKeys};
 constexpr std::size_t kTensorsPerLayer = 4;
-
-std::string key(std::string_view name) {
-  return std::string(kPrefix) + std::string(name);
-}
 
 std::string tensor_name(std::size_t layer, std::string_view what) {
   return fmt::format("layer.{}.{}", layer, what);
 }
 
-// Everything but general.* is ours: what this version does not know might matter.
-Status refuse_unknown(const GgufContents& file) {
-  const auto check = [](const std::string& name, bool known) -> Status {
-    if (known || !name.starts_with(kPrefix)) return {};
-    return fail(ErrorKind::kInvalid, "the metadata key '{}' is unknown, or of another type than this version expects", name);
-  };
-  for (const auto& [name, _] : file.texts)
-    CELSLM_CHECK_OK(check(name, std::ranges::any_of(kTextKeys, [&](auto known) { return name == key(known); })));
-  for (const auto& [name, _] : file.numbers) CELSLM_CHECK_OK(check(name, name == key("version")));
-  for (const std::string& name : file.others) CELSLM_CHECK_OK(check(name, false));
-  return {};
-}
-
-Status check_kind(const GgufContents& file) {
-  const auto kind = file.texts.find(kArchitectureKey);
-  if (kind == file.texts.end() || kind->second != kArchitecture)
-    return fail(ErrorKind::kInvalid, "is not a studied context: {} is '{}', expected '{}'", kArchitectureKey,
-                kind == file.texts.end() ? "" : kind->second, kArchitecture);
-  const auto version = file.numbers.find(key("version"));
-  if (version == file.numbers.end() || version->second != kStudiedVersion)
-    return fail(ErrorKind::kInvalid, "version {} of studied contexts is not supported; this program reads version {}",
-                version == file.numbers.end() ? 0 : version->second, kStudiedVersion);
-  return refuse_unknown(file);
-}
-
 Result<Hash256> hash(const GgufContents& file, std::string_view name) {
-  const auto it = file.texts.find(key(name));
-  if (it == file.texts.end()) return fail(ErrorKind::kInvalid, "there is no metadata key '{}'", key(name));
+  const auto it = file.texts.find(kKind.key(name));
+  if (it == file.texts.end()) return fail(ErrorKind::kInvalid, "there is no metadata key '{}'", kKind.key(name));
   auto out = Hash256::from_hex(it->second);
-  return out ? std::move(out) : wrap(std::move(out).error(), key(name));
+  return out ? std::move(out) : wrap(std::move(out).error(), kKind.key(name));
 }
 
 Result<GgufMatrix> take(GgufContents& file, const std::string& name) {
@@ -140,11 +113,10 @@ Status check_studied(const StudiedContext& studied) {
 
 Bytes encode_studied(const StudiedContext& studied) {
   GgufContents out;
-  out.texts[kArchitectureKey] = kArchitecture;
-  out.numbers[key("version")] = kStudiedVersion;
-  out.texts[key("model")] = studied.model.hex();
-  out.texts[key("context")] = studied.context.hex();
-  if (!studied.recipe.empty()) out.texts[key("recipe")] = studied.recipe;
+  set_kind(out, kKind);
+  out.texts[kKind.key("model")] = studied.model.hex();
+  out.texts[kKind.key("context")] = studied.context.hex();
+  if (!studied.recipe.empty()) out.texts[kKind.key("recipe")] = studied.recipe;
   const auto put = [&](const std::string& name, std::size_t rows, const auto& values) {
     out.matrices[name] = {.rows = rows, .columns = values.size() / rows, .values = {values.begin(), values.end()}};
   };
@@ -163,11 +135,11 @@ Result<StudiedContext> parse_studied(ByteView bytes) {
   if (bytes.size() > kMaxStudiedBytes)
     return fail(ErrorKind::kInvalid, "has {} bytes; at most {} are accepted", bytes.size(), kMaxStudiedBytes);
   CELSLM_TRY(GgufContents file, parse_gguf(bytes));
-  CELSLM_CHECK_OK(check_kind(file));
+  CELSLM_CHECK_OK(check_kind(file, kKind));
   StudiedContext out;
   CELSLM_TRY(out.model, hash(file, "model"));
   CELSLM_TRY(out.context, hash(file, "context"));
-  if (const auto recipe = file.texts.find(key("recipe")); recipe != file.texts.end()) out.recipe = recipe->second;
+  if (const auto recipe = file.texts.find(kKind.key("recipe")); recipe != file.texts.end()) out.recipe = recipe->second;
   CELSLM_TRY(const GgufMatrix tokens, take(file, "tokens"));
   if (tokens.rows != 1) return fail(ErrorKind::kInvalid, "tokens has {} rows; expected one", tokens.rows);
   CELSLM_TRY(out.tokens, integers("tokens", tokens));

@@ -2,11 +2,14 @@
 
 #include <ggml-cpp.h>
 
+#include <algorithm>
+
 #include "model/gguf/gguf_check.h"
 
 namespace celslm {
 namespace {
 
+constexpr const char* kArchitecture = "general.architecture";
 constexpr std::uint32_t kVersion = 3;
 constexpr std::size_t kAlignment = 32;  // GGUF's default
 
@@ -67,7 +70,36 @@ void pad(ByteWriter& out) {
   while (out.data().size() % kAlignment != 0) out.u8(0);
 }
 
+Status refuse_unknown(const GgufContents& file, const GgufKind& kind) {
+  const auto check = [&](const std::string& name, bool known) -> Status {
+    if (known || !name.starts_with(kind.prefix)) return {};
+    return fail(ErrorKind::kInvalid, "the metadata key '{}' is unknown, or of another type than this version expects", name);
+  };
+  for (const auto& [name, _] : file.texts)
+    CELSLM_CHECK_OK(check(name, std::ranges::any_of(kind.text_keys, [&](auto known) { return name == kind.key(known); })));
+  for (const auto& [name, _] : file.numbers) CELSLM_CHECK_OK(check(name, name == kind.key("version")));
+  for (const std::string& name : file.others) CELSLM_CHECK_OK(check(name, false));
+  return {};
+}
+
 }  // namespace
+
+Status check_kind(const GgufContents& file, const GgufKind& kind) {
+  const auto architecture = file.texts.find(kArchitecture);
+  if (architecture == file.texts.end() || architecture->second != kind.architecture)
+    return fail(ErrorKind::kInvalid, "is not {}: {} is '{}', expected '{}'", kind.what, kArchitecture,
+                architecture == file.texts.end() ? "" : architecture->second, kind.architecture);
+  const auto version = file.numbers.find(kind.key("version"));
+  if (version == file.numbers.end() || version->second != kind.version)
+    return fail(ErrorKind::kInvalid, "{} of version {} is not supported; this program reads version {}", kind.what,
+                version == file.numbers.end() ? 0 : version->second, kind.version);
+  return refuse_unknown(file, kind);
+}
+
+void set_kind(GgufContents& file, const GgufKind& kind) {
+  file.texts[kArchitecture] = kind.architecture;
+  file.numbers[kind.key("version")] = kind.version;
+}
 
 Result<GgufContents> parse_gguf(ByteView file) {
   CELSLM_CHECK_OK(check_gguf(file));
