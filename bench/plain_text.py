@@ -6,7 +6,7 @@ import pathlib
 import re
 
 from . import judge
-from .questions import Context, Malformed, Question
+from .questions import Context, Malformed, Question, text_of
 
 METRIC = "plain_text"
 WORDS = 240  # of a document, at least
@@ -26,13 +26,7 @@ def documents(paths):
 
 
 def documents_of(path):
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as e:
-        raise Malformed(f"{path}: {e.strerror}") from e
-    except UnicodeDecodeError as e:
-        raise Malformed(f"{path}: not UTF-8 text: byte {e.start} is {e.object[e.start]:#04x}") from e
-    pieces = pieces_of(text)
+    pieces = pieces_of(text_of(path))
     if not pieces:
         raise Malformed(f"{path}: fewer than {WORDS} words, no document of plain text")
     chosen = [pieces[i * len(pieces) // DOCUMENTS] for i in range(DOCUMENTS)] if len(pieces) > DOCUMENTS else pieces

@@ -33,12 +33,7 @@ class Malformed(Exception):
 def read(path):
     """The contexts of a file. Raises Malformed for a file that is not of this format."""
     path = pathlib.Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as e:
-        raise Malformed(f"{path}: {e.strerror}") from e
-    except UnicodeDecodeError as e:
-        raise Malformed(f"{path}: not UTF-8 text: byte {e.start} is {e.object[e.start]:#04x}") from e
+    text = text_of(path)
     contexts = worlds_of(path, text) if path.suffix == ".json" else lines_of(path, text)
     if not contexts:
         raise Malformed(f"{path}: no contexts: expected one JSON object a line, with a context and its questions")
@@ -46,6 +41,16 @@ def read(path):
     if repeated:
         raise Malformed(f"{path}: id '{repeated[0]}' twice: each context needs one of its own")
     return contexts
+
+
+def text_of(path):
+    """A file's text. Raises Malformed."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as e:
+        raise Malformed(f"{path}: {e.strerror}") from e
+    except UnicodeDecodeError as e:
+        raise Malformed(f"{path}: not UTF-8 text: byte {e.start} is {e.object[e.start]:#04x}") from e
 
 
 def read_all(paths):

@@ -5,15 +5,16 @@ One kind is left out: which container holds a parcel. The small model begins the
 on them, those about a parcel's crate with "is in container": it can't tell by the question, whatever the context's KV is
 (docs/alignment.md)."""
 import re
+import sys
 
 import torch
 
-from material import Asked, batch_of, tokens_of
+from material import ROOT, Asked, batch_of, tokens_of
 from reading import Context, predicted
 
-KINDS = ("parcel", "crate", "container", "ship")
-HELD = ("in", "in", "on")
-HOLDS = (None, "holds", "holds", "carries")
+sys.path.append(str(ROOT / "tools" / "demo-models"))
+import worlds  # noqa: E402
+
 FACT = re.compile(r"(Parcel|Crate|Container) (\w+) is (?:in|on) (?:crate|container|ship) (\w+)\.")
 UNANSWERABLE = (0, 2)  # kind asked about, steps
 LONGEST = 16  # tokens of a reply
@@ -22,17 +23,16 @@ TOP = 32
 
 def questions_of(text):
     """[(question, steps)], in the order of the bulletin: the thing's place, what holds that, and what holds that again."""
-    held = {(KINDS.index(kind.lower()), name): place for kind, name, place in FACT.findall(text)}
+    held = {(worlds.KINDS.index(kind.lower()), name): place for kind, name, place in FACT.findall(text)}
     out = []
     for kind, name in held:
         place = name
-        for steps in range(1, len(KINDS) - kind):
+        for steps in range(1, len(worlds.KINDS) - kind):
             place = held.get((kind + steps - 1, place))
             if place is None:
                 break
-            target = kind + steps
             if (kind, steps) != UNANSWERABLE:
-                out.append((f"Which {KINDS[target]} {HOLDS[target]} {KINDS[kind]} {name}?", steps))
+                out.append((worlds.Question(kind, steps, (name, place)).text, steps))
     return out
 
 

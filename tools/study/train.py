@@ -140,7 +140,7 @@ def tune(model, documents, contexts, options):
 
 def judge(model, documents, contexts, options):
     native = tuning.judged(model, documents, contexts, None)
-    tuned = tuning.judged(model, documents, contexts, change_of(options.tuning))
+    tuned = tuning.judged(model, documents, contexts, tuning.adding(tuning_file.read(options.tuning)))
     rows = [{"set": d.set, "context": d.id, "native": n, "tuned": t}
             for d, ns, ts in zip(documents, native, tuned) for n, t in zip(ns, ts)]
     options.json.write_text(json.dumps(rows), encoding="utf-8")
@@ -148,14 +148,9 @@ def judge(model, documents, contexts, options):
     print(f"{len(rows)} questions: log p of the answer {mean('native'):.3f} native, {mean('tuned'):.3f} tuned")
 
 
-def change_of(path):
-    constants = tuning_file.read(path)
-    return lambda layer, k, v: (k + constants[0, layer], v + constants[1, layer])
-
-
 def train_contexts(model, documents, contexts, options):
     options.out.mkdir(parents=True, exist_ok=True)
-    change = change_of(options.tuning) if options.tuning else None
+    change = tuning.adding(tuning_file.read(options.tuning)) if options.tuning else None
     name = material.model_id(options.celslm, options.model)
     recipe = {key: getattr(options, key) for key in ("rows", "passes", "per_step", "rate", "gold", "teacher", "seed")}
     for number, (document, context) in enumerate(zip(documents, contexts)):

@@ -1,4 +1,5 @@
 """The constants of a tuning, and how they are trained."""
+import hashlib
 import math
 import random
 import time
@@ -22,8 +23,12 @@ class Tuning(torch.nn.Module):
         return self.learned * self.deviations
 
     def change(self):
-        constants = self.constants()
-        return lambda layer, k, v: (k + constants[0, layer], v + constants[1, layer])
+        return adding(self.constants())
+
+
+def adding(constants):
+    """What reads K and V with constants [2, layers, kv_width] added, as reading.predicted() takes it."""
+    return lambda layer, k, v: (k + constants[0, layer], v + constants[1, layer])
 
 
 def deviations_of(contexts, shape):
@@ -115,7 +120,6 @@ def contexts_of(model, documents, log, cache):
 def kept(model, document, cache):
     if cache is None:
         return model.native(document.context)
-    import hashlib
     name = hashlib.blake2b(repr((model.name, document.context)).encode(), digest_size=16).hexdigest()
     path = cache / f"{name}.pt"
     if path.exists():
