@@ -429,8 +429,8 @@ TEST_F(HttpServerTest, StopAbortsWhatOutlastsTheGracePeriod) {
   std::latch started(1);
   std::atomic<bool> noticed{false};
   server_->route("GET", "/stream", [&](const HttpRequest& r) {
-    started.count_down();
     return HttpResponse{.stream = [&](const BodySink& sink) {
+      started.count_down();  // in the stream: a server that stops before it began would never call it
       noticed = eventually([&] { return !sink("data") && r.disconnected(); });
       return true;
     }};
