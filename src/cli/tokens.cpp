@@ -10,7 +10,7 @@
 #include "core/file.h"
 #include "core/json.h"
 #include "kv/pack/context_handle.h"
-#include "model/gguf/gguf_check.h"
+#include "model/gguf/gguf_parts.h"
 #include "model/text/text.h"
 #include "serve/openai/openai.h"
 
@@ -46,8 +46,7 @@ Result<std::string> read_text(Environment& env, const std::string& file) {
 }
 
 Result<std::unique_ptr<const Text>> load_text(const TokensCommand& command) {
-  CELSLM_TRY(const auto file, MappedFile::open(command.model_file));
-  if (const Status sound = check_gguf(file->bytes()); !sound) return wrap(sound.error(), command.model_file);
+  CELSLM_CHECK_OK(open_gguf(command.model_file).transform([](auto&&) {}));  // libllama trusts what it reads
   std::optional<std::string> chat_template;
   if (!command.template_file.empty()) {
     CELSLM_TRY(const Bytes bytes, read_file(command.template_file, kMaxFileBytes));

@@ -245,6 +245,28 @@ void write_permuted_model(const fs::path& from, const fs::path& to, const std::v
   if (!gguf_write_to_file(out.get(), to.c_str(), false)) throw std::runtime_error("cannot write " + to.string());
 }
 
+std::vector<fs::path> split_model(const fs::path& from, const fs::path& stem, int n) {
+  ggml_context* tensors = nullptr;
+  const gguf_context_ptr gguf(gguf_init_from_file(from.c_str(), {.no_alloc = false, .ctx = &tensors}));
+  const ggml_context_ptr owner(tensors);
+  if (!gguf) throw std::runtime_error("cannot read " + from.string());
+  const std::int64_t total = gguf_get_n_tensors(gguf.get());
+  std::vector<fs::path> out;
+  for (int number = 0; number < n; ++number) {
+    const gguf_context_ptr part(gguf_init_empty());
+    if (number == 0) gguf_set_kv(part.get(), gguf.get());
+    gguf_set_val_u16(part.get(), "split.no", static_cast<std::uint16_t>(number));
+    gguf_set_val_u16(part.get(), "split.count", static_cast<std::uint16_t>(n));
+    gguf_set_val_i32(part.get(), "split.tensors.count", static_cast<std::int32_t>(total));
+    for (std::int64_t i = total * std::max(number - 1, 0) / (n - 1); i < total * number / (n - 1); ++i) {
+      gguf_add_tensor(part.get(), ggml_get_tensor(tensors, gguf_get_tensor_name(gguf.get(), i)));
+    }
+    out.emplace_back(fmt::format("{}-{:05}-of-{:05}.gguf", stem.string(), number + 1, n));
+    if (!gguf_write_to_file(part.get(), out.back().c_str(), false)) throw std::runtime_error("cannot write a part");
+  }
+  return out;
+}
+
 TemporaryFolder::TemporaryFolder() {
   // By its process number it would not be unique: processes in other namespaces share the folder for temporary files.
   std::string name = fs::temp_directory_path() / "celslm-test-XXXXXX";

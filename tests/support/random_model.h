@@ -57,6 +57,10 @@ void write_random_model(const std::filesystem::path& path, const RandomModel& mo
 // order[i]. Its output is unchanged; its K and V are permuted. The model must be f32.
 void write_permuted_model(const std::filesystem::path& from, const std::filesystem::path& to, const std::vector<int>& order);
 
+// Writes the same model in n files, STEM-00001-of-0000n.gguf and so on, as llama-gguf-split does; the first one has the
+// metadata and no tensor.
+std::vector<std::filesystem::path> split_model(const std::filesystem::path& from, const std::filesystem::path& stem, int n);
+
 // A temporary folder, removed with its contents on destruction.
 class TemporaryFolder {
  public:

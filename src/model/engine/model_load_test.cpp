@@ -1,4 +1,5 @@
 // What a model file can get wrong, and the error that names it. None of it may end the process.
+#include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
@@ -45,6 +46,13 @@ class ModelLoadTest : public testing::Test {
     return {std::istreambuf_iterator<char>(in), {}};
   }
 
+  // With an alignment in its metadata.
+  std::vector<char> valid_bytes_aligned() const {
+    write_random_model(path(), {.edit = [](auto* g) { gguf_set_val_u32(g, "general.alignment", 32); }});
+    std::ifstream in(path(), std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+  }
+
   void expect_invalid(const Error& error, const char* what) const {
     EXPECT_EQ(error.kind, ErrorKind::kInvalid) << error.message;
     EXPECT_THAT(error.message, HasSubstr(what));
@@ -67,6 +75,40 @@ TEST_F(ModelLoadTest, DescribesTheModel) {
   EXPECT_TRUE(config.qk_norm);
   EXPECT_TRUE(config.tied_output);
   EXPECT_EQ(config.n_vocab, (*model)->text().n_vocab());
+}
+
+TEST_F(ModelLoadTest, AModelInSeveralFilesIsTheSameModel) {
+  write_random_model(path(), {.n_layers = 3});
+  const ModelFingerprint expected = Model::load(path()).value()->fingerprint();
+  for (const int n : {2, 5}) {
+    const auto parts = testing_support::split_model(path(), folder_ / fmt::format("split{}", n), n);
+    const auto model = Model::load(parts.front());
+    ASSERT_TRUE(model) << model.error().message;
+    EXPECT_EQ((*model)->fingerprint(), expected);
+    EXPECT_EQ((*model)->text().n_vocab(), (*model)->config().n_vocab);
+  }
+}
+
+TEST_F(ModelLoadTest, PartsOfAModelMustBeTheOnesThatBelongTogether) {
+  write_random_model(path(), {});
+  const auto parts = testing_support::split_model(path(), folder_ / "model.gguf.split", 3);
+  const auto error_of_parts = [&] { return Model::load(parts.front()).error().message; };
+  EXPECT_THAT(Model::load(parts[1]).error().message, HasSubstr("give the first, *-00001-of-00003.gguf"));
+  std::filesystem::rename(parts[2], folder_ / "third");
+  EXPECT_THAT(error_of_parts(), HasSubstr(parts[2].string()));  // not there
+  std::filesystem::copy_file(parts[1], parts[2]);
+  EXPECT_THAT(error_of_parts(), HasSubstr("it is part 2 of 3; expected part 3 of 3"));
+  std::filesystem::resize_file(folder_ / "third", std::filesystem::file_size(folder_ / "third") - 100);
+  std::filesystem::rename(folder_ / "third", parts[2]);
+  EXPECT_THAT(error_of_parts(), HasSubstr("cut short"));
+}
+
+TEST_F(ModelLoadTest, RefusesAnAlignmentThatIsNone) {
+  for (const std::uint32_t alignment : {0U, 1U, 4U, 48U, 1U << 30}) {
+    auto bytes = valid_bytes_aligned();
+    std::memcpy(std::ranges::search(bytes, std::string_view("general.alignment")).end().base() + 4, &alignment, 4);
+    expect_invalid(error_of(bytes), "general.alignment");
+  }
 }
 
 TEST_F(ModelLoadTest, ReportsProgressUpToOne) {
@@ -204,7 +246,6 @@ const Edit kEdits[] = {
     {"InfiniteRopeBase", "freq_base",
      [](auto* g) { gguf_set_val_f32(g, "llama.rope.freq_base", std::numeric_limits<float>::infinity()); }},
     {"Experts", "mixture of 8 experts", [](auto* g) { gguf_set_val_u32(g, "llama.expert_count", 8); }},
-    {"PartOfASplit", "llama-gguf-split --merge", [](auto* g) { gguf_set_val_u16(g, "split.count", 3); }},
     {"AnotherTokenizer", "tokenizer 'bert'", [](auto* g) { gguf_set_val_str(g, "tokenizer.ggml.model", "bert"); }},
     {"NoTokens", "tokenizer.ggml.tokens", [](auto* g) { gguf_remove_key(g, "tokenizer.ggml.tokens"); }},
     {"TokensAreNumbers", "not an array of str",
@@ -239,7 +280,16 @@ const Edit kEdits[] = {
        gguf_set_arr_str(g, "tokenizer.ggml.merges", kMerges, 1);
      }},
     {"UnknownPreTokenizer", "vocabulary", [](auto* g) { gguf_set_val_str(g, "tokenizer.ggml.pre", "nothing-known"); }},
-    {"Alignment", "general.alignment", [](auto* g) { gguf_set_val_u32(g, "general.alignment", 64); }},
+    {"PartOfAModel", "is part 2 of 3",
+     [](auto* g) {
+       gguf_set_val_u16(g, "split.count", 3);
+       gguf_set_val_u16(g, "split.no", 1);
+     }},
+    {"FirstPartUnderAnotherName", "must end in '-00001-of-00003.gguf'",
+     [](auto* g) {
+       gguf_set_val_u16(g, "split.count", 3);
+       gguf_set_val_u16(g, "split.no", 0);
+     }},
 };
 
 class MetadataTest : public ModelLoadTest, public testing::WithParamInterface<Edit> {};

@@ -67,16 +67,14 @@ bool multiplies_in(const CpuBackend& cpu, ggml_backend_buffer_type_t type, const
 
 class WeightsLoader {
  public:
-  WeightsLoader(const CpuBackend& cpu, const gguf_context* gguf, ModelConfig& config)
-      : cpu_(cpu), gguf_(gguf), config_(config), out_(new Weights) {}
+  WeightsLoader(const CpuBackend& cpu, ModelConfig& config) : cpu_(cpu), config_(config), out_(new Weights) {}
 
-  Result<std::unique_ptr<Weights>> run(std::shared_ptr<const MappedFile> file, ggml_context_ptr tensors, bool repack,
+  Result<std::unique_ptr<Weights>> run(std::vector<GgufPart> parts, bool repack,
                                        const std::function<void(float)>& progress) {
-    out_->file_ = std::move(file);
-    out_->mapped_ = std::move(tensors);
+    out_->parts_ = std::move(parts);
     CELSLM_CHECK_OK(name_all());
     CELSLM_CHECK_OK(refuse_unknown());
-    CELSLM_CHECK_OK(map_file());
+    for (const GgufPart& part : out_->parts_) CELSLM_CHECK_OK(map_file(part));
     if (repack) CELSLM_CHECK_OK(plan_repacking());
     CELSLM_CHECK_OK(read_data(progress));
     return std::move(out_);
@@ -86,7 +84,7 @@ class WeightsLoader {
   using Shape = std::initializer_list<std::int64_t>;
 
   Result<ggml_tensor*> find(const std::string& name, Shape shape, bool required) {
-    ggml_tensor* t = ggml_get_tensor(out_->mapped_.get(), name.c_str());
+    ggml_tensor* t = find_tensor(out_->parts_, name.c_str());
     if (t == nullptr && !required) return nullptr;
     if (t == nullptr) return fail(ErrorKind::kInvalid, "no tensor '{}'", name);
     std::array<std::int64_t, GGML_MAX_DIMS> want = {1, 1, 1, 1};
@@ -167,38 +165,43 @@ class WeightsLoader {
     return {};
   }
 
-  // A tensor that no graph reads means a model that computes something else than these graphs do.
-  Status refuse_unknown() const {
-    for (ggml_tensor* t = ggml_get_first_tensor(out_->mapped_.get()); t != nullptr;
-         t = ggml_get_next_tensor(out_->mapped_.get(), t)) {
-      if (!used_.contains(t)) {
-        return fail(ErrorKind::kInvalid, "tensor '{}' is not one that a {} model has; its part would be ignored",
-                    ggml_get_name(t), to_string(config_.architecture));
+  // Calls what(tensor, its bytes) for every tensor in the files' order until one fails.
+  template <typename What>
+  static Status for_each_tensor(std::span<const GgufPart> parts, const What& what) {
+    for (const GgufPart& part : parts) {
+      for (std::int64_t id = 0; id < gguf_get_n_tensors(part.header.get()); ++id) {
+        ggml_tensor* t = ggml_get_tensor(part.tensors.get(), gguf_get_tensor_name(part.header.get(), id));
+        CELSLM_CHECK_OK(what(t, part.bytes_of(id)));
       }
     }
     return {};
   }
 
-  ByteView bytes_of(std::int64_t id) const {
-    return out_->file_->bytes().subspan(gguf_get_data_offset(gguf_) + gguf_get_tensor_offset(gguf_, id),
-                                        gguf_get_tensor_size(gguf_, id));
+  // A tensor that no graph reads means a model that computes something else than these graphs do.
+  Status refuse_unknown() const {
+    return for_each_tensor(out_->parts_, [this](ggml_tensor* t, ByteView) -> Status {
+      if (used_.contains(t)) return {};
+      return fail(ErrorKind::kInvalid, "tensor '{}' is not one that a {} model has; its part would be ignored",
+                  ggml_get_name(t), to_string(config_.architecture));
+    });
   }
 
-  Status map_file() {
-    const ByteView file = out_->file_->bytes();
+  Status map_file(const GgufPart& part) {
+    const ByteView file = part.file->bytes();
     auto* base = const_cast<std::byte*>(file.data());  // ggml takes weights as mutable; nothing writes to them
-    out_->mapping_.reset(ggml_backend_dev_buffer_from_host_ptr(cpu_.device(), base, file.size(), file.size()));
-    if (!out_->mapping_) return fail(ErrorKind::kUnavailable, "ggml cannot use the mapped file");
-    ggml_backend_buffer_set_usage(out_->mapping_.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
-    for (std::int64_t id = 0; id < gguf_get_n_tensors(gguf_); ++id) {
-      ggml_tensor* t = ggml_get_tensor(out_->mapped_.get(), gguf_get_tensor_name(gguf_, id));
-      auto* data = const_cast<std::byte*>(bytes_of(id).data());
-      if (ggml_backend_tensor_alloc(out_->mapping_.get(), t, data) != GGML_STATUS_SUCCESS) {
+    ggml_backend_buffer_ptr mapping(ggml_backend_dev_buffer_from_host_ptr(cpu_.device(), base, file.size(), file.size()));
+    if (!mapping) return fail(ErrorKind::kUnavailable, "ggml cannot use the mapped file");
+    ggml_backend_buffer_set_usage(mapping.get(), GGML_BACKEND_BUFFER_USAGE_WEIGHTS);
+    const Status placed = for_each_tensor(std::span(&part, 1), [&](ggml_tensor* t, ByteView bytes) -> Status {
+      auto* data = const_cast<std::byte*>(bytes.data());
+      if (ggml_backend_tensor_alloc(mapping.get(), t, data) != GGML_STATUS_SUCCESS) {
         return fail(ErrorKind::kUnavailable, "ggml cannot place tensor '{}'", ggml_get_name(t));
       }
       out_->size_bytes_ += ggml_nbytes(t);
-    }
-    return {};
+      return {};
+    });
+    out_->mappings_.push_back(std::move(mapping));
+    return placed;
   }
 
   std::vector<Linear*> matrices() {
@@ -272,14 +275,12 @@ class WeightsLoader {
     return {};
   }
 
-  // One pass over the file: each tensor is hashed, copied into its repacked form if it has one, and let go.
+  // One pass over the files: each tensor is hashed, copied into its repacked form if it has one, and let go.
   Status read_data(const std::function<void(float)>& progress) {
     Hasher hasher;
     hasher.update_field("celslm.weights.v1");
     std::size_t done = 0;
-    for (std::int64_t id = 0; id < gguf_get_n_tensors(gguf_); ++id) {
-      ggml_tensor* t = ggml_get_tensor(out_->mapped_.get(), gguf_get_tensor_name(gguf_, id));
-      const ByteView bytes = bytes_of(id);
+    const Status read = for_each_tensor(out_->parts_, [&](ggml_tensor* t, ByteView bytes) -> Status {
       hasher.update_field(ggml_get_name(t)).update_field(ggml_type_name(t->type));
       for (const std::int64_t n : t->ne) hasher.update_u64(static_cast<std::uint64_t>(n));
       hasher.update(bytes);
@@ -290,13 +291,13 @@ class WeightsLoader {
       CELSLM_CHECK_OK(pack_q8(t, bytes));
       done += bytes.size();
       if (progress) progress(static_cast<float>(done) / static_cast<float>(out_->size_bytes_));
-    }
+      return {};
+    });
     out_->hash_ = hasher.finish();
-    return {};
+    return read;
   }
 
   const CpuBackend& cpu_;
-  const gguf_context* gguf_;
   ModelConfig& config_;
   std::unique_ptr<Weights> out_;
   std::set<const ggml_tensor*> used_;
@@ -305,11 +306,10 @@ class WeightsLoader {
   std::map<const ggml_tensor*, std::vector<Linear*>> q8_users_;  // tensors that our Q8_0 kernel shall multiply by
 };
 
-Result<std::unique_ptr<Weights>> Weights::load(std::shared_ptr<const MappedFile> file, const gguf_context* gguf,
-                                               ggml_context_ptr tensors, ModelConfig& config, bool repack,
+Result<std::unique_ptr<Weights>> Weights::load(std::vector<GgufPart> parts, ModelConfig& config, bool repack,
                                                const std::function<void(float)>& progress) {
   CELSLM_TRY(const CpuBackend* cpu, CpuBackend::get());
-  return WeightsLoader(*cpu, gguf, config).run(std::move(file), std::move(tensors), repack, progress);
+  return WeightsLoader(*cpu, config).run(std::move(parts), repack, progress);
 }
 
 }  // namespace celslm

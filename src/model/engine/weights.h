@@ -8,11 +8,11 @@
 #include <string>
 #include <vector>
 
-#include "core/file.h"
 #include "core/hash.h"
 #include "core/result.h"
 #include "model/backend.h"
 #include "model/config.h"
+#include "model/gguf/gguf_parts.h"
 #include "model/matrix/q8_matrix.h"
 
 namespace celslm {
@@ -39,14 +39,13 @@ struct LayerWeights {
   Linear down;
 };
 
-// Tensors are data inside the model's file map, except those that the backend, or our Q8_0 kernel, keeps in a form of its
-// own. Immutable after load; the tensors live as long as this.
+// Tensors are data inside the model's mapped files, except those that the backend, or our Q8_0 kernel, keeps in a form of
+// its own. Immutable after load; the tensors live as long as this.
 class Weights {
  public:
-  // `file` has passed check_gguf; `gguf` and `tensors` are its parsed header. Completes `config` with what the tensors show,
-  // and refuses tensors that are missing, misshapen, of a type that cannot be multiplied, or of unknown meaning.
-  static Result<std::unique_ptr<Weights>> load(std::shared_ptr<const MappedFile> file, const gguf_context* gguf,
-                                               ggml_context_ptr tensors, ModelConfig& config, bool repack,
+  // parts: as open_gguf() returns them. Completes `config` with what the tensors show, and refuses tensors that are missing,
+  // misshapen, of a type that cannot be multiplied, or of unknown meaning.
+  static Result<std::unique_ptr<Weights>> load(std::vector<GgufPart> parts, ModelConfig& config, bool repack,
                                                const std::function<void(float)>& progress);
 
   ggml_tensor* token_embd = nullptr;    // [n_embd, n_vocab]
@@ -56,7 +55,7 @@ class Weights {
   std::vector<LayerWeights> layers;
 
   // The tensor as the file has it, or null.
-  const ggml_tensor* in_file(const std::string& name) const { return ggml_get_tensor(mapped_.get(), name.c_str()); }
+  const ggml_tensor* in_file(const std::string& name) const { return find_tensor(parts_, name.c_str()); }
 
   // [kv_width], or null.
   const float* k_bias(int layer) const {
@@ -64,16 +63,15 @@ class Weights {
     return bias == nullptr ? nullptr : static_cast<const float*>(bias->data);
   }
   std::size_t size_bytes() const { return size_bytes_; }
-  const Hash256& hash() const { return hash_; }  // over every tensor's name, type, shape and bytes, in the file's order
+  const Hash256& hash() const { return hash_; }  // over every tensor's name, type, shape and bytes, in the files' order
 
  private:
   Weights() = default;
   friend class WeightsLoader;
 
-  std::shared_ptr<const MappedFile> file_;
-  ggml_context_ptr mapped_;          // tensors whose data lies in file_
-  ggml_context_ptr repacked_;        // copies in the backend's own forms
-  ggml_backend_buffer_ptr mapping_;  // ggml's view of file_
+  std::vector<GgufPart> parts_;                    // whose tensors' data lies in their files
+  ggml_context_ptr repacked_;                      // copies in the backend's own forms
+  std::vector<ggml_backend_buffer_ptr> mappings_;  // ggml's views of the files
   std::vector<ggml_backend_buffer_ptr> buffers_;
   std::vector<std::unique_ptr<Q8Matrix>> q8_;
   std::size_t size_bytes_ = 0;

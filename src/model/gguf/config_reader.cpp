@@ -95,10 +95,6 @@ Status read_heads(const GgufMetadata& m, const std::string& p, ModelConfig& conf
 Status refuse_unsupported(const GgufMetadata& m, const std::string& p) {
   CELSLM_TRY(const int experts, m.integer(p + "expert_count", 0, INT32_MAX, 0));
   if (experts > 0) return fail(ErrorKind::kInvalid, "a mixture of {} experts; only dense models are supported", experts);
-  CELSLM_TRY(const int splits, m.integer("split.count", 0, INT32_MAX, 0));
-  if (splits > 1) {
-    return fail(ErrorKind::kInvalid, "one of {} parts of a split GGUF; join them with 'llama-gguf-split --merge'", splits);
-  }
   return {};
 }
 

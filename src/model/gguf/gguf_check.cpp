@@ -22,7 +22,8 @@ constexpr std::uint64_t kMaxNameBytes = 1024;
 constexpr std::uint64_t kMaxArray = std::uint64_t{1} << 24;
 constexpr std::uint64_t kMaxStringBytes = std::uint64_t{16} << 20;
 constexpr std::uint64_t kMaxElements = std::uint64_t{1} << 40;  // of one tensor
-constexpr std::uint32_t kAlignment = 32;                        // what every writer uses and the kernels want
+constexpr std::uint32_t kLeastAlignment = 8;                    // the format's own
+constexpr std::uint32_t kMostAlignment = 1U << 20;
 
 // Bytes of a value, 0 for those without a fixed size.
 std::size_t value_size(std::uint32_t type) {
@@ -38,6 +39,7 @@ class Walk {
     CELSLM_CHECK_OK(head());
     for (std::uint64_t i = 0; i < n_keys_; ++i) CELSLM_CHECK_OK(key(i));
     for (std::uint64_t i = 0; i < n_tensors_; ++i) CELSLM_CHECK_OK(tensor(i));
+    if (n_tensors_ == 0) return {};  // a part of a model may hold its metadata alone
     const std::uint64_t begin = padded(in_.position());
     if (begin + data_end_ > file_size_) {
       return fail(ErrorKind::kInvalid, "the file is cut short: {} bytes, its tensors need {}", file_size_,
@@ -47,7 +49,7 @@ class Walk {
   }
 
  private:
-  static std::uint64_t padded(std::uint64_t n) { return (n + kAlignment - 1) / kAlignment * kAlignment; }
+  std::uint64_t padded(std::uint64_t n) const { return (n + alignment_ - 1) / alignment_ * alignment_; }
 
   std::unexpected<Error> cut(std::string_view where) const {
     return fail(ErrorKind::kInvalid, "the file is cut short or damaged in {}", where);
@@ -61,8 +63,8 @@ class Walk {
     if (!in_.ok()) return cut("its first 24 bytes");
     if (version != 2 && version != 3)
       return fail(ErrorKind::kInvalid, "GGUF version {}; versions 2 and 3 are supported", version);
-    if (n_tensors_ == 0 || n_tensors_ > kMaxTensors) {
-      return fail(ErrorKind::kInvalid, "{} tensors; 1 to {} are accepted", n_tensors_, kMaxTensors);
+    if (n_tensors_ > kMaxTensors) {
+      return fail(ErrorKind::kInvalid, "{} tensors; at most {} are accepted", n_tensors_, kMaxTensors);
     }
     if (n_keys_ > kMaxKeys) return fail(ErrorKind::kInvalid, "{} metadata keys; at most {} are accepted", n_keys_, kMaxKeys);
     return {};
@@ -89,8 +91,13 @@ class Walk {
 
   Status alignment(std::uint32_t type) {
     const std::uint32_t value = in_.u32();
-    if (type == GGUF_TYPE_UINT32 && value == kAlignment && in_.ok()) return {};
-    return fail(ErrorKind::kInvalid, "{} is {}; only {} is supported", GGUF_KEY_GENERAL_ALIGNMENT, value, kAlignment);
+    if (!in_.ok()) return cut(GGUF_KEY_GENERAL_ALIGNMENT);
+    if (type != GGUF_TYPE_UINT32 || !std::has_single_bit(value) || value < kLeastAlignment || value > kMostAlignment) {
+      return fail(ErrorKind::kInvalid, "{} is {}; expected a power of two from {} to {}", GGUF_KEY_GENERAL_ALIGNMENT, value,
+                  kLeastAlignment, kMostAlignment);
+    }
+    alignment_ = value;
+    return {};
   }
 
   Status scalar(std::uint32_t type, const std::string& where) {
@@ -162,6 +169,7 @@ class Walk {
   std::uint64_t file_size_;
   std::uint64_t n_tensors_ = 0;
   std::uint64_t n_keys_ = 0;
+  std::uint64_t alignment_ = GGUF_DEFAULT_ALIGNMENT;
   std::uint64_t data_end_ = 0;   // of the tensors so far, from the beginning of the data
   std::uint64_t data_size_ = 0;  // the same, padded: where the next tensor begins
   std::uint64_t row_ = 0;        // elements in a row of the tensor being read
