@@ -1,13 +1,21 @@
 #include "serve/load/context_load.h"
 
 namespace celslm {
+namespace {
+
+NewPack packs_in(std::shared_ptr<PackStore> store) {
+  if (!store) return {};
+  return [store = std::move(store)](const PackIdentity& identity) { return store->create(identity); };
+}
+
+}  // namespace
 
 ContextLoad::ContextLoad(LoadParts parts, ResidentContext& context, PackIdentity identity, const PlanOptions& options)
     : parts_(std::move(parts)),
       context_(context),
       identity_(std::move(identity)),
       state_(parts_, context_, identity_, options),
-      keeper_(parts_.store.get(), identity_, parts_.log),
+      keeper_(packs_in(parts_.store), identity_, parts_.log),
       sink_(parts_, context_, identity_, state_, keeper_) {}
 
 void ContextLoad::add_source(std::unique_ptr<BlockSource> source) {

@@ -4,16 +4,16 @@
 
 namespace celslm {
 
-PackKeeper::PackKeeper(PackStore* store, PackIdentity identity, Log log)
+PackKeeper::PackKeeper(NewPack new_pack, PackIdentity identity, Log log)
     : identity_(std::move(identity)),
       log_(std::move(log)),
-      store_(store),
+      new_pack_(std::move(new_pack)),
       table_(static_cast<std::size_t>(identity_.n_blocks())),
       kept_(table_.size()) {}
 
 void PackKeeper::give_up(const Error& why) {
   log_->warn("this pack will not be kept on disk: {}", why.message);
-  store_ = nullptr;
+  new_pack_ = nullptr;
   writer_.reset();
   waiting_.clear();
 }
@@ -44,7 +44,7 @@ void PackKeeper::keep(int block, ByteView bytes) {
   const BlockEntry& entry = table_[static_cast<std::size_t>(block)];
   if (!check_block(entry, bytes)) return;
   if (!writer_) {
-    auto made = store_->create(identity_);
+    auto made = new_pack_(identity_);
     if (!made) return give_up(made.error());
     writer_ = *std::move(made);
   }
@@ -100,12 +100,12 @@ void PackKeeper::encode(const ComputedLayer& computed) {
 
 bool PackKeeper::wants_anything() const {
   const MutexLock lock(mutex_);
-  return store_ != nullptr && n_kept_ < identity_.n_blocks();
+  return new_pack_ && n_kept_ < identity_.n_blocks();
 }
 
 bool PackKeeper::complete() const {
   const MutexLock lock(mutex_);
-  return store_ != nullptr && n_kept_ == identity_.n_blocks();
+  return new_pack_ && n_kept_ == identity_.n_blocks();
 }
 
 Status PackKeeper::commit(ByteView header) {

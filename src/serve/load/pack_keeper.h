@@ -2,6 +2,7 @@
 #pragma once
 
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <span>
@@ -9,17 +10,21 @@
 
 #include "core/log.h"
 #include "core/mutex.h"
-#include "kv/store/pack_store.h"
+#include "kv/pack/pack.h"
+#include "kv/store/pack_writer.h"
 
 namespace celslm {
 
+// Begins to write a pack, as PackStore::create().
+using NewPack = std::function<Result<std::unique_ptr<PackWriter>>(const PackIdentity&)>;
+
 // One pack's blocks, as they come from sources or were computed here. A block is kept if it is what the cloud signed: a
-// computed one that is not (another kind of CPU rounds otherwise) leaves the pack unfinished. Thread-safe; disk and codec
-// work is done on the caller's thread.
+// computed one that is not (another kind of CPU rounds otherwise) leaves the pack unfinished. Whatever fails on disk
+// ends the keeping, and nothing else. Thread-safe; disk and codec work is done on the caller's thread.
 class PackKeeper {
  public:
-  // store may be null: nothing is kept.
-  PackKeeper(PackStore* store, PackIdentity identity, Log log);
+  // new_pack may be empty: nothing is kept.
+  PackKeeper(NewPack new_pack, PackIdentity identity, Log log);
 
   // What the cloud signed for these blocks; the first announcement of a block counts.
   void announce(int first, std::span<const BlockEntry> entries) CELSLM_EXCLUDES(mutex_);
@@ -41,9 +46,7 @@ class PackKeeper {
     std::vector<float> k;
     std::vector<float> v;
   };
-  bool wants(int block) const CELSLM_REQUIRES(mutex_) {
-    return store_ != nullptr && !kept_[static_cast<std::size_t>(block)];
-  }
+  bool wants(int block) const CELSLM_REQUIRES(mutex_) { return new_pack_ && !kept_[static_cast<std::size_t>(block)]; }
   bool lacks(int block) const CELSLM_EXCLUDES(mutex_);
   void encode(const ComputedLayer& computed) CELSLM_EXCLUDES(mutex_);
   void keep(int block, ByteView bytes) CELSLM_REQUIRES(mutex_);
@@ -52,7 +55,7 @@ class PackKeeper {
   const PackIdentity identity_;
   const Log log_;
   mutable Mutex mutex_;
-  PackStore* store_ CELSLM_GUARDED_BY(mutex_);  // null once given up
+  NewPack new_pack_ CELSLM_GUARDED_BY(mutex_);  // empty once given up
   std::unique_ptr<PackWriter> writer_ CELSLM_GUARDED_BY(mutex_);
   std::vector<BlockEntry> table_ CELSLM_GUARDED_BY(mutex_);  // [n_blocks]; bytes == 0: not announced yet
   std::vector<bool> kept_ CELSLM_GUARDED_BY(mutex_);         // [n_blocks]
