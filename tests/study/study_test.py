@@ -1,5 +1,6 @@
 """tools/study: the model in PyTorch is the one that celslm runs, and training makes it answer better."""
 import math
+import random
 import subprocess
 import sys
 import types
@@ -71,7 +72,7 @@ def test_the_model_answers_as_celslm_does(model, documents, contexts, tmp_path):
 
 def test_a_tuning_learns_what_it_is_taught_and_celslm_reads_its_file(model, documents, contexts, tmp_path):
     options = types.SimpleNamespace(seed=1, shuffle_contexts=False, per_context=8, contexts_per_step=1, budget=160,
-                                    rate=0.05, gold=1.0, teacher=0.0)
+                                    rate=0.05, gold=1.0, teacher=0.0, plain=0.3)
     trained = tuning.train(model, documents, contexts, options, quiet)
     before, after = (sum(sum(each) for each in tuning.judged(model, documents, contexts, change)) / len(asked(documents))
                      for change in (None, trained.change()))
@@ -85,6 +86,14 @@ def test_a_tuning_learns_what_it_is_taught_and_celslm_reads_its_file(model, docu
     lines = json_lines_of(built("celslm_bench_quality", "release", "bench"), "--model", MODEL, "--tasks", tasks, "--tuning",
                           path)
     assert lines[-1]["reads"] == "tuned"
+
+
+def test_what_moves_the_text_itself_costs(model, documents, contexts):
+    constants = torch.zeros(2, model.shape.layers, model.shape.kv_width)
+    drift = lambda added: tuning.drift(model, documents[0], contexts[0], tuning.adding(added), random.Random(3)).item()
+    assert drift(constants) == pytest.approx(0, abs=1e-6)
+    little, much = drift(constants + 0.05), drift(constants + 0.5)
+    assert 0 < little < much
 
 
 def test_all_rows_are_the_context(model, documents, contexts):

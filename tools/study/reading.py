@@ -1,5 +1,6 @@
 """A model's loss on questions behind a context's KV, which may be anything that a function makes of the native one."""
 import torch
+import torch.nn.functional as F
 
 from language_model import causal
 
@@ -11,6 +12,10 @@ class Context:
         self.kv = kv
         self.tokens = len(kv[0][0])
         self.angles = model.angles(torch.arange(self.tokens))
+
+    def until(self, model, tokens):
+        """The context as it is after its first `tokens`."""
+        return Context(model, [tuple(plane[:tokens] for plane in planes) for planes in self.kv])
 
     def held(self, model, layer, change=None):
         """As LanguageModel.block() reads a context. change(layer, k, v): K and V to read instead, before RoPE and without
@@ -42,6 +47,13 @@ def loss_of(logits, batch, gold, teacher):
     if teacher and batch.top is not None:
         out = out + teacher * (divergence(batch.log_p, log_q.gather(-1, batch.top)) * batch.weight).sum()
     return out, (surprise * batch.weight).sum().item()
+
+
+def drift_of(model, context, batch, change):
+    """D(native || changed) at the tokens that follow a context, over the vocabulary: a mean over tokens."""
+    with torch.no_grad():
+        native = predicted(model, context, batch).log_softmax(-1)
+    return F.kl_div(predicted(model, context, batch, change).log_softmax(-1), native, reduction="batchmean", log_target=True)
 
 
 def divergence(log_p, log_q):

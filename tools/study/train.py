@@ -50,6 +50,9 @@ def arguments():
     tune.add_argument("--gold", type=float, default=1.0, help="weight of the answers' cross entropy (default: 1)")
     tune.add_argument("--teacher", type=float, default=0.6,
                       help="weight of the divergence from the large model, where the files hold it (default: 0.6)")
+    tune.add_argument("--plain", type=float, default=0.3,
+                      help="weight of the divergence from the model's native expectation where a context's text goes on: "
+                           "what is learned of questions shall not make text less likely (default: 0.3)")
     tune.add_argument("--shuffle-contexts", action="store_true",
                       help="a control: each question is read behind the context of another")
     tune.add_argument("--seed", type=int, default=1)
@@ -131,7 +134,7 @@ def tune(model, documents, contexts, options):
     began = time.monotonic()
     trained = tuning.train(model, documents, contexts, options, log)
     recipe = {key: getattr(options, key) for key in ("budget", "per_context", "contexts_per_step", "rate", "gold", "teacher",
-                                                     "shuffle_contexts", "seed")}
+                                                     "plain", "shuffle_contexts", "seed")}
     recipe |= {"sets": sorted({d.set for d in documents}), "contexts": len(documents)}
     tuning_file.write(options.out, material.model_id(options.celslm, options.model), options.teacher_name, recipe,
                       trained.constants().detach())

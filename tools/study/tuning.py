@@ -6,8 +6,10 @@ import time
 
 import torch
 
-from material import batch_of
-from reading import Context, loss_of, predicted
+from material import Asked, batch_of
+from reading import Context, drift_of, loss_of, predicted
+
+GOES_ON = 32  # tokens of a text that go on behind its beginning
 
 
 class Tuning(torch.nn.Module):
@@ -63,6 +65,15 @@ def drawn(documents, per_context, budget, rng):
                 return
 
 
+def drift(model, document, context, change, rng):
+    """How far a change moves what the model expects where the context's own text goes on, from a random place on."""
+    tokens = document.context
+    first, last = len(tokens) // 4, len(tokens) - 1 - GOES_ON
+    at = rng.randint(first, max(first, last))
+    goes_on = Asked([tokens[at]], tokens[at + 1:at + 1 + GOES_ON], None)
+    return drift_of(model, context.until(model, at), batch_of([goes_on]), change)
+
+
 def train(model, documents, contexts, options, log):
     """Trains a tuning on questions about documents, behind contexts (native KV, in the same order)."""
     torch.manual_seed(options.seed)
@@ -82,6 +93,9 @@ def train(model, documents, contexts, options, log):
             batch = batch_of(asked)
             logits = predicted(model, behind[document], batch, tuning.change())
             loss, said = loss_of(logits, batch, options.gold, options.teacher)
+            if options.plain:
+                moved = drift(model, documents[document], contexts[document], tuning.change(), rng)
+                loss = loss + options.plain * len(asked) * moved
             (loss / n).backward()
             seen, surprise = seen + len(asked), surprise + said
         optimizer.step()
