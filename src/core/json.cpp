@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
+#include <vector>
 
 namespace celslm {
 namespace {
@@ -12,7 +13,7 @@ using nlohmann::json;
 // Reads JSON without building anything, and stops at the first sign that it is not worth building.
 class ShapeGuard final : public nlohmann::json_sax<json> {
  public:
-  explicit ShapeGuard(const JsonLimits& limits) : limits_(limits) {}
+  ShapeGuard(const JsonLimits& limits, bool ordered) : limits_(limits), limits_comparisons_(ordered) {}
 
   bool null() override { return value(); }
   bool boolean(bool) override { return value(); }
@@ -21,10 +22,19 @@ class ShapeGuard final : public nlohmann::json_sax<json> {
   bool number_float(number_float_t, const string_t&) override { return value(); }
   bool string(string_t&) override { return value(); }
   bool binary(binary_t&) override { return value(); }
-  bool key(string_t&) override { return true; }
-  bool start_object(std::size_t) override { return value() && deeper(); }
+  bool key(string_t&) override {
+    comparisons_ += keys_.back()++;
+    return !limits_comparisons_ || comparisons_ <= limits_.comparisons;
+  }
+  bool start_object(std::size_t) override {
+    keys_.push_back(0);
+    return value() && deeper();
+  }
   bool start_array(std::size_t) override { return value() && deeper(); }
-  bool end_object() override { return --depth_ >= 0; }
+  bool end_object() override {
+    keys_.pop_back();
+    return --depth_ >= 0;
+  }
   bool end_array() override { return --depth_ >= 0; }
   bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception&) override {
     error_at_ = position;
@@ -34,6 +44,8 @@ class ShapeGuard final : public nlohmann::json_sax<json> {
   std::unexpected<Error> error() const {
     if (values_ > limits_.values) return fail(ErrorKind::kInvalid, "JSON holds more than {} values", limits_.values);
     if (depth_ > limits_.depth) return fail(ErrorKind::kInvalid, "JSON is nested deeper than {} levels", limits_.depth);
+    if (limits_comparisons_ && comparisons_ > limits_.comparisons)
+      return fail(ErrorKind::kInvalid, "JSON has an object of too many keys");
     return fail(ErrorKind::kInvalid, "malformed JSON at byte {}", error_at_);
   }
 
@@ -41,21 +53,32 @@ class ShapeGuard final : public nlohmann::json_sax<json> {
   bool value() { return ++values_ <= limits_.values; }
   bool deeper() { return ++depth_ <= limits_.depth; }
   const JsonLimits limits_;
+  const bool limits_comparisons_;
+  std::vector<std::int64_t> keys_;  // so far, of each object that is open
+  std::int64_t comparisons_ = 0;
   int values_ = 0;
   int depth_ = 0;
   std::size_t error_at_ = 0;
 };
 
-}  // namespace
-
 // The parser's own callback could refuse values too, but with one it searches the parent again after each child: an array of
 // a million objects would take minutes. So the shape is checked in a pass that builds nothing.
-Result<json> parse_object(std::string_view text, const JsonLimits& limits) {
-  ShapeGuard guard(limits);
+template <typename Json>
+Result<Json> parse_guarded(std::string_view text, ShapeGuard guard) {
   if (!json::sax_parse(text, &guard)) return guard.error();
-  json out = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  Json out = Json::parse(text, nullptr, /*allow_exceptions=*/false);
   if (!out.is_object()) return fail(ErrorKind::kInvalid, "a JSON object is expected, not {}", out.type_name());
   return out;
+}
+
+}  // namespace
+
+Result<json> parse_object(std::string_view text, const JsonLimits& limits) {
+  return parse_guarded<json>(text, ShapeGuard(limits, false));
+}
+
+Result<nlohmann::ordered_json> parse_ordered_object(std::string_view text, const JsonLimits& limits) {
+  return parse_guarded<nlohmann::ordered_json>(text, ShapeGuard(limits, true));
 }
 
 std::string dump_json(const json& value) {

@@ -16,10 +16,16 @@ namespace celslm {
 struct JsonLimits {
   int depth = 64;        // nesting that would exhaust the parser's stack
   int values = 1 << 20;  // "[{},{},…": a tree thirty times as large as its text
+  // Keys that are compared with those before them, in all objects together: ordered objects are lists.
+  std::int64_t comparisons = 20'000'000;
 };
 
 // kInvalid for text that is malformed or beyond the limits, and for any document but an object.
 Result<nlohmann::json> parse_object(std::string_view text, const JsonLimits& limits = {});
+
+// The same, with the keys of each object in the order of the text, for the few documents where it means something. Slower,
+// and also refuses objects of very many keys.
+Result<nlohmann::ordered_json> parse_ordered_object(std::string_view text, const JsonLimits& limits = {});
 
 // On one line. Bytes that are not UTF-8 (an error message that quotes a peer) become U+FFFD.
 std::string dump_json(const nlohmann::json& value);

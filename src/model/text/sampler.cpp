@@ -5,29 +5,15 @@
 #include <exception>
 #include <limits>
 
+#include "model/grammar/grammar_limits.h"
 #include "model/numeric/logits.h"
 #include "model/text/vocabulary.h"
 
 namespace celslm {
 namespace {
 
-constexpr std::size_t kMaxGrammarBytes = 64U << 10;  // libllama's parser is not made for hostile megabytes
-constexpr int kMaxGrammarNesting = 128;              // it recurses once for each open parenthesis
-constexpr int kMaxPenaltyWindow = 1 << 16;           // tokens
-
-// RFC 8259, with an object at the top and at most one space between tokens, so that a model cannot dwell on blanks.
-constexpr const char* kJsonObject = R"gbnf(
-root   ::= object
-value  ::= object | array | string | number | "true" | "false" | "null"
-object ::= "{" ws ( member ( "," ws member )* )? "}" ws
-member ::= string ":" ws value
-array  ::= "[" ws ( value ( "," ws value )* )? "]" ws
-string ::= "\"" char* "\"" ws
-char   ::= [^"\\\x00-\x1F] | "\\" ( ["\\/bfnrt] | "u" hex hex hex hex )
-hex    ::= [0-9a-fA-F]
-number ::= "-"? ( "0" | [1-9] [0-9]* ) ( "." [0-9]+ )? ( [eE] [-+]? [0-9]+ )? ws
-ws     ::= [ \n]?
-)gbnf";
+constexpr int kMaxGrammarNesting = 128;     // it recurses once for each open parenthesis
+constexpr int kMaxPenaltyWindow = 1 << 16;  // tokens
 
 struct SamplerDeleter {
   void operator()(llama_sampler* sampler) const { llama_sampler_free(sampler); }
@@ -50,17 +36,19 @@ Status check(const SamplerOptions& o) {
   if (o.penalty_last_n < 0 || o.penalty_last_n > kMaxPenaltyWindow) {
     return fail(ErrorKind::kInvalid, "penalty_last_n is {}; 0 to {} are accepted", o.penalty_last_n, kMaxPenaltyWindow);
   }
-  if (o.json && !o.grammar.empty()) return fail(ErrorKind::kInvalid, "JSON mode and a grammar exclude each other");
   return {};
 }
 
 Status check_grammar(std::string_view grammar) {
-  if (grammar.size() > kMaxGrammarBytes) {
-    return fail(ErrorKind::kInvalid, "a grammar of {} bytes; at most {} are accepted", grammar.size(), kMaxGrammarBytes);
+  if (grammar.size() > kMaxMadeGrammarBytes) {
+    return fail(ErrorKind::kInvalid, "a grammar of {} bytes; at most {} are accepted", grammar.size(), kMaxMadeGrammarBytes);
   }
   if (grammar.contains('\0')) return fail(ErrorKind::kInvalid, "the grammar contains a NUL byte");
-  if (std::ranges::count(grammar, '(') > kMaxGrammarNesting) {
-    return fail(ErrorKind::kInvalid, "a grammar with more than {} groups", kMaxGrammarNesting);
+  int depth = 0;
+  for (const char c : grammar) {
+    depth += c == '(' ? 1 : c == ')' ? -1 : 0;
+    if (depth > kMaxGrammarNesting)
+      return fail(ErrorKind::kInvalid, "a grammar with more than {} groups", kMaxGrammarNesting);
   }
   return {};
 }
@@ -163,9 +151,8 @@ Result<Sampler> Sampler::create(const Text& text, const SamplerOptions& options)
   auto impl = std::make_unique<Impl>();
   impl->vocab = text.impl().vocab;
   impl->chain = make_chain(options, text.n_vocab());
-  const std::string grammar = options.json ? kJsonObject : options.grammar;
-  if (!grammar.empty()) {
-    CELSLM_TRY(impl->grammar, make_grammar(impl->vocab, grammar));
+  if (!options.grammar.empty()) {
+    CELSLM_TRY(impl->grammar, make_grammar(impl->vocab, options.grammar.text));
   }
   impl->plain_greedy = options.temperature == 0.0F && !impl->grammar && !penalizes(options);
   return Sampler(std::move(impl));

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/result.h"
+#include "model/grammar/grammar_spec.h"
 #include "model/text/text.h"
 
 namespace celslm {
@@ -23,8 +24,7 @@ struct SamplerOptions {
   float presence_penalty = 0.0F;
   int penalty_last_n = 64;  // tokens
   std::uint32_t seed = 0;
-  std::string grammar;  // GBNF, or empty
-  bool json = false;    // any JSON object; excludes `grammar`
+  GrammarSpec grammar;
 };
 
 struct TokenLogprob {

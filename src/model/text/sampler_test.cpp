@@ -9,6 +9,7 @@
 #include <numeric>
 #include <random>
 
+#include "model/grammar/json_schema.h"
 #include "model/numeric/logits.h"
 #include "tests/support/random_model.h"
 
@@ -16,6 +17,10 @@ namespace celslm {
 namespace {
 
 using testing::HasSubstr;
+
+GrammarSpec any_json_object() {
+  return {.text = GrammarBuilder().text(GrammarBuilder::kAnyObject).value()};
+}
 
 class SamplerTest : public testing::Test {
  protected:
@@ -141,7 +146,7 @@ TEST_F(SamplerTest, LogProbabilitiesAreOfTheUnmodifiedLogits) {
 TEST_F(SamplerTest, JsonModeGivesAnObjectWhateverTheLogits) {
   int complete = 0;
   for (std::uint32_t seed = 0; seed < 10; ++seed) {
-    Sampler s = sampler({.temperature = 1.0F, .seed = seed, .json = true});
+    Sampler s = sampler({.temperature = 1.0F, .seed = seed, .grammar = any_json_object()});
     const std::string text = generate_text(s, 400, 6.0F);
     EXPECT_TRUE(text.starts_with("{")) << text;
     complete += nlohmann::json::accept(text) ? 1 : 0;
@@ -151,14 +156,14 @@ TEST_F(SamplerTest, JsonModeGivesAnObjectWhateverTheLogits) {
 
 TEST_F(SamplerTest, AGrammarAllowsNothingElse) {
   for (const float temperature : {0.0F, 1.0F}) {
-    Sampler s = sampler({.temperature = temperature, .seed = 1, .grammar = R"(root ::= ("yes" | "no") "!")"});
+    Sampler s = sampler({.temperature = temperature, .seed = 1, .grammar = {.text = R"(root ::= ("yes" | "no") "!")"}});
     EXPECT_THAT(generate_text(s, 20, 0.0F), testing::AnyOf("yes!", "no!"));
   }
 }
 
 // Once a grammar is complete, or nothing in the vocabulary continues it, the answer is over; asking again stays harmless.
 TEST_F(SamplerTest, AFinishedGrammarKeepsEnding) {
-  Sampler s = sampler({.grammar = R"(root ::= "a")"});
+  Sampler s = sampler({.grammar = {.text = R"(root ::= "a")"}});
   EXPECT_EQ(text_->piece(s.sample(logits(1)).token), "a");
   for (unsigned i = 0; i < 5; ++i) EXPECT_TRUE(text_->ends_generation(s.sample(logits(i)).token));
 }
@@ -168,7 +173,7 @@ TEST_F(SamplerTest, RefusesGrammarsThatDoNotParse) {
   for (const std::string& grammar :
        {std::string("root ::= missing"), std::string("other ::= \"a\""), std::string("root ::= root \"a\""),
         std::string("root ::= \"a"), std::string("\0root", 5), deep}) {
-    const auto got = Sampler::create(*text_, {.grammar = grammar});
+    const auto got = Sampler::create(*text_, {.grammar = {.text = grammar}});
     ASSERT_FALSE(got) << grammar.substr(0, 50);
     EXPECT_EQ(got.error().kind, ErrorKind::kInvalid);
   }
@@ -185,7 +190,6 @@ TEST_F(SamplerTest, RefusesOptionsOutOfRangeByName) {
   EXPECT_THAT(refused({.frequency_penalty = INFINITY}), HasSubstr("frequency_penalty"));
   EXPECT_THAT(refused({.presence_penalty = -INFINITY}), HasSubstr("presence_penalty"));
   EXPECT_THAT(refused({.penalty_last_n = -2}), HasSubstr("penalty_last_n"));
-  EXPECT_THAT(refused({.grammar = "root ::= \"a\"", .json = true}), HasSubstr("exclude"));
 }
 
 TEST(LogitsTest, ReductionsAgreeWithPlainLoopsAtEveryLength) {

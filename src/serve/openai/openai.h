@@ -21,7 +21,6 @@ namespace celslm {
 // Limits beyond the body's size, each with what it stops.
 inline constexpr std::size_t kMaxStops = 16;                // every token is compared with every stop string
 inline constexpr std::size_t kMaxStopBytes = 1024;          // the same, and text held back without end
-inline constexpr std::size_t kMaxGrammarBytes = 64U << 10;  // a grammar whose states fill memory
 inline constexpr int kMaxTopLogprobs = 20;                  // an answer many times as long as its text
 
 // A request for text, from either endpoint.

@@ -7,6 +7,7 @@
 
 #include "core/json.h"
 #include "serve/openai/openai.h"
+#include "serve/openai/response_format.h"
 
 namespace celslm {
 namespace {
@@ -146,19 +147,6 @@ Status read_numbers(const JsonFields& fields, CompletionRequest& request) {
   return {};
 }
 
-Status read_format(const JsonFields& fields, SamplerOptions& sampler) {
-  CELSLM_TRY(const auto grammar, fields.text("grammar", kMaxGrammarBytes));
-  sampler.grammar = grammar.value_or("");
-  CELSLM_TRY(const auto format, fields.object("response_format"));
-  if (!format) return {};
-  CELSLM_TRY(const auto type, format->text("type", 64));
-  if (type != "text" && type != "json_object") return format->expected("type", "'text' or 'json_object'");
-  sampler.json = type == "json_object";
-  if (sampler.json && !sampler.grammar.empty())
-    return fields.expected("grammar", "absent when response_format asks for JSON");
-  return {};
-}
-
 Status read_stream(const JsonFields& fields, CompletionRequest& request) {
   CELSLM_TRY(const auto stream, fields.flag("stream"));
   request.stream = stream.value_or(false);
@@ -203,7 +191,6 @@ Status read_common(const JsonFields& fields, CompletionRequest& request) {
   CELSLM_TRY(const auto model, fields.text("model", 1024));
   request.model = model.value_or("");
   CELSLM_CHECK_OK(read_numbers(fields, request));
-  CELSLM_CHECK_OK(read_format(fields, request.sampler));
   CELSLM_TRY(request.stop, stops_of(fields));
   CELSLM_CHECK_OK(read_stream(fields, request));
   return read_extension(fields, request);
@@ -217,6 +204,7 @@ Result<CompletionRequest> parse_chat_request(std::string_view body) {
   CompletionRequest request;
   CELSLM_TRY(request.messages, messages_of(fields));
   CELSLM_CHECK_OK(read_common(fields, request));
+  CELSLM_TRY(request.sampler.grammar, read_response_format(fields, body));
   CELSLM_CHECK_OK(read_chat_logprobs(fields, request));
   if (request.context && request.messages.front().role == "system") {
     return fields.expected("x_celslm.context",
@@ -233,6 +221,7 @@ Result<CompletionRequest> parse_completion_request(std::string_view body) {
   CELSLM_TRY(const auto echo, fields.flag("echo"));
   request.echo = echo.value_or(false);
   CELSLM_CHECK_OK(read_common(fields, request));
+  CELSLM_TRY(request.sampler.grammar, read_response_format(fields, body));
   CELSLM_CHECK_OK(read_completion_logprobs(fields, request));
   return request;
 }

@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "model/grammar/grammar_limits.h"
 #include "serve/openai/openai.h"
 
 namespace celslm {
@@ -41,7 +42,7 @@ TEST(RequestTest, DefaultsAreGreedyAndUnlimited) {
     EXPECT_EQ(r.max_tokens, std::nullopt);
     EXPECT_EQ(r.sampler.temperature, 0.0F);
     EXPECT_EQ(r.sampler.top_p, 1.0F);
-    EXPECT_FALSE(r.seed_given || r.stream || r.include_usage || r.logprobs || r.echo || r.sampler.json || r.context);
+    EXPECT_FALSE(r.seed_given || r.stream || r.include_usage || r.logprobs || r.echo || r.context);
     EXPECT_TRUE(r.stop.empty() && r.sampler.grammar.empty());
   }
   EXPECT_TRUE(chat("").chat);
@@ -101,7 +102,7 @@ TEST(RequestTest, FieldsOfBothEndpointsArriveWhereTheyBelong) {
     EXPECT_EQ(r.sampler.frequency_penalty, -2.0F);
     EXPECT_EQ(r.sampler.presence_penalty, 2.0F);
     EXPECT_EQ(r.sampler.repeat_penalty, 1.5F);
-    EXPECT_EQ(r.sampler.grammar, "root ::= \"a\"");
+    EXPECT_EQ(r.sampler.grammar.text, "root ::= \"a\"");
     EXPECT_EQ(r.context, ContextHandle::from_hex(kHandle));
   }
 }
@@ -121,8 +122,8 @@ TEST(RequestTest, TopKIsOffAtZeroAndBelow) {
 }
 
 TEST(RequestTest, JsonModeIsAskedForByResponseFormat) {
-  EXPECT_TRUE(chat(R"("response_format": {"type": "json_object"})").sampler.json);
-  EXPECT_FALSE(chat(R"("response_format": {"type": "text"})").sampler.json);
+  EXPECT_THAT(chat(R"("response_format": {"type": "json_object"})").sampler.grammar.text, HasSubstr("root ::= json-object"));
+  EXPECT_TRUE(chat(R"("response_format": {"type": "text"})").sampler.grammar.empty());
 }
 
 TEST(RequestTest, UsageIsForStreamsOnly) {
@@ -239,8 +240,15 @@ INSTANTIATE_TEST_SUITE_P(
         BadField{R"("grammar": 1)", "'grammar' must be a string"},
         BadField{R"("grammar": ")" + std::string(kMaxGrammarBytes + 1, 'g') + '"', "'grammar' must be at most 65536 bytes"},
         BadField{R"("response_format": "json")", "'response_format' must be an object"},
-        BadField{R"("response_format": {})", "'response_format.type' must be 'text' or 'json_object'"},
-        BadField{R"("response_format": {"type": "json_schema"})", "'response_format.type'"},
+        BadField{R"("response_format": {})", "'response_format.type' must be 'text', 'json_object' or 'json_schema'"},
+        BadField{R"("response_format": {"type": "json_schema"})", "'response_format.json_schema' must be an object with"},
+        BadField{R"("response_format": {"type": "json_schema", "json_schema": {"schema": 7}})",
+                 "'response_format.json_schema.schema': the schema must be an object"},
+        BadField{
+            R"("response_format": {"type": "json_schema", "json_schema": {"schema": {"properties": {"a": {"not": {}}}}}})",
+            "'response_format.json_schema.schema': 'properties.a.not': this keyword is not supported"},
+        BadField{R"("response_format": {"type": "json_object", "schema": {"if": {}}})",
+                 "'response_format.schema': 'if': this keyword"},
         BadField{R"("response_format": {"type": 1})", "'response_format.type' must be a string"},
         BadField{R"("grammar": "g", "response_format": {"type": "json_object"})", "'grammar' must be absent"},
         BadField{R"("x_celslm": "h")", "'x_celslm' must be an object"},

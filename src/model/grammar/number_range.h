@@ -1,0 +1,24 @@
+// Numbers between bounds, as GBNF over their decimal digits.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+
+namespace celslm {
+
+struct NumberBounds {
+  std::optional<std::int64_t> low;
+  std::optional<std::int64_t> high;
+  // Of numbers with a fraction: whether the bound itself is out.
+  bool above_low = false;
+  bool below_high = false;
+};
+
+inline constexpr std::int64_t kMostInteger = 9'999'999'999'999'999;  // 16 digits: what a double holds, and no endless digits
+
+// Bounds lie within +-kMostInteger, which are the bounds where none is given. Empty: no number is between them.
+std::string integers_between(std::optional<std::int64_t> low, std::optional<std::int64_t> high);
+std::string decimals_between(const NumberBounds& bounds);
+
+}  // namespace celslm
