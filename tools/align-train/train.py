@@ -82,9 +82,12 @@ def quick_look(model, count=8, each=4):
 
 
 def make(options):
-    map_ = mapfile.read(options.map)
     large, small = (fused.load_gguf(os.path.join(ROOT, "models", f"celslm-demo-{name}-f16.gguf"))
                     for name in ("large", "small"))
+    if options.source == "small":
+        own = mapfile.own(mapfile.Model(small.shape.layers, small.shape.heads, small.shape.head_size))
+        return fused.Fused(small, small, own, options.split, options.hidden)
+    map_ = mapfile.read(options.map)
     return fused.Fused(large, small, map_, options.split, options.hidden)
 
 
@@ -160,7 +163,8 @@ def train_near(options):
 
 def train_answers(options):
     model = make(options)
-    model.load(torch.load(options.start + ".pt", weights_only=False)["trained"])
+    if options.start:
+        model.load(torch.load(options.start + ".pt", weights_only=False)["trained"])
     model.requires_grad_(False)
     small, last = model.small[0], model.small[0].shape.layers - 1
     rng = worlds.rng_for("align-train", f"answers/{options.seed}")
@@ -207,7 +211,8 @@ def train_answers(options):
     for kind, net in zip("kv", mean_nets):
         model.corrections[f"{last}{kind}"] = fused.Correction.joined(model.corrections[f"{last}{kind}"], net)
     save(options.out + ".pt", trained=model.state_dict())
-    write(options, model)
+    if options.source == "large":
+        write(options, model)
 
 
 def write(options, model):
@@ -228,9 +233,11 @@ def judge(options):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=["near", "answers", "eval"])
-    parser.add_argument("--map", required=True, help="ridge map that the correction is added to")
+    parser.add_argument("--map", help="ridge map that the correction is added to")
     parser.add_argument("--out", required=True, help="network file; the checkpoint is written beside it")
     parser.add_argument("--start", help="answers: the result of `near` (its --out)")
+    parser.add_argument("--source", choices=["large", "small"], default="large",
+                        help="whose KV the networks read; small: a control, from its own KV as it is, which makes no map")
     parser.add_argument("--split", type=int, default=0, help="first layer of the small model that is mapped")
     parser.add_argument("--hidden", type=int, default=384,
                         help="hidden values of each network; eval: 0 for the ridge map alone")
@@ -245,7 +252,11 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--resume", action="store_true")
     options = parser.parse_args()
-    if options.command == "answers" and not options.start:
+    if options.command == "near" and options.source == "small":
+        parser.error("the small model's own KV is what `near` imitates: with --source small begin with `answers`")
+    if options.source == "large" and not options.map:
+        parser.error("give the ridge map that the correction is added to: --map RIDGE.map")
+    if options.command == "answers" and options.source == "large" and not options.start:
         parser.error("`answers` starts from the result of `near`: give --start build/align/near")
     for name, value in {**DEFAULTS.get(options.command, {}), "worlds": 24 if options.command == "eval" else 3200}.items():
         if getattr(options, name) is None:
