@@ -88,6 +88,25 @@ def test_a_tuning_learns_what_it_is_taught_and_celslm_reads_its_file(model, docu
     assert lines[-1]["reads"] == "tuned"
 
 
+def test_a_run_that_was_stopped_continues(model, documents, contexts, tmp_path, monkeypatch):
+    options = types.SimpleNamespace(seed=1, shuffle_contexts=False, per_context=4, contexts_per_step=1, budget=80,
+                                    rate=0.05, gold=1.0, teacher=0.0, plain=0.3)
+    monkeypatch.setattr(tuning, "SAVED", 4)
+    at_once = tuning.train(model, documents, contexts, options, quiet)
+
+    def stop(text):
+        raise KeyboardInterrupt(text)
+
+    state = tmp_path / "run.state"
+    with pytest.raises(KeyboardInterrupt):
+        tuning.train(model, documents, contexts, options, stop, state)
+    with pytest.raises(SystemExit, match="other options"):
+        tuning.train(model, documents, contexts, types.SimpleNamespace(**{**vars(options), "rate": 0.1}), quiet, state)
+    continued = tuning.train(model, documents, contexts, options, quiet, state)
+    assert torch.equal(continued.constants(), at_once.constants())
+    assert not state.exists()
+
+
 def test_what_moves_the_text_itself_costs(model, documents, contexts):
     constants = torch.zeros(2, model.shape.layers, model.shape.kv_width)
     drift = lambda added: tuning.drift(model, documents[0], contexts[0], tuning.adding(added), random.Random(3)).item()

@@ -132,7 +132,7 @@ def study_bulletins(options):
 
 def tune(model, documents, contexts, options):
     began = time.monotonic()
-    trained = tuning.train(model, documents, contexts, options, log)
+    trained = tuning.train(model, documents, contexts, options, log, options.out.with_suffix(".state"))
     recipe = {key: getattr(options, key) for key in ("budget", "per_context", "contexts_per_step", "rate", "gold", "teacher",
                                                      "plain", "shuffle_contexts", "seed")}
     recipe |= {"sets": sorted({d.set for d in documents}), "contexts": len(documents)}

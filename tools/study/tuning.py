@@ -10,6 +10,7 @@ from material import Asked, batch_of
 from reading import Context, drift_of, loss_of, predicted
 
 GOES_ON = 32  # tokens of a text that go on behind its beginning
+SAVED = 20  # steps after which a run can be continued from here
 
 
 class Tuning(torch.nn.Module):
@@ -74,8 +75,38 @@ def drift(model, document, context, change, rng):
     return drift_of(model, context.until(model, at), batch_of([goes_on]), change)
 
 
-def train(model, documents, contexts, options, log):
-    """Trains a tuning on questions about documents, behind contexts (native KV, in the same order)."""
+class Progress:
+    """A run's state in a file, so that the same command continues what was stopped."""
+
+    def __init__(self, path, recipe, **parts):
+        self.path, self.recipe, self.parts = path, recipe, parts
+
+    def restored(self):
+        """The number of steps done, whose state the parts have afterwards."""
+        if self.path is None or not self.path.exists():
+            return 0
+        state = torch.load(self.path, weights_only=True)
+        if state["recipe"] != self.recipe:
+            raise SystemExit(f"study: {self.path} is of a run with other options: {state['recipe']}; remove it to begin again")
+        for name, part in self.parts.items():
+            part.load_state_dict(state[name])
+        return state["steps"]
+
+    def save(self, steps):
+        if self.path is not None:
+            part = self.path.with_suffix(".part")
+            torch.save({"recipe": self.recipe, "steps": steps,
+                        **{name: part.state_dict() for name, part in self.parts.items()}}, part)
+            part.rename(self.path)
+
+    def remove(self):
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
+def train(model, documents, contexts, options, log, state=None):
+    """Trains a tuning on questions about documents, behind contexts (native KV, in the same order). state: a file that a
+    run which is stopped continues from, or None."""
     torch.manual_seed(options.seed)
     rng = random.Random(options.seed)
     tuning = Tuning(model.shape, deviations_of(contexts, model.shape))
@@ -86,8 +117,12 @@ def train(model, documents, contexts, options, log):
     warm = max(1, len(steps) // 20)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda i: min((i + 1) / warm, 0.5 + 0.5 * math.cos(math.pi * i / len(steps))))
+    recipe = {"seed": options.seed, "steps": len(steps), "rate": options.rate, "gold": options.gold, "teacher": options.teacher}
+    progress = Progress(state, recipe, tuning=tuning, optimizer=optimizer, schedule=schedule)
+    first = progress.restored()
     began, seen, surprise = time.monotonic(), 0, 0.0
-    for number, step in enumerate(steps):
+    for number, step in enumerate(steps[first:], first):
+        rng = random.Random(f"{options.seed}/{number}")
         n = sum(len(asked) for _, asked in step)
         for document, asked in step:
             batch = batch_of(asked)
@@ -104,6 +139,9 @@ def train(model, documents, contexts, options, log):
         if number % 10 == 9 or number + 1 == len(steps):
             log(f"step {number + 1} of {len(steps)}, -log p {surprise / seen:.3f} a token, {time.monotonic() - began:.0f} s")
             seen, surprise = 0, 0.0
+        if number % SAVED == SAVED - 1:
+            progress.save(number + 1)
+    progress.remove()
     return tuning
 
 
@@ -137,7 +175,7 @@ def kept(model, document, cache):
     name = hashlib.blake2b(repr((model.name, document.context)).encode(), digest_size=16).hexdigest()
     path = cache / f"{name}.pt"
     if path.exists():
-        return torch.load(path, weights_only=True)
+        return torch.load(path, weights_only=True, mmap=True)  # many contexts take more than the memory
     kv = model.native(document.context)
     cache.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
