@@ -87,7 +87,7 @@ class Progress:
             return 0
         state = torch.load(self.path, weights_only=True)
         if state["recipe"] != self.recipe:
-            raise SystemExit(f"study: {self.path} is of a run with other options: {state['recipe']}; remove it to begin again")
+            raise SystemExit(f"study: {self.path} is of a run with other options: {state['recipe']}; remove it")
         for name, part in self.parts.items():
             part.load_state_dict(state[name])
         return state["steps"]
@@ -117,7 +117,7 @@ def train(model, documents, contexts, options, log, state=None):
     warm = max(1, len(steps) // 20)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda i: min((i + 1) / warm, 0.5 + 0.5 * math.cos(math.pi * i / len(steps))))
-    recipe = {"seed": options.seed, "steps": len(steps), "rate": options.rate, "gold": options.gold, "teacher": options.teacher}
+    recipe = {name: getattr(options, name) for name in ("seed", "rate", "gold", "teacher", "plain")} | {"steps": len(steps)}
     progress = Progress(state, recipe, tuning=tuning, optimizer=optimizer, schedule=schedule)
     first = progress.restored()
     began, seen, surprise = time.monotonic(), 0, 0.0
