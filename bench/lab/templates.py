@@ -71,10 +71,40 @@ def conversations():
     return out
 
 
+def tool(name, **properties):
+    return {"type": "function", "function": {"name": name, "description": f"Do {name}.\nWell.", "parameters": {
+        "type": "object", "properties": properties, "required": list(properties)}}}
+
+
+def call(number, name, **arguments):
+    return {"id": f"abcdefgh{number}", "type": "function",
+            "function": {"name": name, "arguments": json.dumps(arguments)}}
+
+
+def tool_requests():
+    """Chats with tools, and with calls and results in the history."""
+    tools = [tool("zap", z={"type": "string", "enum": ["x", "y"]}, a={"type": "array", "items": {"type": "number"}}),
+             tool("get_weather", city={"type": "string", "description": "Like \"Zürich\" <here>"})]
+    asked = [user("What is the weather in Zürich?")]
+    called = {"role": "assistant", "content": None, "tool_calls": [call(1, "get_weather", city="Zürich \"7\"")]}
+    result = {"role": "tool", "tool_call_id": "abcdefgh1", "content": '{"celsius": 7.5, "sky": ["clear"]}'}
+    return [
+        {"messages": asked, "tools": tools},
+        {"messages": [system("Be brief."), *asked], "tools": tools[1:]},
+        {"messages": [*asked, called, result], "tools": tools},
+        {"messages": [system("Be brief."), *asked, called, result, assistant("7.5 degrees."), user("Thanks.")], "tools": tools},
+    ]
+
+
+def request_of(chat):
+    """A list of messages, or a request with more than these."""
+    return {"messages": chat} if isinstance(chat, list) else chat
+
+
 def celslm_tokens(binary, model, chats, folder):
     """What `celslm tokens --json` prints for each conversation: {"tokens", "n_context"}."""
     requests = pathlib.Path(folder) / "chats.jsonl"
-    requests.write_text("\n".join(json.dumps({"messages": chat}) for chat in chats), encoding="utf-8")
+    requests.write_text("\n".join(json.dumps(request_of(chat)) for chat in chats), encoding="utf-8")
     template = TEMPLATES.get(pathlib.Path(model).name)
     return json_lines_of(binary, "tokens", requests, "--model", model, "--json",
                          *(("--chat-template", template) if template else ()))
@@ -87,7 +117,7 @@ def llama_server_tokens(started, model, chats):
     out = []
     with LlamaServer(started, model, 512, *arguments) as server:
         for chat in chats:
-            prompt = api.request("POST", f"{server.url}/apply-template", {"messages": chat})["prompt"]
+            prompt = api.request("POST", f"{server.url}/apply-template", request_of(chat))["prompt"]
             body = {"content": prompt, "add_special": True, "parse_special": True}
             out.append(api.request("POST", f"{server.url}/tokenize", body)["tokens"])
     return out

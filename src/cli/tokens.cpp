@@ -58,11 +58,11 @@ Result<std::unique_ptr<const Text>> load_text(const TokensCommand& command) {
 }
 
 // One request, over any number of lines, or one on each line.
-Result<std::vector<std::vector<ChatMessage>>> parse_chats(std::string_view text) {
-  std::vector<std::vector<ChatMessage>> out;
+Result<std::vector<CompletionRequest>> parse_chats(std::string_view text) {
+  std::vector<CompletionRequest> out;
   auto only = parse_chat_request(text);
   if (only) {
-    out.push_back(std::move(only->messages));
+    out.push_back(*std::move(only));
     return out;
   }
   if (text.find('\n') >= text.size() - 1) return std::unexpected(std::move(only).error());
@@ -70,7 +70,7 @@ Result<std::vector<std::vector<ChatMessage>>> parse_chats(std::string_view text)
     const std::size_t end = std::min(text.find('\n'), text.size());
     auto request = parse_chat_request(text.substr(0, end));
     if (!request) return wrap(std::move(request).error(), fmt::format("line {}", line));
-    out.push_back(std::move(request->messages));
+    out.push_back(*std::move(request));
     text.remove_prefix(std::min(end + 1, text.size()));
   }
   return out;
@@ -89,8 +89,9 @@ Status show_tokens(Environment& env, const TokensCommand& command) {
   CELSLM_TRY(const std::string input, read_text(env, command.file));
   CELSLM_TRY(const auto chats, parse_chats(input));
   CELSLM_TRY(const auto text, load_text(command));
-  for (const auto& chat : chats) {
-    CELSLM_TRY(const std::vector<Token> tokens, text->chat(chat));
+  for (const CompletionRequest& request : chats) {
+    const std::vector<ChatMessage>& chat = request.messages;
+    CELSLM_TRY(const std::vector<Token> tokens, text->chat(chat, request.chat_options()));
     const std::size_t n_context = n_context_tokens(*text, chat, tokens);
     if (command.as_json) {
       json line{{"tokens", tokens}, {"n_context", n_context}};

@@ -31,6 +31,12 @@ def test_a_pretrained_model_gets_the_tokens_that_llama_server_gives_it(binary, m
     assert templates.different(model_file(name), chats, binary) == []
 
 
+# What a template writes of tools; those that know none get them in words of our own.
+def test_tools_calls_and_results_are_written_as_llama_server_writes_them(binary, model_file):
+    model = model_file("qwen2.5-coder-0.5b")
+    assert templates.different(model, templates.tool_requests(), binary) == []
+
+
 def test_the_demo_family_gets_the_tokens_that_llama_server_gives_it(binary, model):
     assert templates.different(model, templates.conversations(), binary) == []
 

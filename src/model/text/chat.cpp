@@ -101,8 +101,8 @@ bool holds_nothing_of(const Text& text, std::string_view system_text, std::span<
 
 }  // namespace
 
-Result<std::vector<Token>> Text::chat(std::span<const ChatMessage> messages) const {
-  CELSLM_TRY(const Pieces pieces, conversation_pieces(*impl_, messages, true));
+Result<std::vector<Token>> Text::chat(std::span<const ChatMessage> messages, const ChatOptions& options) const {
+  CELSLM_TRY(const Pieces pieces, conversation_pieces(*impl_, messages, true, options));
   return tokens_of(*this, pieces);
 }
 

@@ -8,6 +8,8 @@
 #include <streambuf>
 #include <utility>
 
+#include "core/text.h"
+#include "model/text/template_messages.h"
 #include "model/text/template_source.h"
 
 namespace celslm {
@@ -19,11 +21,16 @@ using ContextPtr = std::shared_ptr<minja::Context>;
 
 constexpr std::int64_t kFreeSteps = 100'000;
 constexpr std::int64_t kStepsPerMessage = 1000;
+constexpr std::int64_t kStepsPerToolByte = 8;     // macros that walk through a schema
 constexpr std::size_t kFreeBytes = 16U << 20;     // of a rendering
 constexpr std::size_t kBytesPerByte = 4;          // a template may repeat contents
 constexpr std::size_t kMaxStackBytes = 1U << 20;  // a thread's is 8 MiB
 constexpr std::int64_t kMaxRange = 1 << 16;
 constexpr std::size_t kMaxReason = 300;  // bytes of a template's own message
+// With what templates read without asking whether it is there.
+constexpr const char* kProbedTool =
+    R"([{"type": "function", "function": {"name": "tool60317", "description": "d", "parameters": {"type": "object",)"
+    R"( "properties": {"p": {"type": "string", "description": "d"}}, "required": ["p"]}}}])";
 
 // Not derived from std::exception: minja catches those once per level and appends the source's lines to each.
 struct Stopped {
@@ -112,13 +119,14 @@ Value range(const ContextPtr&, ArgumentsValue& arguments) {
   return out;
 }
 
-Value variables_of(const json& messages, bool answer, const std::string& bos, const std::string& eos) {
+Value variables_of(const TemplateInput& input, bool answer, bool thinking, const std::string& bos, const std::string& eos) {
   Value out = Value::object();
-  out.set("messages", Value(messages));
+  out.set("messages", Value(input.messages));
+  if (!input.tools.is_null()) out.set("tools", Value(input.tools));
   if (answer) out.set("add_generation_prompt", Value(true));
   out.set("bos_token", Value(bos));
   out.set("eos_token", Value(eos));
-  out.set("enable_thinking", Value(true));
+  out.set("enable_thinking", Value(thinking));
   out.set("date_string", Value(date("%d %b %Y")));
   out.set("datetime", Value(date("%b %d %Y")));
   out.set("strftime_now", Value::callable([](const ContextPtr&, ArgumentsValue& arguments) {
@@ -130,6 +138,12 @@ Value variables_of(const json& messages, bool answer, const std::string& bos, co
           }));
   out.set("range", Value::callable(range));
   out.set(kStepFunction, Value::callable([](const ContextPtr&, ArgumentsValue&) { return Value(); }));
+  return out;
+}
+
+std::size_t bytes_of(const ChatMessage& m) {
+  std::size_t out = m.content.size() + m.reasoning.size() + m.tool_call_id.size();
+  for (const ToolCall& call : m.tool_calls) out += call.id.size() + call.name.size() + call.arguments.size();
   return out;
 }
 
@@ -145,34 +159,18 @@ struct ChatTemplate::Impl {
   std::string bos;
   std::string eos;
   std::vector<std::string> literals;
-  bool typed_contents = false;  // a content is a list of parts with a type rather than a text
-  bool system_role = true;
+  TemplateAbilities can;
+  ChatStyle style;
 
-  json as_json(const std::string& role, std::string content) const {
-    if (!typed_contents) return json{{"role", role}, {"content", std::move(content)}};
-    return json{{"role", role}, {"content", json::array({json{{"type", "text"}, {"text", std::move(content)}}})}};
-  }
-
-  json as_json(std::span<const ChatMessage> messages) const {
-    std::string before;
-    if (!system_role && messages.front().role == "system") {
-      if (messages.size() > 1) before = messages.front().content + "\n";
-      messages = messages.subspan(1);
-    }
-    json out = json::array();
-    for (const ChatMessage& m : messages) {
-      out.push_back(as_json(m.role == "developer" ? "system" : m.role, std::exchange(before, {}) + m.content));
-    }
-    return out;
-  }
-
-  Result<std::string> render(std::span<const ChatMessage> messages, bool answer) const;
+  Result<std::string> render(std::span<const ChatMessage> messages, bool answer, const ChatOptions& options = {}) const;
   Status find_out_what_it_knows();
+  void find_out_about_tools();
 };
 
-Result<std::string> ChatTemplate::Impl::render(std::span<const ChatMessage> messages, bool answer) const {
-  std::size_t n_bytes = 0;
-  for (const ChatMessage& m : messages) n_bytes += m.content.size();
+Result<std::string> ChatTemplate::Impl::render(std::span<const ChatMessage> messages, bool answer,
+                                               const ChatOptions& options) const {
+  std::size_t n_bytes = options.tools.size();
+  for (const ChatMessage& m : messages) n_bytes += bytes_of(m);
   BoundedText text(kFreeBytes + kBytesPerByte * n_bytes);
   std::ostringstream out;  // minja asks for this type
   static_cast<std::ios&>(out).rdbuf(&text);
@@ -180,8 +178,11 @@ Result<std::string> ChatTemplate::Impl::render(std::span<const ChatMessage> mess
   std::shared_ptr<Variables> variables;
   std::string trouble;
   try {
-    variables = std::make_shared<Variables>(variables_of(as_json(messages), answer, bos, eos),
-                                            kFreeSteps + kStepsPerMessage * static_cast<std::int64_t>(messages.size()));
+    const json tools = options.tools.empty() ? json() : json::parse(options.tools);
+    const TemplateInput input = template_input(can, messages, tools);
+    const auto steps = kFreeSteps + kStepsPerMessage * static_cast<std::int64_t>(messages.size()) +
+                       kStepsPerToolByte * static_cast<std::int64_t>(options.tools.size());
+    variables = std::make_shared<Variables>(variables_of(input, answer, options.thinking, bos, eos), steps);
     root->render(out, variables);
   } catch (const Stopped& stopped) {
     trouble = first_line(stopped.reason);
@@ -201,15 +202,44 @@ Status ChatTemplate::Impl::find_out_what_it_knows() {
   const auto shows = [](const Result<std::string>& text, const ChatMessage& m) { return text && text->contains(m.content); };
   Status failure = fail(ErrorKind::kInvalid, "it does not write a user's message");
   for (const bool typed : {false, true}) {
-    typed_contents = typed;
-    system_role = true;
+    can.typed_contents = typed;
+    can.system_role = true;
     const auto both = render(std::array{system, user}, true);
     const auto alone = render(std::array{user}, true);
-    system_role = shows(both, system);
+    can.system_role = shows(both, system);
     if (shows(both, user) || shows(alone, user)) return {};
     if (!typed && !alone) failure = std::unexpected(alone.error());
   }
   return failure;
+}
+
+void ChatTemplate::Impl::find_out_about_tools() {
+  const auto shows = [](const Result<std::string>& text, std::string_view what) { return text && text->contains(what); };
+  const ChatMessage user{.role = "user", .content = "83499438"};
+  can.tools = true;  // until shown otherwise: what is not known is written another way
+  can.tools = shows(render(std::array{user}, true, {.tools = kProbedTool}), "tool60317");
+
+  const ToolCall call{.id = "abcdefgh1", .name = "tool60317", .arguments = R"({"needle5512": "text9921"})"};
+  ChatMessage calling{.role = "assistant", .content = "", .tool_calls = {call}};
+  const auto after_call = [&] { return render(std::array{user, calling}, false); };
+  can.tool_calls = true;
+  const auto with_object = after_call();
+  can.text_arguments = true;
+  can.text_arguments = shows(after_call(), R"({"needle5512":)");
+  can.tool_calls = (shows(with_object, "needle5512") || can.text_arguments) && shows(after_call(), call.name);
+  if (!can.tool_calls) return;
+
+  ChatMessage result{.role = "tool", .content = "result4477", .tool_call_id = call.id};
+  can.tool_results = true;
+  const auto with_result = [&] { return render(std::array{user, calling, result}, true); };
+  can.tool_results = shows(with_result(), result.content);
+  for (const char* id : {"call_0123456789abcdef", "c_1"}) {
+    calling.tool_calls.front().id = result.tool_call_id = id;
+    if (can.tool_results && !shows(with_result(), result.content)) can.short_ids = true;
+  }
+  can.parallel_calls = true;
+  calling.tool_calls = {call, {.id = "abcdefgh2", .name = "tool60318", .arguments = call.arguments}};
+  can.parallel_calls = shows(after_call(), "tool60317") && shows(after_call(), "tool60318");
 }
 
 Result<std::unique_ptr<const ChatTemplate>> ChatTemplate::create(std::string_view source, std::string bos, std::string eos) {
@@ -225,14 +255,25 @@ Result<std::unique_ptr<const ChatTemplate>> ChatTemplate::create(std::string_vie
     return fail(ErrorKind::kInvalid, "it does not parse: {}", first_line(error.what()));
   }
   CELSLM_CHECK_OK(impl->find_out_what_it_knows());
+  impl->can.results_in_call = source.contains("tool_responses");
+  impl->find_out_about_tools();
+  impl->style = chat_style_of(source, impl->can.tools);
+  const auto prompt = impl->render(std::array{ChatMessage{.role = "user", .content = "x"}}, true);
+  impl->style.begins_in_thoughts = prompt && !impl->style.thoughts_open.empty() &&
+                                   trimmed(*prompt, " \n").ends_with(trimmed(impl->style.thoughts_open, " \n"));
   return std::unique_ptr<const ChatTemplate>(new ChatTemplate(std::move(impl)));
 }
 
 ChatTemplate::ChatTemplate(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 ChatTemplate::~ChatTemplate() = default;
 
-Result<std::string> ChatTemplate::render(std::span<const ChatMessage> messages, bool answer) const {
-  return impl_->render(messages, answer);
+Result<std::string> ChatTemplate::render(std::span<const ChatMessage> messages, bool answer,
+                                         const ChatOptions& options) const {
+  return impl_->render(messages, answer, options);
+}
+
+const ChatStyle& ChatTemplate::style() const {
+  return impl_->style;
 }
 
 const std::vector<std::string>& ChatTemplate::literals() const {

@@ -13,7 +13,7 @@
 namespace celslm {
 
 // Rendered by minja; its types and exceptions stay in the source file. The variables are those that llama.cpp passes:
-// messages, add_generation_prompt, bos_token, eos_token, enable_thinking (true), date_string, datetime, strftime_now(). The
+// messages, tools, add_generation_prompt, bos_token, eos_token, enable_thinking, date_string, datetime, strftime_now(). The
 // date is always 26 July 2024: what two boxes render must be equal, and a context's KV must hold for longer than a day.
 //
 // Immutable; all members are thread-safe.
@@ -27,8 +27,11 @@ class ChatTemplate {
 
   // The conversation as text; with `answer`, to where the assistant's answer begins. As in llama.cpp, the role "developer"
   // is "system", and where the template knows no system message, a first one is put before the next message's content.
+  // What else it does not know (tools, their calls and results) is written as template_messages.h describes.
   // kInvalid if the template refuses the conversation, or takes too many steps, too much stack or too much text.
-  Result<std::string> render(std::span<const ChatMessage> messages, bool answer) const;
+  Result<std::string> render(std::span<const ChatMessage> messages, bool answer, const ChatOptions& options = {}) const;
+
+  const ChatStyle& style() const;
 
   // The strings in its code.
   const std::vector<std::string>& literals() const;

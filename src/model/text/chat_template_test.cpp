@@ -148,5 +148,110 @@ TEST(ChatTemplateTest, LongConversationsAreNotTooMuchWork) {
       4096U * 3 * 1000);
 }
 
+constexpr const char* kTools =
+    R"([{"type":"function","function":{"name":"f","description":"d","parameters":{"type":"object","properties":{}}}}])";
+
+std::string rendered_with_tools(std::string_view source, std::span<const ChatMessage> messages, const char* tools = kTools) {
+  const auto chat_template = ChatTemplate::create(source, "<s>", "</s>");
+  if (!chat_template) return "refused: " + chat_template.error().message;
+  const auto out = (*chat_template)->render(messages, true, {.tools = tools});
+  return out ? *out : "failed: " + out.error().message;
+}
+
+// A template that knows tools as Hermes' and Qwen's do.
+constexpr const char* kToolTemplate =
+    "{% if tools %}<{% for t in tools %}{{ t | tojson }}{% endfor %}>{% endif %}"
+    "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% if m.tool_calls %}{% for c in m.tool_calls %}"
+    "(call {{ c.function.name }} {{ c.function.arguments | tojson }}){% endfor %}{% endif %}{% endfor %}";
+
+std::vector<ChatMessage> with_calls(int n) {
+  std::vector<ChatMessage> out = {{"user", "hi"}, {.role = "assistant", .content = "", .tool_calls = {}}};
+  for (int i = 0; i < n; ++i)
+    out[1].tool_calls.push_back(
+        {.id = fmt::format("c{}", i), .name = fmt::format("f{}", i), .arguments = R"({"z": 1, "a": "b"})"});
+  for (int i = n; i > 0; --i)
+    out.push_back({.role = "tool", .content = fmt::format("r{}", i - 1), .tool_call_id = fmt::format("c{}", i - 1)});
+  return out;
+}
+
+TEST(ChatTemplateTest, ToolsTheirCallsAndResultsAreRendered) {
+  EXPECT_THAT(rendered_with_tools(kToolTemplate, kUser),
+              testing::StartsWith(R"(<{"type": "function", "function": {"name": "f")"));
+  EXPECT_EQ(rendered_with_tools(kToolTemplate, with_calls(2), ""),
+            R"([user]hi[assistant](call f0 {"z": 1, "a": "b"})(call f1 {"z": 1, "a": "b"})[tool]r1[tool]r0)");
+  EXPECT_EQ(rendered(kToolTemplate, kUser), "[user]hi");
+}
+
+TEST(ChatTemplateTest, ArgumentsAreTextWhereTheTemplateWantsIt) {
+  const char* source =
+      "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% for c in m.tool_calls or [] %}"
+      "({{ c.function.name + c.function.arguments }}){% endfor %}{% endfor %}";
+  EXPECT_EQ(rendered_with_tools(source, with_calls(1), ""), R"([user]hi[assistant](f0{"z":1,"a":"b"})[tool]r0)");
+}
+
+TEST(ChatTemplateTest, SeveralCallsAreOneAfterAnotherWhereTheTemplateTakesOne) {
+  const char* source =
+      "{% for m in messages %}[{{ m.role }}]{% if m.tool_calls %}{% if m.tool_calls|length != 1 %}{{ raise_exception('one') "
+      "}}"
+      "{% endif %}({{ m.tool_calls[0].function.name }} {{ m.tool_calls[0].function.arguments | tojson }})"
+      "{% else %}{{ m.content }}{% endif %}{% endfor %}";
+  EXPECT_EQ(rendered_with_tools(source, with_calls(2), ""),
+            R"([user]hi[assistant](f0 {"z": 1, "a": "b"})[tool]r0[assistant](f1 {"z": 1, "a": "b"})[tool]r1)");
+}
+
+TEST(ChatTemplateTest, IdsAreShortWhereTheTemplateWantsThem) {
+  const char* source =
+      "{% for m in messages %}{% if m.role == 'tool' %}{% if m.tool_call_id|length != 9 %}{{ raise_exception('id') }}{% "
+      "endif %}"
+      "={{ m.content }}{% else %}{{ m.content }}{% for c in m.tool_calls or [] %}{{ c.function | tojson }}{{ c.id }}"
+      "{% endfor %}{% endif %}{% endfor %}";
+  std::vector<ChatMessage> chat = with_calls(1);
+  chat[1].tool_calls[0].id = chat[2].tool_call_id = "call_0123456789";
+  EXPECT_THAT(rendered_with_tools(source, chat, ""), testing::MatchesRegex(R"(hi\{.*\}[0-9a-z]{9}=r0)"));
+  chat[1].tool_calls[0].id = chat[2].tool_call_id = "AbCdEf123";
+  EXPECT_THAT(rendered_with_tools(source, chat, ""), HasSubstr("AbCdEf123=r0"));
+}
+
+TEST(ChatTemplateTest, ATemplateWithoutToolsHasThemInItsText) {
+  const std::string with_definitions = rendered_with_tools(kTurns, kBoth);
+  EXPECT_THAT(with_definitions, testing::StartsWith("[system]be brief\n\nYou can call tools."));
+  EXPECT_THAT(with_definitions, HasSubstr(R"({"name":"f","description":"d")"));
+  EXPECT_THAT(with_definitions, testing::EndsWith("[user]hi"));
+  EXPECT_THAT(rendered_with_tools(kTurns, kUser), testing::StartsWith("[system]You can call tools."));
+  EXPECT_THAT(
+      rendered_with_tools(kTurns, with_calls(1), ""),
+      HasSubstr(
+          R"([assistant]{"tool_calls":[{"name":"f0","arguments":{"z":1,"a":"b"}}]}[user]{"tool_result":{"tool":"f0")"));
+}
+
+TEST(ChatTemplateTest, StyleIsReadFromTheSource) {
+  const auto style = [](const std::string& more) {
+    return (*ChatTemplate::create(kToolTemplate + more, "<s>", "</s>"))->style();
+  };
+  const std::pair<const char*, ToolFormat> cases[] = {
+      {"{# <tool_call> #}", ToolFormat::kHermes},
+      {"{# <tool_call> <function=x> #}", ToolFormat::kQwenCoder},
+      {"{# <|start_header_id|> <|python_tag|> #}", ToolFormat::kLlama3},
+      {"{# [TOOL_CALLS] #}", ToolFormat::kMistral},
+      {"{# [TOOL_CALLS] [ARGS] #}", ToolFormat::kMistralNamed},
+      {"{# <|tool_call|> #}", ToolFormat::kGranite},
+      {"{# <start_function_call> #}", ToolFormat::kFunctionGemma},
+      {"{# <|tool_call> #}", ToolFormat::kGemma4},
+      {"", ToolFormat::kGeneric},
+  };
+  for (const auto& [more, format] : cases) EXPECT_EQ(style(more).tools, format) << more;
+  EXPECT_EQ(style("").thoughts_open, "");
+  EXPECT_EQ(style("{# </think> #}").thoughts_open, "<think>");
+  EXPECT_FALSE(style("{# </think> #}").begins_in_thoughts);
+  EXPECT_TRUE(style("{% if add_generation_prompt %}<think>\n{% endif %}{# </think> #}").begins_in_thoughts);
+  EXPECT_EQ((*ChatTemplate::create(kTurns + std::string("{# <tool_call> #}"), "", ""))->style().tools, ToolFormat::kGeneric);
+}
+
+TEST(ChatTemplateTest, ThinkingCanBeTurnedOff) {
+  const char* source =
+      "{{ messages[0].content }}{% if enable_thinking is defined and enable_thinking is false %}no{% endif %}";
+  EXPECT_EQ((*(*ChatTemplate::create(source, "", ""))->render(kUser, true, {.thinking = false})), "hino");
+}
+
 }  // namespace
 }  // namespace celslm

@@ -20,7 +20,8 @@ struct Piece {
 };
 
 // Errors as Text::chat.
-Result<std::vector<Piece>> conversation_pieces(const Text::Impl& impl, std::span<const ChatMessage> messages, bool answer);
+Result<std::vector<Piece>> conversation_pieces(const Text::Impl& impl, std::span<const ChatMessage> messages, bool answer,
+                                               const ChatOptions& options = {});
 
 // Begins with BOS where the model wants it.
 std::vector<Token> tokens_of(const Text& text, std::span<const Piece> pieces);

@@ -92,6 +92,7 @@ void Text::set_chat_template(std::string_view source) {
     return;
   }
   impl_->chat_template = *std::move(chat_template);
+  impl_->chat_style = impl_->chat_template->style();
   const ControlWords& words = *impl_->control_words;
   std::ranges::copy_if(impl_->chat_template->literals(), std::back_inserter(impl_->plain_literals),
                        [&](const std::string& literal) {
@@ -102,6 +103,16 @@ void Text::set_chat_template(std::string_view source) {
 
 const std::string& Text::chat_problem() const {
   return impl_->chat_problem;
+}
+
+const ChatStyle& Text::chat_style() const {
+  return impl_->chat_style;
+}
+
+std::optional<Token> Text::hidden_token(std::string_view word) const {
+  const auto parts = impl_->control_words->split(word);
+  if (parts.size() != 1 || !parts.front().token || !piece(*parts.front().token).empty()) return std::nullopt;
+  return parts.front().token;
 }
 
 Text::Text(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}

@@ -11,12 +11,28 @@
 
 #include "core/result.h"
 #include "model/config.h"
+#include "model/text/tool_format.h"
 
 namespace celslm {
 
+// An assistant's call of a tool.
+struct ToolCall {
+  std::string id;
+  std::string name;
+  std::string arguments;  // a JSON object as text; what a model wrote may be something else
+};
+
 struct ChatMessage {
-  std::string role;  // "system", "user", "assistant", or another role that the template handles
+  std::string role;  // "system", "user", "assistant", "tool", or another role that the template handles
   std::string content;
+  std::string reasoning;             // an assistant's thoughts before its answer
+  std::vector<ToolCall> tool_calls;  // an assistant's
+  std::string tool_call_id;          // of a tool's result: the call that it belongs to
+};
+
+struct ChatOptions {
+  std::string tools;     // definitions: a JSON array as in the OpenAI API; empty: none
+  bool thinking = true;  // for templates that can have a model answer without thoughts
 };
 
 // Immutable; all members are thread-safe.
@@ -43,7 +59,11 @@ class Text {
   // The tokens of a conversation as the model's own template writes it, up to where the assistant's answer begins: those of
   // llama-server, except that contents cannot spell control tokens. kInvalid when the template refuses the conversation, or
   // treats those of its contents' characters that a control token could begin or end with unlike others.
-  Result<std::vector<Token>> chat(std::span<const ChatMessage> messages) const;
+  Result<std::vector<Token>> chat(std::span<const ChatMessage> messages, const ChatOptions& options = {}) const;
+  // How this model writes what is not plain text. Without chat template: no thoughts, generic calls.
+  const ChatStyle& chat_style() const;
+  // The token that a word is, if it is one token and that token is no text (piece() without `special` shows nothing).
+  std::optional<Token> hidden_token(std::string_view word) const;
   // The first tokens of the chats that start with this system message and a user's message: the shared context. It ends on a
   // boundary that no tokenization crosses, so that no user's text can change it. kInvalid as chat(), and when nothing of the
   // system message comes before such a boundary. A template may treat some conversations otherwise (it may write the system

@@ -23,6 +23,7 @@ struct Text::Impl {
   std::unique_ptr<const ControlWords> control_words;
   std::unique_ptr<const ChatTemplate> chat_template;  // null: chat_problem tells why
   std::string chat_problem;
+  ChatStyle chat_style;
   // Strings in the template's code that it may look for in contents, and that no control word begins or ends in.
   std::vector<std::string> plain_literals;
 };

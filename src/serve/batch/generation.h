@@ -28,6 +28,7 @@ struct GenerationRequest {
   int max_tokens = 0;                        // at least one; prompt and answer fit the model's context (checked by submit)
   SamplerOptions sampler;
   std::vector<std::string> stop;
+  std::vector<Token> shown;  // control tokens that are text in this answer, such as those around a tool call
   bool logprobs = false;
   int top_logprobs = 0;
 };

@@ -37,7 +37,8 @@ void Sequence::accept(const Text& text, std::span<const float> logits, TimePoint
   ++produced_;
   if (text.ends_generation(sampled.token)) return finish(FinishReason::kStop, now);
 
-  GenerationPiece piece{.text = assembler_.add(text.piece(sampled.token))};
+  const bool shown = std::ranges::contains(request().shown, sampled.token);
+  GenerationPiece piece{.text = assembler_.add(text.piece(sampled.token, shown))};
   if (request().logprobs) {
     TokenText token{.bytes = text.piece(sampled.token, true), .logprob = sampled.logprob};
     for (const TokenLogprob& other : sampled.top) token.top.emplace_back(text.piece(other.token, true), other.logprob);

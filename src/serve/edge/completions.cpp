@@ -16,7 +16,9 @@ using namespace std::chrono_literals;
 
 constexpr auto kDisconnectPoll = 200ms;  // how soon a client's disconnection is noticed
 
-HttpResponse refusal(const Error& error) {
+}  // namespace
+
+HttpResponse completion_refusal(const Error& error) {
   switch (error.kind) {
     case ErrorKind::kNotFound: return error_response(ApiError::kUnknownContext, error.message);
     case ErrorKind::kOverloaded: return error_response(ApiError::kTooManyRequests, error.message);
@@ -24,18 +26,19 @@ HttpResponse refusal(const Error& error) {
   }
 }
 
-}  // namespace
+HttpResponse model_not_found(const std::string& wanted, const std::string& served) {
+  return error_response(ApiError::kModelNotFound, fmt::format("no model '{}' here; this edge serves '{}'", wanted, served));
+}
 
 HttpResponse Completions::answer(Result<CompletionRequest> request, const HttpRequest& http) {
   if (!request) return error_response(request.error());
   if (!request->model.empty() && request->model != parts_.model_name) {
-    return error_response(ApiError::kModelNotFound,
-                          fmt::format("no model '{}' here; this edge serves '{}'", request->model, parts_.model_name));
+    return model_not_found(request->model, parts_.model_name);
   }
   auto prepared = parts_.preparation.prepare(*std::move(request));
-  if (!prepared) return refusal(prepared.error());
+  if (!prepared) return completion_refusal(prepared.error());
   auto generation = parts_.loop.submit(std::move(prepared->generation));
-  if (!generation) return refusal(generation.error());
+  if (!generation) return completion_refusal(generation.error());
   if (!prepared->request.stream) return complete(*prepared, **generation, http.disconnected);
   // The stream runs after this has returned, so it keeps what it needs.
   auto events = [this, prepared = *std::move(prepared), generation = *std::move(generation),
@@ -49,7 +52,9 @@ HttpResponse Completions::answer(Result<CompletionRequest> request, const HttpRe
 
 HttpResponse Completions::complete(const PreparedRequest& prepared, Generation& generation,
                                    const Disconnected& disconnected) {
-  std::string text = prepared.echo;
+  const std::string unique = next_id();
+  AnswerMessage answer{.content = prepared.echo, .reasoning = {}, .tool_calls = {}};
+  AnswerParser parser = prepared.parser();
   std::vector<TokenText> tokens;
   for (;;) {
     auto piece = generation.take(kDisconnectPoll);
@@ -57,23 +62,26 @@ HttpResponse Completions::complete(const PreparedRequest& prepared, Generation& 
       if (disconnected && disconnected()) generation.cancel();
       continue;
     }
-    if (piece->error) return refusal(*piece->error);
-    text += piece->text;
+    if (piece->error) return completion_refusal(*piece->error);
+    answer.add(parser.add(piece->text), unique);
     std::ranges::move(piece->tokens, std::back_inserter(tokens));
     if (!piece->finish) continue;
     parts_.metrics.finished(generation.request, piece->usage, piece->times);
     if (*piece->finish == FinishReason::kCancelled) return error_response(ApiError::kCancelled, "the client disconnected");
-    return json_response(
-        writer(prepared.request).response(text, tokens, *piece->finish, piece->usage, extension(generation, *piece)));
+    answer.add(parser.flush(), unique);
+    return json_response(writer(prepared.request, unique)
+                             .response(answer, tokens, *piece->finish, piece->usage, extension(generation, *piece)));
   }
 }
 
 // False when the client has gone.
 bool Completions::stream(const PreparedRequest& prepared, Generation& generation, const Disconnected& disconnected,
                          const BodySink& send) {
-  CompletionWriter out = writer(prepared.request);
+  CompletionWriter out = writer(prepared.request, next_id());
+  AnswerParser parser = prepared.parser();
   if (prepared.request.chat && !send(out.first_event())) return false;
-  if (!prepared.echo.empty() && !send(out.delta_event(prepared.echo, {}))) return false;
+  if (!prepared.echo.empty() && !send(out.delta_event({.content = prepared.echo, .reasoning = {}, .calls = {}}, {})))
+    return false;
   for (;;) {
     const auto piece = generation.take(kDisconnectPoll);
     if (!piece) {
@@ -81,8 +89,10 @@ bool Completions::stream(const PreparedRequest& prepared, Generation& generation
       continue;
     }
     if (piece->error) return send(CompletionWriter::error_event(*piece->error)) && send(CompletionWriter::done_event());
-    const bool has_content = !piece->text.empty() || !piece->tokens.empty();
-    if (has_content && !send(out.delta_event(piece->text, piece->tokens))) return false;
+    AnswerDelta delta = parser.add(piece->text);
+    if (piece->finish) delta.add(parser.flush());
+    const bool has_content = !delta.empty() || !piece->tokens.empty();
+    if (has_content && !send(out.delta_event(delta, piece->tokens))) return false;
     if (piece->finish) return send_end(prepared, generation, *piece, out, send);
   }
 }
@@ -95,9 +105,16 @@ bool Completions::send_end(const PreparedRequest& prepared, const Generation& ge
   return send(CompletionWriter::done_event());
 }
 
-CompletionWriter Completions::writer(const CompletionRequest& request) {
-  const auto created = std::chrono::duration_cast<std::chrono::seconds>(parts_.clock.wall().time_since_epoch()).count();
-  return {request, parts_.model_name, fmt::format("{:x}{:06x}", created, n_answers_.fetch_add(1)), created};
+CompletionWriter Completions::writer(const CompletionRequest& request, const std::string& unique) const {
+  return {request, parts_.model_name, unique, unix_seconds()};
+}
+
+std::int64_t Completions::unix_seconds() const {
+  return std::chrono::duration_cast<std::chrono::seconds>(parts_.clock.wall().time_since_epoch()).count();
+}
+
+std::string Completions::next_id() {
+  return fmt::format("{:x}{:06x}", unix_seconds(), n_answers_.fetch_add(1));
 }
 
 nlohmann::json Completions::extension(const Generation& generation, const GenerationPiece& last) const {

@@ -27,6 +27,10 @@ struct CompletionParts {
   const Clock& clock;
 };
 
+// The answer to a request that was refused, or whose generation failed.
+HttpResponse completion_refusal(const Error& error);
+HttpResponse model_not_found(const std::string& wanted, const std::string& served);
+
 // Thread-safe: each request runs on the server's thread that calls answer(), the engine on the loop's.
 class Completions {
  public:
@@ -43,7 +47,9 @@ class Completions {
               const BodySink& send);
   bool send_end(const PreparedRequest& prepared, const Generation& generation, const GenerationPiece& last,
                 const CompletionWriter& out, const BodySink& send);
-  CompletionWriter writer(const CompletionRequest& request);
+  CompletionWriter writer(const CompletionRequest& request, const std::string& unique) const;
+  std::int64_t unix_seconds() const;
+  std::string next_id();
   nlohmann::json extension(const Generation& generation, const GenerationPiece& last) const;
 
   const CompletionParts parts_;

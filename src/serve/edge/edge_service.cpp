@@ -59,12 +59,8 @@ EdgeService::EdgeService(EdgeParts parts, const EdgeOptions& options, double com
           options.context_budget_bytes, [this] { loop_.wake(); }, find_study(options)),
       sharing_(make_sharing(parts, contexts_)),
       preparation_(*model_, directory_, contexts_, *parts.clock),
-      completions_({.model_name = model_name_,
-                    .preparation = preparation_,
-                    .loop = loop_,
-                    .directory = directory_,
-                    .metrics = metrics_,
-                    .clock = *parts.clock}),
+      completions_(completion_parts(*parts.clock)),
+      responses_(completion_parts(*parts.clock)),
       idle_work_(options, directory_, contexts_, metrics_, [this] { return requests_under_way() > 0; }),
       refresh_({.cloud = parts.cloud,
                 .model = model_,
@@ -76,6 +72,15 @@ EdgeService::EdgeService(EdgeParts parts, const EdgeOptions& options, double com
                 .clock = *parts.clock,
                 .log = parts.log}) {
   refresh_.start(options.refresh);
+}
+
+CompletionParts EdgeService::completion_parts(const Clock& clock) {
+  return {.model_name = model_name_,
+          .preparation = preparation_,
+          .loop = loop_,
+          .directory = directory_,
+          .metrics = metrics_,
+          .clock = clock};
 }
 
 ContextMemory::FindStudy EdgeService::find_study(const EdgeOptions& options) const {
@@ -99,6 +104,7 @@ HttpHandler EdgeService::counted(std::string route, HttpResponse (EdgeService::*
 void EdgeService::add_routes(HttpServer& server) {
   server.route("POST", "/v1/chat/completions", counted("chat", &EdgeService::chat_completions));
   server.route("POST", "/v1/completions", counted("completions", &EdgeService::completions));
+  server.route("POST", "/v1/responses", counted("responses", &EdgeService::responses));
   server.route("GET", "/v1/models", [this](const HttpRequest&) { return models(); });
   server.route("GET", "/v1/contexts", [this](const HttpRequest&) { return list_contexts(); });
   server.route("POST", "/v1/contexts", counted("contexts", &EdgeService::put_context));
@@ -114,6 +120,10 @@ HttpResponse EdgeService::chat_completions(const HttpRequest& request) {
 
 HttpResponse EdgeService::completions(const HttpRequest& request) {
   return completions_.answer(parse_completion_request(request.body), request);
+}
+
+HttpResponse EdgeService::responses(const HttpRequest& request) {
+  return responses_.answer(parse_responses_request(request.body), request);
 }
 
 HttpResponse EdgeService::put_context(const HttpRequest& request) {

@@ -24,6 +24,7 @@
 #include "serve/edge/idle_work.h"
 #include "serve/edge/pack_sharing.h"
 #include "serve/edge/request_preparation.h"
+#include "serve/edge/responses.h"
 
 namespace celslm {
 
@@ -51,6 +52,7 @@ class EdgeService {
   // For tests and programs that need no socket.
   HttpResponse chat_completions(const HttpRequest& request);
   HttpResponse completions(const HttpRequest& request);
+  HttpResponse responses(const HttpRequest& request);
   HttpResponse metrics();
   // Reads the cloud's list of contexts now.
   Status refresh_contexts() { return refresh_.refresh(); }
@@ -61,6 +63,7 @@ class EdgeService {
 
  private:
   EdgeService(EdgeParts parts, const EdgeOptions& options, double compute_s_per_work);
+  CompletionParts completion_parts(const Clock& clock);
   HttpResponse models() const;
   HttpResponse put_context(const HttpRequest& request);
   HttpResponse list_contexts() const;
@@ -78,6 +81,7 @@ class EdgeService {
   const std::unique_ptr<PackSharing> sharing_;  // null without packs to share
   RequestPreparation preparation_;
   Completions completions_;
+  Responses responses_;
   IdleWork idle_work_;
   CloudRefresh refresh_;
 };

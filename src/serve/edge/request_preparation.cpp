@@ -22,6 +22,15 @@ SamplerOptions sampler_of(const CompletionRequest& request) {
   return out;
 }
 
+std::vector<Token> shown_tokens(const Text& text, const ChatStyle& style, const CompletionRequest& request) {
+  std::vector<Token> out;
+  if (!request.chat) return out;
+  for (const std::string& word : style.markers()) {
+    if (const auto token = text.hidden_token(word)) out.push_back(*token);
+  }
+  return out;
+}
+
 std::string echo_of(const CompletionRequest& request) {
   const auto* prompt = std::get_if<std::string>(&request.prompt);
   return !request.chat && request.echo && prompt != nullptr ? *prompt : "";
@@ -47,7 +56,7 @@ Result<std::optional<std::string>> RequestPreparation::shared_text(const Complet
 
 Result<std::vector<Token>> RequestPreparation::prompt_tokens(const CompletionRequest& request, bool with_bos) const {
   const Text& text = model_.text();
-  if (request.chat) return text.chat(request.messages);
+  if (request.chat) return text.chat(request.messages, request.chat_options());
   if (const auto* words = std::get_if<std::string>(&request.prompt))
     return text.tokenize(*words, with_bos && text.adds_bos(), true);
   std::vector<Token> tokens = std::get<std::vector<Token>>(request.prompt);
@@ -103,6 +112,8 @@ Result<PreparedRequest> RequestPreparation::prepare(CompletionRequest request) {
   generation.stop = request.stop;
   generation.logprobs = request.logprobs;
   generation.top_logprobs = request.top_logprobs;
+  if (request.chat) out.style = model_.text().chat_style();
+  generation.shown = shown_tokens(model_.text(), out.style, request);
   out.echo = echo_of(request);
   out.request = std::move(request);
   return out;

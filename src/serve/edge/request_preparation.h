@@ -20,6 +20,12 @@ struct PreparedRequest {
   CompletionRequest request;
   GenerationRequest generation;
   std::string echo;  // text before the generated one
+  ChatStyle style;   // how the model writes what is not text; of completions: none
+
+  // For the text that the loop generates.
+  AnswerParser parser() const {
+    return AnswerParser(style, request.tools, style.begins_in_thoughts && request.thinking, request.keep_thoughts);
+  }
 };
 
 // Finds the shared context that a request begins with, starts loading it, and tokenizes the rest. Thread-safe; what it is

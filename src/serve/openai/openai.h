@@ -14,6 +14,8 @@
 #include "core/result.h"
 #include "model/text/sampler.h"
 #include "model/text/text.h"
+#include "serve/openai/answer_parser.h"
+#include "serve/openai/tools.h"
 #include "serve/wire/protocol.h"
 
 namespace celslm {
@@ -28,6 +30,9 @@ struct CompletionRequest {
   bool chat = true;
   std::string model;                                     // empty: the one this edge hosts
   std::vector<ChatMessage> messages;                     // chat
+  ToolUse tools;                                         // chat
+  bool thinking = true;                                  // chat: chat_template_kwargs.enable_thinking
+  bool keep_thoughts = false;                            // chat: reasoning_format "none", thoughts stay in the text
   std::variant<std::string, std::vector<Token>> prompt;  // completions: text or token ids
   bool echo = false;                                     // completions: the prompt is part of the answer's text
   std::optional<int> max_tokens;                         // absent: up to the model's context
@@ -41,12 +46,15 @@ struct CompletionRequest {
   std::optional<ContextHandle> context;  // x_celslm.context
   // x_celslm.deadline_ms: from then on nothing is asked of the network for the context, and the rest of it is computed
   std::optional<std::chrono::milliseconds> deadline;
+
+  // What the model is not to use it is not told of.
+  ChatOptions chat_options() const { return {.tools = tools.allowed() ? tools.definitions : "", .thinking = thinking}; }
 };
 
 // kInvalid with the field's name and what was expected. Unknown fields are ignored; null is the same as absent.
 // Message contents may be strings or arrays of {"type":"text","text"} parts (joined by newlines); others are refused by
 // name. Roles are system, developer (another word for system), user, assistant and tool: a role becomes part of the
-// template's own text, so nothing else may get in there.
+// template's own text, so nothing else may get in there. Tools, their calls and results: serve/openai/tools.h.
 Result<CompletionRequest> parse_chat_request(std::string_view body);
 Result<CompletionRequest> parse_completion_request(std::string_view body);
 
@@ -58,6 +66,19 @@ struct Usage {
   int cached_tokens = 0;  // of them, not prefilled for this request
   int completion_tokens = 0;
 };
+
+// An answer, taken apart.
+struct AnswerMessage {
+  std::string content;
+  std::string reasoning;
+  std::vector<ToolCall> tool_calls;
+
+  // Appends; ids of new calls are made from `id` (see call_id).
+  void add(const AnswerDelta& delta, std::string_view id);
+};
+
+// Of the index-th call in the answer `unique`: ends differently for each call, as some templates show the end only.
+std::string call_id(std::string_view unique, std::size_t index);
 
 // One generated token's probability, as text. `bytes` are the token's own and may be incomplete UTF-8.
 struct TokenText {
@@ -73,14 +94,14 @@ class CompletionWriter {
   CompletionWriter(const CompletionRequest& request, std::string model, std::string_view unique,
                    std::int64_t created_unix_s);
 
-  // The complete answer. With echo, `text` begins with the prompt; `tokens` are the generated ones only.
-  nlohmann::json response(std::string_view text, std::span<const TokenText> tokens, FinishReason reason, const Usage& usage,
-                          const nlohmann::json& x_celslm) const;
+  // The complete answer. With echo, its content begins with the prompt; `tokens` are the generated ones only.
+  nlohmann::json response(const AnswerMessage& answer, std::span<const TokenText> tokens, FinishReason reason,
+                          const Usage& usage, const nlohmann::json& x_celslm) const;
 
   // Server-sent events, each a complete "data: …\n\n".
   // Before the last event the pieces of text and the tokens may come in different calls (text is held back, tokens are not).
   std::string first_event() const;  // chat: the role; completions: an empty text
-  std::string delta_event(std::string_view text, std::span<const TokenText> tokens);
+  std::string delta_event(const AnswerDelta& delta, std::span<const TokenText> tokens);
   std::string last_event(FinishReason reason, const nlohmann::json& x_celslm) const;
   std::string usage_event(const Usage& usage) const;
   static std::string done_event();  // "data: [DONE]\n\n"
@@ -96,9 +117,11 @@ class CompletionWriter {
   const bool include_usage_;
   const std::size_t echoed_;  // characters of the prompt at the beginning of the answer
   const std::string model_;
+  const std::string unique_;
   const std::string id_;
   const std::int64_t created_;
   std::size_t streamed_;  // characters of the tokens in earlier events, and echoed_
+  bool streamed_calls_ = false;
 };
 
 // Turns token pieces into text that may be sent: holds back incomplete UTF-8 and anything that may become a stop string.

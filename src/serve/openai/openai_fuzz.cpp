@@ -21,7 +21,7 @@ void parse(std::string_view body, bool chat) {
   require(!chat || !request->messages.empty());
   require(request->stop.size() <= kMaxStops && request->top_logprobs >= 0 && request->top_logprobs <= kMaxTopLogprobs);
   CompletionWriter writer(*request, request->model, "1", 0);
-  require(is_utf8(writer.delta_event(body, {})));
+  require(is_utf8(writer.delta_event({.content = std::string(body), .reasoning = {}, .calls = {}}, {})));
 }
 
 std::string assembled(const std::vector<std::string>& stop, std::string_view text, std::size_t piece, bool& stopped) {

@@ -46,11 +46,24 @@ Result<std::string> text_of_parts(const json& parts, const std::string& path) {
 Result<std::string> content_of(const JsonFields& message, const std::string& role) {
   const json* content = message.find("content");
   if (content == nullptr && role == "assistant") return "";  // an answer that was a refusal or a tool call
+  if (content != nullptr && role == "tool" && content->is_array() && content->empty()) return "";
   if (content != nullptr && content->is_string()) return content->get<std::string>();
   if (content == nullptr || !content->is_array() || content->empty()) {
     return message.expected("content", "a string or an array of text parts");
   }
   return text_of_parts(*content, message.path("content"));
+}
+
+Status read_tool_parts(const JsonFields& message, ChatMessage& out) {
+  if (out.role == "assistant") {
+    CELSLM_TRY(out.tool_calls, calls_of(message));
+    CELSLM_TRY(auto reasoning, message.text("reasoning_content"));
+    out.reasoning = std::move(reasoning).value_or("");
+  } else if (out.role == "tool") {
+    CELSLM_TRY(auto id, message.text("tool_call_id", kMaxCallIdBytes));
+    out.tool_call_id = std::move(id).value_or("");
+  }
+  return {};
 }
 
 Result<std::vector<ChatMessage>> messages_of(const JsonFields& fields) {
@@ -65,6 +78,7 @@ Result<std::vector<ChatMessage>> messages_of(const JsonFields& fields) {
     CELSLM_TRY(std::string role, role_of(message));
     CELSLM_TRY(std::string content, content_of(message, role));
     out.push_back({.role = std::move(role), .content = std::move(content)});
+    CELSLM_CHECK_OK(read_tool_parts(message, out.back()));
   }
   return out;
 }
@@ -187,6 +201,20 @@ Status read_completion_logprobs(const JsonFields& fields, CompletionRequest& req
   return {};
 }
 
+// How the model thinks, and whether its thoughts are kept apart: fields of other servers that run models locally.
+Status read_reasoning(const JsonFields& fields, CompletionRequest& request) {
+  CELSLM_TRY(const auto arguments, fields.object("chat_template_kwargs"));
+  if (arguments) {
+    CELSLM_TRY(const auto thinking, arguments->flag("enable_thinking"));
+    request.thinking = thinking.value_or(true);
+  }
+  CELSLM_TRY(const auto format, fields.text("reasoning_format", 64));
+  if (format && *format != "none" && *format != "auto" && *format != "deepseek")
+    return fields.expected("reasoning_format", "'auto', 'deepseek' or 'none'");
+  request.keep_thoughts = format == "none";
+  return {};
+}
+
 Status read_common(const JsonFields& fields, CompletionRequest& request) {
   CELSLM_TRY(const auto model, fields.text("model", 1024));
   request.model = model.value_or("");
@@ -206,6 +234,8 @@ Result<CompletionRequest> parse_chat_request(std::string_view body) {
   CELSLM_CHECK_OK(read_common(fields, request));
   CELSLM_TRY(request.sampler.grammar, read_response_format(fields, body));
   CELSLM_CHECK_OK(read_chat_logprobs(fields, request));
+  CELSLM_TRY(request.tools, tools_of(fields, body));
+  CELSLM_CHECK_OK(read_reasoning(fields, request));
   if (request.context && request.messages.front().role == "system") {
     return fields.expected("x_celslm.context",
                            "absent when the first message is a system message: the context is that message");

@@ -14,8 +14,41 @@ namespace {
 
 using nlohmann::json;
 
-const char* to_string(FinishReason reason) {
-  return reason == FinishReason::kStop ? "stop" : "length";
+const char* to_string(FinishReason reason, bool has_calls) {
+  if (reason != FinishReason::kStop) return "length";
+  return has_calls ? "tool_calls" : "stop";
+}
+
+json to_json(const ToolCall& call) {
+  return {{"id", call.id}, {"type", "function"}, {"function", {{"name", call.name}, {"arguments", call.arguments}}}};
+}
+
+json to_json(const AnswerMessage& answer) {
+  json out = {{"role", "assistant"}, {"content", answer.content}, {"refusal", nullptr}};
+  if (!answer.reasoning.empty()) out["reasoning_content"] = answer.reasoning;
+  if (answer.tool_calls.empty()) return out;
+  if (answer.content.empty()) out["content"] = nullptr;
+  for (const ToolCall& call : answer.tool_calls) out["tool_calls"].push_back(to_json(call));
+  return out;
+}
+
+// The first delta of a call has its id, type and name.
+json to_json(const CallDelta& call, std::string_view unique) {
+  json out = {{"index", call.index}, {"function", {{"arguments", call.arguments}}}};
+  if (call.name.empty()) return out;
+  out["id"] = call_id(unique, call.index);
+  out["type"] = "function";
+  out["function"]["name"] = call.name;
+  return out;
+}
+
+json to_json(const AnswerDelta& delta, std::string_view unique) {
+  json out = json::object();
+  // A chunk that has tokens only carries an empty content, as ever.
+  if (!delta.content.empty() || (delta.reasoning.empty() && delta.calls.empty())) out["content"] = delta.content;
+  if (!delta.reasoning.empty()) out["reasoning_content"] = delta.reasoning;
+  for (const CallDelta& call : delta.calls) out["tool_calls"].push_back(to_json(call, unique));
+  return out;
 }
 
 // JSON has no infinity; -9999 is what the API writes for a token that cannot come.
@@ -93,6 +126,20 @@ std::size_t echoed_characters(const CompletionRequest& request) {
 
 }  // namespace
 
+void AnswerMessage::add(const AnswerDelta& delta, std::string_view id) {
+  content += delta.content;
+  reasoning += delta.reasoning;
+  for (const CallDelta& call : delta.calls) {
+    if (call.index == tool_calls.size())
+      tool_calls.push_back({.id = call_id(id, call.index), .name = call.name, .arguments = {}});
+    tool_calls[call.index].arguments += call.arguments;
+  }
+}
+
+std::string call_id(std::string_view unique, std::size_t index) {
+  return fmt::format("call_{}{:03}", unique, index);
+}
+
 CompletionWriter::CompletionWriter(const CompletionRequest& request, std::string model, std::string_view unique,
                                    std::int64_t created_unix_s)
     : chat_(request.chat),
@@ -100,6 +147,7 @@ CompletionWriter::CompletionWriter(const CompletionRequest& request, std::string
       include_usage_(request.include_usage),
       echoed_(echoed_characters(request)),
       model_(std::move(model)),
+      unique_(unique),
       id_(fmt::format("{}-{}", request.chat ? "chatcmpl" : "cmpl", unique)),
       created_(created_unix_s),
       streamed_(echoed_) {}
@@ -114,13 +162,15 @@ json CompletionWriter::logprobs(std::span<const TokenText> tokens, std::size_t o
   return chat_ ? chat_logprobs(tokens) : completion_logprobs(tokens, offset);
 }
 
-json CompletionWriter::response(std::string_view text, std::span<const TokenText> tokens, FinishReason reason,
+json CompletionWriter::response(const AnswerMessage& answer, std::span<const TokenText> tokens, FinishReason reason,
                                 const Usage& usage, const json& x_celslm) const {
-  json choice = {{"index", 0}, {"logprobs", logprobs(tokens, echoed_)}, {"finish_reason", to_string(reason)}};
+  json choice = {{"index", 0},
+                 {"logprobs", logprobs(tokens, echoed_)},
+                 {"finish_reason", to_string(reason, !answer.tool_calls.empty())}};
   if (chat_) {
-    choice["message"] = {{"role", "assistant"}, {"content", text}, {"refusal", nullptr}};
+    choice["message"] = to_json(answer);
   } else {
-    choice["text"] = text;
+    choice["text"] = answer.content;
   }
   json out = envelope(false);
   out["choices"] = json::array({std::move(choice)});
@@ -147,19 +197,20 @@ std::string CompletionWriter::first_event() const {
   return event(chunk(std::move(choice)));
 }
 
-std::string CompletionWriter::delta_event(std::string_view text, std::span<const TokenText> tokens) {
+std::string CompletionWriter::delta_event(const AnswerDelta& delta, std::span<const TokenText> tokens) {
   json choice = {{"logprobs", tokens.empty() ? json(nullptr) : logprobs(tokens, streamed_)}, {"finish_reason", nullptr}};
   for (const TokenText& token : tokens) streamed_ += utf8_length(token.bytes);
+  streamed_calls_ = streamed_calls_ || !delta.calls.empty();
   if (chat_) {
-    choice["delta"] = {{"content", text}};
+    choice["delta"] = to_json(delta, unique_);
   } else {
-    choice["text"] = text;
+    choice["text"] = delta.content;
   }
   return event(chunk(std::move(choice)));
 }
 
 std::string CompletionWriter::last_event(FinishReason reason, const json& x_celslm) const {
-  json choice = {{"logprobs", nullptr}, {"finish_reason", to_string(reason)}};
+  json choice = {{"logprobs", nullptr}, {"finish_reason", to_string(reason, streamed_calls_)}};
   if (chat_) {
     choice["delta"] = json::object();
   } else {
