@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <random>
 
+#include "serve/openai/tool_grammar.h"
+
 namespace celslm {
 namespace {
 
@@ -20,6 +22,16 @@ SamplerOptions sampler_of(const CompletionRequest& request) {
   SamplerOptions out = request.sampler;
   if (!request.seed_given) out.seed = std::random_device{}();
   return out;
+}
+
+// A client's own grammar is left as it is, also where tools may be called.
+Result<GrammarSpec> grammar_of(const CompletionRequest& request, const ChatStyle& style) {
+  const GrammarSpec& asked = request.sampler.grammar;
+  if (!request.tools.allowed() || request.own_grammar) return asked;
+  CELSLM_TRY(GrammarSpec calls, tool_grammar(request.tools, style, style.begins_in_thoughts && request.thinking));
+  if (request.tools.choice == ToolChoice::kAuto && !asked.empty()) return either(calls, asked);
+  // The sampler knows no triggers yet: what the model writes is parsed as it is.
+  return calls.triggers.empty() ? calls : GrammarSpec{};
 }
 
 std::vector<Token> shown_tokens(const Text& text, const ChatStyle& style, const CompletionRequest& request) {
@@ -112,7 +124,10 @@ Result<PreparedRequest> RequestPreparation::prepare(CompletionRequest request) {
   generation.stop = request.stop;
   generation.logprobs = request.logprobs;
   generation.top_logprobs = request.top_logprobs;
-  if (request.chat) out.style = model_.text().chat_style();
+  if (request.chat) {
+    out.style = model_.text().chat_style();
+    CELSLM_TRY(generation.sampler.grammar, grammar_of(request, out.style));
+  }
   generation.shown = shown_tokens(model_.text(), out.style, request);
   out.echo = echo_of(request);
   out.request = std::move(request);

@@ -160,26 +160,24 @@ struct ToolCallParser::Impl final : CallSink {
     }
   }
 
-  // Whether the word is an opening, which is then entered, or may become one.
+  // Whether the word is an opening, which is then entered, or may become one. Of two the longer one counts.
   bool may_open() {
-    bool may = false;
+    const Opening* found = nullptr;
     for (const Opening& opening : openings) {
       if (opening.only_first && wrote) continue;
-      if (word == opening.word) {
-        raw = std::exchange(blanks, {}) + word;
-        body = make_call_body(format, opening);
-        if (opening.part_of_call) feed_again(std::exchange(word, {}));
-        word.clear();
-        return true;
-      }
-      may = may || opening.word.starts_with(word);
+      if (opening.word.size() > word.size() && opening.word.starts_with(word)) return true;
+      if (word.starts_with(opening.word) && (found == nullptr || opening.word.size() > found->word.size())) found = &opening;
     }
-    return may;
+    if (found != nullptr) enter(*found);
+    return found != nullptr;
   }
 
-  // Bytes of the opening that the body begins with; they are in `raw` already.
-  void feed_again(const std::string& text) {
-    for (const char c : text) body->add(c, *this);
+  void enter(const Opening& opening) {
+    raw = std::exchange(blanks, {}) + std::string(opening.word);
+    const std::string rest = std::exchange(word, {}).substr(opening.word.size());
+    body = make_call_body(format, opening);
+    if (opening.part_of_call) body->add(opening.word.front(), *this);
+    for (const char c : rest) add(c);
   }
 
   void add_to_body(char c) {

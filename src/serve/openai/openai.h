@@ -21,9 +21,9 @@
 namespace celslm {
 
 // Limits beyond the body's size, each with what it stops.
-inline constexpr std::size_t kMaxStops = 16;                // every token is compared with every stop string
-inline constexpr std::size_t kMaxStopBytes = 1024;          // the same, and text held back without end
-inline constexpr int kMaxTopLogprobs = 20;                  // an answer many times as long as its text
+inline constexpr std::size_t kMaxStops = 16;        // every token is compared with every stop string
+inline constexpr std::size_t kMaxStopBytes = 1024;  // the same, and text held back without end
+inline constexpr int kMaxTopLogprobs = 20;          // an answer many times as long as its text
 
 // A request for text, from either endpoint.
 struct CompletionRequest {
@@ -31,6 +31,7 @@ struct CompletionRequest {
   std::string model;                                     // empty: the one this edge hosts
   std::vector<ChatMessage> messages;                     // chat
   ToolUse tools;                                         // chat
+  bool own_grammar = false;                              // sampler.grammar is the field "grammar", not response_format's
   bool thinking = true;                                  // chat: chat_template_kwargs.enable_thinking
   bool keep_thoughts = false;                            // chat: reasoning_format "none", thoughts stay in the text
   std::variant<std::string, std::vector<Token>> prompt;  // completions: text or token ids

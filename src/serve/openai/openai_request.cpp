@@ -235,6 +235,10 @@ Result<CompletionRequest> parse_chat_request(std::string_view body) {
   CELSLM_TRY(request.sampler.grammar, read_response_format(fields, body));
   CELSLM_CHECK_OK(read_chat_logprobs(fields, request));
   CELSLM_TRY(request.tools, tools_of(fields, body));
+  request.own_grammar = fields.find("grammar") != nullptr;
+  const ToolChoice choice = request.tools.choice;
+  if (request.own_grammar && (choice == ToolChoice::kRequired || choice == ToolChoice::kNamed))
+    return fields.expected("grammar", "absent when 'tool_choice' requires a call: the answer cannot follow both");
   CELSLM_CHECK_OK(read_reasoning(fields, request));
   if (request.context && request.messages.front().role == "system") {
     return fields.expected("x_celslm.context",
