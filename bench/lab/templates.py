@@ -92,7 +92,8 @@ def tool_requests():
         {"messages": asked, "tools": tools},
         {"messages": [system("Be brief."), *asked], "tools": tools[1:]},
         {"messages": [*asked, called, result], "tools": tools},
-        {"messages": [system("Be brief."), *asked, called, result, assistant("7.5 degrees."), user("Thanks.")], "tools": tools},
+        {"messages": [system("Be brief."), *asked, called, result, assistant("7.5 degrees."), user("Thanks.")],
+         "tools": tools},
     ]
 
 

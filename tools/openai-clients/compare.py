@@ -54,7 +54,8 @@ CLIENTS = {"npm": npm_steps, "python": python_steps}
 def run_steps(client, url, model):
     """{step: {"works", "note"}}"""
     command, environment = CLIENTS[client](url, model)
-    done = subprocess.run(list(map(str, command)), env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True, check=True)
+    done = subprocess.run(list(map(str, command)), env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True,
+                          check=True)
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     return {line["step"]: {"works": line["works"], "note": line["note"]} for line in lines}
 
@@ -98,7 +99,8 @@ def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=models.gguf, metavar="GGUF", help="for both (default: qwen2.5-coder-1.5b)")
     parser.add_argument("--threads", type=int, default=2, help="of each server (default: 2)")
-    parser.add_argument("--server", action="append", default=[], metavar="NAME=URL", help="ask this one instead of starting both")
+    parser.add_argument("--server", action="append", default=[], metavar="NAME=URL",
+                        help="ask this one instead of starting both")
     parser.add_argument("--client", action="append", choices=CLIENTS, help="only this client (default: both)")
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the result there, too")
     return parser.parse_args()

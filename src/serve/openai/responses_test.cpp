@@ -131,8 +131,9 @@ std::vector<std::string> types_in(std::string_view events) {
 
 TEST(ResponsesWriterTest, TextComesBetweenItsEvents) {
   ResponsesWriter w(request(R"("input": "hi", "metadata": {"a": "b"})"), "m", "7", 1700000000);
-  std::string events = w.begin() + w.add({.content = "a", .reasoning = "", .calls = {}}) +
-                       w.add({.content = "b", .reasoning = "", .calls = {}});
+  std::string events = w.begin();
+  events += w.add({.content = "a", .reasoning = "", .calls = {}});
+  events += w.add({.content = "b", .reasoning = "", .calls = {}});
   events +=
       w.end(FinishReason::kStop, {.prompt_tokens = 3, .cached_tokens = 1, .completion_tokens = 2}, {{"context", nullptr}});
   EXPECT_THAT(types_in(events),
@@ -153,7 +154,8 @@ TEST(ResponsesWriterTest, TextComesBetweenItsEvents) {
 
 TEST(ResponsesWriterTest, ThoughtsAndCallsAreItems) {
   ResponsesWriter w(request(R"("input": "hi")"), "m", "7", 0);
-  std::string events = w.begin() + w.add({.content = "", .reasoning = "hm", .calls = {}});
+  std::string events = w.begin();
+  events += w.add({.content = "", .reasoning = "hm", .calls = {}});
   events += w.add({.content = "", .reasoning = "", .calls = {{.index = 0, .name = "f", .arguments = "{"}}});
   events += w.add({.content = "",
                    .reasoning = "",

@@ -52,7 +52,9 @@ std::string ResponsesWriter::item_id(const char* prefix) const {
 }
 
 std::string ResponsesWriter::begin() {
-  return event("response.created", {{"response", response_}}) + event("response.in_progress", {{"response", response_}});
+  std::string out = event("response.created", {{"response", response_}});
+  out += event("response.in_progress", {{"response", response_}});  // not in one expression: they are numbered in order
+  return out;
 }
 
 std::string ResponsesWriter::part_event(const char* type, const json& part) {
