@@ -49,6 +49,8 @@ std::string ModelFingerprint::difference(const ModelFingerprint& other) const {
   if (rope != other.rope) return differing("rope", rope, other.rope);
   if (tokenizer != other.tokenizer) return differing("tokenizer", tokenizer, other.tokenizer);
   if (weights != other.weights) return differing("weights", weights, other.weights);
+  if (arithmetic != other.arithmetic)
+    return differing("arithmetic class", static_cast<int>(arithmetic), static_cast<int>(other.arithmetic));
   return {};
 }
 

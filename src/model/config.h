@@ -57,14 +57,21 @@ struct ModelConfig {
 
 // Everything that must be equal for one node's KV to be another's. Compared field by field so that a refusal can name
 // the field that differs.
+// Models whose KV may be compared bit by bit: whatever else is equal, other classes round differently.
+enum class Arithmetic : std::uint16_t {
+  kCpu = 1,          // of weights that are kept in 8 bits or more: as since version 1 of the pack format
+  kCpuIntegers = 2,  // of weights of fewer bits: products of our own, where class 1 had ggml's
+};
+
 struct ModelFingerprint {
   std::string architecture;
   std::uint32_t n_layers = 0;
   std::uint32_t n_kv_heads = 0;
   std::uint32_t head_dim = 0;
-  std::string rope;   // canonical text of RopeConfig
-  Hash256 weights;    // over every tensor's name, type, shape and bytes
-  Hash256 tokenizer;  // over every tokenizer.* key of the GGUF
+  std::string rope;                          // canonical text of RopeConfig
+  Hash256 weights;                           // over every tensor's name, type, shape and bytes
+  Hash256 tokenizer;                         // over every tokenizer.* key of the GGUF
+  Arithmetic arithmetic = Arithmetic::kCpu;  // not part of id(), which names weights whoever computes with them
 
   bool operator==(const ModelFingerprint&) const = default;
   Hash256 id() const;

@@ -121,10 +121,14 @@ PackIdentity version_1(PackIdentity identity) {
   return identity;
 }
 
+bool is_as_version_1(const PackIdentity& identity, bool key_bias) {
+  return !key_bias && identity.model.arithmetic == Arithmetic::kCpu;
+}
+
 Status check_offer(const PackIdentity& wanted, const PackIdentity& offered, bool key_bias) {
   const bool old = offered.version == 1;
   const std::string difference = wanted.difference(offered);
-  if (difference.empty() || (old && !key_bias && version_1(wanted) == offered)) return {};
+  if (difference.empty() || (old && is_as_version_1(wanted, key_bias) && version_1(wanted) == offered)) return {};
   if (old && version_1(wanted) == offered)
     return fail(ErrorKind::kMismatch, "a version 1 pack, in which K contains this model's bias, cannot be used any more");
   return fail(ErrorKind::kMismatch, "another pack than the one asked for: {}", difference);
@@ -143,6 +147,9 @@ Status check_identity(const PackIdentity& identity) {
   CELSLM_CHECK_OK(check_number("n_kv_heads", model.n_kv_heads, kMaxPackKvWidth));
   CELSLM_CHECK_OK(check_number("head_dim", model.head_dim, kMaxPackKvWidth));
   CELSLM_CHECK_OK(check_number("n_kv_heads * head_dim", std::uint64_t{model.n_kv_heads} * model.head_dim, kMaxPackKvWidth));
+  if (identity.version == 1 && model.arithmetic != Arithmetic::kCpu)
+    return fail(ErrorKind::kInvalid, "version 1 has KV of arithmetic class 1 only, not {}",
+                static_cast<int>(model.arithmetic));
   CELSLM_CHECK_OK(check_text("architecture", model.architecture, kMaxArchitectureBytes));
   CELSLM_CHECK_OK(check_text("rope", model.rope, kMaxRopeBytes));
   if (const auto codec = find_codec(identity.codec); !codec) return wrap(codec.error(), "codec");

@@ -30,7 +30,6 @@ struct Stated {
   std::uint32_t block_tokens = 0;
   std::uint32_t n_rows = 0;
   std::uint32_t n_tokens = 0;
-  Arithmetic arithmetic = Arithmetic::kCpu;
   std::vector<LayerRun> runs;  // empty in version 1
 };
 
@@ -53,7 +52,7 @@ void write_fixed_2(const PackIdentity& identity, ByteWriter& out) {
   write_hash(identity.tuning, out);
   write_hash(identity.study, out);
   out.u16(static_cast<std::uint16_t>(identity.codec));
-  out.u16(static_cast<std::uint16_t>(Arithmetic::kCpu));
+  out.u16(static_cast<std::uint16_t>(identity.model.arithmetic));
   out.u8(static_cast<std::uint8_t>(identity.provenance));
   out.u8(static_cast<std::uint8_t>(identity.split));
   out.u16(1);  // runs of layers
@@ -87,7 +86,7 @@ Stated read_fixed_2(ByteReader& in, PackIdentity& out) {
   out.tuning = read_hash(in);
   out.study = read_hash(in);
   out.codec = static_cast<CodecId>(in.u16());
-  stated.arithmetic = static_cast<Arithmetic>(in.u16());
+  out.model.arithmetic = static_cast<Arithmetic>(in.u16());
   out.provenance = static_cast<Provenance>(in.u8());
   out.split = in.u8();
   stated.n_runs = in.u16();
@@ -171,12 +170,12 @@ Status check_rows(const Stated& stated, Provenance provenance) {
 }
 
 // What the format has room for and this program cannot use.
-Status refuse_unsupported(const Stated& stated) {
+Status refuse_unsupported(const Stated& stated, Arithmetic arithmetic) {
   const auto refuse = [](const std::string& feature) {
     return fail(ErrorKind::kInvalid, "the pack has {}, which this program does not support", feature);
   };
-  if (stated.arithmetic != Arithmetic::kCpu)
-    return refuse(fmt::format("KV of arithmetic class {}", static_cast<int>(stated.arithmetic)));
+  if (arithmetic != Arithmetic::kCpu && arithmetic != Arithmetic::kCpuIntegers)
+    return refuse(fmt::format("KV of arithmetic class {}", static_cast<int>(arithmetic)));
   for (const LayerRun& run : stated.runs) {
     if (run.kind == LayerKind::kState) return refuse("state blocks of recurrent layers");
     if (run.sizes[1] != run.sizes[2])
@@ -234,7 +233,7 @@ Result<PackIdentity> read_identity(ByteView bytes, std::uint16_t version) {
   CELSLM_CHECK_OK(read_texts(in, out.model));
   CELSLM_TRY(out.tokens, read_tokens(in, stated.n_tokens));
   CELSLM_CHECK_OK(check_rows(stated, out.provenance));
-  CELSLM_CHECK_OK(refuse_unsupported(stated));
+  CELSLM_CHECK_OK(refuse_unsupported(stated, out.model.arithmetic));
   if (out.studied()) out.rows = static_cast<int>(stated.n_rows);
   if (version != 1) take_shape(stated, out.model);
   CELSLM_CHECK_OK(check_identity(out));

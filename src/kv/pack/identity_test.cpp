@@ -26,6 +26,7 @@ const FieldCase kFields[] = {
     {"model.rope (", [](PackIdentity& i) { i.model.rope = "neox 20 10000"; }},
     {"model.tokenizer (", [](PackIdentity& i) { i.model.tokenizer = hash_of("x"); }},
     {"model.weights (", [](PackIdentity& i) { i.model.weights = hash_of("x"); }},
+    {"model.arithmetic class (1 here, 2 there)", [](PackIdentity& i) { i.model.arithmetic = Arithmetic::kCpuIntegers; }},
     {"n_tokens (300 here, 299 there)", [](PackIdentity& i) { i.tokens.pop_back(); }},
     {"tokens[2] (14 here, 15 there)", [](PackIdentity& i) { i.tokens[2] = 15; }},
     {"context (", [](PackIdentity& i) { i.context = hash_of("x"); }},
@@ -112,6 +113,11 @@ TEST(PackIdentityTest, CheckIdentityNamesTheBadField) {
                 i.tuning = hash_of("x");
               }),
               HasSubstr("provenance is 4; version 1 has 0 to 3"));
+  EXPECT_THAT(message([](PackIdentity& i) {
+                i.version = 1;
+                i.model.arithmetic = Arithmetic::kCpuIntegers;
+              }),
+              HasSubstr("version 1 has KV of arithmetic class 1 only, not 2"));
   EXPECT_THAT(message([](PackIdentity& i) { i.tokens[0] = -1; }), HasSubstr("negative"));
   EXPECT_THAT(message([](PackIdentity& i) { i.tokens[0] = 1; }), HasSubstr("context is"));
 }

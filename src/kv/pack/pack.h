@@ -80,6 +80,8 @@ struct PackIdentity {
 void set_study(PackIdentity& identity, const ContextStudy& study);
 // The same pack in version 1 of the format.
 PackIdentity version_1(PackIdentity identity);
+// Whether it has the same KV. key_bias: whether the model's K has a bias, which version 1 contains.
+bool is_as_version_1(const PackIdentity& identity, bool key_bias);
 // Whether a pack of identity `offered` has the KV of the pack that is `wanted`, of version kPackVersion: the same pack, or
 // the same in version 1 if the model adds no bias to K. kMismatch, naming the first difference.
 Status check_offer(const PackIdentity& wanted, const PackIdentity& offered, bool key_bias);

@@ -17,8 +17,6 @@ inline constexpr std::size_t kIdentityOffset = kHeaderPrefixBytes + 32 + 32;  //
 
 // Of layers that keep one row of K and V a token, or a state. Only the first are supported.
 enum class LayerKind : std::uint8_t { kAttention = 0, kState = 1 };
-// On which kind of machine the KV was computed, as far as it decides about the bits. Only the first is supported.
-enum class Arithmetic : std::uint16_t { kCpu = 1 };
 
 // identity_layout.cpp: both versions, by identity.version.
 // Bytes before what varies in length: the runs of layers, in version 1 the texts. The last four are n_tokens.

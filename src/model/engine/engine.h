@@ -20,7 +20,7 @@
 namespace celslm {
 
 enum class KernelPath {
-  kFused,  // our kernels (attention, Q8_0 products), as custom operators on the CPU
+  kFused,  // our kernels (attention, products with quantized weights), as custom operators on the CPU
   kPlain,  // ggml operators only: the reference, and what other backends run
 };
 

@@ -62,8 +62,8 @@ class GraphBuilder {
   }
 
   ggml_tensor* linear(const Linear& l, ggml_tensor* x) {
-    const bool own = l.q8 != nullptr && kernels_ == KernelPath::kFused;
-    ggml_tensor* y = own ? multiply_q8(*l.q8, x) : ggml_mul_mat(ctx_, l.w, x);
+    const bool own = l.packed != nullptr && kernels_ == KernelPath::kFused;
+    ggml_tensor* y = own ? multiply_packed(*l.packed, x) : ggml_mul_mat(ctx_, l.w, x);
     return l.b == nullptr ? y : ggml_add(ctx_, y, l.b);
   }
 
@@ -74,20 +74,20 @@ class GraphBuilder {
       const ggml_tensor* in = dst->src[0];
       q8_quantize(floats(in), in->ne[0], in->ne[1], static_cast<Q8Block*>(dst->data), ith, nth);
     };
-    const std::int64_t row_bytes = x->ne[0] / Q8Matrix::kBlock * static_cast<std::int64_t>(sizeof(Q8Block));
+    const std::int64_t row_bytes = x->ne[0] / PackedMatrix::kBlock * static_cast<std::int64_t>(sizeof(Q8Block));
     quantized_from_ = x;
     quantized_ = ggml_custom_4d(ctx_, GGML_TYPE_I8, row_bytes, x->ne[1], 1, 1, &x, 1, run, GGML_N_TASKS_MAX, nullptr);
     return quantized_;
   }
 
-  ggml_tensor* multiply_q8(const Q8Matrix& w, ggml_tensor* x) {
+  ggml_tensor* multiply_packed(const PackedMatrix& w, ggml_tensor* x) {
     const auto run = [](ggml_tensor* dst, int ith, int nth, void* matrix) {
       const auto* blocks = static_cast<const Q8Block*>(dst->src[0]->data);
-      static_cast<const Q8Matrix*>(matrix)->multiply(blocks, dst->ne[1], static_cast<float*>(dst->data), ith, nth);
+      static_cast<const PackedMatrix*>(matrix)->multiply(blocks, dst->ne[1], static_cast<float*>(dst->data), ith, nth);
     };
     ggml_tensor* blocks = quantized(x);
     return ggml_custom_4d(ctx_, GGML_TYPE_F32, w.n_out(), x->ne[1], 1, 1, &blocks, 1, run, GGML_N_TASKS_MAX,
-                          const_cast<Q8Matrix*>(&w));
+                          const_cast<PackedMatrix*>(&w));
   }
 
   // RMS norm of each head: [n_heads * head_dim, n_tokens] stays that shape.

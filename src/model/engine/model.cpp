@@ -16,7 +16,8 @@ ModelFingerprint fingerprint_of(const ModelConfig& config, const Weights& weight
           .head_dim = static_cast<std::uint32_t>(config.head_dim),
           .rope = canonical_text(config.rope),
           .weights = weights.hash(),
-          .tokenizer = metadata.tokenizer_hash()};
+          .tokenizer = metadata.tokenizer_hash(),
+          .arithmetic = weights.arithmetic()};
 }
 
 Result<std::unique_ptr<Model::Impl>> load_impl(const std::filesystem::path& path, const ModelOptions& options) {

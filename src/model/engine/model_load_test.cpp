@@ -131,6 +131,18 @@ TEST_F(ModelLoadTest, FingerprintFollowsWeightsAndTokenizerSeparately) {
   EXPECT_THAT(fingerprint({.rope_base = 5000.0F}).difference(first), testing::StartsWith("rope"));
 }
 
+// Models of few bits are computed with other bits than by earlier versions: the class sets their packs apart.
+TEST_F(ModelLoadTest, ArithmeticClassFollowsTheLayersWeights) {
+  const auto class_of = [&](const RandomModel& m) {
+    write_random_model(path(), m);
+    return Model::load(path()).value()->fingerprint().arithmetic;
+  };
+  for (const ggml_type type : {GGML_TYPE_F32, GGML_TYPE_F16, GGML_TYPE_Q8_0})
+    EXPECT_EQ(class_of({.type = type}), Arithmetic::kCpu);
+  for (const ggml_type type : {GGML_TYPE_Q4_0, GGML_TYPE_Q5_1, GGML_TYPE_IQ4_NL})
+    EXPECT_EQ(class_of({.type = type}), Arithmetic::kCpuIntegers);
+}
+
 // Packs and maps on disk name models by ids that this text is part of.
 TEST(RopeConfigTest, CanonicalTextStaysAsItIs) {
   EXPECT_EQ(canonical_text({.dimensions = 32, .base = 500000.0F, .original_context = 2048, .yarn_ext_factor = 0.0F}),

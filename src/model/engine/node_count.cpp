@@ -49,7 +49,7 @@ class NodeCount {
     bool rounds = false;
     for (const Linear* l : of_one_input) {
       out += 1 + (l->b == nullptr ? 0 : 1);
-      rounds = rounds || (fused_ && l->q8 != nullptr);
+      rounds = rounds || (fused_ && l->packed != nullptr);
     }
     return out + (rounds ? 1 : 0);
   }

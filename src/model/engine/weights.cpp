@@ -8,6 +8,7 @@
 #include <array>
 #include <initializer_list>
 #include <map>
+#include <optional>
 #include <set>
 #include <string>
 #include <utility>
@@ -44,6 +45,25 @@ bool is_weight_type(ggml_type type) {
   if (type == GGML_TYPE_F32 || type == GGML_TYPE_F16 || type == GGML_TYPE_BF16) return true;
   return ggml_is_quantized(type) && ggml_get_type_traits(type)->to_float != nullptr && type != GGML_TYPE_Q8_1 &&
          type != GGML_TYPE_Q8_K;
+}
+
+// The types that our own kernel takes.
+std::optional<WeightType> packed_type(ggml_type type) {
+  switch (type) {
+    case GGML_TYPE_Q4_0: return WeightType::kQ4_0;
+    case GGML_TYPE_Q4_1: return WeightType::kQ4_1;
+    case GGML_TYPE_Q5_0: return WeightType::kQ5_0;
+    case GGML_TYPE_Q5_1: return WeightType::kQ5_1;
+    case GGML_TYPE_Q8_0: return WeightType::kQ8_0;
+    case GGML_TYPE_IQ4_NL: return WeightType::kIq4Nl;
+    case GGML_TYPE_MXFP4: return WeightType::kMxfp4;
+    case GGML_TYPE_Q2_K: return WeightType::kQ2K;
+    case GGML_TYPE_Q3_K: return WeightType::kQ3K;
+    case GGML_TYPE_Q4_K: return WeightType::kQ4K;
+    case GGML_TYPE_Q5_K: return WeightType::kQ5K;
+    case GGML_TYPE_Q6_K: return WeightType::kQ6K;
+    default: return std::nullopt;
+  }
 }
 
 ggml_context_ptr make_context(std::size_t n_tensors) {
@@ -214,6 +234,9 @@ class WeightsLoader {
 
   Status plan_repacking() {
     const auto all = matrices();
+    for (Linear* linear : all) {
+      if (packed_type(linear->w->type)) packed_users_[linear->w].push_back(linear);
+    }
     out_->repacked_ = make_context(all.size());
     std::map<std::array<std::int64_t, 3>, bool> answers;  // by type and shape: a model has a handful
     for (const ggml_backend_buffer_type_t type : cpu_.extra_buffer_types()) {
@@ -222,7 +245,7 @@ class WeightsLoader {
       for (Linear* linear : all) {
         ggml_tensor*& slot = linear->w;
         const std::array<std::int64_t, 3> kind = {slot->type, slot->ne[0], slot->ne[1]};
-        if (copies_.contains(slot) || taken_.contains(slot)) continue;
+        if (packed_users_.contains(slot) || copies_.contains(slot) || taken_.contains(slot)) continue;
         const auto [answer, is_new] = answers.try_emplace(kind, false);
         if (is_new) answer->second = multiplies_in(cpu_, type, slot);
         if (!answer->second) continue;
@@ -235,19 +258,16 @@ class WeightsLoader {
       }
       CELSLM_CHECK_OK(place(chosen, type));
     }
-    for (Linear* linear : all) {
-      if (linear->w->type == GGML_TYPE_Q8_0 && !taken_.contains(linear->w)) q8_users_[linear->w].push_back(linear);
-    }
     return {};
   }
 
-  // Where ggml has no repacked form of Q8_0, our own kernel's.
-  Status pack_q8(const ggml_tensor* t, ByteView bytes) {
-    const auto users = q8_users_.find(t);
-    if (users == q8_users_.end()) return {};
-    CELSLM_TRY(auto matrix, Q8Matrix::create(bytes, t->ne[0], t->ne[1]));
-    for (Linear* linear : users->second) linear->q8 = matrix.get();
-    out_->q8_.push_back(std::move(matrix));
+  // Into the form of our own kernel, if it multiplies by this tensor.
+  Status pack(const ggml_tensor* t, ByteView bytes) {
+    const auto users = packed_users_.find(t);
+    if (users == packed_users_.end()) return {};
+    CELSLM_TRY(auto matrix, PackedMatrix::create(*packed_type(t->type), bytes, t->ne[0], t->ne[1]));
+    for (Linear* linear : users->second) linear->packed = matrix.get();
+    out_->packed_.push_back(std::move(matrix));
     release_pages(bytes);
     return {};
   }
@@ -288,7 +308,7 @@ class WeightsLoader {
         ggml_backend_tensor_set(copy->second, bytes.data(), 0, bytes.size());
         release_pages(bytes);
       }
-      CELSLM_CHECK_OK(pack_q8(t, bytes));
+      CELSLM_CHECK_OK(pack(t, bytes));
       done += bytes.size();
       if (progress) progress(static_cast<float>(done) / static_cast<float>(out_->size_bytes_));
       return {};
@@ -301,10 +321,23 @@ class WeightsLoader {
   ModelConfig& config_;
   std::unique_ptr<Weights> out_;
   std::set<const ggml_tensor*> used_;
-  std::map<const ggml_tensor*, ggml_tensor*> copies_;            // from the mapped tensor to its repacked copy
-  std::set<const ggml_tensor*> taken_;                           // the copies
-  std::map<const ggml_tensor*, std::vector<Linear*>> q8_users_;  // tensors that our Q8_0 kernel shall multiply by
+  std::map<const ggml_tensor*, ggml_tensor*> copies_;                // from the mapped tensor to its repacked copy
+  std::set<const ggml_tensor*> taken_;                               // the copies
+  std::map<const ggml_tensor*, std::vector<Linear*>> packed_users_;  // tensors that our own kernel multiplies by
 };
+
+// The head and the embeddings don't matter: no KV is made of products with them.
+Arithmetic Weights::arithmetic() const {
+  const auto is_small = [](const Linear& linear) {
+    const auto type = packed_type(linear.w->type);
+    return type && *type != WeightType::kQ8_0;
+  };
+  const bool any = std::ranges::any_of(layers, [&](const LayerWeights& w) {
+    return std::ranges::any_of(std::array{&w.q, &w.k, &w.v, &w.attn_output, &w.gate, &w.up, &w.down},
+                               [&](const Linear* linear) { return is_small(*linear); });
+  });
+  return any ? Arithmetic::kCpuIntegers : Arithmetic::kCpu;
+}
 
 Result<std::unique_ptr<Weights>> Weights::load(std::vector<GgufPart> parts, ModelConfig& config, bool repack,
                                                const std::function<void(float)>& progress) {

@@ -13,7 +13,7 @@
 #include "model/backend.h"
 #include "model/config.h"
 #include "model/gguf/gguf_parts.h"
-#include "model/matrix/q8_matrix.h"
+#include "model/matrix/packed_matrix.h"
 
 namespace celslm {
 
@@ -21,7 +21,7 @@ namespace celslm {
 struct Linear {
   ggml_tensor* w = nullptr;
   ggml_tensor* b = nullptr;
-  const Q8Matrix* q8 = nullptr;  // w again, for our own kernel; null where ggml's product is the one to use
+  const PackedMatrix* packed = nullptr;  // w again, for our own kernel; null where ggml's product is the one to use
 };
 
 struct LayerWeights {
@@ -63,6 +63,7 @@ class Weights {
     return bias == nullptr ? nullptr : static_cast<const float*>(bias->data);
   }
   std::size_t size_bytes() const { return size_bytes_; }
+  Arithmetic arithmetic() const;                 // of the KV that they make
   const Hash256& hash() const { return hash_; }  // over every tensor's name, type, shape and bytes, in the files' order
 
  private:
@@ -73,7 +74,7 @@ class Weights {
   ggml_context_ptr repacked_;                      // copies in the backend's own forms
   std::vector<ggml_backend_buffer_ptr> mappings_;  // ggml's views of the files
   std::vector<ggml_backend_buffer_ptr> buffers_;
-  std::vector<std::unique_ptr<Q8Matrix>> q8_;
+  std::vector<std::unique_ptr<PackedMatrix>> packed_;
   std::size_t size_bytes_ = 0;
   Hash256 hash_;
 };

@@ -162,7 +162,8 @@ std::optional<StoredPack> ContextLoader::on_disk(const PackIdentity& identity) c
   if (!signer) return std::nullopt;
   auto pack = parts_.store->find(identity.id(), *signer);
   // What an earlier version of this program kept is good where it holds the same bits.
-  if (!pack && !parts_.model->config().key_bias) pack = parts_.store->find(version_1(identity).id(), *signer);
+  if (!pack && is_as_version_1(identity, parts_.model->config().key_bias))
+    pack = parts_.store->find(version_1(identity).id(), *signer);
   if (!pack) return std::nullopt;
   return *std::move(pack);
 }

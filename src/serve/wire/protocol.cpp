@@ -56,6 +56,8 @@ Result<ModelFingerprint> fingerprint_from(const JsonFields& fields) {
   CELSLM_TRY(out.rope, fields.required_text("rope", kMaxName));
   CELSLM_TRY(out.weights, fields.required_hash("weights"));
   CELSLM_TRY(out.tokenizer, fields.required_hash("tokenizer"));
+  CELSLM_TRY(const auto arithmetic, fields.integer("arithmetic", 1, UINT16_MAX));
+  out.arithmetic = static_cast<Arithmetic>(arithmetic.value_or(1));
   return out;
 }
 
@@ -120,7 +122,8 @@ json to_json(const HostedModel& model) {
              {"head_dim", f.head_dim},
              {"rope", f.rope},
              {"weights", f.weights.hex()},
-             {"tokenizer", f.tokenizer.hex()}}}};
+             {"tokenizer", f.tokenizer.hex()},
+             {"arithmetic", static_cast<int>(f.arithmetic)}}}};
   if (model.map) out["map"] = {{"id", model.map->id.hex()}, {"split", model.map->split}, {"fused", model.map->fused}};
   if (model.tuning) out["tuning"] = to_json(*model.tuning);
   return out;

@@ -1,5 +1,5 @@
-// Products with Q8_0 weights on the CPU, without ggml: ggml has a repacked, fast form for Q4_0 and others but none for Q8_0,
-// the type of most quantized models' output head.
+// Products with quantized weights on the CPU, without ggml: one kernel for all types, on weights that stay about as small as
+// they are in the file.
 //
 // As in ggml, each block of 32 activations is rounded to 8 bits with a scale of its own, block products are summed exactly
 // in integers, and blocks are added in f32. The bits of a result depend on its row and its token alone: not on the batch,
@@ -12,33 +12,36 @@
 
 #include "core/bytes.h"
 #include "core/result.h"
+#include "model/matrix/weight_type.h"
 
 namespace celslm {
 
-// One token's activations, rounded: n_in / 32 of these, one after the other.
+// 32 of one token's activations, rounded.
 struct Q8Block {
   float scale = 0.0F;
-  std::int32_t correction = 0;  // -128 * sum(values): weights are stored with 128 added, to be unsigned
+  float sum = 0.0F;                       // of what the values stand for
+  std::int32_t correction = 0;            // -128 * sum(values): most weights are unpacked with 128 added, to be unsigned
+  std::int32_t part_corrections[2] = {};  // the same of each half
   std::int8_t values[32] = {};
 };
 
 // in: [n_tokens][n_in], out: [n_tokens][n_in / 32]. Thread `ith` of `nth` does its share of the tokens.
 void q8_quantize(const float* in, std::int64_t n_in, std::int64_t n_tokens, Q8Block* out, int ith, int nth);
 
-// A weight matrix [n_out][n_in] in panels of 32 rows, so that one vector of activations meets 32 rows. About as large as in
-// the file. Immutable after create(); thread-safe.
-class Q8Matrix {
+// A weight matrix [n_out][n_in] in panels of 32 rows, so that one vector of activations meets 32 rows. Immutable after
+// create(); thread-safe.
+class PackedMatrix {
  public:
-  static constexpr std::int64_t kBlock = 32;  // values that share a scale
+  static constexpr std::int64_t kBlock = 32;  // activations that share a scale
   static constexpr std::int64_t kPanel = 32;  // rows
 
-  // q8_0: ggml's rows of blocks {f16 scale, 32 x i8}. kInvalid unless n_in is a multiple of 32 and the sizes agree;
+  // file: the rows as a GGUF has them. kInvalid unless n_in is a multiple of the type's blocks and the sizes agree;
   // kOverloaded when the memory cannot be had.
-  static Result<std::unique_ptr<Q8Matrix>> create(ByteView q8_0, std::int64_t n_in, std::int64_t n_out);
+  static Result<std::unique_ptr<PackedMatrix>> create(WeightType type, ByteView file, std::int64_t n_in, std::int64_t n_out);
 
   std::int64_t n_in() const { return n_in_; }
   std::int64_t n_out() const { return n_out_; }
-  std::size_t size_bytes() const;
+  std::size_t size_bytes() const { return size_bytes_; }
 
   // out[t][r] = sum over i of weights[r][i] * x[t][i]. x: [n_tokens][n_in / 32]; out: [n_tokens][n_out]. Thread `ith` of
   // `nth` does its share of the rows; no allocation.
@@ -46,13 +49,17 @@ class Q8Matrix {
 
  private:
   struct Free {
-    void operator()(std::byte* memory) const;
+    void operator()(std::uint8_t* memory) const;
   };
-  Q8Matrix(std::int64_t n_in, std::int64_t n_out, std::unique_ptr<std::byte[], Free> panels);
+  PackedMatrix(WeightType type, std::int64_t n_in, std::int64_t n_out, std::size_t size_bytes);
+  Status allocate();
+  void pack(ByteView file);
 
+  const WeightType type_;
   const std::int64_t n_in_;
   const std::int64_t n_out_;
-  const std::unique_ptr<std::byte[], Free> panels_;
+  const std::size_t size_bytes_;
+  std::unique_ptr<std::uint8_t[], Free> panels_;
 };
 
 }  // namespace celslm
