@@ -50,11 +50,11 @@ bool is_weight_type(ggml_type type) {
 // The types that our own kernel takes.
 std::optional<WeightType> packed_type(ggml_type type) {
   switch (type) {
-    case GGML_TYPE_Q4_0: return WeightType::kQ4_0;
-    case GGML_TYPE_Q4_1: return WeightType::kQ4_1;
-    case GGML_TYPE_Q5_0: return WeightType::kQ5_0;
-    case GGML_TYPE_Q5_1: return WeightType::kQ5_1;
-    case GGML_TYPE_Q8_0: return WeightType::kQ8_0;
+    case GGML_TYPE_Q4_0: return WeightType::kQ40;
+    case GGML_TYPE_Q4_1: return WeightType::kQ41;
+    case GGML_TYPE_Q5_0: return WeightType::kQ50;
+    case GGML_TYPE_Q5_1: return WeightType::kQ51;
+    case GGML_TYPE_Q8_0: return WeightType::kQ80;
     case GGML_TYPE_IQ4_NL: return WeightType::kIq4Nl;
     case GGML_TYPE_MXFP4: return WeightType::kMxfp4;
     case GGML_TYPE_Q2_K: return WeightType::kQ2K;
@@ -330,7 +330,7 @@ class WeightsLoader {
 Arithmetic Weights::arithmetic() const {
   const auto is_small = [](const Linear& linear) {
     const auto type = packed_type(linear.w->type);
-    return type && *type != WeightType::kQ8_0;
+    return type && *type != WeightType::kQ80;
   };
   const bool any = std::ranges::any_of(layers, [&](const LayerWeights& w) {
     return std::ranges::any_of(std::array{&w.q, &w.k, &w.v, &w.attn_output, &w.gate, &w.up, &w.down},

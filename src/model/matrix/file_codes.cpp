@@ -102,23 +102,23 @@ void read_q2_k(Bytes in, FileCodes& out) {
 void read_codes(WeightType type, const std::byte* block, FileCodes& out) {
   const auto* in = reinterpret_cast<Bytes>(block);
   switch (type) {
-    case WeightType::kQ4_0:
+    case WeightType::kQ40:
     case WeightType::kIq4Nl: out.scale = half(in); return nibbles(in + 2, 16, out.codes);
-    case WeightType::kQ4_1:
+    case WeightType::kQ41:
       out.scale = half(in);
       out.min = half(in + 2);
       return nibbles(in + 4, 16, out.codes);
-    case WeightType::kQ5_0:
+    case WeightType::kQ50:
       out.scale = half(in);
       nibbles(in + 6, 16, out.codes);
       return fifth_bits(in + 2, out.codes);
-    case WeightType::kQ5_1:
+    case WeightType::kQ51:
       out.scale = half(in);
       out.min = half(in + 2);
       nibbles(in + 8, 16, out.codes);
       return fifth_bits(in + 4, out.codes);
     case WeightType::kMxfp4: out.scales[0] = in[0]; return nibbles(in + 1, 16, out.codes);
-    case WeightType::kQ8_0: return read_q8_0(in, out);
+    case WeightType::kQ80: return read_q8_0(in, out);
     case WeightType::kQ2K: return read_q2_k(in, out);
     case WeightType::kQ3K: return read_q3_k(in, out);
     case WeightType::kQ4K: return read_q4_k(in, out);

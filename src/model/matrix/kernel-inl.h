@@ -58,7 +58,7 @@ HWY_INLINE std::int32_t start_of(const Q8Block& x, int part) {
 // What a min of 1 adds: the sum of the activations.
 template <Layout kLayout>
 HWY_INLINE float sum_of(const Q8Block& x, int part) {
-  return kLayout.parts == 1 ? x.sum : x.scale * static_cast<float>(x.part_corrections[part] / -128);
+  return kLayout.parts == 1 ? x.sum : x.scale * static_cast<float>(x.part_corrections[part]) * (-1.0F / 128.0F);
 }
 
 // Rows [row, row + kVectors * lanes) against kTokens tokens. out: of the first token and row, tokens out_stride apart.
@@ -192,11 +192,11 @@ void multiply_panel(WeightType type, const std::uint8_t* panel, std::size_t n_bl
     multiply_panel_of<layout_of(kType)>(panel, n_blocks, x, n_tokens, out, out_stride, n_rows);
   };
   switch (type) {
-    case WeightType::kQ4_0: return run.operator()<WeightType::kQ4_0>();
-    case WeightType::kQ4_1: return run.operator()<WeightType::kQ4_1>();
-    case WeightType::kQ5_0: return run.operator()<WeightType::kQ5_0>();
-    case WeightType::kQ5_1: return run.operator()<WeightType::kQ5_1>();
-    case WeightType::kQ8_0: return run.operator()<WeightType::kQ8_0>();
+    case WeightType::kQ40: return run.operator()<WeightType::kQ40>();
+    case WeightType::kQ41: return run.operator()<WeightType::kQ41>();
+    case WeightType::kQ50: return run.operator()<WeightType::kQ50>();
+    case WeightType::kQ51: return run.operator()<WeightType::kQ51>();
+    case WeightType::kQ80: return run.operator()<WeightType::kQ80>();
     case WeightType::kIq4Nl: return run.operator()<WeightType::kIq4Nl>();
     case WeightType::kMxfp4: return run.operator()<WeightType::kMxfp4>();
     case WeightType::kQ2K: return run.operator()<WeightType::kQ2K>();

@@ -23,9 +23,9 @@ struct Type {
 
 const std::vector<Type>& types() {
   static const std::vector<Type> kTypes = {
-      {"Q4_0", WeightType::kQ4_0, GGML_TYPE_Q4_0, {0}},   {"Q4_1", WeightType::kQ4_1, GGML_TYPE_Q4_1, {0, 2}},
-      {"Q5_0", WeightType::kQ5_0, GGML_TYPE_Q5_0, {0}},   {"Q5_1", WeightType::kQ5_1, GGML_TYPE_Q5_1, {0, 2}},
-      {"Q8_0", WeightType::kQ8_0, GGML_TYPE_Q8_0, {0}},   {"IQ4_NL", WeightType::kIq4Nl, GGML_TYPE_IQ4_NL, {0}},
+      {"Q4_0", WeightType::kQ40, GGML_TYPE_Q4_0, {0}},    {"Q4_1", WeightType::kQ41, GGML_TYPE_Q4_1, {0, 2}},
+      {"Q5_0", WeightType::kQ50, GGML_TYPE_Q5_0, {0}},    {"Q5_1", WeightType::kQ51, GGML_TYPE_Q5_1, {0, 2}},
+      {"Q8_0", WeightType::kQ80, GGML_TYPE_Q8_0, {0}},    {"IQ4_NL", WeightType::kIq4Nl, GGML_TYPE_IQ4_NL, {0}},
       {"MXFP4", WeightType::kMxfp4, GGML_TYPE_MXFP4, {}}, {"Q2_K", WeightType::kQ2K, GGML_TYPE_Q2_K, {80, 82}},
       {"Q3_K", WeightType::kQ3K, GGML_TYPE_Q3_K, {108}},  {"Q4_K", WeightType::kQ4K, GGML_TYPE_Q4_K, {0, 2}},
       {"Q5_K", WeightType::kQ5K, GGML_TYPE_Q5_K, {0, 2}}, {"Q6_K", WeightType::kQ6K, GGML_TYPE_Q6_K, {208}}};

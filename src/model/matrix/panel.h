@@ -60,11 +60,11 @@ inline constexpr std::array<std::int8_t, 16> kMxfp4Table = {0, 1, 2, 3, 4, 6, 8,
 
 constexpr Layout layout_of(WeightType type) {
   switch (type) {
-    case WeightType::kQ4_0: return {.bits = 4, .offset = 8};
-    case WeightType::kQ4_1: return {.bits = 4, .mins = true};
-    case WeightType::kQ5_0: return {.bits = 5, .offset = 16};
-    case WeightType::kQ5_1: return {.bits = 5, .mins = true};
-    case WeightType::kQ8_0: return {.bits = 8, .offset = 128};
+    case WeightType::kQ40: return {.bits = 4, .offset = 8};
+    case WeightType::kQ41: return {.bits = 4, .mins = true};
+    case WeightType::kQ50: return {.bits = 5, .offset = 16};
+    case WeightType::kQ51: return {.bits = 5, .mins = true};
+    case WeightType::kQ80: return {.bits = 8, .offset = 128};
     case WeightType::kIq4Nl: return {.bits = 4, .table = kIq4NlTable, .has_table = true};
     case WeightType::kMxfp4: return {.bits = 4, .scaling = Scaling::kExponent, .table = kMxfp4Table, .has_table = true};
     case WeightType::kQ2K: return {.bits = 2, .parts = 2, .scaling = Scaling::kNibbles, .mins = true, .group = 8};

@@ -1,4 +1,4 @@
-// The quantized types of weights that our own products take: GGUF's, without ggml.
+// The quantized types of weights that our own products take: those of GGUF, without ggml. kQ40 is Q4_0, and so on.
 #pragma once
 
 #include <cstddef>
@@ -6,7 +6,7 @@
 
 namespace celslm {
 
-enum class WeightType : std::uint8_t { kQ4_0, kQ4_1, kQ5_0, kQ5_1, kQ8_0, kIq4Nl, kMxfp4, kQ2K, kQ3K, kQ4K, kQ5K, kQ6K };
+enum class WeightType : std::uint8_t { kQ40, kQ41, kQ50, kQ51, kQ80, kIq4Nl, kMxfp4, kQ2K, kQ3K, kQ4K, kQ5K, kQ6K };
 
 // A row of a matrix is a sequence of these.
 struct FileBlock {
@@ -16,11 +16,11 @@ struct FileBlock {
 
 constexpr FileBlock file_block(WeightType type) {
   switch (type) {
-    case WeightType::kQ4_0: return {32, 18};
-    case WeightType::kQ4_1: return {32, 20};
-    case WeightType::kQ5_0: return {32, 22};
-    case WeightType::kQ5_1: return {32, 24};
-    case WeightType::kQ8_0: return {32, 34};
+    case WeightType::kQ40: return {32, 18};
+    case WeightType::kQ41: return {32, 20};
+    case WeightType::kQ50: return {32, 22};
+    case WeightType::kQ51: return {32, 24};
+    case WeightType::kQ80: return {32, 34};
     case WeightType::kIq4Nl: return {32, 18};
     case WeightType::kMxfp4: return {32, 17};
     case WeightType::kQ2K: return {256, 84};
