@@ -7,6 +7,7 @@
 #include "cli/terminal/option_kinds.h"
 #include "core/file.h"
 #include "net/address.h"
+#include "net/cors.h"
 
 namespace celslm {
 namespace {
@@ -28,6 +29,8 @@ void add_listen_options(CLI::App& command, ListenOptions& options, int default_p
   command.add_option("--tls-key", options.tls_key_file, "PEM file with the private key of the certificate")
       ->option_text("FILE");
   command.add_flag("--insecure", options.insecure, "Allow other machines to connect without TLS");
+  add_list(command, "--cors-origin", options.origins, "ORIGIN",
+           "Origin of web pages that may use this server from a browser, e.g. https://app.example; * for every page");
 }
 
 void add_log_option(CLI::App& command, std::string& level) {
@@ -55,6 +58,8 @@ Result<HttpServerOptions> server_options(const ListenOptions& options) {
                 options.host);
   }
   HttpServerOptions out{.host = options.host, .port = options.port};
+  CELSLM_CHECK_OK(check_origins(options.origins));
+  out.allowed_origins = options.origins;
   if (!options.token_file.empty()) {
     CELSLM_TRY(out.bearer_token, read_token(options.token_file));
   }

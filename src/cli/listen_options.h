@@ -3,6 +3,7 @@
 
 #include <CLI/App.hpp>
 #include <string>
+#include <vector>
 
 #include "core/log.h"
 #include "core/result.h"
@@ -17,6 +18,7 @@ struct ListenOptions {
   std::string tls_certificate_file;
   std::string tls_key_file;
   bool insecure = false;
+  std::vector<std::string> origins;  // of web pages that may use the server
 };
 
 // `options` must outlive the parsing.

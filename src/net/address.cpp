@@ -7,8 +7,12 @@
 
 namespace celslm {
 
+std::string_view unbracketed(std::string_view host) {
+  return host.starts_with('[') && host.ends_with(']') ? host.substr(1, host.size() - 2) : host;
+}
+
 bool is_loopback(std::string_view host) {
-  if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
+  host = unbracketed(host);
   if (host == "localhost") return true;
   const std::string text(host);
   if (in_addr v4{}; ::inet_pton(AF_INET, text.c_str(), &v4) == 1) return (ntohl(v4.s_addr) >> 24) == 127;

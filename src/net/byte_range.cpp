@@ -1,5 +1,6 @@
 // "Range: bytes=…" headers.
 #include <algorithm>
+#include <cctype>
 #include <charconv>
 
 #include "core/text.h"
@@ -16,6 +17,10 @@ std::optional<std::uint64_t> parse_number(std::string_view text) {
   return value;
 }
 
+bool is_bytes(std::string_view unit) {
+  return std::ranges::equal(unit, std::string_view("bytes"), {}, [](unsigned char c) { return std::tolower(c); });
+}
+
 std::string_view trim(std::string_view text) {
   return trimmed(text, " \t");
 }
@@ -26,9 +31,10 @@ Result<std::optional<ByteRange>> parse_range(std::string_view header, std::uint6
   header = trim(header);
   if (header.empty()) return std::nullopt;
   const auto malformed = [&] { return fail(ErrorKind::kInvalid, "malformed range: expected bytes=FIRST-LAST"); };
-  constexpr std::string_view kUnit = "bytes=";
-  if (!header.starts_with(kUnit)) return malformed();
-  const std::string_view spec = trim(header.substr(kUnit.size()));
+  const std::size_t equals = header.find('=');
+  if (equals == std::string_view::npos) return malformed();
+  if (!is_bytes(trim(header.substr(0, equals)))) return std::nullopt;
+  const std::string_view spec = trim(header.substr(equals + 1));
   // Several ranges would need a multipart response, which our clients do not use, and overlapping ranges are a known
   // amplification attack.
   if (spec.contains(','))

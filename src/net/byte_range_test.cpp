@@ -42,9 +42,15 @@ TEST(ByteRangeTest, RejectsRangesOutsideTheBody) {
 TEST(ByteRangeTest, RejectsMalformedRanges) {
   for (const char* header :
        {"bytes", "bytes=", "bytes=-", "bytes=a-b", "bytes=1", "bytes=5-4", "bytes=+1-2", "bytes=1-+2", "bytes=--5",
-        "bytes=1-2-3", "bytes=0x1-2", "bytes= 1 - 2", "items=0-1", "BYTES 0-1", "bytes=18446744073709551616-"}) {
+        "bytes=1-2-3", "bytes=0x1-2", "bytes= 1 - 2", "BYTES 0-1", "bytes=18446744073709551616-"}) {
     EXPECT_EQ(text(parse_range(header, kSize)), "refused") << header;
   }
+}
+
+TEST(ByteRangeTest, IgnoresOtherUnitsAndTheirCase) {
+  for (const char* header : {"items=0-1", "seconds=1-2", "x=", "=0-1"})
+    EXPECT_EQ(text(parse_range(header, kSize)), "none") << header;
+  EXPECT_EQ(text(parse_range("Bytes=0-1", kSize)), "[0,2)");
 }
 
 TEST(ByteRangeTest, RefusesSeveralRanges) {

@@ -43,11 +43,21 @@ bool Connection::wait_for_request(milliseconds timeout) {
   return n > 0;
 }
 
-void Connection::begin_head() {
+bool Connection::read_head(std::string& out) {
   phase_ = Phase::kHead;
   phase_start_ = steady_clock::now();
-  head_bytes_ = 0;
   failure_ = Failure::kNone;
+  out.clear();
+  for (std::size_t n_bytes = 0; n_bytes < kMaxHeadBytes; ++n_bytes) {
+    if (begin_ == end_ && fill() <= 0) return false;
+    const char c = buffer_[begin_++];
+    out.push_back(c);
+    if (c != '\n') continue;
+    if (out == "\r\n") out.clear();
+    if (out.ends_with("\r\n\r\n")) return true;
+  }
+  failure_ = Failure::kTooLong;
+  return false;
 }
 
 void Connection::begin_body(bool has_body) {
@@ -96,20 +106,13 @@ std::ptrdiff_t Connection::fill() {
 std::ptrdiff_t Connection::read(char* data, std::size_t size) {
   if (phase_ == Phase::kStopped || aborted_) return -1;
   if (phase_ == Phase::kNoBody) return 0;
-  if (phase_ == Phase::kHead) {
-    if (head_bytes_ >= kMaxHeadBytes) {
-      failure_ = Failure::kTooLong;
-      return -1;
-    }
-    size = std::min(size, kMaxHeadBytes - head_bytes_);
-  }
   if (begin_ == end_) {
     if (const std::ptrdiff_t n = fill(); n <= 0) return n;
   }
   const std::size_t n = std::min(size, end_ - begin_);
   std::memcpy(data, buffer_.data() + begin_, n);
   begin_ += n;
-  (phase_ == Phase::kHead ? head_bytes_ : body_bytes_) += n;
+  body_bytes_ += n;
   return static_cast<std::ptrdiff_t>(n);
 }
 
@@ -170,6 +173,12 @@ bool Connection::peer_gone() const {
   // After end_input() POLLRDHUP is always set, so only a complete hang-up tells that the peer is gone.
   const short half = input_ended_ ? 0 : POLLRDHUP;
   pollfd entry{.fd = fd_.get(), .events = half, .revents = 0};
+  return ::poll(&entry, 1, 0) > 0 && entry.revents != 0;
+}
+
+bool Connection::unreachable() const {
+  if (aborted_) return true;
+  pollfd entry{.fd = fd_.get(), .events = 0, .revents = 0};  // POLLERR and POLLHUP are always reported
   return ::poll(&entry, 1, 0) > 0 && entry.revents != 0;
 }
 

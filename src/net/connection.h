@@ -10,6 +10,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "core/mutex.h"
 #include "net/socket.h"
@@ -17,7 +18,7 @@
 
 namespace celslm {
 
-// Owned and used by one thread; only peer_gone(), end_input() and abort() may be called from any thread.
+// Owned and used by one thread; only peer_gone(), unreachable(), end_input() and abort() may be called from any thread.
 class Connection {
  public:
   using Time = std::chrono::steady_clock::time_point;
@@ -34,18 +35,19 @@ class Connection {
   // called or the timeout expired.
   bool wait_for_request(std::chrono::milliseconds timeout);
 
-  void begin_head();               // starts the deadline of a head
+  // Reads a request's head to its empty line, and not beyond. Empty lines before it are skipped. False, with failure() set,
+  // if it does not come to its end within the limits; `out` then has what came.
+  bool read_head(std::string& out);
   void begin_body(bool has_body);  // starts the deadline of a body; without one, reads return 0 until the next head
   void stop_reading();             // later reads fail, because the rest of the input will not be used
 
-  // Returns the number of bytes read, at least 1; 0 at the end of the stream; -1 on failure, see failure().
+  // Returns the number of bytes of a body read, at least 1; 0 at the end of the stream; -1 on failure, see failure().
   std::ptrdiff_t read(char* data, std::size_t size);
   bool readable() const { return begin_ < end_; }  // without waiting
   // Writes all bytes; false if the peer is gone or too slow (write_timeout, kMinSendBytesPerS).
   bool write(const char* data, std::size_t size);
 
   Failure failure() const { return failure_; }
-  std::size_t head_bytes() const { return head_bytes_; }
   std::uint64_t bytes_written() const { return bytes_written_; }
 
   // Ends the stream in an orderly way: sends TLS close_notify and lets the peer read what was sent (see kLinger).
@@ -53,9 +55,12 @@ class Connection {
 
   void reset_on_close();  // closing then sends RST, so that the peer sees an error instead of the end of the stream
 
+  // The peer has closed the connection, or at least its sending side, which looks the same until something is written to it;
+  // or reset it.
   bool peer_gone() const;
-  void end_input();  // wakes wait_for_request(); a request that has already arrived is still answered
-  void abort();      // all reads and writes fail from now on
+  bool unreachable() const;  // the connection was reset or aborted: nothing that is written can arrive
+  void end_input();          // wakes wait_for_request(); a request that has already arrived is still answered
+  void abort();              // all reads and writes fail from now on
 
  private:
   std::ptrdiff_t fill();
@@ -79,7 +84,6 @@ class Connection {
   Phase phase_ = Phase::kHead;
   Time phase_start_{};
   std::uint64_t body_bytes_ = 0;
-  std::size_t head_bytes_ = 0;
   std::uint64_t bytes_written_ = 0;
   Failure failure_ = Failure::kNone;
   std::atomic<bool> aborted_{false};

@@ -368,7 +368,11 @@ Status check_base_url(const std::string& text) {
   };
   if (!url || !is_plain(text) || curl_url_set(url.get(), CURLUPART_URL, text.c_str(), 0) != CURLUE_OK)
     return bad("not a URL");
-  if (!text.starts_with("http://") && !text.starts_with("https://")) return bad("neither http nor https");
+  char* scheme = nullptr;
+  curl_url_get(url.get(), CURLUPART_SCHEME, &scheme, 0);  // in lower case
+  const std::string name = scheme == nullptr ? "" : scheme;
+  curl_free(scheme);
+  if (name != "http" && name != "https") return bad("neither http nor https");
   for (const CURLUPart part : {CURLUPART_QUERY, CURLUPART_FRAGMENT, CURLUPART_USER, CURLUPART_PASSWORD}) {
     char* value = nullptr;
     const CURLUcode code = curl_url_get(url.get(), part, &value, 0);

@@ -8,7 +8,8 @@
 namespace celslm {
 
 // Server side.
-inline constexpr std::size_t kMaxHeadBytes = 32U << 10;   // a request head without end would fill memory
+inline constexpr std::size_t kMaxHeadBytes = 64U << 10;   // a request head without end would fill memory; a token has 20 KB
+inline constexpr std::size_t kMaxHeaderFields = 256;      // fields that cost more to keep than to send
 inline constexpr std::size_t kMaxTargetBytes = 4U << 10;  // a very long URL, matched against every route
 inline constexpr int kMaxPathSegments = 32;               // a path of ten thousand slashes
 // Required average rates: a client that sends or receives one byte just before every timeout would hold a thread for hours.

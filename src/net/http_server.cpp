@@ -14,6 +14,7 @@
 
 #include "core/mutex.h"
 #include "net/connection_table.h"
+#include "net/cors.h"
 #include "net/http_limits.h"
 #include "net/http_session.h"
 #include "net/socket.h"
@@ -183,6 +184,7 @@ Result<std::unique_ptr<HttpServer>> HttpServer::create(const HttpServerOptions& 
   if (!is_token(options.bearer_token)) {
     return fail(ErrorKind::kInvalid, "the bearer token contains other characters than letters, digits and -._~+/=");
   }
+  CELSLM_CHECK_OK(check_origins(options.allowed_origins));
   if (options.tls_certificate_file.empty() != options.tls_key_file.empty()) {
     return fail(ErrorKind::kInvalid, "TLS needs both a certificate and its key");
   }

@@ -28,6 +28,9 @@ struct HttpServerOptions {
   // If not empty, requests without it get 401 (except to `open_paths`). Letters, digits and -._~+/= (RFC 6750).
   std::string bearer_token;
   std::vector<std::string> open_paths = {"/health"};
+  // Origins of web pages that may use this server from a browser, as check_origins() (net/cors.h) takes them. A page of any
+  // other origin may neither read an answer nor ask for anything but GET and HEAD (403).
+  std::vector<std::string> allowed_origins;
   std::string tls_certificate_file;  // PEM; set both or neither
   std::string tls_key_file;
 };

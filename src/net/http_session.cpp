@@ -4,15 +4,18 @@
 #include <httplib.h>
 
 #include <algorithm>
-#include <array>
 #include <cctype>
 #include <exception>
 #include <optional>
+#include <ranges>
 #include <string>
 #include <utility>
 
 #include "core/mutex.h"
+#include "core/text.h"
+#include "net/cors.h"
 #include "net/http_limits.h"
+#include "net/request_head.h"
 
 namespace celslm {
 namespace {
@@ -23,14 +26,20 @@ constexpr const char* kAnyPath = "/";
 
 constexpr std::size_t kCopiedBodyBytes = 64U << 10;
 
+// Gives the library a head of our own making, then the connection's bytes.
 class Stream final : public httplib::Stream {
  public:
-  explicit Stream(Connection& connection) : connection_(connection) {}
-  bool is_readable() const override { return connection_.readable(); }
+  Stream(Connection& connection, std::string head) : connection_(connection), head_(std::move(head)) {}
+  bool is_readable() const override { return at_ < head_.size() || connection_.readable(); }
   bool wait_readable() const override { return true; }  // read() waits, under the right deadline
   bool wait_writable() const override { return true; }  // so does write()
-  bool is_peer_alive() const override { return !connection_.peer_gone(); }
-  ssize_t read(char* data, std::size_t size) override { return connection_.read(data, size); }
+  bool is_peer_alive() const override { return !connection_.unreachable(); }
+  ssize_t read(char* data, std::size_t size) override {
+    if (at_ == head_.size()) return connection_.read(data, size);
+    const std::size_t n = head_.copy(data, size, at_);
+    at_ += n;
+    return static_cast<ssize_t>(n);
+  }
   ssize_t write(const char* data, std::size_t size) override {
     return connection_.write(data, size) ? static_cast<ssize_t>(size) : -1;
   }
@@ -41,15 +50,21 @@ class Stream final : public httplib::Stream {
 
  private:
   Connection& connection_;
+  const std::string head_;
+  std::size_t at_ = 0;
 };
 
-// Makes HttpRequest::disconnected safe to call at any time, even from a thread that outlives its request.
+// Makes HttpRequest::disconnected and unreachable safe to call at any time, even from a thread that outlives its request.
 class DisconnectProbe {
  public:
   explicit DisconnectProbe(const Connection& connection) : connection_(&connection) {}
   bool gone() const {
     const MutexLock lock(mutex_);
     return connection_ == nullptr || connection_->peer_gone();
+  }
+  bool unreachable() const {
+    const MutexLock lock(mutex_);
+    return connection_ == nullptr || connection_->unreachable();
   }
   void end() {
     const MutexLock lock(mutex_);
@@ -66,22 +81,44 @@ std::string lower(std::string text) {
   return text;
 }
 
-bool has_control(std::string_view text) {
-  return std::ranges::any_of(text, [](unsigned char c) { return (c < 0x20 && c != '\t') || c == 0x7F; });
-}
-
 bool all_digits(std::string_view text) {
   return !text.empty() && text.size() <= 18 && std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; });
 }
 
-bool known_method(std::string_view method) {
-  static constexpr std::array<std::string_view, 7> kMethods{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"};
-  return std::ranges::contains(kMethods, method);
+// What the library needs of a head: the framing of the body and whether to ask for it. It must not process paths, ranges,
+// forms and encodings, nor limit the other fields in its own way.
+std::string library_head(const RequestHead& head) {
+  std::string out = fmt::format("{} {} HTTP/1.{}\r\n", head.method, kAnyPath, head.http_1_0 ? 0 : 1);
+  for (const char* name : {"content-length", "transfer-encoding"}) {
+    if (const auto it = head.headers.find(name); it != head.headers.end())
+      out += fmt::format("{}: {}\r\n", name, it->second);
+  }
+  const auto expect = head.headers.find("expect");
+  if (expect != head.headers.end() && lower(expect->second) == "100-continue") out += "expect: 100-continue\r\n";
+  return out + "\r\n";
+}
+
+bool asks_to_close(const std::map<std::string, std::string>& headers) {
+  const auto it = headers.find("connection");
+  if (it == headers.end()) return false;
+  for (const auto option : std::views::split(lower(it->second), ',')) {
+    if (trimmed(std::string_view(option), " \t") == "close") return true;
+  }
+  return false;
+}
+
+// The status for a head that did not come to its end; 0 where there is nobody to tell.
+int status_of_incomplete(Connection::Failure failure, std::string_view bytes) {
+  if (bytes.empty()) return 0;
+  if (failure == Connection::Failure::kTimeout) return 408;
+  if (failure == Connection::Failure::kTooLong) return bytes.contains("\r\n") ? 431 : 414;
+  return 400;
 }
 
 const char* message_for(int status) {
   switch (status) {
     case 400: return "malformed HTTP request";
+    case 403: return "a page of another origin may not do that: allow its origin with --cors-origin";
     case 401: return "missing or wrong bearer token: send 'Authorization: Bearer …'";
     case 404: return "no such path";
     case 405: return "this path does not support that method";
@@ -138,8 +175,6 @@ class HttpSession::Impl : private httplib::Server {
     HttpRequest request;
     std::string raw_path;
     std::string raw_query;
-    bool headers_ok = true;
-    bool head_done = false;
     bool admitted = false;  // admit() has decided
     bool answered = false;  // our own response is set
     bool working = false;   // counted in the table by begin_work()
@@ -151,26 +186,27 @@ class HttpSession::Impl : private httplib::Server {
   };
 
   bool serve_one();
-  void take_head(Request& request);
+  bool refuse_head(int status);
+  std::string take_head(RequestHead head);
   int check_framing() const;
   int check_access() const;
   int route();
-  int admit(const Request& request, Response& response);
+  int admit(Response& response);
   void run_handler(const Request& request, Response& response);
   void fill(Response& response, HttpResponse answer);
   void fill_stream(Response& response, const std::shared_ptr<const HttpResponse>& answer);
   bool run_stream(const HttpResponse& answer, httplib::DataSink& sink);
   void refuse(Response& response, int status, std::string_view message);
-  int parse_failure(const Request& request, int status) const;
-  void set_connection_headers(const Request& request, Response& response);
-  void respond_to_unparsed();
+  void answer_early(Response& response, HttpResponse answer);
+  void set_connection_headers(Response& response);
 
   SessionContext& context_;
+  const CrossOrigin cross_origin_;
   Connection* connection_ = nullptr;  // only inside serve()
   Current current_;
 };
 
-HttpSession::Impl::Impl(SessionContext& context) : context_(context) {
+HttpSession::Impl::Impl(SessionContext& context) : context_(context), cross_origin_(context.options.allowed_origins) {
   // The library aborts streams if its listening socket is closed; it has none here, so set any valid descriptor.
   svr_sock_ = 0;
   set_payload_max_length(context.options.max_body_bytes);
@@ -181,13 +217,13 @@ HttpSession::Impl::Impl(SessionContext& context) : context_(context) {
   Patch(kAnyPath, handler);
   Delete(kAnyPath, handler);
   Options(kAnyPath, handler);
-  set_pre_routing_handler([this](const Request& request, Response& response) {
-    return admit(request, response) == 100 ? HandlerResponse::Unhandled : HandlerResponse::Handled;
+  set_pre_routing_handler([this](const Request&, Response& response) {
+    return admit(response) == 100 ? HandlerResponse::Unhandled : HandlerResponse::Handled;
   });
-  set_expect_100_continue_handler([this](const Request& request, Response& response) { return admit(request, response); });
-  set_error_handler([this](const Request& request, Response& response) {
-    if (!current_.answered) {
-      const int status = parse_failure(request, response.status);
+  set_expect_100_continue_handler([this](const Request&, Response& response) { return admit(response); });
+  set_error_handler([this](const Request&, Response& response) {
+    if (!current_.answered) {  // a body that the library could not read: it reports 400 for nearly everything
+      const int status = connection_->failure() == Connection::Failure::kTimeout ? 408 : response.status;
       refuse(response, status, message_for(status));
     }
     return HandlerResponse::Handled;
@@ -196,50 +232,36 @@ HttpSession::Impl::Impl(SessionContext& context) : context_(context) {
     context_.log->error("{} {}: the handler threw an exception", current_.request.method, current_.request.path);
     refuse(response, 500, message_for(500));
   });
-  set_post_routing_handler(
-      [this](const Request& request, Response& response) { set_connection_headers(request, response); });
+  set_post_routing_handler([this](const Request&, Response& response) { set_connection_headers(response); });
 }
 
-// The status for a request that the library could not parse: it reports 400 for nearly everything.
-int HttpSession::Impl::parse_failure(const Request& request, int status) const {
-  if (connection_->failure() == Connection::Failure::kTimeout) return 408;
-  if (connection_->failure() == Connection::Failure::kTooLong) return 431;
-  const bool method_only = !current_.head_done && status == 400 && request.version.starts_with("HTTP/1.");
-  return method_only && !request.method.empty() && !known_method(request.method) ? 405 : status;
-}
-
-void HttpSession::Impl::set_connection_headers(const Request& request, Response& response) {
-  const bool last = !current_.head_done || current_.close_after || request.version == "HTTP/1.0" ||
-                    lower(request.get_header_value("Connection")) == "close" || context_.table.draining();
+void HttpSession::Impl::set_connection_headers(Response& response) {
+  const bool last =
+      current_.close_after || current_.is_http_1_0 || asks_to_close(current_.request.headers) || context_.table.draining();
   response.headers.erase("Keep-Alive");
   response.headers.erase("Connection");
   if (last) response.set_header("Connection", "close");
   current_.close_after = last;
+  for (const auto& [name, value] : cross_origin_.answer_headers(current_.request.headers)) response.set_header(name, value);
 }
 
-// Moves the head into our request and leaves the library only what it needs for framing, so that it does not process ranges,
-// forms and encodings itself.
-void HttpSession::Impl::take_head(Request& request) {
-  HttpRequest& out = current_.request;
-  out.method = request.method;
-  for (const auto& [name, value] : request.headers) {
-    current_.headers_ok = current_.headers_ok && !has_control(value);
-    std::string& slot = out.headers[lower(name)];
-    slot += (slot.empty() ? "" : ", ") + value;
-  }
-  const std::size_t query = std::min(request.target.find('?'), request.target.size());
-  current_.raw_path = request.target.substr(0, query);
-  current_.raw_query = request.target.substr(std::min(query + 1, request.target.size()));
-  request.path = kAnyPath;
-  request.ranges.clear();
-  for (const char* name : {"Accept-Encoding", "Content-Encoding", "Content-Type", "Range", "Upgrade"})
-    request.headers.erase(name);
+// Takes the head for our request; returns the one that the library reads in its place.
+std::string HttpSession::Impl::take_head(RequestHead head) {
+  std::string out = library_head(head);
+  HttpRequest& request = current_.request;
+  request.method = std::move(head.method);
+  request.headers = std::move(head.headers);
+  // A condition that never holds: no answer of this server has a validator (ETag, Last-Modified) to compare with.
+  if (request.headers.contains("if-range")) request.headers.erase("range");
+  current_.raw_path = std::move(head.path);
+  current_.raw_query = std::move(head.query);
+  current_.is_http_1_0 = head.http_1_0;
   current_.probe = std::make_shared<DisconnectProbe>(*connection_);
-  out.disconnected = [probe = current_.probe] { return probe->gone(); };
-  current_.is_http_1_0 = request.version == "HTTP/1.0";
-  current_.head_done = true;
+  request.disconnected = [probe = current_.probe] { return probe->gone(); };
+  request.unreachable = [probe = current_.probe] { return probe->unreachable(); };
   // The library would read the body of a POST without a length up to the end of the connection, including later requests.
-  connection_->begin_body(out.headers.contains("content-length") || out.headers.contains("transfer-encoding"));
+  connection_->begin_body(request.headers.contains("content-length") || request.headers.contains("transfer-encoding"));
+  return out;
 }
 
 // Ambiguous framing allows request smuggling past a proxy: only the unambiguous forms are accepted.
@@ -247,8 +269,6 @@ int HttpSession::Impl::check_framing() const {
   const auto& headers = current_.request.headers;
   const auto length = headers.find("content-length");
   const auto encoding = headers.find("transfer-encoding");
-  if (!current_.headers_ok) return 400;
-  if (current_.raw_path.size() + current_.raw_query.size() > kMaxTargetBytes) return 414;
   if (length != headers.end() && encoding != headers.end()) return 400;
   if (encoding != headers.end() && lower(encoding->second) != "chunked") return 501;
   if (length != headers.end() && !all_digits(length->second)) return 400;
@@ -284,10 +304,20 @@ int HttpSession::Impl::route() {
 
 // All checks that are possible before the body is read. Returns 100 to continue, or else the status of the refusal in
 // `response`. The library calls it once or twice per request.
-int HttpSession::Impl::admit(const Request&, Response& response) {
+int HttpSession::Impl::admit(Response& response) {
   if (current_.admitted) return current_.handler != nullptr && current_.working ? 100 : response.status;
   current_.admitted = true;
+  const HttpRequest& request = current_.request;
   int status = check_framing();
+  if (status == 200 && CrossOrigin::is_preflight(request.method, request.headers)) {
+    const Headers answer = cross_origin_.preflight_headers(request.headers);
+    if (!answer.empty()) {
+      answer_early(response, {.status = 204, .headers = answer});
+      return 204;
+    }
+    status = 403;
+  }
+  if (status == 200 && cross_origin_.refuses(request.method, request.headers)) status = 403;
   if (status == 200) status = check_access();
   if (status == 200) status = route();
   const bool open = std::ranges::contains(context_.options.open_paths, current_.raw_path);
@@ -303,15 +333,20 @@ int HttpSession::Impl::admit(const Request&, Response& response) {
 }
 
 void HttpSession::Impl::refuse(Response& response, int status, std::string_view message) {
+  answer_early(response, context_.make_error(status, message));
+}
+
+// An answer to a request of which the body was not read.
+void HttpSession::Impl::answer_early(Response& response, HttpResponse answer) {
   const auto& headers = current_.request.headers;
   const auto length = headers.find("content-length");
   const bool body_follows = headers.contains("transfer-encoding") || (length != headers.end() && length->second != "0");
   // The connection cannot be reused: its next bytes belong to a request that was not read to its end.
-  if (!current_.head_done || body_follows) {
+  if (body_follows) {
     current_.close_after = true;
     connection_->stop_reading();
   }
-  fill(response, context_.make_error(status, message));
+  fill(response, std::move(answer));
 }
 
 void HttpSession::Impl::run_handler(const Request& request, Response& response) {
@@ -382,34 +417,33 @@ bool HttpSession::Impl::run_stream(const HttpResponse& answer, httplib::DataSink
   return complete;
 }
 
-// Responds to a head so malformed that the library gave up without a response.
-void HttpSession::Impl::respond_to_unparsed() {
-  const auto failure = connection_->failure();
-  const bool line_only = connection_->head_bytes() >= kMaxHeadBytes;
-  int status = 0;
-  if (failure == Connection::Failure::kTimeout && connection_->head_bytes() > 0) status = 408;
-  if (failure == Connection::Failure::kTooLong || line_only) status = 414;
-  if (status == 0) return;
+// Responds to a head that is no request, without the library; false: the connection ends.
+bool HttpSession::Impl::refuse_head(int status) {
   connection_->stop_reading();
   const std::string text = closing_response(context_.make_error, status);
   connection_->write(text.data(), text.size());
+  return false;
 }
 
 bool HttpSession::Impl::serve_one() {
   current_ = Current{};
-  connection_->begin_head();
-  Stream stream(*connection_);
-  const std::uint64_t before = connection_->bytes_written();
+  std::string bytes;
+  if (!connection_->read_head(bytes)) {
+    const int status = status_of_incomplete(connection_->failure(), bytes);
+    return status != 0 && refuse_head(status);
+  }
+  auto head = parse_request_head(bytes);
+  if (!head) return refuse_head(head.error());
+  Stream stream(*connection_, take_head(*std::move(head)));
   bool closed = false;
   bool ok = false;
   try {
-    ok = process_request(stream, {}, 0, {}, 0, context_.table.draining(), closed, [this](Request& r) { take_head(r); });
+    ok = process_request(stream, {}, 0, {}, 0, context_.table.draining(), closed, {});
   } catch (const std::exception& e) {  // out of memory, or make_error threw
     context_.log->error("a request ended with an exception: {}", e.what());
   }
-  if (current_.probe) current_.probe->end();
+  current_.probe->end();
   if (current_.working) context_.table.end_work(*connection_);
-  if (connection_->bytes_written() == before) respond_to_unparsed();
   return ok && !closed && !current_.close_after;
 }
 

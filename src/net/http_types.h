@@ -18,8 +18,12 @@ struct HttpRequest {
   std::map<std::string, std::string> parameters;  // of the path pattern (":id") and the query; the path wins
   std::map<std::string, std::string> headers;     // names in lower case
   std::string body;
-  // True once the client has disconnected. Cheap; callable from any thread at any time.
+  // True once the client has closed the connection, or at least its sending side: the two look the same until something is
+  // written. Cheap; callable from any thread at any time.
   std::function<bool()> disconnected;
+  // True once nothing that is written can reach the client: it reset the connection, or closed it and was written to. As
+  // disconnected() otherwise.
+  std::function<bool()> unreachable;
 
   // Return the value, or "" if absent. header(): `name` must be in lower case.
   std::string parameter(const std::string& name) const { return value_of(parameters, name); }
@@ -53,8 +57,8 @@ struct ByteRange {
   std::uint64_t first = 0;
   std::uint64_t end = 0;
 };
-// Parses a "Range: bytes=a-b" header (RFC 9110, section 14) for a body of `size` bytes. nullopt if the header is empty;
-// kInvalid, to be answered with 416, if it is malformed, outside the body, or has several ranges.
+// Parses a "Range: bytes=a-b" header (RFC 9110, section 14) for a body of `size` bytes. nullopt if the header is empty
+// or has another unit; kInvalid, to be answered with 416, if it is malformed, outside the body, or has several ranges.
 Result<std::optional<ByteRange>> parse_range(std::string_view header, std::uint64_t size);
 
 }  // namespace celslm

@@ -15,6 +15,8 @@
 #include <cstring>
 #include <memory>
 
+#include "net/address.h"
+
 namespace celslm {
 namespace {
 
@@ -26,7 +28,8 @@ Result<AddressList> resolve(const std::string& host, int port, int flags) {
   hints.ai_socktype = SOCK_STREAM;
   hints.ai_flags = flags | AI_NUMERICSERV;
   addrinfo* found = nullptr;
-  const int code = ::getaddrinfo(host.empty() ? nullptr : host.c_str(), std::to_string(port).c_str(), &hints, &found);
+  const std::string name(unbracketed(host));
+  const int code = ::getaddrinfo(name.empty() ? nullptr : name.c_str(), std::to_string(port).c_str(), &hints, &found);
   if (code != 0) return fail(ErrorKind::kUnavailable, "cannot resolve host '{}': {}", host, ::gai_strerror(code));
   return AddressList(found, &::freeaddrinfo);
 }

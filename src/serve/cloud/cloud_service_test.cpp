@@ -316,8 +316,7 @@ TEST_F(CloudServiceTest, RefusesRangesThatWereNotAnnounced) {
   const std::uint64_t size = block_region_bytes(*identity).most;
   EXPECT_EQ(status(fmt::format("bytes=0-{}", size - 1)), 206);
   EXPECT_EQ(status(fmt::format("bytes={}-{}", size, size)), 416);
-  for (const char* bad : {"bytes=5-4", "bytes=a-b", "bytes=0-1,2-3", "lines=1-2", "bytes=-"})
-    EXPECT_EQ(status(bad), 416) << bad;
+  for (const char* bad : {"bytes=5-4", "bytes=a-b", "bytes=0-1,2-3", "bytes=-"}) EXPECT_EQ(status(bad), 416) << bad;
 }
 
 TEST_F(CloudServiceTest, ServesAnyRangeOfAWholePack) {
