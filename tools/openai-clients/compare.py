@@ -54,10 +54,15 @@ CLIENTS = {"npm": npm_steps, "python": python_steps}
 def run_steps(client, url, model):
     """{step: {"works", "note"}}"""
     command, environment = CLIENTS[client](url, model)
-    done = subprocess.run(list(map(str, command)), env={**os.environ, **environment}, stdout=subprocess.PIPE, text=True,
-                          check=True)
-    lines = [json.loads(line) for line in done.stdout.splitlines()]
-    return {line["step"]: {"works": line["works"], "note": line["note"]} for line in lines}
+    out = {}
+    environment = {**os.environ, **environment}
+    with subprocess.Popen(list(map(str, command)), env=environment, stdout=subprocess.PIPE, text=True) as run:
+        for line in map(json.loads, run.stdout):
+            out[line["step"]] = {"works": line["works"], "note": line["note"]}
+            print(f"  {line['step']}: {cell(out[line['step']])}", file=sys.stderr, flush=True)
+    if run.returncode != 0:
+        sys.exit(f"compare: the {client} client ended with exit code {run.returncode}")
+    return out
 
 
 def model_name(url):

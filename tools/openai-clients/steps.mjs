@@ -21,7 +21,7 @@ const person = {
   additionalProperties: false,
 };
 const user = (content) => ({ role: 'user', content });
-const chat = (fields, init) => client.chat.completions.create({ model, temperature: 0, max_tokens: 200, ...fields }, init);
+const chat = (fields, init) => client.chat.completions.create({ model, temperature: 0, max_tokens: 96, ...fields }, init);
 const kAsk = [user('What is the weather in Oslo? Use the tool.')];
 
 function checkCall(call) {
@@ -68,7 +68,7 @@ const steps = {
     return 'it called';
   },
   async 'tools, streamed'() {
-    const stream = client.chat.completions.stream({ model, temperature: 0, max_tokens: 200, messages: kAsk, tools: [weather], tool_choice: 'required' });
+    const stream = client.chat.completions.stream({ model, temperature: 0, max_tokens: 96, messages: kAsk, tools: [weather], tool_choice: 'required' });
     let deltas = 0;
     stream.on('chunk', (chunk) => { deltas += chunk.choices[0]?.delta.tool_calls ? 1 : 0; });
     const whole = await stream.finalChatCompletion();
@@ -113,12 +113,12 @@ const steps = {
     return `${answer.data[0].embedding.length} dimensions`;
   },
   async 'responses'() {
-    const answer = await client.responses.create({ model, input: 'Say hello.', instructions: 'Be brief.', temperature: 0, max_output_tokens: 60 });
+    const answer = await client.responses.create({ model, input: 'Say hello.', instructions: 'Be brief.', temperature: 0, max_output_tokens: 32 });
     assert(answer.output_text && answer.usage.output_tokens > 0);
     return '';
   },
   async 'responses, streamed'() {
-    const events = await collect(await client.responses.create({ model, input: 'Say hello.', temperature: 0, max_output_tokens: 60, stream: true }));
+    const events = await collect(await client.responses.create({ model, input: 'Say hello.', temperature: 0, max_output_tokens: 32, stream: true }));
     assert.equal(events[0].type, 'response.created');
     assert(['response.completed', 'response.incomplete'].includes(events.at(-1).type), events.at(-1).type);
     const text = events.filter((e) => e.type === 'response.output_text.delta').map((e) => e.delta).join('');
@@ -128,7 +128,7 @@ const steps = {
   async 'responses, tools'() {
     const tools = [{ type: 'function', ...weather.function, strict: true }];
     const input = [user('What is the weather in Oslo? Use the tool.')];
-    const fields = { model, tools, temperature: 0, max_output_tokens: 200 };
+    const fields = { model, tools, temperature: 0, max_output_tokens: 96 };
     const first = await client.responses.create({ ...fields, input, tool_choice: 'required' });
     const call = first.output.find((item) => item.type === 'function_call');
     assert.equal(typeof JSON.parse(call.arguments).city, 'string');

@@ -51,7 +51,7 @@ ASK = [user("What is the weather in Oslo? Use the tool.")]
 
 
 def chat(**fields):
-    return CLIENT.chat.completions.create(**{"model": MODEL, "temperature": 0, "max_tokens": 200, **fields})
+    return CLIENT.chat.completions.create(**{"model": MODEL, "temperature": 0, "max_tokens": 96, **fields})
 
 
 def check_call(call):
@@ -155,7 +155,7 @@ def embeddings():
 
 
 def respond(**fields):
-    return CLIENT.responses.create(**{"model": MODEL, "temperature": 0, "max_output_tokens": 60, **fields})
+    return CLIENT.responses.create(**{"model": MODEL, "temperature": 0, "max_output_tokens": 32, **fields})
 
 
 @step("responses")
@@ -178,11 +178,11 @@ def responses_streamed():
 @step("responses, tools")
 def responses_tools():
     tools = [{"type": "function", **WEATHER["function"], "strict": True}]
-    first = respond(input=ASK, tools=tools, tool_choice="required", max_output_tokens=200)
+    first = respond(input=ASK, tools=tools, tool_choice="required", max_output_tokens=96)
     call = next(item for item in first.output if item.type == "function_call")
     check(isinstance(json.loads(call.arguments)["city"], str), call.arguments)
     result = {"type": "function_call_output", "call_id": call.call_id, "output": '{"celsius": 7}'}
-    second = respond(input=[*ASK, *first.output, result], tools=tools, max_output_tokens=200)
+    second = respond(input=[*ASK, *first.output, result], tools=tools, max_output_tokens=96)
     check(second.output_text, "no text after the result")
     return "the answer uses the result" if "7" in second.output_text else "an answer, without the result"
 

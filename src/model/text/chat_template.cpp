@@ -224,9 +224,10 @@ void ChatTemplate::Impl::find_out_about_tools() {
   const auto after_call = [&] { return render(std::array{user, calling}, false); };
   can.tool_calls = true;
   const auto with_object = after_call();
-  can.text_arguments = true;
-  can.text_arguments = shows(after_call(), R"({"needle5512":)");
-  can.tool_calls = (shows(with_object, "needle5512") || can.text_arguments) && shows(after_call(), call.name);
+  // Shown, and not as Jinja prints a dictionary. Where both ways work the object is what the template was written for.
+  const bool takes_object = shows(with_object, "needle5512") && !shows(with_object, "'needle5512'");
+  can.text_arguments = !takes_object;
+  can.tool_calls = (takes_object || shows(after_call(), R"({"needle5512":)")) && shows(after_call(), call.name);
   if (!can.tool_calls) return;
 
   ChatMessage result{.role = "tool", .content = "result4477", .tool_call_id = call.id};

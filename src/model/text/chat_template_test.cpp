@@ -189,6 +189,16 @@ TEST(ChatTemplateTest, ArgumentsAreTextWhereTheTemplateWantsIt) {
   EXPECT_EQ(rendered_with_tools(source, with_calls(1), ""), R"([user]hi[assistant](f0{"z":1,"a":"b"})[tool]r0)");
 }
 
+// As Qwen 3 and Gemma 4 do.
+TEST(ChatTemplateTest, ArgumentsAreAnObjectWhereTheTemplateTakesBoth) {
+  const char* source =
+      "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}{{ c.function.name }}"
+      "{% if c.function.arguments is string %}{{ c.function.arguments }}{% else %}"
+      "{% for key, value in c.function.arguments | dictsort %}<{{ key }}={{ value }}>{% endfor %}{% endif %}{% endfor %}{% "
+      "endfor %}";
+  EXPECT_EQ(rendered_with_tools(source, with_calls(1), ""), "hif0<a=b><z=1>r0");
+}
+
 TEST(ChatTemplateTest, SeveralCallsAreOneAfterAnotherWhereTheTemplateTakesOne) {
   const char* source =
       "{% for m in messages %}[{{ m.role }}]{% if m.tool_calls %}{% if m.tool_calls|length != 1 %}{{ raise_exception('one') "

@@ -1,6 +1,7 @@
 #include "serve/edge/request_preparation.h"
 
 #include <algorithm>
+#include <iterator>
 #include <random>
 
 #include "serve/openai/tool_grammar.h"
@@ -127,6 +128,7 @@ Result<PreparedRequest> RequestPreparation::prepare(CompletionRequest request) {
   if (request.chat) {
     out.style = model_.text().chat_style();
     CELSLM_TRY(generation.sampler.grammar, grammar_of(request, out.style));
+    std::ranges::move(stops_behind_calls(request.tools, out.style), std::back_inserter(generation.stop));
   }
   generation.shown = shown_tokens(model_.text(), out.style, request);
   out.echo = echo_of(request);

@@ -219,6 +219,13 @@ Result<GrammarSpec> tool_grammar(const ToolUse& use, const ChatStyle& style, boo
   return ToolGrammar(use, style).spec(begins_in_thoughts);
 }
 
+std::vector<std::string> stops_behind_calls(const ToolUse& use, const ChatStyle& style) {
+  if (!use.allowed()) return {};
+  if (style.tools == ToolFormat::kFunctionGemma) return {"<start_function_response>"};
+  if (style.tools == ToolFormat::kGemma4) return {"<|tool_response>"};
+  return {};
+}
+
 GrammarSpec either(const GrammarSpec& calls, const GrammarSpec& format) {
   const auto [calls_root, calls_rules] = split_root(calls.text);
   const auto [format_root, format_rules] = split_root(format.text);

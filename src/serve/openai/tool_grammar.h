@@ -13,6 +13,9 @@ namespace celslm {
 // where the tool is strict (kInvalid, naming the tool and the keyword).
 Result<GrammarSpec> tool_grammar(const ToolUse& use, const ChatStyle& style, bool begins_in_thoughts);
 
+// Words that the model writes behind its calls, where it waits for results: an answer ends there.
+std::vector<std::string> stops_behind_calls(const ToolUse& use, const ChatStyle& style);
+
 // Either calls, as `calls` requires them, or the text that `format` (made by read_response_format) describes.
 GrammarSpec either(const GrammarSpec& calls, const GrammarSpec& format);
 

@@ -154,6 +154,13 @@ TEST(ToolGrammarTest, ASchemaThatCannotBeEnforcedIsRefusedWhereTheToolIsStrict) 
   EXPECT_THAT(refused.error().message, testing::AllOf(HasSubstr("'weather'"), HasSubstr("not")));
 }
 
+TEST(ToolGrammarTest, AnAnswerEndsWhereTheModelWaitsForResults) {
+  const ChatStyle gemma{.tools = ToolFormat::kFunctionGemma};
+  EXPECT_THAT(stops_behind_calls(use(ToolChoice::kAuto), gemma), testing::ElementsAre("<start_function_response>"));
+  EXPECT_TRUE(stops_behind_calls(use(ToolChoice::kNone), gemma).empty());
+  EXPECT_TRUE(stops_behind_calls(use(ToolChoice::kAuto), ChatStyle{.tools = ToolFormat::kHermes}).empty());
+}
+
 TEST(ToolGrammarTest, CallsOrAnAnswerOfAFormat) {
   GrammarBuilder builder;
   const GrammarSpec format{.text = *builder.text(*builder.add_rule("answer", R"("yes" | "no")")), .triggers = {}};
