@@ -44,7 +44,8 @@ def npm_steps(url, model):
 def python_steps(url, model):
     folder = INSTALLED / "python"
     if not (folder / "openai").exists():
-        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--target", folder, PYTHON_CLIENT], check=True)
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-warn-conflicts", "--root-user-action",
+                        "ignore", "--target", folder, PYTHON_CLIENT], check=True)
     return [sys.executable, HERE / "steps.py", url, model], {"PYTHONPATH": str(folder)}
 
 
@@ -71,6 +72,7 @@ def model_name(url):
 
 def start_both(programs, model, threads):
     """{name: URL}"""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # nothing is timed: threads that spin only hold up other work
     edge = programs.start([celslm(), "edge", "--model", model, "--port", 0, "--threads", threads,
                            "--data", programs.folder / "edge"], "edge")
     edge.wait_listening()

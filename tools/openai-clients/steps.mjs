@@ -39,8 +39,10 @@ async function collect(stream) {
 async function secondRound(messages, message) {
   const results = message.tool_calls.map((call) => ({ role: 'tool', tool_call_id: call.id, content: '{"celsius": 7, "sky": "clear"}' }));
   const answer = await chat({ messages: [...messages, message, ...results], tools: [weather] });
-  assert(answer.choices[0].message.content, 'no text after the results');
-  return answer.choices[0].message.content.includes('7') ? 'the answer uses the result' : 'an answer, without the result';
+  const { content, tool_calls } = answer.choices[0].message;
+  assert(content || tool_calls, 'neither text nor calls after the results');
+  if (!content) return 'it called again';
+  return content.includes('7') ? 'the answer uses the result' : 'an answer, without the result';
 }
 
 const steps = {
@@ -89,7 +91,7 @@ const steps = {
     message.tool_calls.forEach(checkCall);
     assert.equal(new Set(message.tool_calls.map((call) => call.id)).size, message.tool_calls.length);
     await secondRound(messages, message);
-    return `${message.tool_calls.length} calls`;
+    return `${message.tool_calls.length} call(s)`;
   },
   async 'strict schema'() {
     const response_format = { type: 'json_schema', json_schema: { name: 'person', strict: true, schema: person } };
@@ -134,7 +136,8 @@ const steps = {
     assert.equal(typeof JSON.parse(call.arguments).city, 'string');
     const result = { type: 'function_call_output', call_id: call.call_id, output: '{"celsius": 7}' };
     const second = await client.responses.create({ ...fields, input: [...input, ...first.output, result] });
-    assert(second.output_text, 'no text after the result');
+    assert(second.output.length > 0, 'nothing after the result');
+    if (!second.output_text) return 'it called again';
     return second.output_text.includes('7') ? 'the answer uses the result' : 'an answer, without the result';
   },
   async 'abort'() {

@@ -39,6 +39,8 @@ Result<std::unique_ptr<EdgeService>> EdgeService::create(EdgeParts parts, const 
     if (const auto context = parts.model->text().context(text); !context)
       parts.log->warn("a text given as context will not be shared: {}", context.error().message);
   }
+  if (parts.model->text().chat_problem().empty())
+    parts.log->info("tools are called in the format '{}'", to_string(parts.model->text().chat_style().tools));
   double compute_s_per_work = 0;
   if (parts.cloud) {  // without one there is nothing to weigh computing against
     CELSLM_TRY(compute_s_per_work, measure_layer_speed(*parts.engine, *parts.clock));
