@@ -21,7 +21,7 @@ const person = {
   additionalProperties: false,
 };
 const user = (content) => ({ role: 'user', content });
-const chat = (fields, init) => client.chat.completions.create({ model, temperature: 0, max_tokens: 96, ...fields }, init);
+const chat = (fields, init) => client.chat.completions.create({ model, temperature: 0, max_tokens: 256, ...fields }, init);
 const kAsk = [user('What is the weather in Oslo? Use the tool.')];
 
 function checkCall(call) {
@@ -70,7 +70,7 @@ const steps = {
     return 'it called';
   },
   async 'tools, streamed'() {
-    const stream = client.chat.completions.stream({ model, temperature: 0, max_tokens: 96, messages: kAsk, tools: [weather], tool_choice: 'required' });
+    const stream = client.chat.completions.stream({ model, temperature: 0, max_tokens: 256, messages: kAsk, tools: [weather], tool_choice: 'required' });
     let deltas = 0;
     stream.on('chunk', (chunk) => { deltas += chunk.choices[0]?.delta.tool_calls ? 1 : 0; });
     const whole = await stream.finalChatCompletion();
@@ -130,7 +130,7 @@ const steps = {
   async 'responses, tools'() {
     const tools = [{ type: 'function', ...weather.function, strict: true }];
     const input = [user('What is the weather in Oslo? Use the tool.')];
-    const fields = { model, tools, temperature: 0, max_output_tokens: 96 };
+    const fields = { model, tools, temperature: 0, max_output_tokens: 256 };
     const first = await client.responses.create({ ...fields, input, tool_choice: 'required' });
     const call = first.output.find((item) => item.type === 'function_call');
     assert.equal(typeof JSON.parse(call.arguments).city, 'string');

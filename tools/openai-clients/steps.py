@@ -51,7 +51,7 @@ ASK = [user("What is the weather in Oslo? Use the tool.")]
 
 
 def chat(**fields):
-    return CLIENT.chat.completions.create(**{"model": MODEL, "temperature": 0, "max_tokens": 96, **fields})
+    return CLIENT.chat.completions.create(**{"model": MODEL, "temperature": 0, "max_tokens": 256, **fields})
 
 
 def check_call(call):
@@ -184,11 +184,11 @@ def responses_streamed():
 @step("responses, tools")
 def responses_tools():
     tools = [{"type": "function", **WEATHER["function"], "strict": True}]
-    first = respond(input=ASK, tools=tools, tool_choice="required", max_output_tokens=96)
+    first = respond(input=ASK, tools=tools, tool_choice="required", max_output_tokens=256)
     call = next(item for item in first.output if item.type == "function_call")
     check(isinstance(json.loads(call.arguments)["city"], str), call.arguments)
     result = {"type": "function_call_output", "call_id": call.call_id, "output": '{"celsius": 7}'}
-    second = respond(input=[*ASK, *first.output, result], tools=tools, max_output_tokens=96)
+    second = respond(input=[*ASK, *first.output, result], tools=tools, max_output_tokens=256)
     check(second.output, "nothing after the result")
     return used(second.output_text)
 
