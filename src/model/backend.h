@@ -24,6 +24,7 @@ class CpuBackend {
 
   // A stream of graph computations on n_threads threads. One thread at a time.
   Result<ggml_backend_ptr> start(int n_threads) const;
+  void set_threads(ggml_backend_t backend, int n_threads) const { set_n_threads_(backend, n_threads); }
 
  private:
   CpuBackend();

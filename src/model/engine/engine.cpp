@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "model/engine/graph.h"
+#include "model/engine/thread_count.h"
 
 namespace celslm {
 namespace {
@@ -26,7 +27,7 @@ int usable_cores() {
 
 struct Engine::Impl {
   Impl(std::shared_ptr<const Model> m, const CpuBackend& c, const EngineOptions& options, int threads)
-      : model(std::move(m)), cpu(c), kernels(options.kernels), pass(model->impl(), threads) {}
+      : model(std::move(m)), cpu(c), kernels(options.kernels), n_threads(threads), pass(model->impl(), threads) {}
 
   const ModelConfig& config() const { return model->config(); }
 
@@ -61,7 +62,10 @@ struct Engine::Impl {
 
   Status compute() {
     graph->set_masks();
+    cpu.set_threads(backend.get(), n_threads.now());
+    const CpuMeter meter;
     const ggml_status status = ggml_backend_graph_compute(backend.get(), graph->cgraph());
+    n_threads.add(meter.spent());
     if (status != GGML_STATUS_SUCCESS) return fail(ErrorKind::kInternal, "ggml: {}", ggml_status_to_string(status));
     return {};
   }
@@ -108,6 +112,7 @@ struct Engine::Impl {
   std::shared_ptr<const Model> model;
   const CpuBackend& cpu;
   const KernelPath kernels;
+  ThreadCount n_threads;
   ggml_backend_ptr backend;
   ggml_gallocr_ptr scratch;
   Pass pass;

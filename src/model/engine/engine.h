@@ -25,7 +25,7 @@ enum class KernelPath {
 };
 
 struct EngineOptions {
-  int n_threads = 0;  // 0: one per core this process may use
+  int n_threads = 0;  // at most; 0: one per core this process may use. Fewer compute while something else uses the cores
   KernelPath kernels = KernelPath::kFused;
 };
 
