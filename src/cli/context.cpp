@@ -9,12 +9,14 @@
 
 #include "align/tuning/gate.h"
 #include "cli/commands.h"
+#include "cli/context_commands.h"
 #include "cli/listen_options.h"
 #include "core/file.h"
 #include "core/json.h"
 #include "core/utf8.h"
 #include "net/http_client.h"
 #include "serve/cloud/context_registry.h"
+#include "serve/wire/context_text.h"
 #include "serve/wire/errors.h"
 #include "serve/wire/protocol.h"
 
@@ -29,6 +31,8 @@ constexpr const char* kExamples = R"(Examples:
       that name the handle, use the KV cache that the cloud computes for it
   celslm context put manual.txt --edge http://edge:8080 --name "Manual, 3rd edition"
       the same through an edge, which forwards it to its cloud
+  celslm context advise requests.jsonl --out texts
+      compares the system messages of example requests and writes what they share to texts/context-1.txt
   celslm context list --cloud https://cloud.example:8081 --token-file token
 )";
 
@@ -40,6 +44,8 @@ struct ContextCommand {
   std::string file;
   std::string name;
   std::string handle;
+  std::vector<std::string> examples;
+  std::string out_folder;
   bool prefill = false;
 };
 
@@ -91,7 +97,8 @@ std::string default_name(const std::string& file) {
 }
 
 Status put(Environment& env, const ContextCommand& command) {
-  CELSLM_TRY(const std::string text, read_text(env, command.file));
+  CELSLM_TRY(const std::string as_read, read_text(env, command.file));
+  const std::string text = plain_context_text(as_read);
   const std::string name = command.name.empty() ? default_name(command.file) : command.name;
   if (const Status fit = ContextRegistry::check(text, name); !fit) return wrap(fit.error(), command.file);
   CELSLM_TRY(const json answer, ask(command, {.method = "POST",
@@ -194,6 +201,17 @@ void add_context(CLI::App& app, Environment& env) {
       "show", "Print what a cloud can do with a registered text: guidance, and what its gate measured");
   show_command->add_option("HANDLE", command->handle, "Handle printed by 'put'")->required();
   on(show_command, [&env, command] { return show(env, *command); });
+  CLI::App* advise = context->add_subcommand(
+      "advise", "Look at example requests: print what to register, and where text that changes should go");
+  advise->add_option("FILE", command->examples, "Chat requests as JSON: one, a list of them, or one on each line")
+      ->required();
+  advise->add_option("--out", command->out_folder, "Folder in which to write the texts to register");
+  advise->callback([&env, command] {
+    env.action = [&env, command] {
+      const Status status = advise_contexts(env, command->examples, command->out_folder);
+      return status ? kExitFine : failed(env, status.error());
+    };
+  });
   CLI::App* rm = context->add_subcommand("rm", "Remove a registration");
   rm->add_option("HANDLE", command->handle, "Handle printed by 'put'")->required();
   on(rm, [command] { return remove(*command); });

@@ -47,6 +47,10 @@ void add_request_options(CLI::App& app, EdgeCommand& command) {
       "--no-reuse", [&batch] { batch.reuse_prefixes = false; },
       "Do not keep the KV cache of finished conversations for requests that continue them; without reuse the same request "
       "always gets the same answer, with it results may differ by rounding");
+  app.add_flag("--share-prefixes", batch.share_prefixes,
+               "Use the KV cache of finished conversations for everybody's requests, not only for those of the same client "
+               "(bearer token, or address without one): for a box with one user, since response times tell how far a prompt "
+               "is like another's");
   add_milliseconds(app, "--max-stall", batch.max_stall, 1, 60'000,
                    "Milliseconds by which the processing of new prompts may delay the next token of running answers");
 }

@@ -1,5 +1,6 @@
 #include "net/connection.h"
 
+#include <netdb.h>
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -16,6 +17,16 @@ using std::chrono::steady_clock;
 
 Connection::Connection(Fd fd, std::unique_ptr<TlsSession> tls, milliseconds read_timeout, milliseconds write_timeout)
     : read_timeout_(read_timeout), write_timeout_(write_timeout), fd_(std::move(fd)), tls_(std::move(tls)) {}
+
+std::string Connection::peer_address() const {
+  sockaddr_storage address{};
+  socklen_t size = sizeof address;
+  auto* const raw = reinterpret_cast<sockaddr*>(&address);
+  std::array<char, NI_MAXHOST> text{};
+  if (::getpeername(fd_.get(), raw, &size) != 0) return {};
+  if (::getnameinfo(raw, size, text.data(), text.size(), nullptr, 0, NI_NUMERICHOST) != 0) return {};
+  return text.data();
+}
 
 bool Connection::wait(short events, Time deadline) {
   const short seen = wait_for(fd_.get(), events, deadline);

@@ -55,6 +55,7 @@ class Connection {
 
   void reset_on_close();  // closing then sends RST, so that the peer sees an error instead of the end of the stream
 
+  std::string peer_address() const;  // numeric, without the port; empty if it cannot be told
   // The peer has closed the connection, or at least its sending side, which looks the same until something is written to it;
   // or reset it.
   bool peer_gone() const;

@@ -257,6 +257,8 @@ std::string HttpSession::Impl::take_head(RequestHead head) {
   current_.raw_query = std::move(head.query);
   current_.is_http_1_0 = head.http_1_0;
   current_.probe = std::make_shared<DisconnectProbe>(*connection_);
+  request.client =
+      context_.options.bearer_token.empty() ? "address " + connection_->peer_address() : "key " + context_.token_hash.hex();
   request.disconnected = [probe = current_.probe] { return probe->gone(); };
   request.unreachable = [probe = current_.probe] { return probe->unreachable(); };
   // The library would read the body of a POST without a length up to the end of the connection, including later requests.

@@ -18,6 +18,8 @@ struct HttpRequest {
   std::map<std::string, std::string> parameters;  // of the path pattern (":id") and the query; the path wins
   std::map<std::string, std::string> headers;     // names in lower case
   std::string body;
+  // Who asks, as far as the server knows: "key <hash>" where it requires a bearer token, else "address <numeric address>".
+  std::string client;
   // True once the client has closed the connection, or at least its sending side: the two look the same until something is
   // written. Cheap; callable from any thread at any time.
   std::function<bool()> disconnected;

@@ -3,6 +3,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <vector>
 
@@ -19,7 +20,18 @@ struct SequenceChunk {
   int own_length = 0;              // rows of `own` before this chunk; the new rows follow, causally
   int n_tokens = 0;
   // context's layers [0, ready) only are needed by run_layers(.., last <= ready).
+  // Of the context's rows, those that are attended, from the first on: `own` begins at that position. A condensed context is
+  // attended in full or not at all, since its rows stand for tokens from all over it.
+  std::optional<int> context_rows = {};  // absent: all
 };
+
+// A layer of the chunk's context as the chunk sees it; empty without one.
+inline KvView context_view(const SequenceChunk& chunk, int layer) {
+  if (chunk.context == nullptr) return {};
+  KvView out = chunk.context->view(layer);
+  out.length = chunk.context_rows.value_or(out.length);
+  return out;
+}
 
 // Hidden states of a batch, [n_tokens][n_embd], the chunks' tokens one after the other.
 struct Hidden {

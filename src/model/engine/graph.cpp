@@ -175,7 +175,7 @@ class GraphBuilder {
   // Softmax over the concatenation of context and own keys, all in f32.
   ggml_tensor* attend_chunk(ggml_tensor* q, const SequenceChunk& chunk, std::size_t index, int layer) {
     const KvView own = chunk.own->view(layer);
-    const KvView context = chunk.context == nullptr ? KvView() : chunk.context->view(layer);
+    const KvView context = context_view(chunk, layer);
     const int n_own = chunk.own_length + chunk.n_tokens;
     ggml_tensor* k = segment_rows(own, own.k, n_own);
     ggml_tensor* v = segment_rows(own, own.v, n_own);
@@ -216,7 +216,7 @@ class GraphBuilder {
   // One mask per chunk serves all layers that are alike. Those of a condensed context have one each, for every head: with
   // what is added to the scores.
   ggml_tensor* mask(std::size_t index, int layer, const SequenceChunk& chunk) {
-    const KvView context = chunk.context == nullptr ? KvView() : chunk.context->view(layer);
+    const KvView context = context_view(chunk, layer);
     chunk_masks_.resize(pass_.batch().size());
     ggml_tensor*& shared = chunk_masks_[index];
     const int n_before = context.length + chunk.own_length;

@@ -17,6 +17,16 @@ Status check_segment(const ModelConfig& config, const KvSegment& segment, std::s
               config.head_dim);
 }
 
+Status check_context_rows(const SequenceChunk& chunk, std::size_t index) {
+  if (!chunk.context_rows) return {};
+  const int rows = *chunk.context_rows;
+  if (chunk.context->condensed())
+    return fail(ErrorKind::kInvalid, "chunk {}: a condensed context is attended in full, not its first {} rows", index,
+                rows);
+  if (rows >= 0 && rows <= chunk.context->length()) return {};
+  return fail(ErrorKind::kInvalid, "chunk {}: its context has {} rows, not {}", index, chunk.context->length(), rows);
+}
+
 Status check_chunk(const ModelConfig& config, const SequenceChunk& chunk, std::size_t index) {
   if (chunk.n_tokens < 1) return fail(ErrorKind::kInvalid, "chunk {} has {} tokens", index, chunk.n_tokens);
   if (chunk.own == nullptr) return fail(ErrorKind::kInvalid, "chunk {} has no segment of its own", index);
@@ -30,7 +40,8 @@ Status check_chunk(const ModelConfig& config, const SequenceChunk& chunk, std::s
   if (chunk.context != nullptr) {
     if (chunk.context == chunk.own) return fail(ErrorKind::kInvalid, "chunk {} would write its own context", index);
     CELSLM_CHECK_OK(check_segment(config, *chunk.context, index, "context"));
-    expected_position = chunk.context->next_position();
+    CELSLM_CHECK_OK(check_context_rows(chunk, index));
+    expected_position = chunk.context_rows.value_or(chunk.context->next_position());
   }
   if (chunk.own->first_position() != expected_position) {
     return fail(ErrorKind::kInvalid, "chunk {}: its segment begins at position {}, its context ends at {}", index,
@@ -88,7 +99,7 @@ std::vector<AttentionGroup> Pass::groups_of(int layer) const {
   std::vector<AttentionGroup> groups;
   for (const int index : by_context_) {
     const auto c = static_cast<std::size_t>(index);
-    const KvView kv = batch_[c].context->view(layer);
+    const KvView kv = context_view(batch_[c], layer);
     groups.push_back(
         {.kv = kv, .first_row = first_rows[c], .n_rows = batch_[c].n_tokens, .visible = kv.length, .causal = 0});
   }

@@ -27,13 +27,14 @@ BatchLoop::~BatchLoop() {
 
 Result<std::shared_ptr<Generation>> BatchLoop::submit(GenerationRequest request) {
   const ModelConfig& config = engine_->model().config();
-  const std::size_t used = request.prompt.size() + (request.context ? request.context->tokens.size() : 0);
+  const std::size_t used = request.prompt.size() + static_cast<std::size_t>(request.n_context());
   if (request.prompt.empty() || request.max_tokens < 1)
     return fail(ErrorKind::kInvalid, "a request needs a prompt and room for an answer");
   if (used + static_cast<std::size_t>(request.max_tokens) > static_cast<std::size_t>(config.n_ctx_train)) {
     return fail(ErrorKind::kInvalid, "{} tokens of prompt and {} of answer exceed the model's context of {}", used,
                 request.max_tokens, config.n_ctx_train);
   }
+  if (options_.share_prefixes) request.owner.clear();
   CELSLM_TRY(auto sampler, Sampler::create(engine_->model().text(), request.sampler));
   auto generation = std::make_shared<Generation>(std::move(request), clock_);
 

@@ -14,6 +14,7 @@ struct BatchOptions {
   KvType kv_type = KvType::kF16;               // of requests without a context; others take their context's (f16 behind q8)
   std::uint64_t kv_budget_bytes = 2ULL << 30;  // of requests' own KV, kept prefixes included
   bool reuse_prefixes = true;
+  bool share_prefixes = false;  // KV that a request leaves behind is used for all, not for its owner's requests only
   std::chrono::milliseconds max_stall{100};  // how long a step may hold up requests that are being answered
 };
 

@@ -22,6 +22,8 @@ namespace celslm {
 // What is to be generated. Tokens exclude the context's.
 struct GenerationRequest {
   std::shared_ptr<ResidentContext> context;  // or null
+  std::optional<int> context_tokens;         // of the context's tokens, those the request begins with; absent: all
+  bool context_is_optional = false;          // a longer beginning that an earlier request left behind is used instead
   bool context_was_resident = false;         // complete when the request came: its source is "memory"
   std::string why_no_context;                // although its system message is a registered text; for people
   std::vector<Token> prompt;                 // at least one
@@ -31,6 +33,9 @@ struct GenerationRequest {
   std::vector<Token> shown;  // control tokens that are text in this answer, such as those around a tool call
   bool logprobs = false;
   int top_logprobs = 0;
+  std::string owner;  // whose request it is: KV that one owner's requests leave behind is never used for another's
+
+  int n_context() const { return context ? context_tokens.value_or(static_cast<int>(context->tokens.size())) : 0; }
 };
 
 struct GenerationTimes {
@@ -47,8 +52,9 @@ struct GenerationPiece {
   std::vector<TokenText> tokens;
   std::optional<FinishReason> finish;
   std::optional<Error> error;
-  Usage usage;            // with finish
-  GenerationTimes times;  // with finish
+  Usage usage;                // with finish
+  GenerationTimes times;      // with finish
+  bool left_context = false;  // with finish: KV of an earlier request was used instead of the context
 };
 
 // The channel between the batch loop (puts) and a server thread (takes). Thread-safe; the clock must outlive it.

@@ -10,6 +10,14 @@ KvType own_type(const BatchOptions& options, const Sequence& sequence) {
   return type == KvType::kQ8 ? KvType::kF16 : type;
 }
 
+PrefixCache::Place place_of(const Sequence& sequence) {
+  return {.context = sequence.context(), .n_context = sequence.n_context(), .owner = sequence.owner()};
+}
+
+bool same_place(const Sequence& a, const Sequence& b) {
+  return a.context() == b.context() && a.n_context() == b.n_context() && a.owner() == b.owner();
+}
+
 }  // namespace
 
 std::uint64_t own_kv_bytes(const ModelConfig& config, const BatchOptions& options, const Sequence& sequence, int n_tokens) {
@@ -36,25 +44,36 @@ bool KvMemory::make_room(const Sequences& running, std::uint64_t bytes) {
 PrefixCache::Match KvMemory::reusable(const Sequence& sequence, const Sequences& running) {
   if (!options_.reuse_prefixes) return {};
   const std::span<const Token> wanted = sequence.tokens().first(sequence.tokens().size() - 1);
-  PrefixCache::Match best = prefixes_.find(sequence.context(), wanted);
+  PrefixCache::Match best = prefixes_.find(place_of(sequence), wanted);
   for (const auto& other : running) {
-    if (other.get() == &sequence || other->context() != sequence.context() || !other->has_kv()) continue;
+    if (other.get() == &sequence || !same_place(*other, sequence) || !other->has_kv()) continue;
     const int n = common_prefix(other->tokens().first(static_cast<std::size_t>(other->done())), wanted);
     if (n > best.n_tokens) best = {other->kv(), n};
   }
   return best;
 }
 
+// Where the request begins with part of a context only by chance, an earlier request of the same owner may have more of it.
+void KvMemory::leave_for_longer(Sequence& sequence) {
+  if (!options_.reuse_prefixes || !sequence.context() || !sequence.request().context_is_optional) return;
+  const auto& in_context = sequence.context()->tokens;
+  std::vector<Token> all(in_context.begin(), in_context.begin() + sequence.n_context());
+  all.insert(all.end(), sequence.tokens().begin(), sequence.tokens().end() - 1);
+  const int behind = prefixes_.find(place_of(sequence), sequence.tokens().first(sequence.tokens().size() - 1)).n_tokens;
+  const int alone = prefixes_.find({.owner = sequence.owner()}, all).n_tokens;
+  if (alone > sequence.n_context() + behind) sequence.leave_context();
+}
+
 bool KvMemory::should_wait(const Sequence& sequence, const Sequences& running, int reusable_now) const {
   if (!options_.reuse_prefixes) return false;
   return std::ranges::any_of(running, [&](const auto& other) {
     return other->number() < sequence.number() && other->phase() == Sequence::Phase::kPrompt &&
-           other->context() == sequence.context() &&
-           common_prefix(other->tokens(), sequence.tokens()) >= reusable_now + kMinPrefix;
+           same_place(*other, sequence) && common_prefix(other->tokens(), sequence.tokens()) >= reusable_now + kMinPrefix;
   });
 }
 
 Result<bool> KvMemory::allocate(Sequence& sequence, const Sequences& running) {
+  leave_for_longer(sequence);
   const PrefixCache::Match match = reusable(sequence, running);
   if (should_wait(sequence, running, match.n_tokens)) return false;
   CELSLM_TRY(auto own,
@@ -72,7 +91,7 @@ void KvMemory::keep(const Sequence& sequence) {
   if (!options_.reuse_prefixes || !sequence.has_kv() || sequence.done() < kMinPrefix) return;
   const auto n_tokens = static_cast<std::size_t>(sequence.done());
   const std::span<const Token> tokens = sequence.tokens().first(n_tokens);
-  prefixes_.keep(sequence.context(), {tokens.begin(), tokens.end()}, sequence.kv(), bytes_of(sequence, sequence.done()));
+  prefixes_.keep(place_of(sequence), {tokens.begin(), tokens.end()}, sequence.kv(), bytes_of(sequence, sequence.done()));
 }
 
 }  // namespace celslm

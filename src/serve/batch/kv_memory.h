@@ -38,6 +38,7 @@ class KvMemory {
   void keep(const Sequence& sequence);
 
  private:
+  void leave_for_longer(Sequence& sequence);
   PrefixCache::Match reusable(const Sequence& sequence, const Sequences& running);
   bool should_wait(const Sequence& sequence, const Sequences& running, int reusable_now) const;
 

@@ -9,12 +9,12 @@ int common_prefix(std::span<const Token> a, std::span<const Token> b) {
   return static_cast<int>(end - a.begin());
 }
 
-PrefixCache::Match PrefixCache::find(const std::shared_ptr<ResidentContext>& context, std::span<const Token> tokens) {
+PrefixCache::Match PrefixCache::find(const Place& place, std::span<const Token> tokens) {
   drop_orphans();
   Match best;
   auto found = entries_.end();
   for (auto it = entries_.begin(); it != entries_.end(); ++it) {
-    if (!it->behind(context)) continue;
+    if (!it->at(place)) continue;
     const int n = common_prefix(it->tokens, tokens);
     if (n <= best.n_tokens) continue;
     best = {it->segment, n};
@@ -24,16 +24,17 @@ PrefixCache::Match PrefixCache::find(const std::shared_ptr<ResidentContext>& con
   return best;
 }
 
-void PrefixCache::keep(const std::shared_ptr<ResidentContext>& context, std::vector<Token> tokens,
-                       std::shared_ptr<const KvSegment> segment, std::uint64_t bytes) {
+void PrefixCache::keep(const Place& place, std::vector<Token> tokens, std::shared_ptr<const KvSegment> segment,
+                       std::uint64_t bytes) {
   std::erase_if(entries_, [&](const Entry& entry) {
-    const bool continued =
-        entry.behind(context) && common_prefix(entry.tokens, tokens) == static_cast<int>(entry.tokens.size());
+    const bool continued = entry.at(place) && common_prefix(entry.tokens, tokens) == static_cast<int>(entry.tokens.size());
     if (continued) bytes_ -= entry.bytes;
     return continued;
   });
-  entries_.push_front({.context = context,
-                       .has_context = context != nullptr,
+  entries_.push_front({.context = place.context,
+                       .has_context = place.context != nullptr,
+                       .n_context = place.n_context,
+                       .owner = place.owner,
                        .tokens = std::move(tokens),
                        .segment = std::move(segment),
                        .bytes = bytes});

@@ -5,6 +5,7 @@
 #include <list>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "model/kv/kv_segment.h"
@@ -28,13 +29,19 @@ class PrefixCache {
     int n_tokens = 0;
   };
 
-  // The longest beginning of `tokens` that is kept behind the same context (null: behind none).
-  Match find(const std::shared_ptr<ResidentContext>& context, std::span<const Token> tokens);
+  // What KV is behind, and whose it is: it is used again only where all of it is the same.
+  struct Place {
+    std::shared_ptr<ResidentContext> context;  // null: none
+    int n_context = 0;                         // tokens of it
+    std::string owner;
+  };
+
+  // The longest beginning of `tokens` that is kept at this place.
+  Match find(const Place& place, std::span<const Token> tokens);
 
   // Keeps a conversation of which `segment` holds all `tokens`. `bytes` is what it counts for. Replaces those that it
   // continues.
-  void keep(const std::shared_ptr<ResidentContext>& context, std::vector<Token> tokens,
-            std::shared_ptr<const KvSegment> segment, std::uint64_t bytes);
+  void keep(const Place& place, std::vector<Token> tokens, std::shared_ptr<const KvSegment> segment, std::uint64_t bytes);
 
   // Drops the least recently used until at most so many bytes are kept.
   void shrink_to(std::uint64_t bytes);
@@ -45,12 +52,15 @@ class PrefixCache {
   struct Entry {
     std::weak_ptr<ResidentContext> context;
     bool has_context = false;
+    int n_context = 0;
+    std::string owner;
     std::vector<Token> tokens;
     std::shared_ptr<const KvSegment> segment;
     std::uint64_t bytes = 0;
 
-    bool behind(const std::shared_ptr<ResidentContext>& other) const {
-      return has_context ? other != nullptr && context.lock() == other : other == nullptr;
+    bool at(const Place& place) const {
+      if (owner != place.owner || n_context != place.n_context || has_context != (place.context != nullptr)) return false;
+      return !has_context || context.lock() == place.context;
     }
   };
   void drop_orphans();  // whose context has left memory: its KV may come back with other bits

@@ -21,6 +21,10 @@ class PrefixCacheTest : public testing::Test {
     return *ResidentContext::create(context_handle("c"), config_, Hash256{}, upto(3), KvType::kF16);
   }
 
+  static PrefixCache::Place behind(std::shared_ptr<ResidentContext> context) {
+    return {.context = std::move(context), .n_context = 3};
+  }
+
   const ModelConfig config_{.n_layers = 2, .n_heads = 2, .n_kv_heads = 2, .head_dim = 8};
   PrefixCache cache_;
 };
@@ -33,17 +37,17 @@ TEST_F(PrefixCacheTest, CountsTheTokensInCommon) {
 
 TEST_F(PrefixCacheTest, FindsTheLongestBeginning) {
   const auto longer = segment();
-  cache_.keep(nullptr, upto(10), segment(), 1);
-  cache_.keep(nullptr, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 99, 98}, longer, 1);
-  const auto match = cache_.find(nullptr, std::vector<Token>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 99, 5});
+  cache_.keep({}, upto(10), segment(), 1);
+  cache_.keep({}, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 99, 98}, longer, 1);
+  const auto match = cache_.find({}, std::vector<Token>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 99, 5});
   EXPECT_EQ(match.n_tokens, 11);
   EXPECT_EQ(match.segment, longer);
-  EXPECT_EQ(cache_.find(nullptr, std::vector<Token>{5}).n_tokens, 0);
+  EXPECT_EQ(cache_.find({}, std::vector<Token>{5}).n_tokens, 0);
 }
 
 TEST_F(PrefixCacheTest, AContinuedConversationReplacesItsBeginning) {
-  cache_.keep(nullptr, upto(10), segment(), 10);
-  cache_.keep(nullptr, upto(20), segment(), 20);
+  cache_.keep({}, upto(10), segment(), 10);
+  cache_.keep({}, upto(20), segment(), 20);
   EXPECT_EQ(cache_.size(), 1U);
   EXPECT_EQ(cache_.bytes(), 20U);
 }
@@ -51,27 +55,41 @@ TEST_F(PrefixCacheTest, AContinuedConversationReplacesItsBeginning) {
 TEST_F(PrefixCacheTest, KvIsOnlyGoodBehindTheSameContext) {
   const auto a = context();
   const auto b = context();
-  cache_.keep(a, upto(10), segment(), 1);
-  EXPECT_EQ(cache_.find(a, upto(20)).n_tokens, 10);
-  EXPECT_EQ(cache_.find(b, upto(20)).n_tokens, 0);
-  EXPECT_EQ(cache_.find(nullptr, upto(20)).n_tokens, 0);
+  cache_.keep(behind(a), upto(10), segment(), 1);
+  EXPECT_EQ(cache_.find(behind(a), upto(20)).n_tokens, 10);
+  EXPECT_EQ(cache_.find(behind(b), upto(20)).n_tokens, 0);
+  EXPECT_EQ(cache_.find({}, upto(20)).n_tokens, 0);
+}
+
+TEST_F(PrefixCacheTest, KvIsOnlyGoodBehindAsMuchOfItsContext) {
+  const auto a = context();
+  cache_.keep(behind(a), upto(10), segment(), 1);
+  EXPECT_EQ(cache_.find({.context = a, .n_context = 2}, upto(20)).n_tokens, 0);
+}
+
+TEST_F(PrefixCacheTest, BelongsToTheOwnerThatMadeIt) {
+  cache_.keep({.owner = "one"}, upto(10), segment(), 1);
+  EXPECT_EQ(cache_.find({.owner = "one"}, upto(20)).n_tokens, 10);
+  EXPECT_EQ(cache_.find({.owner = "other"}, upto(20)).n_tokens, 0);
+  cache_.keep({.owner = "other"}, upto(20), segment(), 1);
+  EXPECT_EQ(cache_.find({.owner = "one"}, upto(20)).n_tokens, 10) << "another's conversation must not replace it";
 }
 
 TEST_F(PrefixCacheTest, LeavesWithItsContext) {
   auto a = context();
-  cache_.keep(a, upto(10), segment(), 7);
+  cache_.keep(behind(a), upto(10), segment(), 7);
   a.reset();
-  EXPECT_EQ(cache_.find(context(), upto(10)).n_tokens, 0);
+  EXPECT_EQ(cache_.find(behind(context()), upto(10)).n_tokens, 0);
   EXPECT_EQ(cache_.bytes(), 0U);
 }
 
 TEST_F(PrefixCacheTest, TheLeastRecentlyUsedGoesFirst) {
-  cache_.keep(nullptr, {1, 2, 3}, segment(), 4);
-  cache_.keep(nullptr, {4, 5, 6}, segment(), 4);
-  cache_.find(nullptr, std::vector<Token>{1, 2, 3});
+  cache_.keep({}, {1, 2, 3}, segment(), 4);
+  cache_.keep({}, {4, 5, 6}, segment(), 4);
+  cache_.find({}, std::vector<Token>{1, 2, 3});
   cache_.shrink_to(5);
-  EXPECT_EQ(cache_.find(nullptr, std::vector<Token>{1, 2, 3}).n_tokens, 3);
-  EXPECT_EQ(cache_.find(nullptr, std::vector<Token>{4, 5, 6}).n_tokens, 0);
+  EXPECT_EQ(cache_.find({}, std::vector<Token>{1, 2, 3}).n_tokens, 3);
+  EXPECT_EQ(cache_.find({}, std::vector<Token>{4, 5, 6}).n_tokens, 0);
   cache_.shrink_to(0);
   EXPECT_EQ(cache_.size(), 0U);
 }

@@ -9,8 +9,18 @@ Sequence::Sequence(std::shared_ptr<Generation> generation, Sampler sampler, std:
       number_(number),
       sampler_(std::move(sampler)),
       assembler_(request().stop),
+      context_(request().context),
+      n_context_(request().n_context()),
       tokens_(request().prompt),
+      n_prompt_(static_cast<int>(tokens_.size())),
       submitted_(now) {}
+
+void Sequence::leave_context() {
+  tokens_.insert(tokens_.begin(), context_->tokens.begin(), context_->tokens.begin() + n_context_);
+  n_prompt_ += n_context_;
+  n_context_ = 0;
+  context_ = nullptr;
+}
 
 void Sequence::preempt() {
   own_.reset();
@@ -54,14 +64,15 @@ void Sequence::finish(FinishReason reason, TimePoint now) {
   if (phase_ == Phase::kEnded) return;
   const bool began = first_token_ != TimePoint{};
   GenerationPiece piece{.text = assembler_.flush(), .finish = reason};
-  piece.usage = {.prompt_tokens = n_context() + static_cast<int>(request().prompt.size()),
-                 .cached_tokens = n_context() + std::min(reused_, static_cast<int>(request().prompt.size())),
+  piece.usage = {.prompt_tokens = n_context_ + n_prompt_,
+                 .cached_tokens = n_context_ + std::min(reused_, n_prompt_),
                  .completion_tokens = produced_};
   piece.times = {.queue = started_ == TimePoint{} ? now - submitted_ : started_ - submitted_,
                  .context = context_ready_ == TimePoint{} ? Duration{} : context_ready_ - started_,
                  .prefill = prefill_,
                  .first_token = began ? first_token_ - submitted_ : Duration{},
                  .decode = began ? now - first_token_ : Duration{}};
+  piece.left_context = request().context != nullptr && context_ == nullptr;
   generation_->put(std::move(piece));
   phase_ = Phase::kEnded;
   finish_reason_ = reason;

@@ -22,16 +22,19 @@ class Sequence {
   Sequence(std::shared_ptr<Generation> generation, Sampler sampler, std::uint64_t number, TimePoint now);
 
   const GenerationRequest& request() const { return generation_->request; }
-  const std::shared_ptr<ResidentContext>& context() const { return request().context; }
+  const std::shared_ptr<ResidentContext>& context() const { return context_; }
   Phase phase() const { return phase_; }
   bool cancelled() const { return generation_->cancelled(); }
   std::uint64_t number() const { return number_; }  // in order of arrival
-  int n_context() const { return context() ? static_cast<int>(context()->tokens.size()) : 0; }
+  int n_context() const { return n_context_; }      // tokens of the context that are attended
+  const std::string& owner() const { return request().owner; }
+  // Does without its context from now on: the tokens it had from there become its own. Only while it has no KV.
+  void leave_context();
 
   std::span<const Token> tokens() const { return tokens_; }
   int done() const { return own_ ? own_->length() : 0; }  // of tokens(), have passed all layers
   std::span<const Token> rest() const { return std::span(tokens_).subspan(static_cast<std::size_t>(done())); }
-  int most_tokens() const { return static_cast<int>(request().prompt.size()) + request().max_tokens; }
+  int most_tokens() const { return n_prompt_ + request().max_tokens; }
 
   bool has_kv() const { return own_ != nullptr; }
   std::shared_ptr<KvSegment> kv() const { return own_; }
@@ -43,7 +46,11 @@ class Sequence {
 
   // The chunk of n_tokens that follows done().
   SequenceChunk chunk(int n_tokens) const {
-    return {.context = context() ? context()->segment : nullptr, .own = own_, .own_length = done(), .n_tokens = n_tokens};
+    return {.context = context() ? context()->segment : nullptr,
+            .own = own_,
+            .own_length = done(),
+            .n_tokens = n_tokens,
+            .context_rows = context() ? request().context_tokens : std::nullopt};
   }
 
   // The prompt's step under way: hidden states after `layer` layers; none between steps.
@@ -70,7 +77,10 @@ class Sequence {
   const std::uint64_t number_;
   Sampler sampler_;
   TextAssembler assembler_;
+  std::shared_ptr<ResidentContext> context_;
+  int n_context_;
   std::vector<Token> tokens_;
+  int n_prompt_;  // of tokens_, the prompt
   std::shared_ptr<KvSegment> own_;
   Phase phase_ = Phase::kPrompt;
   std::optional<Error> error_;

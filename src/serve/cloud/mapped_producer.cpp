@@ -8,6 +8,7 @@
 #include "align/map/kv_planes.h"
 #include "model/engine/prefill.h"
 #include "model/kv/kv_rows.h"
+#include "model/text/context_room.h"
 
 namespace celslm {
 namespace {
@@ -46,7 +47,7 @@ MappedProducer::MappedProducer(std::shared_ptr<const Model> target, std::unique_
               .map = HostedMap{.id = map_.id, .split = map_.gate.split, .fused = map_.fused()}} {}
 
 Result<std::vector<Token>> MappedProducer::tokens(std::string_view text) const {
-  return target_->text().context(text);
+  return context_with_room(target_->text(), text, target_->config().n_ctx_train);
 }
 
 Status MappedProducer::produce(std::span<const Token> tokens, KvType type, std::stop_token stop, const OnRows& on_rows) {

@@ -1,6 +1,7 @@
 #include "serve/cloud/model_producer.h"
 
 #include "model/engine/prefill.h"
+#include "model/text/context_room.h"
 
 namespace celslm {
 
@@ -22,7 +23,7 @@ ModelProducer::ModelProducer(std::shared_ptr<const Model> model, std::unique_ptr
               .tuning = tuning_ ? std::optional(HostedTuning{.id = tuning_->id, .gate = tuning.gate}) : std::nullopt} {}
 
 Result<std::vector<Token>> ModelProducer::tokens(std::string_view text) const {
-  return model_->text().context(text);
+  return context_with_room(model_->text(), text, model_->config().n_ctx_train);
 }
 
 Status ModelProducer::produce(std::span<const Token> tokens, KvType type, std::stop_token stop, const OnRows& on_rows) {

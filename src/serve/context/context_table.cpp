@@ -33,6 +33,11 @@ bool ContextTable::replace(const std::shared_ptr<ResidentContext>& known, const 
   return true;
 }
 
+void ContextTable::drop_unless(const std::function<bool(const ContextHandle&)>& known) {
+  const MutexLock lock(mutex_);
+  std::erase_if(slots_, [&](const auto& slot) { return !known(slot.first); });
+}
+
 std::vector<std::shared_ptr<ResidentContext>> ContextTable::all() const {
   const MutexLock lock(mutex_);
   std::vector<std::shared_ptr<ResidentContext>> out;

@@ -25,6 +25,8 @@ class ContextTable {
   // Puts `better` in the place of `known`; false if that is not in the table any more. Whoever holds `known` keeps it.
   bool replace(const std::shared_ptr<ResidentContext>& known, const std::shared_ptr<ResidentContext>& better)
       CELSLM_EXCLUDES(mutex_);
+  // Drops contexts for which `known` is false; it is called with the table locked. Whoever holds them keeps them.
+  void drop_unless(const std::function<bool(const ContextHandle&)>& known) CELSLM_EXCLUDES(mutex_);
   std::vector<std::shared_ptr<ResidentContext>> all() const CELSLM_EXCLUDES(mutex_);
   // Null if there is none; does not count as use.
   std::shared_ptr<ResidentContext> find(const ContextHandle& handle) const CELSLM_EXCLUDES(mutex_);

@@ -26,6 +26,7 @@ Status CloudRefresh::refresh() {
       parts_.log->debug("the cloud's maps and tunings were not refreshed: {}", asked.error().message);
   }
   CELSLM_CHECK_OK(parts_.directory.refresh());
+  parts_.contexts.drop_unless([&](const ContextHandle& handle) { return parts_.directory.contains(handle); });
   (void)parts_.cloud->key();  // now rather than in the first request's time
   return {};
 }

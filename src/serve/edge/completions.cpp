@@ -35,7 +35,7 @@ HttpResponse Completions::answer(Result<CompletionRequest> request, const HttpRe
   if (!request->model.empty() && request->model != parts_.model_name) {
     return model_not_found(request->model, parts_.model_name);
   }
-  auto prepared = parts_.preparation.prepare(*std::move(request));
+  auto prepared = parts_.preparation.prepare(*std::move(request), http.client);
   if (!prepared) return completion_refusal(prepared.error());
   auto generation = parts_.loop.submit(std::move(prepared->generation));
   if (!generation) return completion_refusal(generation.error());
@@ -118,7 +118,7 @@ std::string Completions::next_id() {
 }
 
 nlohmann::json Completions::extension(const Generation& generation, const GenerationPiece& last) const {
-  return response_extension(generation.request, last.times, parts_.directory.cloud_trouble());
+  return response_extension(generation.request, last, parts_.directory.cloud_trouble());
 }
 
 }  // namespace celslm

@@ -2,16 +2,31 @@
 
 #include <algorithm>
 
+#include "core/hash.h"
+#include "serve/wire/context_text.h"
+
 namespace celslm {
 namespace {
 
 constexpr std::size_t kMaxKeptTexts = 256;  // a few MiB each at most
+// A registered text that is shorter is found in messages that are equal to it only: others would gain nothing.
+constexpr std::size_t kShortestBeginning = 32;
+
+std::vector<std::string> all_plain(const std::vector<std::string>& texts) {
+  std::vector<std::string> out;
+  for (const std::string& text : texts) out.push_back(plain_context_text(text));
+  return out;
+}
 
 }  // namespace
 
-ContextDirectory::ContextDirectory(std::shared_ptr<CloudClient> cloud, std::vector<std::string> own_texts)
-    : cloud_(std::move(cloud)), own_texts_(std::move(own_texts)) {
+ContextDirectory::ContextDirectory(std::shared_ptr<CloudClient> cloud, const std::vector<std::string>& own_texts,
+                                   std::optional<KnownContexts> known)
+    : cloud_(std::move(cloud)), own_texts_(all_plain(own_texts)), known_(std::move(known)) {
   const MutexLock lock(mutex_);
+  if (cloud_ && known_) {
+    for (ContextInfo& info : known_->load()) registered_.emplace(info.handle, std::move(info));
+  }
   register_own_texts();
 }
 
@@ -21,6 +36,38 @@ void ContextDirectory::register_own_texts() {
     registered_.try_emplace(handle, ContextInfo{.handle = handle, .bytes = text.size()});
     texts_[handle] = text;
   }
+}
+
+std::optional<std::string> ContextDirectory::longest_text(std::string_view message) const {
+  std::set<std::uint64_t> sizes;
+  {
+    const MutexLock lock(mutex_);
+    for (const auto& [handle, info] : registered_) {
+      const bool fits = info.bytes <= message.size() && info.bytes >= kShortestBeginning;
+      if (fits || info.bytes == message.size() || info.bytes == message.size() + 1) sizes.insert(info.bytes);
+    }
+  }
+  std::optional<std::string> longest;
+  Hasher hasher;
+  std::size_t hashed = 0;
+  for (const std::uint64_t size : sizes) {
+    const std::size_t end = std::min<std::size_t>(size, message.size());
+    hasher.update(message.substr(hashed, end - hashed));
+    hashed = end;
+    std::string_view missing;
+    if (size > message.size()) missing = "\n";
+    hasher.update(missing);
+    if (contains(hasher.finish())) longest = std::string(message.substr(0, end)).append(missing);
+  }
+  return longest;
+}
+
+std::optional<ContextDirectory::Beginning> ContextDirectory::beginning(std::string_view message) const {
+  if (auto text = longest_text(message)) return Beginning{*std::move(text), std::string(message)};
+  std::string plain = plain_context_text(message);
+  if (plain == message) return std::nullopt;
+  auto text = longest_text(plain);
+  return text ? std::optional(Beginning{*std::move(text), std::move(plain)}) : std::nullopt;
 }
 
 bool ContextDirectory::contains(const ContextHandle& handle) const {
@@ -54,19 +101,46 @@ Result<std::string> ContextDirectory::text(const ContextHandle& handle) {
   {
     const MutexLock lock(mutex_);
     if (const auto it = texts_.find(handle); it != texts_.end()) return it->second;
+    auto kept = known_ && registered_.contains(handle) ? known_->text(handle) : std::nullopt;
+    if (kept) return *std::move(kept);
   }
   if (!cloud_) return fail(ErrorKind::kNotFound, "unknown context {}: no cloud is configured (--cloud URL)", handle.hex());
   auto text = cloud_->context_text(handle);
   if (!text) return wrap(std::move(text).error(), "context " + handle.hex());
   const MutexLock lock(mutex_);
-  if (texts_.size() >= kMaxKeptTexts) texts_.clear();
+  if (texts_.size() >= kMaxKeptTexts) {
+    texts_.clear();
+    register_own_texts();
+  }
   texts_[handle] = *text;
+  if (known_) known_->keep_text(handle, *text);
   return text;
 }
 
-Result<ContextInfo> ContextDirectory::put(std::string_view text, std::string_view name) {
+void ContextDirectory::remember(std::string_view text) {
+  const ContextHandle handle = context_handle(text);
+  const MutexLock lock(mutex_);
+  if (known_ && registered_.contains(handle) && !is_own(handle)) known_->keep_text(handle, text);
+}
+
+bool ContextDirectory::is_own(const ContextHandle& handle) const {
+  return std::ranges::contains(own_texts_, handle, [](const std::string& text) { return context_handle(text); });
+}
+
+Status ContextDirectory::remove(const ContextHandle& handle) {
+  if (is_own(handle))
+    return fail(ErrorKind::kInvalid, "this context is a text of the edge's own: start it without that --context");
   if (!cloud_) return fail(ErrorKind::kUnavailable, "no cloud is configured (--cloud URL)");
-  CELSLM_TRY(ContextInfo info, cloud_->put_context(text, name));
+  CELSLM_CHECK_OK(cloud_->remove_context(handle));
+  const MutexLock lock(mutex_);
+  registered_.erase(handle);
+  texts_.erase(handle);
+  return {};
+}
+
+Result<ContextInfo> ContextDirectory::put(std::string_view text, std::string_view name, bool prefill) {
+  if (!cloud_) return fail(ErrorKind::kUnavailable, "no cloud is configured (--cloud URL)");
+  CELSLM_TRY(ContextInfo info, cloud_->put_context(text, name, prefill));
   const MutexLock lock(mutex_);
   registered_[info.handle] = info;
   return info;
@@ -82,8 +156,10 @@ Status ContextDirectory::refresh() {
   }
   cloud_trouble_.clear();
   registered_.clear();
+  if (known_) known_->save(*contexts);
   for (ContextInfo& info : *contexts) registered_.emplace(info.handle, std::move(info));
   register_own_texts();
+  std::erase_if(texts_, [&](const auto& known) CELSLM_REQUIRES(mutex_) { return !registered_.contains(known.first); });
   return {};
 }
 

@@ -1,5 +1,7 @@
 #include "serve/edge/context_memory.h"
 
+#include "model/text/context_room.h"
+
 namespace celslm {
 
 ContextMemory::ContextMemory(std::shared_ptr<const Model> model, std::unique_ptr<ContextLoader> loader, KvType type,
@@ -12,11 +14,7 @@ ContextMemory::ContextMemory(std::shared_ptr<const Model> model, std::unique_ptr
       loader_(std::move(loader)) {}
 
 Result<std::shared_ptr<ResidentContext>> ContextMemory::create(const ContextHandle& handle, const std::string& text) const {
-  CELSLM_TRY(std::vector<Token> tokens, model_->text().context(text));
-  const int n_ctx = model_->config().n_ctx_train;
-  if (static_cast<int>(tokens.size()) + 2 > n_ctx)
-    return fail(ErrorKind::kInvalid, "the context has {} tokens, too many for the model's context length of {}",
-                tokens.size(), n_ctx);
+  CELSLM_TRY(std::vector<Token> tokens, context_with_room(model_->text(), text, model_->config().n_ctx_train));
   const Hash256 id = context_id(model_->fingerprint().tokenizer, tokens);
   const auto study = study_of(handle, static_cast<int>(tokens.size()));
   return ResidentContext::create(handle, model_->config(), id, std::move(tokens), type_, study);

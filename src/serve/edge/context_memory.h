@@ -36,6 +36,8 @@ class ContextMemory {
   // Requests that have begun keep the KV they began with. False if the memory for it cannot be had.
   bool reload(const std::shared_ptr<ResidentContext>& known, const CodecChoice& choice, std::function<void()> replaced);
 
+  // Drops contexts for which `known` is false. Requests that have begun keep them until they end.
+  void drop_unless(const std::function<bool(const ContextHandle&)>& known) { table_.drop_unless(known); }
   bool loading() const { return loader_->busy(); }
   void offer_map(const std::optional<HostedMap>& map) { loader_->offer_map(map); }
   void offer_tuning(bool offered) { loader_->offer_tuning(offered); }

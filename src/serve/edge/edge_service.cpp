@@ -19,6 +19,10 @@ std::unique_ptr<ContextLoader> make_loader(const EdgeParts& parts, const LoaderO
   return out;
 }
 
+std::optional<KnownContexts> known_contexts(const EdgeParts& parts) {
+  return parts.known_contexts.empty() ? std::nullopt : std::optional<KnownContexts>(parts.known_contexts);
+}
+
 std::unique_ptr<PackSharing> make_sharing(const EdgeParts& parts, const ContextMemory& contexts) {
   if (!parts.store || !parts.cloud) return nullptr;
   const auto identify = [model = parts.model, &contexts](const ContextHandle& handle,
@@ -55,7 +59,7 @@ EdgeService::EdgeService(EdgeParts parts, const EdgeOptions& options, double com
       model_(parts.model),
       store_(parts.store),
       loop_(std::move(parts.engine), *parts.clock, options.batch, parts.log),
-      directory_(parts.cloud, options.contexts),
+      directory_(parts.cloud, options.contexts, known_contexts(parts)),
       contexts_(
           model_, make_loader(parts, options.load, compute_s_per_work), options.context_kv_type(),
           options.context_budget_bytes, [this] { loop_.wake(); }, find_study(options)),
@@ -110,6 +114,7 @@ void EdgeService::add_routes(HttpServer& server) {
   server.route("GET", "/v1/models", [this](const HttpRequest&) { return models(); });
   server.route("GET", "/v1/contexts", [this](const HttpRequest&) { return list_contexts(); });
   server.route("POST", "/v1/contexts", counted("contexts", &EdgeService::put_context));
+  server.route("DELETE", "/v1/contexts/:context", counted("context", &EdgeService::remove_context));
   server.route("GET", "/health", [](const HttpRequest&) { return json_response({{"status", "ok"}}); });
   server.route("GET", "/metrics", [this](const HttpRequest&) { return metrics(); });
   if (sharing_) sharing_->add_routes(server);
@@ -131,8 +136,20 @@ HttpResponse EdgeService::responses(const HttpRequest& request) {
 HttpResponse EdgeService::put_context(const HttpRequest& request) {
   const auto wanted = registration_from(request.body);
   if (!wanted) return error_response(wanted.error());
-  const auto info = directory_.put(wanted->text, wanted->name);
+  const auto info = directory_.put(wanted->text, wanted->name, request.parameter("prefill") == "1");
   return info ? json_response(to_json(*info)) : error_response(info.error());
+}
+
+HttpResponse EdgeService::remove_context(const HttpRequest& request) {
+  const std::string name = request.parameter("context");
+  const auto handle = Hash256::from_hex(name);
+  if (!handle) return error_response(ApiError::kUnknownContext, "no context " + name + " is registered here");
+  const Status removed = directory_.remove(*handle);
+  if (!removed && removed.error().kind == ErrorKind::kNotFound)
+    return error_response(ApiError::kUnknownContext, removed.error().message);
+  if (!removed) return error_response(removed.error());
+  contexts_.drop_unless([&](const ContextHandle& known) { return known != *handle; });
+  return {.status = 204};
 }
 
 HttpResponse EdgeService::list_contexts() const {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <chrono>
+#include <filesystem>
 #include <memory>
 #include <string>
 
@@ -35,6 +36,7 @@ struct EdgeParts {
   std::shared_ptr<CloudClient> cloud;               // may be null
   std::vector<std::shared_ptr<CloudClient>> peers;  // other edges that serve packs of the same cloud
   std::shared_ptr<PackStore> store;                 // may be null
+  std::filesystem::path known_contexts;             // folder of KnownContexts; empty: nothing is remembered
   const Clock* clock = nullptr;
   Log log;
 };
@@ -66,6 +68,7 @@ class EdgeService {
   CompletionParts completion_parts(const Clock& clock);
   HttpResponse models() const;
   HttpResponse put_context(const HttpRequest& request);
+  HttpResponse remove_context(const HttpRequest& request);
   HttpResponse list_contexts() const;
   ContextMemory::FindStudy find_study(const EdgeOptions& options) const;
   HttpHandler counted(std::string route, HttpResponse (EdgeService::*handler)(const HttpRequest&));

@@ -94,6 +94,7 @@ class EdgeFixture : public testing::Test {
                                                           parts.cloud, null_log()));
     }
     parts.store = store_ = *PackStore::open(folder / "packs", 1U << 30, null_log(), true);
+    parts.known_contexts = folder / "contexts";
     options.refresh = std::chrono::hours(1);  // tests refresh by hand
     options.load.policy.prefer = prefer_;
     auto out = EdgeService::create(std::move(parts), options);

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <iterator>
 #include <random>
+#include <span>
 
+#include "serve/batch/prefix_cache.h"
 #include "serve/openai/tool_grammar.h"
 
 namespace celslm {
@@ -13,9 +15,19 @@ bool begins_with_system_message(const CompletionRequest& request) {
   return !request.messages.empty() && request.messages.front().role == "system";
 }
 
-// With something behind it.
-bool begins_with(const std::vector<Token>& tokens, const std::vector<Token>& context) {
-  return tokens.size() > context.size() && std::equal(context.begin(), context.end(), tokens.begin());
+// How many tokens of the context a request with these tokens can use: those that both begin with, except the request's
+// last one, which has to be computed. Rows of a studied context stand for all of its tokens.
+int usable(const ResidentContext& context, std::span<const Token> tokens) {
+  if (tokens.empty()) return 0;
+  const int n = common_prefix(context.tokens, tokens.first(tokens.size() - 1));
+  if (n == static_cast<int>(context.tokens.size())) return n;
+  return context.study || n < kMinPrefix ? 0 : n;
+}
+
+void set_context(GenerationRequest& generation, std::shared_ptr<ResidentContext> context, int n_tokens) {
+  generation.context_tokens.reset();
+  if (n_tokens < static_cast<int>(context->tokens.size())) generation.context_tokens = n_tokens;
+  generation.context = std::move(context);
 }
 
 // Two requests without a seed draw differently.
@@ -51,8 +63,9 @@ std::string echo_of(const CompletionRequest& request) {
 
 }  // namespace
 
-// The registered text that this request begins with, if any: named by its handle, or its system message.
-Result<std::optional<std::string>> RequestPreparation::shared_text(const CompletionRequest& request) {
+// The registered text that this request begins with, if any: named by its handle, or found at the beginning of its system
+// message. Where that is so only but for a byte order mark or the line breaks, the message gets the registered form.
+Result<std::optional<std::string>> RequestPreparation::shared_text(CompletionRequest& request) {
   if (request.context) {
     CELSLM_TRY(std::string text, directory_.text(*request.context));
     if (begins_with_system_message(request) && request.messages.front().content != text) {
@@ -63,8 +76,10 @@ Result<std::optional<std::string>> RequestPreparation::shared_text(const Complet
     return std::optional(std::move(text));
   }
   if (!request.chat || !begins_with_system_message(request)) return std::nullopt;
-  const std::string& text = request.messages.front().content;
-  return directory_.contains(context_handle(text)) ? std::optional(text) : std::nullopt;
+  auto beginning = directory_.beginning(request.messages.front().content);
+  if (!beginning) return std::nullopt;
+  request.messages.front().content = std::move(beginning->message);
+  return std::move(beginning->text);
 }
 
 Result<std::vector<Token>> RequestPreparation::prompt_tokens(const CompletionRequest& request, bool with_bos) const {
@@ -81,28 +96,47 @@ Result<std::vector<Token>> RequestPreparation::prompt_tokens(const CompletionReq
   return tokens;
 }
 
-// Puts the text's context in the place of the first tokens. A chat that has this text as its system message, but does not
-// name the context, does without where the model's template keeps it from being shared.
-Status RequestPreparation::use_context(const std::string& text, const CompletionRequest& request, std::vector<Token>& tokens,
-                                       GenerationRequest& generation) {
+// Finds the text's context, and how much of it a chat begins with. A chat whose system message begins with this text, but
+// which does not name the context, does without where the model's template keeps it from being shared.
+Status RequestPreparation::use_context(const std::string& text, const CompletionRequest& request,
+                                       const std::vector<Token>& tokens, GenerationRequest& generation) {
   auto acquired = contexts_.acquire(text);
-  if (acquired && request.chat && !begins_with(tokens, acquired->context->tokens))
-    acquired = fail(ErrorKind::kInvalid, "the model's chat template does not begin this chat with the context's tokens");
+  const int n_tokens = !acquired      ? 0
+                       : request.chat ? usable(*acquired->context, tokens)
+                                      : static_cast<int>(acquired->context->tokens.size());
+  if (acquired && n_tokens == 0)
+    acquired =
+        fail(ErrorKind::kInvalid, "{}",
+             acquired->context->study ? "a studied context counts only for chats that begin with all of its tokens"
+                                      : "the model's chat template does not begin this chat with the context's tokens");
   if (!acquired && request.chat && !request.context && acquired.error().kind == ErrorKind::kInvalid) {
     generation.why_no_context = std::move(acquired).error().message;
     return {};
   }
   if (!acquired) return std::unexpected(std::move(acquired).error());
-  if (request.chat)
-    tokens.erase(tokens.begin(), tokens.begin() + static_cast<std::ptrdiff_t>(acquired->context->tokens.size()));
-  generation.context = std::move(acquired->context);
+  if (!acquired->was_complete) directory_.remember(text);
+  set_context(generation, std::move(acquired->context), n_tokens);
   generation.context_was_resident = acquired->was_complete;
   const auto work = generation.context->compute_work();
   if (work && request.deadline) work->set_deadline(clock_.now() + *request.deadline);
   return {};
 }
 
-Result<PreparedRequest> RequestPreparation::prepare(CompletionRequest request) {
+// The context in memory with the most leading tokens in common, if that is more than the request has already.
+void RequestPreparation::use_resident_context(const std::vector<Token>& tokens, GenerationRequest& generation) const {
+  int most = generation.n_context();
+  for (const auto& context : contexts_.table().all()) {
+    if (!context->complete()) continue;
+    const int n = usable(*context, tokens);
+    if (n <= most) continue;
+    most = n;
+    set_context(generation, context, n);
+    generation.context_was_resident = true;
+    generation.context_is_optional = true;
+  }
+}
+
+Result<PreparedRequest> RequestPreparation::prepare(CompletionRequest request, const std::string& client) {
   PreparedRequest out;
   GenerationRequest& generation = out.generation;
   CELSLM_TRY(const std::optional<std::string> shared, shared_text(request));
@@ -110,7 +144,9 @@ Result<PreparedRequest> RequestPreparation::prepare(CompletionRequest request) {
     request.messages.insert(request.messages.begin(), {.role = "system", .content = *shared});
   CELSLM_TRY(std::vector<Token> tokens, prompt_tokens(request, !shared));
   if (shared) CELSLM_CHECK_OK(use_context(*shared, request, tokens, generation));
-  const std::size_t n_context = generation.context ? generation.context->tokens.size() : 0;
+  if (!request.context) use_resident_context(tokens, generation);
+  const auto n_context = static_cast<std::size_t>(generation.n_context());
+  if (request.chat || !request.context) tokens.erase(tokens.begin(), tokens.begin() + generation.n_context());
   if (tokens.empty()) return fail(ErrorKind::kInvalid, "the prompt is empty");
   const std::size_t used = tokens.size() + n_context;
   const auto room = static_cast<std::size_t>(model_.config().n_ctx_train);
@@ -120,6 +156,7 @@ Result<PreparedRequest> RequestPreparation::prepare(CompletionRequest request) {
   }
   const int left = static_cast<int>(room - used);
   generation.prompt = std::move(tokens);
+  generation.owner = client;
   generation.max_tokens = std::min(request.max_tokens.value_or(left), left);
   generation.sampler = sampler_of(request);
   generation.stop = request.stop;

@@ -28,8 +28,9 @@ struct PreparedRequest {
   }
 };
 
-// Finds the shared context that a request begins with, starts loading it, and tokenizes the rest. Thread-safe; what it is
-// made of must outlive it.
+// Finds the context with which a request has the most leading tokens in common, starts loading it where the system message
+// begins with a registered text in full, and tokenizes the rest. Other contexts are used only where they lie in memory
+// already: a chance resemblance must make no other node notice. Thread-safe; what it is made of must outlive it.
 class RequestPreparation {
  public:
   RequestPreparation(const Model& model, ContextDirectory& directory, ContextMemory& contexts, const Clock& clock)
@@ -37,12 +38,14 @@ class RequestPreparation {
 
   // kInvalid: the request contradicts itself, or is too long for the model. kNotFound: it names an unknown context.
   // Errors of asking the cloud for the text of a context that is named.
-  Result<PreparedRequest> prepare(CompletionRequest request);
+  // client: whose request it is, HttpRequest::client.
+  Result<PreparedRequest> prepare(CompletionRequest request, const std::string& client);
 
  private:
-  Result<std::optional<std::string>> shared_text(const CompletionRequest& request);
-  Status use_context(const std::string& text, const CompletionRequest& request, std::vector<Token>& tokens,
+  Result<std::optional<std::string>> shared_text(CompletionRequest& request);
+  Status use_context(const std::string& text, const CompletionRequest& request, const std::vector<Token>& tokens,
                      GenerationRequest& generation);
+  void use_resident_context(const std::vector<Token>& tokens, GenerationRequest& generation) const;
   Result<std::vector<Token>> prompt_tokens(const CompletionRequest& request, bool with_bos) const;
 
   const Model& model_;

@@ -36,7 +36,8 @@ json load_json(const LoadReport& load) {
 
 }  // namespace
 
-json response_extension(const GenerationRequest& request, const GenerationTimes& times, const std::string& cloud_trouble) {
+json response_extension(const GenerationRequest& request, const GenerationPiece& last, const std::string& cloud_trouble) {
+  const GenerationTimes& times = last.times;
   json out = {{"context", nullptr},
               {"ms",
                {{"queue", round_ms(times.queue)},
@@ -44,7 +45,7 @@ json response_extension(const GenerationRequest& request, const GenerationTimes&
                 {"prefill", round_ms(times.prefill)},
                 {"first_token", round_ms(times.first_token)},
                 {"decode", round_ms(times.decode)}}}};
-  if (!request.context) {
+  if (!request.context || last.left_context) {
     const std::string& note = request.why_no_context.empty() ? cloud_trouble : request.why_no_context;
     if (!note.empty()) out["note"] = note;
     return out;
@@ -53,6 +54,7 @@ json response_extension(const GenerationRequest& request, const GenerationTimes&
   out["context"] = request.context->handle.hex();
   out["context_id"] = request.context->id.hex();
   out["context_tokens"] = request.context->tokens.size();
+  out["matched_tokens"] = request.n_context();
   out["layers"] = layers_json(request, report);
   out["bytes"] = request.context_was_resident ? 0 : report.bytes;
   out["codec"] = report.codec;

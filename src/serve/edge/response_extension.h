@@ -9,8 +9,8 @@
 
 namespace celslm {
 
-// cloud_trouble: why the cloud could not be reached lately; shown where no context was used.
-nlohmann::json response_extension(const GenerationRequest& request, const GenerationTimes& times,
+// last: the answer's last piece. cloud_trouble: why the cloud could not be reached lately; shown where no context was used.
+nlohmann::json response_extension(const GenerationRequest& request, const GenerationPiece& last,
                                   const std::string& cloud_trouble);
 
 }  // namespace celslm

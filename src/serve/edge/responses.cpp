@@ -50,7 +50,7 @@ struct Responses::Run {
     parts.metrics.finished(generation->request, last.usage, last.times);
     if (*last.finish == FinishReason::kCancelled) return false;
     const std::string rest = writer.add(parser.flush());
-    const auto extension = response_extension(generation->request, last.times, parts.directory.cloud_trouble());
+    const auto extension = response_extension(generation->request, last, parts.directory.cloud_trouble());
     return send(rest + writer.end(*last.finish, last.usage, extension));
   }
 };
@@ -61,7 +61,7 @@ HttpResponse Responses::answer(Result<ResponsesRequest> request, const HttpReque
     return model_not_found(model, parts_.model_name);
   const auto created = std::chrono::duration_cast<std::chrono::seconds>(parts_.clock.wall().time_since_epoch()).count();
   ResponsesWriter writer(*request, parts_.model_name, fmt::format("{:x}{:06x}", created, n_answers_.fetch_add(1)), created);
-  auto prepared = parts_.preparation.prepare(std::move(request->completion));
+  auto prepared = parts_.preparation.prepare(std::move(request->completion), http.client);
   if (!prepared) return completion_refusal(prepared.error());
   auto generation = parts_.loop.submit(std::move(prepared->generation));
   if (!generation) return completion_refusal(generation.error());

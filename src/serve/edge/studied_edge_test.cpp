@@ -92,6 +92,15 @@ TEST_F(StudiedEdgeTest, ARowForEachTokenGivesTheAnswerOfTheContextItself) {
   EXPECT_EQ(said(answer), said(local_answer(text)));
 }
 
+TEST_F(StudiedEdgeTest, CountsInFullOnly) {
+  const std::string text = long_text();
+  study(text, 2);
+  const auto e = edge({}, studied());
+  EXPECT_EQ(ask(*e, text)["x_celslm"]["context"], context_handle(text).hex());
+  for (const std::string& system : {text + " It is 14:05.", text.substr(0, 300)})
+    EXPECT_TRUE(ask(*e, system)["x_celslm"]["context"].is_null()) << system;
+}
+
 TEST_F(StudiedEdgeTest, EverySecondRowIsHalfTheBytesAndStandsForAllTokens) {
   const std::string text = long_text();
   study(text, 2);

@@ -86,6 +86,18 @@ TEST_F(TunedEdgeTest, TwoTuningsAreTwoAnswers) {
   EXPECT_NE(said(local_answer(text, with(tuning(1)))), said(local_answer(text, with(tuning(2)))));
 }
 
+TEST_F(TunedEdgeTest, TunedKvCanBeCutAtAnyToken) {
+  const std::string text = long_text();
+  start_cloud(model_, tuning(1));
+  put(text);
+  const auto e = edge({}, {.load = with(tuning(1))});
+  for (const std::string& system : {text + " It is 14:05.", text.substr(0, 300)}) {
+    const json answer = ask(*e, system);
+    EXPECT_EQ(answer["x_celslm"]["context"], context_handle(text).hex());
+    EXPECT_EQ(answer["x_celslm"]["layers"][0]["provenance"], "tuned");
+  }
+}
+
 TEST_F(TunedEdgeTest, KeepsItsPackUnderTheTuning) {
   const std::string text = long_text();
   start_cloud(model_, tuning(1));

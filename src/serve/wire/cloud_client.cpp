@@ -134,11 +134,18 @@ Result<std::string> CloudClient::context_text(const ContextHandle& handle) {
   return text;
 }
 
-Result<ContextInfo> CloudClient::put_context(std::string_view text, std::string_view name) {
+Status CloudClient::remove_context(const ContextHandle& handle) {
+  const std::string path = "/v1/contexts/" + handle.hex();
+  CELSLM_TRY(const HttpAnswer answer, http_->call({.method = "DELETE", .path = path, .max_body_bytes = kMaxListBytes}));
+  if (answer.status != 204) return unexpected_status(answer, url(), path);
+  return {};
+}
+
+Result<ContextInfo> CloudClient::put_context(std::string_view text, std::string_view name, bool prefill) {
   const json body = {{"text", text}, {"name", name}};
-  CELSLM_TRY(
-      const HttpAnswer answer,
-      http_->call({.method = "POST", .path = "/v1/contexts", .body = dump_json(body), .max_body_bytes = kMaxListBytes}));
+  const std::string path = prefill ? "/v1/contexts?prefill=1" : "/v1/contexts";
+  CELSLM_TRY(const HttpAnswer answer,
+             http_->call({.method = "POST", .path = path, .body = dump_json(body), .max_body_bytes = kMaxListBytes}));
   if (answer.status != 200) return unexpected_status(answer, url(), "/v1/contexts");
   CELSLM_TRY(const json parsed, parse_object(as_text(answer.body)));
   return context_info_from(parsed);

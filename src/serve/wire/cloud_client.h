@@ -47,7 +47,9 @@ class CloudClient {
   Result<std::vector<ContextInfo>> contexts();
   Result<std::vector<HostedModel>> models();
   Result<std::string> context_text(const ContextHandle& handle);  // kMismatch if the text is not the handle's
-  Result<ContextInfo> put_context(std::string_view text, std::string_view name);
+  // prefill: the cloud computes its KV at once rather than at the first request for it.
+  Result<ContextInfo> put_context(std::string_view text, std::string_view name, bool prefill);
+  Status remove_context(const ContextHandle& handle);
 
   // The header of a finished pack, or the identity of one that is being computed now.
   struct OpenedPack {

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/json.h"
+#include "serve/wire/context_text.h"
 
 namespace celslm {
 namespace {
@@ -167,7 +168,8 @@ Result<Registration> registration_from(std::string_view body) {
   CELSLM_TRY(const json object, parse_object(body));
   const JsonFields fields(object);
   Registration out;
-  CELSLM_TRY(out.text, fields.required_text("text"));
+  CELSLM_TRY(const std::string text, fields.required_text("text"));
+  out.text = plain_context_text(text);
   CELSLM_TRY(const auto name, fields.text("name"));
   out.name = name.value_or("");
   return out;

@@ -90,7 +90,7 @@ Result<HostedModel> hosted_model_from(const nlohmann::json& json);
 
 // The body of POST /v1/contexts; only the fields' types are checked.
 struct Registration {
-  std::string text;
+  std::string text;  // plain, see context_text.h
   std::string name;  // may be empty
 };
 Result<Registration> registration_from(std::string_view body);
