@@ -25,7 +25,7 @@ from ..measure import median, ratio, spread
 ROOMS = ("kitchen", "living room", "bedroom", "bathroom", "hall", "study", "attic", "garage", "garden", "cellar")
 KINDS = ("ceiling light", "floor lamp", "blind", "heating valve", "window sensor", "socket", "speaker", "fan")
 STATES = ("on", "off", "open", "closed", "at 21 degrees", "at 40 percent")
-TOKENS_PER_LINE = 22
+TOKENS_PER_LINE, RANDOM_TOKENS_PER_LINE = 22, 85  # the vocabulary of random models has hardly a word in it
 
 
 class Home(Benchmark):
@@ -42,7 +42,7 @@ class Home(Benchmark):
     def measure(self, options):
         with Programs() as programs:
             lab = Lab(programs, options.model or random_model(options), preset=options.preset, threads=options.threads)
-            devices = lab.context("devices", devices_text(options.tokens))
+            devices = lab.context("devices", devices_text(options))
             arms = {"registered": ("--context", devices.path, "--no-reuse"), "kept": (), "without": ("--no-reuse",)}
             answers = {name: ask_all(lab, name, arguments, devices.text, options) for name, arguments in arms.items()}
         last = answers["registered"][-1]
@@ -61,10 +61,11 @@ class Home(Benchmark):
         print(f"\nwithout / registered: {times(result['ratio'])}")
 
 
-def devices_text(n_tokens):
+def devices_text(options):
+    per_line = TOKENS_PER_LINE if options.model else RANDOM_TOKENS_PER_LINE
     lines = [f"{KINDS[i % len(KINDS)]}.{ROOMS[i // len(KINDS) % len(ROOMS)]}.{i}: the {KINDS[i % len(KINDS)]} in the "
              f"{ROOMS[i // len(KINDS) % len(ROOMS)]} is {STATES[i * 7 % len(STATES)]}\n"
-             for i in range(max(1, n_tokens // TOKENS_PER_LINE))]
+             for i in range(max(4, options.tokens // per_line))]
     return "You control a home. These are its devices:\n" + "".join(lines)
 
 
