@@ -13,7 +13,8 @@ namespace celslm {
 namespace {
 
 constexpr std::array kCommands{
-    add_cloud, add_edge, add_context, add_pack, add_align, add_study, add_condense, add_tuning, add_model, add_tokens,
+    add_cloud,    add_edge,   add_context, add_pack,   add_align,           add_study,
+    add_condense, add_tuning, add_model,   add_tokens, add_constraint_host,
 };
 
 constexpr const char* kDescription =

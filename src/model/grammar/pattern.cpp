@@ -14,8 +14,9 @@
 namespace celslm {
 namespace {
 
-constexpr int kMaxGroups = 32;              // within each other
-constexpr std::size_t kMaxPattern = 2'000;  // characters
+constexpr int kMaxGroups = 32;                         // within each other
+constexpr std::size_t kMaxPattern = 2'000;             // characters
+constexpr std::size_t kMaxPatternGrammar = 64U << 10;  // bytes
 constexpr std::string_view kAnything = "json-char*";
 
 const CodeSet kDigits{{'0', '9'}};
@@ -85,7 +86,11 @@ class PatternReader {
     if (next_is('*') || next_is('+') || next_is('?') || next_is('{'))
       return unexpected("a quantifier without anything before it");
     if (most >= 0 && most < least) return unexpected(fmt::format("{{{},{}}}: the bounds are reversed", least, most));
-    return gbnf_repeat(fmt::format("( {} )", item), least, most);
+    std::string out = gbnf_repeat(fmt::format("( {} )", item), least, most);
+    // Counts write their item several times; within each other that multiplies.
+    if (out.size() > kMaxPatternGrammar)
+      return unexpected("too long as a grammar: use smaller counts, or fewer within each other");
+    return out;
   }
 
   Result<bool> quantifier(long& least, long& most) {

@@ -2,10 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <exception>
-#include <limits>
 
-#include "model/grammar/grammar_limits.h"
 #include "model/numeric/logits.h"
 #include "model/text/vocabulary.h"
 
@@ -37,30 +34,6 @@ Status check(const SamplerOptions& o) {
     return fail(ErrorKind::kInvalid, "penalty_last_n is {}; 0 to {} are accepted", o.penalty_last_n, kMaxPenaltyWindow);
   }
   return {};
-}
-
-Status check_grammar(std::string_view grammar) {
-  if (grammar.size() > kMaxMadeGrammarBytes) {
-    return fail(ErrorKind::kInvalid, "a grammar of {} bytes; at most {} are accepted", grammar.size(), kMaxMadeGrammarBytes);
-  }
-  if (grammar.contains('\0')) return fail(ErrorKind::kInvalid, "the grammar contains a NUL byte");
-  int depth = 0;
-  for (const char c : grammar) {
-    depth += c == '(' ? 1 : c == ')' ? -1 : 0;
-    if (depth > kMaxGrammarNesting)
-      return fail(ErrorKind::kInvalid, "a grammar with more than {} groups", kMaxGrammarNesting);
-  }
-  return {};
-}
-
-Result<SamplerPtr> make_grammar(const llama_vocab* vocab, const std::string& grammar) {
-  CELSLM_CHECK_OK(check_grammar(grammar));
-  try {
-    SamplerPtr out(llama_sampler_init_grammar(vocab, grammar.c_str(), "root"));
-    if (out) return out;
-  } catch (const std::exception&) {  // the same answer as for a grammar that it refuses quietly
-  }
-  return fail(ErrorKind::kInvalid, "the grammar does not parse; it must be GBNF with a rule named root");
 }
 
 bool penalizes(const SamplerOptions& o) {
@@ -99,10 +72,8 @@ std::vector<TokenLogprob> best(std::span<const float> logits, int n, float log_s
 }  // namespace
 
 struct Sampler::Impl {
-  const llama_vocab* vocab = nullptr;
   bool plain_greedy = false;  // the largest logit, nothing else: needs no candidates
   SamplerPtr chain;
-  SamplerPtr grammar;  // or null
   std::vector<llama_token_data> candidates;
 
   void fill(std::span<const float> logits) {
@@ -110,51 +81,13 @@ struct Sampler::Impl {
     for (std::size_t i = 0; i < logits.size(); ++i)
       candidates[i] = {.id = static_cast<Token>(i), .logit = logits[i], .p = 0.0F};
   }
-
-  llama_token_data choose(std::span<const float> logits, bool within_grammar) {
-    fill(logits);
-    llama_token_data_array all{.data = candidates.data(), .size = candidates.size(), .selected = -1, .sorted = false};
-    if (within_grammar) llama_sampler_apply(grammar.get(), &all);
-    llama_sampler_apply(chain.get(), &all);
-    return all.data[std::max<std::int64_t>(all.selected, 0)];
-  }
-
-  bool allowed(Token token) {
-    llama_token_data one{.id = token, .logit = 1.0F, .p = 0.0F};
-    llama_token_data_array all{.data = &one, .size = 1, .selected = -1, .sorted = false};
-    llama_sampler_apply(grammar.get(), &all);
-    return one.logit != -std::numeric_limits<float>::infinity();
-  }
-
-  // A grammar first checks the one token with the highest logit: checking the complete vocabulary costs
-  // milliseconds, and models mostly follow it by themselves.
-  Token next(std::span<const float> logits) {
-    if (plain_greedy) return static_cast<Token>(argmax(logits));
-    llama_token_data chosen = choose(logits, false);
-    if (grammar && !allowed(chosen.id)) {
-      chosen = choose(logits, true);
-      if (!allowed(chosen.id)) return end_token();  // nothing in the vocabulary continues the grammar
-    }
-    if (grammar) llama_sampler_accept(grammar.get(), chosen.id);
-    llama_sampler_accept(chain.get(), chosen.id);
-    return chosen.id;
-  }
-
-  Token end_token() const {
-    const Token eot = llama_vocab_eot(vocab);
-    return eot >= 0 ? eot : std::max(0, llama_vocab_eos(vocab));
-  }
 };
 
 Result<Sampler> Sampler::create(const Text& text, const SamplerOptions& options) {
   CELSLM_CHECK_OK(check(options));
   auto impl = std::make_unique<Impl>();
-  impl->vocab = text.impl().vocab;
   impl->chain = make_chain(options, text.n_vocab());
-  if (!options.grammar.empty()) {
-    CELSLM_TRY(impl->grammar, make_grammar(impl->vocab, options.grammar.text));
-  }
-  impl->plain_greedy = options.temperature == 0.0F && !impl->grammar && !penalizes(options);
+  impl->plain_greedy = options.temperature == 0.0F && !penalizes(options);
   return Sampler(std::move(impl));
 }
 
@@ -163,13 +96,30 @@ Sampler::~Sampler() = default;
 Sampler::Sampler(Sampler&&) noexcept = default;
 Sampler& Sampler::operator=(Sampler&&) noexcept = default;
 
-Sampled Sampler::sample(std::span<const float> logits, int n_top) {
-  Sampled out;
-  out.token = impl_->next(logits);
+Token Sampler::choose(std::span<const float> logits) {
+  if (impl_->plain_greedy) return static_cast<Token>(argmax(logits));
+  impl_->fill(logits);
+  llama_token_data_array all{
+      .data = impl_->candidates.data(), .size = impl_->candidates.size(), .selected = -1, .sorted = false};
+  llama_sampler_apply(impl_->chain.get(), &all);
+  return all.data[std::max<std::int64_t>(all.selected, 0)].id;
+}
+
+void Sampler::accept(Token token) {
+  if (!impl_->plain_greedy) llama_sampler_accept(impl_->chain.get(), token);
+}
+
+Sampled Sampler::described(Token token, std::span<const float> logits, int n_top) {
   const float log_sum = log_sum_exp(logits);
-  out.logprob = logits[static_cast<std::size_t>(out.token)] - log_sum;
+  Sampled out{.token = token, .logprob = logits[static_cast<std::size_t>(token)] - log_sum};
   if (n_top > 0) out.top = best(logits, n_top, log_sum);
   return out;
+}
+
+Sampled Sampler::sample(std::span<const float> logits, int n_top) {
+  const Token token = choose(logits);
+  accept(token);
+  return described(token, logits, n_top);
 }
 
 }  // namespace celslm

@@ -24,7 +24,7 @@ struct SamplerOptions {
   float presence_penalty = 0.0F;
   int penalty_last_n = 64;  // tokens
   std::uint32_t seed = 0;
-  GrammarSpec grammar;
+  GrammarSpec grammar;  // not the Sampler's: see model/constraint/constrained_choice.h
 };
 
 struct TokenLogprob {
@@ -41,14 +41,20 @@ struct Sampled {
 // State of one sequence's sampling. One thread at a time; movable.
 class Sampler {
  public:
-  // kInvalid for options out of range or a grammar that does not parse.
+  // kInvalid for options out of range.
   static Result<Sampler> create(const Text& text, const SamplerOptions& options);
   ~Sampler();
   Sampler(Sampler&&) noexcept;
   Sampler& operator=(Sampler&&) noexcept;
 
-  // logits: [n_vocab]. Accepts the chosen token into penalties and grammar.
+  // logits: [n_vocab]. Accepts the chosen token into penalties.
   Sampled sample(std::span<const float> logits, int n_top = 0);
+
+  // In parts, for callers that may want another token than the first choice: choose() may be called again, from logits in
+  // which tokens that may not come are minus infinity, before one is accepted.
+  Token choose(std::span<const float> logits);
+  void accept(Token token);
+  static Sampled described(Token token, std::span<const float> logits, int n_top);
 
  private:
   struct Impl;

@@ -5,11 +5,9 @@
 
 #include <cmath>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <numeric>
 #include <random>
 
-#include "model/grammar/json_schema.h"
 #include "model/numeric/logits.h"
 #include "tests/support/random_model.h"
 
@@ -17,10 +15,6 @@ namespace celslm {
 namespace {
 
 using testing::HasSubstr;
-
-GrammarSpec any_json_object() {
-  return {.text = GrammarBuilder().text(GrammarBuilder::kAnyObject).value()};
-}
 
 class SamplerTest : public testing::Test {
  protected:
@@ -48,18 +42,6 @@ class SamplerTest : public testing::Test {
   std::vector<Token> generate(Sampler& s, int n) const {
     std::vector<Token> out;
     for (int i = 0; i < n; ++i) out.push_back(s.sample(logits(static_cast<unsigned>(i))).token);
-    return out;
-  }
-
-  std::string generate_text(Sampler& s, int limit, float end_bias) const {
-    std::string out;
-    for (int i = 0; i < limit; ++i) {
-      auto row = logits(static_cast<unsigned>(i));
-      row.back() += end_bias;  // "<|im_end|>"
-      const Token t = s.sample(row).token;
-      if (text_->ends_generation(t)) return out;
-      out += text_->piece(t);
-    }
     return out;
   }
 
@@ -140,42 +122,6 @@ TEST_F(SamplerTest, LogProbabilitiesAreOfTheUnmodifiedLogits) {
     ASSERT_EQ(got.top.size(), 4U);
     EXPECT_EQ(got.top[0].token, std::ranges::max_element(row) - row.begin());
     for (std::size_t j = 1; j < 4; ++j) EXPECT_LE(got.top[j].logprob, got.top[j - 1].logprob);
-  }
-}
-
-TEST_F(SamplerTest, JsonModeGivesAnObjectWhateverTheLogits) {
-  int complete = 0;
-  for (std::uint32_t seed = 0; seed < 10; ++seed) {
-    Sampler s = sampler({.temperature = 1.0F, .seed = seed, .grammar = any_json_object()});
-    const std::string text = generate_text(s, 400, 6.0F);
-    EXPECT_TRUE(text.starts_with("{")) << text;
-    complete += nlohmann::json::accept(text) ? 1 : 0;
-  }
-  EXPECT_GT(complete, 0);  // others end at the limit, in the middle of a string
-}
-
-TEST_F(SamplerTest, AGrammarAllowsNothingElse) {
-  for (const float temperature : {0.0F, 1.0F}) {
-    Sampler s = sampler({.temperature = temperature, .seed = 1, .grammar = {.text = R"(root ::= ("yes" | "no") "!")"}});
-    EXPECT_THAT(generate_text(s, 20, 0.0F), testing::AnyOf("yes!", "no!"));
-  }
-}
-
-// Once a grammar is complete, or nothing in the vocabulary continues it, the answer is over; asking again stays harmless.
-TEST_F(SamplerTest, AFinishedGrammarKeepsEnding) {
-  Sampler s = sampler({.grammar = {.text = R"(root ::= "a")"}});
-  EXPECT_EQ(text_->piece(s.sample(logits(1)).token), "a");
-  for (unsigned i = 0; i < 5; ++i) EXPECT_TRUE(text_->ends_generation(s.sample(logits(i)).token));
-}
-
-TEST_F(SamplerTest, RefusesGrammarsThatDoNotParse) {
-  const std::string deep = "root ::= " + std::string(100'000, '(') + std::string(100'000, ')');
-  for (const std::string& grammar :
-       {std::string("root ::= missing"), std::string("other ::= \"a\""), std::string("root ::= root \"a\""),
-        std::string("root ::= \"a"), std::string("\0root", 5), deep}) {
-    const auto got = Sampler::create(*text_, {.grammar = {.text = grammar}});
-    ASSERT_FALSE(got) << grammar.substr(0, 50);
-    EXPECT_EQ(got.error().kind, ErrorKind::kInvalid);
   }
 }
 

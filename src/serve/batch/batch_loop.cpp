@@ -12,10 +12,12 @@ const Error kShutDown{ErrorKind::kCancelled, "this edge is shutting down"};
 
 }  // namespace
 
-BatchLoop::BatchLoop(std::unique_ptr<Engine> engine, const Clock& clock, const BatchOptions& options, Log log)
+BatchLoop::BatchLoop(std::unique_ptr<Engine> engine, const Clock& clock, const BatchOptions& options, Log log,
+                     std::shared_ptr<ConstraintMaker> constraints)
     : engine_(std::move(engine)),
       clock_(clock),
       options_(options),
+      constraints_(std::move(constraints)),
       scheduler_(*engine_, clock, options, std::move(log)),
       woken_(clock),
       idle_(clock),
@@ -35,8 +37,10 @@ Result<std::shared_ptr<Generation>> BatchLoop::submit(GenerationRequest request)
                 request.max_tokens, config.n_ctx_train);
   }
   if (options_.share_prefixes) request.owner.clear();
-  CELSLM_TRY(auto sampler, Sampler::create(engine_->model().text(), request.sampler));
+  // Outside the lock: what ends a constraint waits for those who tell this loop of its answers.
+  CELSLM_TRY(TokenChoice choice, choice_for(request));
   auto generation = std::make_shared<Generation>(std::move(request), clock_);
+  std::unique_ptr<Sequence> sequence;
 
   const MutexLock lock(mutex_);
   if (closed_) return fail(ErrorKind::kUnavailable, "this edge is shutting down");
@@ -46,7 +50,7 @@ Result<std::shared_ptr<Generation>> BatchLoop::submit(GenerationRequest request)
     return fail(ErrorKind::kOverloaded, "{} requests are running or waiting, the most this edge takes; try again later",
                 taken);
   }
-  auto sequence = std::make_unique<Sequence>(generation, std::move(sampler), next_number_++, clock_.now());
+  sequence = std::make_unique<Sequence>(generation, std::move(choice), next_number_++, clock_.now());
   const std::uint64_t bytes = own_kv_bytes(config, options_, *sequence, static_cast<int>(sequence->tokens().size()) + 1);
   if (bytes > options_.kv_budget_bytes) {
     return fail(ErrorKind::kInvalid, "the prompt's KV takes {} bytes, the budget is {} (--kv-budget)", bytes,
@@ -56,6 +60,17 @@ Result<std::shared_ptr<Generation>> BatchLoop::submit(GenerationRequest request)
   wake_ = true;
   woken_.notify_all();
   return generation;
+}
+
+Result<TokenChoice> BatchLoop::choice_for(const GenerationRequest& request) {
+  const Text& text = engine_->model().text();
+  CELSLM_TRY(Sampler sampler, Sampler::create(text, request.sampler));
+  const GrammarSpec& grammar = request.sampler.grammar;
+  if (grammar.empty()) return sampler;
+  if (!constraints_) return fail(ErrorKind::kInvalid, "answers with grammars are not possible here");
+  CELSLM_TRY(auto constraint, constraints_->make(grammar, [this] { wake(); }));
+  return TokenChoice(std::in_place_type<ConstrainedChoice>, text, std::move(sampler), std::move(constraint),
+                     grammar.triggers);
 }
 
 void BatchLoop::wake() {

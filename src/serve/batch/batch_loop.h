@@ -23,11 +23,13 @@ namespace celslm {
 // must outlive the loop and the generations. Destruction (or stop()) ends running requests with kCancelled.
 class BatchLoop {
  public:
-  BatchLoop(std::unique_ptr<Engine> engine, const Clock& clock, const BatchOptions& options, Log log);
+  // constraints: of requests with grammars; where there is none, these are refused.
+  BatchLoop(std::unique_ptr<Engine> engine, const Clock& clock, const BatchOptions& options, Log log,
+            std::shared_ptr<ConstraintMaker> constraints = nullptr);
   ~BatchLoop();
 
   // kInvalid for a request that can never run (empty prompt, longer than the model's context or the KV budget); kOverloaded
-  // when full; kUnavailable after stop().
+  // when full; kUnavailable after stop(). Blocks while a grammar is compiled; errors as ConstraintMaker.
   Result<std::shared_ptr<Generation>> submit(GenerationRequest request) CELSLM_EXCLUDES(mutex_);
   // Something a request waits for may have changed (a context's layer is in).
   void wake() CELSLM_EXCLUDES(mutex_);
@@ -36,6 +38,7 @@ class BatchLoop {
   BatchStats stats() const CELSLM_EXCLUDES(mutex_);
 
  private:
+  Result<TokenChoice> choice_for(const GenerationRequest& request);
   void run(std::stop_token stop) CELSLM_EXCLUDES(mutex_);
   void take_arrivals() CELSLM_EXCLUDES(mutex_);
   void publish_stats() CELSLM_EXCLUDES(mutex_);
@@ -43,7 +46,8 @@ class BatchLoop {
   const std::unique_ptr<Engine> engine_;
   const Clock& clock_;
   const BatchOptions options_;
-  Scheduler scheduler_;  // the thread's alone
+  const std::shared_ptr<ConstraintMaker> constraints_;  // may be null
+  Scheduler scheduler_;                                 // the thread's alone
 
   mutable Mutex mutex_;
   TimedCondition woken_;

@@ -6,6 +6,10 @@
 namespace celslm {
 namespace {
 
+// How long a step waits for grammars, all together: most answer in a fraction of that, and would otherwise miss every other
+// step.
+constexpr Duration kGrammarPatience = std::chrono::milliseconds(2);
+
 constexpr int kLeastShare = 16;  // tokens of prompts that a step takes at least: products of so few rows cost little
 
 bool in_prompt(const Sequence& sequence) {
@@ -24,9 +28,26 @@ BatchRunner::BatchRunner(Engine& engine, const Clock& clock, KvMemory& memory, c
     : engine_(engine), clock_(clock), memory_(memory), options_(options), compute_(engine, clock) {}
 
 bool BatchRunner::step(Sequences& running) {
-  bool worked = compute_contexts(running);
+  bool worked = end_choices(running);
+  worked |= compute_contexts(running);
   worked |= advance_loading(running);
   worked |= run_batch(running);
+  return worked;
+}
+
+bool BatchRunner::end_choices(const Sequences& running) {
+  if (std::ranges::none_of(running, [](const auto& s) { return s->choosing(); })) return false;
+  const TimePoint until = clock_.now() + kGrammarPatience;
+  bool worked = false;
+  for (const auto& sequence : running) {
+    // A token that is refused is followed by one that is not: two questions.
+    for (int question = 0; question < 2 && sequence->choosing(); ++question) {
+      sequence->wait_for_choice(std::max(until - clock_.now(), Duration::zero()));
+      const bool ended = sequence->end_choice(engine_.model().text(), clock_.now());
+      worked |= ended;
+      completion_tokens_ += ended ? 1 : 0;
+    }
+  }
   return worked;
 }
 
@@ -138,7 +159,7 @@ void BatchRunner::Batch::add(Sequence& sequence, int n_tokens) {
 bool BatchRunner::run_batch(Sequences& running) {
   Batch batch;
   for (const auto& sequence : running) {
-    if (sequence->phase() == Sequence::Phase::kAnswer) batch.add(*sequence, 1);
+    if (sequence->phase() == Sequence::Phase::kAnswer && !sequence->choosing()) batch.add(*sequence, 1);
   }
   add_prompts(batch, running);
   if (batch.members.empty()) return false;
@@ -166,7 +187,7 @@ void BatchRunner::passed_layers(Sequence& sequence, int n_tokens, std::span<cons
   const TimePoint now = clock_.now();
   sequence.begin_answer(now);
   sequence.accept(engine_.model().text(), logits, now);
-  ++completion_tokens_;
+  completion_tokens_ += sequence.choosing() ? 0 : 1;
 }
 
 }  // namespace celslm

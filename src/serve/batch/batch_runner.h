@@ -3,6 +3,8 @@
 //   1. one unit (a layer's step) of one context that has to be computed here,
 //   2. for requests whose context is still loading: their prompt through the layers that are there,
 //   3. one batch: a token for every request that is being answered, and a share of the prompts of the others.
+// Before that, answers whose grammars have allowed a token since the last step get it; those whose grammars still think are
+// left out, so that they hold up nobody else.
 // How many tokens of prompts go into a step follows from measurements: as many as keep it within options.max_stall.
 #pragma once
 
@@ -40,6 +42,7 @@ class BatchRunner {
     void add(Sequence& sequence, int n_tokens);
   };
 
+  bool end_choices(const Sequences& running);
   bool compute_contexts(Sequences& running);
   int prompt_share(const Sequences& running) const;
   bool has_kv(Sequence& sequence, const Sequences& running);

@@ -4,10 +4,10 @@
 
 namespace celslm {
 
-Sequence::Sequence(std::shared_ptr<Generation> generation, Sampler sampler, std::uint64_t number, TimePoint now)
+Sequence::Sequence(std::shared_ptr<Generation> generation, TokenChoice choice, std::uint64_t number, TimePoint now)
     : generation_(std::move(generation)),
       number_(number),
-      sampler_(std::move(sampler)),
+      choice_(std::move(choice)),
       assembler_(request().stop),
       context_(request().context),
       n_context_(request().n_context()),
@@ -43,7 +43,36 @@ void Sequence::begin_answer(TimePoint now) {
 }
 
 void Sequence::accept(const Text& text, std::span<const float> logits, TimePoint now) {
-  const Sampled sampled = sampler_.sample(logits, request().logprobs ? request().top_logprobs : 0);
+  const int n_top = request().logprobs ? request().top_logprobs : 0;
+  if (auto* sampler = std::get_if<Sampler>(&choice_)) return take(text, sampler->sample(logits, n_top), now);
+  // Still under way: this request was preempted and computed again meanwhile, and these are the same logits.
+  if (choosing()) return;
+  std::get<ConstrainedChoice>(choice_).begin(logits, n_top);
+  end_choice(text, now);
+}
+
+bool Sequence::choosing() const {
+  const auto* constrained = std::get_if<ConstrainedChoice>(&choice_);
+  return constrained != nullptr && constrained->under_way();
+}
+
+void Sequence::wait_for_choice(Duration time) {
+  if (choosing()) std::get<ConstrainedChoice>(choice_).wait_briefly(time);
+}
+
+bool Sequence::end_choice(const Text& text, TimePoint now) {
+  if (phase_ == Phase::kEnded || !choosing()) return false;
+  const auto chosen = std::get<ConstrainedChoice>(choice_).poll();
+  if (!chosen) return false;
+  if (*chosen) {
+    take(text, **chosen, now);
+  } else {
+    fail(chosen->error());
+  }
+  return true;
+}
+
+void Sequence::take(const Text& text, const Sampled& sampled, TimePoint now) {
   ++produced_;
   if (text.ends_generation(sampled.token)) return finish(FinishReason::kStop, now);
 

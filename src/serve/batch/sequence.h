@@ -4,14 +4,19 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <variant>
 #include <vector>
 
 #include "core/clock.h"
+#include "model/constraint/constrained_choice.h"
 #include "model/engine/engine.h"
 #include "model/text/sampler.h"
 #include "serve/batch/generation.h"
 
 namespace celslm {
+
+// How a request's tokens are chosen: at once, or under a grammar.
+using TokenChoice = std::variant<Sampler, ConstrainedChoice>;
 
 // Used by the loop's thread alone, once it is in the scheduler. tokens() are the request's prompt and the answer so far;
 // kv() holds the KV of the first done() of them. In phase kAnswer all of them but the last have passed the layers.
@@ -19,7 +24,7 @@ class Sequence {
  public:
   enum class Phase { kPrompt, kAnswer, kEnded };
 
-  Sequence(std::shared_ptr<Generation> generation, Sampler sampler, std::uint64_t number, TimePoint now);
+  Sequence(std::shared_ptr<Generation> generation, TokenChoice choice, std::uint64_t number, TimePoint now);
 
   const GenerationRequest& request() const { return generation_->request; }
   const std::shared_ptr<ResidentContext>& context() const { return context_; }
@@ -62,8 +67,14 @@ class Sequence {
   void add_prefill(Duration time) { prefill_ += time; }
   void begin_answer(TimePoint now);
 
-  // Chooses a token from logits [n_vocab] and passes it on; may end the sequence.
+  // Chooses a token from logits [n_vocab] and passes it on; may end the sequence. With a grammar the choice may take longer:
+  // until then choosing() is true and the sequence is left out of batches.
   void accept(const Text& text, std::span<const float> logits, TimePoint now);
+  bool choosing() const;
+  // Waits for the grammar, not longer than `time`, and once for each question to it.
+  void wait_for_choice(Duration time);
+  // Ends a choice that has become certain; may end the sequence. False if there is none.
+  bool end_choice(const Text& text, TimePoint now);
   // Each ends the sequence; none of them does anything to one that has ended.
   void finish(FinishReason reason, TimePoint now);
   void fail(const Error& error);
@@ -73,9 +84,11 @@ class Sequence {
   FinishReason finish_reason() const { return finish_reason_; }
 
  private:
+  void take(const Text& text, const Sampled& sampled, TimePoint now);
+
   const std::shared_ptr<Generation> generation_;
   const std::uint64_t number_;
-  Sampler sampler_;
+  TokenChoice choice_;
   TextAssembler assembler_;
   std::shared_ptr<ResidentContext> context_;
   int n_context_;

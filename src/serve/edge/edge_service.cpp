@@ -58,7 +58,7 @@ EdgeService::EdgeService(EdgeParts parts, const EdgeOptions& options, double com
     : model_name_(options.model_name.empty() ? parts.model->config().name : options.model_name),
       model_(parts.model),
       store_(parts.store),
-      loop_(std::move(parts.engine), *parts.clock, options.batch, parts.log),
+      loop_(std::move(parts.engine), *parts.clock, options.batch, parts.log, parts.constraints),
       directory_(parts.cloud, options.contexts, known_contexts(parts)),
       contexts_(
           model_, make_loader(parts, options.load, compute_s_per_work), options.context_kv_type(),

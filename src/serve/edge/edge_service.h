@@ -37,6 +37,7 @@ struct EdgeParts {
   std::vector<std::shared_ptr<CloudClient>> peers;  // other edges that serve packs of the same cloud
   std::shared_ptr<PackStore> store;                 // may be null
   std::filesystem::path known_contexts;             // folder of KnownContexts; empty: nothing is remembered
+  std::shared_ptr<ConstraintMaker> constraints;     // null: answers with grammars are refused
   const Clock* clock = nullptr;
   Log log;
 };
