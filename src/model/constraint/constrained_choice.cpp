@@ -73,7 +73,7 @@ void ConstrainedChoice::exclude(const Verdict& verdict) {
     }
     return pick();
   }
-  candidate_ = text_->end_token();
+  candidate_ = end_token(*text_);
   asked_ = false;
 }
 

@@ -107,7 +107,7 @@ TEST_F(ConstraintHostTest, AnswersWithTheTokensThatAreAllowed) {
   EXPECT_TRUE(refused.allowed.has('b') && refused.allowed.has('c'));
   EXPECT_FALSE(refused.allowed.has('a'));
   EXPECT_TRUE(offer(*constraint, 'c').value().accepted);
-  EXPECT_TRUE(offer(*constraint, 'c').value().allowed.has(text_->end_token()));
+  EXPECT_TRUE(offer(*constraint, 'c').value().allowed.has(end_token(*text_)));
 }
 
 TEST_F(ConstraintHostTest, ATextIsAcceptedInFullOrNotAtAll) {

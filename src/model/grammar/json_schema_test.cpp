@@ -8,6 +8,7 @@
 
 #include "model/constraint/grammar_matcher.h"
 #include "model/grammar/string_formats.h"
+#include "model/text/sampler.h"
 #include "tests/support/random_model.h"
 
 namespace celslm {
@@ -44,7 +45,7 @@ class JsonSchemaTest : public testing::Test {
     if (!made) return ADD_FAILURE() << made.error().message << " in " << schema, false;
     auto matcher = GrammarMatcher::create(*text_, *pieces_, *made);
     if (!matcher) return ADD_FAILURE() << "does not parse: " << *made, false;
-    return matcher->offer(std::string_view(answer)) && matcher->allowed().has(text_->end_token());
+    return matcher->offer(std::string_view(answer)) && matcher->allowed().has(end_token(*text_));
   }
   static void expect(const std::string& schema, const std::vector<std::string>& accepted,
                      const std::vector<std::string>& refused) {
@@ -173,7 +174,7 @@ TEST_F(JsonSchemaTest, WholeNumbersBetweenBounds) {
     for (int n = low - 12; n <= high + 12; ++n) {
       auto matcher = GrammarMatcher::create(*text_, *pieces_, made);
       const bool accepted =
-          matcher->offer(std::string_view(fmt::to_string(n))) && matcher->allowed().has(text_->end_token());
+          matcher->offer(std::string_view(fmt::to_string(n))) && matcher->allowed().has(end_token(*text_));
       EXPECT_EQ(accepted, n >= low && n <= high) << n << " in " << schema;
     }
   }

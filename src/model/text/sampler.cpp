@@ -71,6 +71,12 @@ std::vector<TokenLogprob> best(std::span<const float> logits, int n, float log_s
 
 }  // namespace
 
+Token end_token(const Text& text) {
+  const llama_vocab* vocab = text.impl().vocab;
+  const Token eot = llama_vocab_eot(vocab);
+  return eot >= 0 ? eot : std::max(0, llama_vocab_eos(vocab));
+}
+
 struct Sampler::Impl {
   bool plain_greedy = false;  // the largest logit, nothing else: needs no candidates
   SamplerPtr chain;

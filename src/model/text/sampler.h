@@ -38,6 +38,9 @@ struct Sampled {
   std::vector<TokenLogprob> top;  // the n asked for, best first
 };
 
+// The token that ends an answer: of a turn, if there is one.
+Token end_token(const Text& text);
+
 // State of one sequence's sampling. One thread at a time; movable.
 class Sampler {
  public:

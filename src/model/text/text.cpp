@@ -129,11 +129,6 @@ bool Text::ends_generation(Token token) const {
   return token >= 0 && token < n_vocab() && llama_vocab_is_eog(impl_->vocab, token);
 }
 
-Token Text::end_token() const {
-  const Token eot = llama_vocab_eot(impl_->vocab);
-  return eot >= 0 ? eot : std::max(0, llama_vocab_eos(impl_->vocab));
-}
-
 std::vector<Token> Text::tokenize(std::string_view text, bool add_bos, bool special) const {
   if (text.size() > kMaxText) return {};
   std::vector<Token> out;

@@ -52,7 +52,6 @@ class Text {
   std::string piece(Token token, bool special = false) const;  // bytes; may be part of a UTF-8 character
   std::string detokenize(std::span<const Token> tokens, bool special = false) const;
   bool ends_generation(Token token) const;
-  Token end_token() const;  // the one that ends an answer: of a turn, if there is one
   bool adds_bos() const;
 
   // Why chat() and context() refuse everything with this model; empty if they do not.

@@ -41,10 +41,9 @@ SamplerOptions sampler_of(const CompletionRequest& request) {
 Result<GrammarSpec> grammar_of(const CompletionRequest& request, const ChatStyle& style) {
   const GrammarSpec& asked = request.sampler.grammar;
   if (!request.tools.allowed() || request.own_grammar) return asked;
-  CELSLM_TRY(GrammarSpec calls, tool_grammar(request.tools, style, style.begins_in_thoughts && request.thinking));
+  CELSLM_TRY(const GrammarSpec calls, tool_grammar(request.tools, style, style.begins_in_thoughts && request.thinking));
   if (request.tools.choice == ToolChoice::kAuto && !asked.empty()) return either(calls, asked);
-  // The sampler knows no triggers yet: what the model writes is parsed as it is.
-  return calls.triggers.empty() ? calls : GrammarSpec{};
+  return calls;
 }
 
 std::vector<Token> shown_tokens(const Text& text, const ChatStyle& style, const CompletionRequest& request) {
