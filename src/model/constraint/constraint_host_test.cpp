@@ -172,7 +172,9 @@ TEST_F(ConstraintHostTest, AHostThatHasDiedIsReplaced) {
   const auto constraint = made(R"(root ::= "ab")");
   ::kill(host_.process(), SIGKILL);
   const auto lost = offer(*constraint, 'a');  // its children end with it
-  if (!lost) EXPECT_EQ(lost.error().kind, ErrorKind::kUnavailable);
+  if (!lost) {
+    EXPECT_EQ(lost.error().kind, ErrorKind::kUnavailable);
+  }
   EXPECT_TRUE(works());
 }
 
