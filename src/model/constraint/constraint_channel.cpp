@@ -5,6 +5,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <utility>
 
@@ -74,7 +75,8 @@ std::optional<Result<Verdict>> ConstraintChannel::take_answer() {
 
 void ConstraintChannel::wait(Duration time) {
   const TimePoint until = clock_.now() + time;
-  for (;;) {
+  // In slices: whoever watches may read the answer first, and then nothing wakes this thread.
+  for (Duration slice = 100us;; slice = std::min<Duration>(2 * slice, 10ms)) {
     {
       const MutexLock lock(mutex_);
       read();
@@ -82,7 +84,7 @@ void ConstraintChannel::wait(Duration time) {
     }
     const Duration left = until - clock_.now();
     if (left <= Duration::zero()) return;
-    const timespec patience{.tv_sec = left / 1s, .tv_nsec = (left % 1s).count()};
+    const timespec patience{.tv_sec = 0, .tv_nsec = std::min(left, slice).count()};
     pollfd readable{.fd = socket_.get(), .events = POLLIN, .revents = 0};
     ::ppoll(&readable, 1, &patience, nullptr);
   }
