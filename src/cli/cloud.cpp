@@ -157,7 +157,8 @@ Status run_cloud(Environment& env, const CloudCommand& command, HttpServerOption
   log->info("{} registered contexts and packs of up to {:.1f} GB in {}", service->n_contexts(),
             static_cast<double>(options.pack_budget_bytes) / 1e9, options.data_folder.string());
   if (!command.studied.empty()) log->info("{} studied contexts in {}", service->n_studied(), command.studied);
-  const Served served{.add_routes = [&](HttpServer& http) { service->add_routes(http); },
+  const Served served{.page = PageOf::kCloud,
+                      .add_routes = [&](HttpServer& http) { service->add_routes(http); },
                       .drain = [&] { service->shutdown(); }};
   return serve_until_signal(env, served, server, kStopGrace, log);
 }

@@ -99,7 +99,8 @@ Status run_edge(Environment& env, const EdgeCommand& command, HttpServerOptions 
   CELSLM_TRY(parts.engine, Engine::create(parts.model, {.n_threads = command.n_threads}));
   CELSLM_TRY(const auto edge, EdgeService::create(std::move(parts), options));
   server.n_threads = kConnections;
-  const Served served{.add_routes = [&](HttpServer& http) { edge->add_routes(http); },
+  const Served served{.page = PageOf::kEdge,
+                      .add_routes = [&](HttpServer& http) { edge->add_routes(http); },
                       .drain =
                           [&] {
                             log->info("finishing {} requests", edge->requests_under_way());

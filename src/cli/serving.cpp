@@ -1,6 +1,7 @@
 #include "cli/serving.h"
 
 #include <ostream>
+#include <vector>
 
 namespace celslm {
 
@@ -14,7 +15,9 @@ int run_server(Environment& env, const ListenOptions& listen, const std::functio
 
 Status serve_until_signal(Environment& env, const Served& served, const HttpServerOptions& options,
                           std::chrono::milliseconds grace, const Log& log) {
-  CELSLM_TRY(const auto server, HttpServer::create(options, log));
+  HttpServerOptions complete = options;
+  complete.open_paths.append_range(page_paths(served.page));
+  CELSLM_TRY(const auto server, HttpServer::create(complete, log));
   served.add_routes(*server);
   env.signals.arm();
   CELSLM_CHECK_OK(server->start());

@@ -9,6 +9,7 @@
 #include "core/log.h"
 #include "core/result.h"
 #include "net/http_server.h"
+#include "serve/page/page.h"
 
 namespace celslm {
 
@@ -17,6 +18,7 @@ int run_server(Environment& env, const ListenOptions& listen, const std::functio
 
 // The service behind a server.
 struct Served {
+  PageOf page;  // which it adds with its routes
   std::function<void(HttpServer&)> add_routes;
   std::function<void()> drain;  // refuses new requests and waits for those that run; called before the server stops
 };

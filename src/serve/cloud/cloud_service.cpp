@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "serve/page/page.h"
 #include "serve/wire/errors.h"
 
 namespace celslm {
@@ -63,12 +64,15 @@ CloudService::CloudService(SigningKey key, std::unique_ptr<ContextRegistry> cont
                                                               options.data_folder / "contexts", log_)
                                 : nullptr),
       jobs_(catalog_.models(), *storage_, key_, clock, metrics_, log_, jobs_options(options)),
+      edges_(clock),
+      status_({.contexts = *contexts_, .catalog = catalog_, .jobs = jobs_, .storage = *storage_, .edges = edges_}),
       context_routes_({.contexts = *contexts_,
                        .catalog = catalog_,
                        .jobs = jobs_,
                        .studied = *studied_,
                        .studies = studies_.get(),
                        .metrics = metrics_,
+                       .edges = edges_,
                        .prefill_codec = std::ranges::contains(codecs_, CodecId::kF16) ? CodecId::kF16 : codecs_.front(),
                        .log = log_}),
       pack_routes_({.contexts = *contexts_,
@@ -102,6 +106,8 @@ void CloudService::add_routes(HttpServer& server) {
                  return json_response({{"public_key", key_.public_key().hex()}});
                }));
   server.route("GET", "/v1/models", counted(metrics_, "models", [this](const HttpRequest&) { return list_models(); }));
+  server.route("GET", "/v1/status", [this](const HttpRequest&) { return json_response(status_.get()); });
+  add_page(server, PageOf::kCloud);
   context_routes_.add_to(server);
   pack_routes_.add_to(server);
 }

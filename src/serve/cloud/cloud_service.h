@@ -11,6 +11,7 @@
 #include "core/result.h"
 #include "net/http_server.h"
 #include "serve/cloud/cloud_metrics.h"
+#include "serve/cloud/cloud_status.h"
 #include "serve/cloud/context_registry.h"
 #include "serve/cloud/context_routes.h"
 #include "serve/cloud/pack_catalog.h"
@@ -73,6 +74,8 @@ class CloudService {
   // Its thread uses jobs_, whose threads wake it and use all of the above: shutdown() ends both. Null: not wanted.
   std::unique_ptr<StudyJobs> studies_;
   PackJobs jobs_;
+  EdgeSightings edges_;
+  CloudStatus status_;
   ContextRoutes context_routes_;
   PackRoutes pack_routes_;
 };

@@ -4,6 +4,7 @@
 
 #include "core/utf8.h"
 #include "serve/cloud/refusals.h"
+#include "serve/wire/edge_header.h"
 #include "serve/wire/errors.h"
 #include "serve/wire/protocol.h"
 
@@ -13,7 +14,10 @@ using nlohmann::json;
 
 void ContextRoutes::add_to(HttpServer& server) {
   server.route("POST", "/v1/contexts", counted(parts_.metrics, "contexts", [this](const HttpRequest& r) { return put(r); }));
-  server.route("GET", "/v1/contexts", counted(parts_.metrics, "contexts", [this](const HttpRequest&) { return list(); }));
+  server.route("GET", "/v1/contexts", counted(parts_.metrics, "contexts", [this](const HttpRequest& r) {
+                 parts_.edges.seen(r.header(kEdgeHeader));
+                 return list();
+               }));
   server.route("GET", "/v1/contexts/:context",
                counted(parts_.metrics, "context", [this](const HttpRequest& r) { return get(r); }));
   server.route("GET", "/v1/contexts/:context/study",

@@ -10,6 +10,7 @@
 #include "net/http_server.h"
 #include "serve/cloud/cloud_metrics.h"
 #include "serve/cloud/context_registry.h"
+#include "serve/cloud/edge_sightings.h"
 #include "serve/cloud/pack_catalog.h"
 #include "serve/cloud/pack_jobs.h"
 #include "serve/cloud/studied_library.h"
@@ -25,6 +26,7 @@ struct ContextRoutesParts {
   const StudiedLibrary& studied;
   StudyJobs* studies;  // null: contexts are not studied
   CloudMetrics& metrics;
+  EdgeSightings& edges;
   CodecId prefill_codec;  // of packs computed at registration
   Log log;
 };

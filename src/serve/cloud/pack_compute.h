@@ -2,6 +2,7 @@
 #pragma once
 
 #include <stop_token>
+#include <vector>
 
 #include "core/result.h"
 #include "kv/pack/signing.h"
@@ -28,6 +29,9 @@ class SignedPackStorage final : public PackStorage {
   Result<std::unique_ptr<PackWriter>> create(const PackIdentity& identity) override { return store_->create(identity); }
   std::uint64_t budget_bytes() const override { return store_->budget_bytes(); }
   std::uint64_t bytes() const { return store_->bytes(); }
+  std::vector<PackStore::Listing> list() const { return store_->list(); }
+  // A pack of the list, without marking it as used.
+  Result<StoredPack> open(const PackStore::Listing& listing) const { return open_pack_file(listing.path, signer_); }
 
  private:
   const std::unique_ptr<PackStore> store_;

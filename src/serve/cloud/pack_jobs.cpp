@@ -150,6 +150,16 @@ void PackJobs::compute(Worker& worker, const std::shared_ptr<PackJob>& job, std:
   if (options_.on_job_end) options_.on_job_end();
 }
 
+std::vector<PackJobs::Listed> PackJobs::list() {
+  std::vector<Listed> out;
+  const MutexLock lock(mutex_);
+  for (const auto& [id, job] : jobs_) {
+    const bool waits = std::ranges::any_of(queues_, [&](const auto& q) { return std::ranges::contains(q.second, job); });
+    out.push_back({.job = job, .waiting = waits});
+  }
+  return out;
+}
+
 bool PackJobs::idle() {
   const MutexLock lock(mutex_);
   return jobs_.empty();

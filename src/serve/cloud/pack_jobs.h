@@ -56,6 +56,13 @@ class PackJobs {
   // The same without starting anything: kNotFound if the pack is neither stored nor being computed.
   Result<PackAccess> lookup(const Hash256& pack_id);
 
+  struct Listed {
+    std::shared_ptr<PackJob> job;
+    bool waiting = false;  // for its turn
+  };
+  // The jobs that have not ended.
+  std::vector<Listed> list();
+
   // Whether nothing is computed and nothing waits for that.
   bool idle();
 

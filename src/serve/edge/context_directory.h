@@ -63,6 +63,7 @@ class ContextDirectory {
   Status refresh() CELSLM_EXCLUDES(mutex_);
   // Why the last refresh failed, for users; empty if it did not.
   std::string cloud_trouble() const CELSLM_EXCLUDES(mutex_);
+  std::string cloud_url() const { return cloud_ ? cloud_->url() : ""; }
 
  private:
   void register_own_texts() CELSLM_REQUIRES(mutex_);

@@ -4,6 +4,8 @@
 
 #include "plan/layer_work.h"
 #include "serve/batch/compute_speed.h"
+#include "serve/edge/edge_status.h"
+#include "serve/page/page.h"
 #include "serve/wire/errors.h"
 #include "serve/wire/protocol.h"
 
@@ -117,7 +119,9 @@ void EdgeService::add_routes(HttpServer& server) {
   server.route("DELETE", "/v1/contexts/:context", counted("context", &EdgeService::remove_context));
   server.route("GET", "/health", [](const HttpRequest&) { return json_response({{"status", "ok"}}); });
   server.route("GET", "/metrics", [this](const HttpRequest&) { return metrics(); });
+  server.route("GET", "/v1/status", [this](const HttpRequest&) { return status(); });
   if (sharing_) sharing_->add_routes(server);
+  add_page(server, PageOf::kEdge);
   server.on_error(http_error);
 }
 
@@ -161,6 +165,14 @@ HttpResponse EdgeService::list_contexts() const {
 HttpResponse EdgeService::metrics() {
   return {.content_type = Metrics::kContentType,
           .body = metrics_.text(loop_.stats(), contexts_.table(), store_.get(), sharing_ ? sharing_->sent_bytes() : 0)};
+}
+
+HttpResponse EdgeService::status() const {
+  return json_response(edge_status({.model_name = model_name_,
+                                    .model = *model_,
+                                    .stats = loop_.stats(),
+                                    .directory = directory_,
+                                    .contexts = contexts_}));
 }
 
 HttpResponse EdgeService::models() const {

@@ -68,6 +68,7 @@ class EdgeService {
   EdgeService(EdgeParts parts, const EdgeOptions& options, double compute_s_per_work);
   CompletionParts completion_parts(const Clock& clock);
   HttpResponse models() const;
+  HttpResponse status() const;
   HttpResponse put_context(const HttpRequest& request);
   HttpResponse remove_context(const HttpRequest& request);
   HttpResponse list_contexts() const;

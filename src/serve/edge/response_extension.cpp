@@ -16,13 +16,10 @@ double round_ms(Duration d) {
 json layers_json(const GenerationRequest& request, const ResidentContext::Report& report) {
   json layers = json::array();
   for (const LayerOrigin& origin : report.layers) {
-    layers.push_back({{"provenance", to_string(origin.provenance)},
-                      {"source", to_string(request.context_was_resident ? Source::kMemory : origin.source)}});
-    if (request.context_was_resident) continue;
-    layers.back()["ms"] = round_ms(origin.after);
-    if (std::ranges::count_if(origin.blocks, [](int n) { return n > 0; }) < 2) continue;
-    for (std::size_t i = 0; i < origin.blocks.size(); ++i) {
-      if (origin.blocks[i] > 0) layers.back()["blocks"][to_string(static_cast<Source>(i))] = origin.blocks[i];
+    if (request.context_was_resident) {
+      layers.push_back({{"provenance", to_string(origin.provenance)}, {"source", to_string(Source::kMemory)}});
+    } else {
+      layers.push_back(layer_json(origin));
     }
   }
   return layers;
@@ -35,6 +32,16 @@ json load_json(const LoadReport& load) {
 }
 
 }  // namespace
+
+json layer_json(const LayerOrigin& origin) {
+  json out = {
+      {"provenance", to_string(origin.provenance)}, {"source", to_string(origin.source)}, {"ms", round_ms(origin.after)}};
+  if (std::ranges::count_if(origin.blocks, [](int n) { return n > 0; }) < 2) return out;
+  for (std::size_t i = 0; i < origin.blocks.size(); ++i) {
+    if (origin.blocks[i] > 0) out["blocks"][to_string(static_cast<Source>(i))] = origin.blocks[i];
+  }
+  return out;
+}
 
 json response_extension(const GenerationRequest& request, const GenerationPiece& last, const std::string& cloud_trouble) {
   const GenerationTimes& times = last.times;

@@ -13,4 +13,7 @@ namespace celslm {
 nlohmann::json response_extension(const GenerationRequest& request, const GenerationPiece& last,
                                   const std::string& cloud_trouble);
 
+// One of its "layers", for a layer that was loaded.
+nlohmann::json layer_json(const LayerOrigin& origin);
+
 }  // namespace celslm

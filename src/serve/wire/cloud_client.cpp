@@ -3,9 +3,11 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
+#include <random>
 
 #include "core/file.h"
 #include "core/json.h"
+#include "serve/wire/edge_header.h"
 #include "serve/wire/errors.h"
 
 namespace celslm {
@@ -61,18 +63,25 @@ class RecordSplitter {
   Bytes held_;
 };
 
+std::string any_name() {
+  return fmt::format("{:08x}", std::random_device()());
+}
+
 }  // namespace
 
 CloudClient::CloudClient(std::unique_ptr<HttpClient> http, std::optional<PublicKey> pinned, std::filesystem::path key_file,
                          Log log)
-    : http_(std::move(http)), key_file_(std::move(key_file)), log_(std::move(log)), key_(pinned) {}
+    : http_(std::move(http)), key_file_(std::move(key_file)), log_(std::move(log)), edge_(any_name()), key_(pinned) {}
 
 CloudClient::CloudClient(std::unique_ptr<HttpClient> http, std::shared_ptr<CloudClient> cloud, Log log)
-    : http_(std::move(http)), signer_(std::move(cloud)), log_(std::move(log)) {}
+    : http_(std::move(http)), signer_(std::move(cloud)), log_(std::move(log)), edge_(any_name()) {}
 
 Result<HttpAnswer> CloudClient::get(const std::string& path, std::size_t max_body_bytes, std::stop_token stop) {
-  CELSLM_TRY(HttpAnswer answer,
-             http_->call({.path = path, .max_body_bytes = max_body_bytes, .timeout = kAnswerTimeout, .stop = stop}));
+  CELSLM_TRY(HttpAnswer answer, http_->call({.path = path,
+                                             .headers = {{kEdgeHeader, edge_}},
+                                             .max_body_bytes = max_body_bytes,
+                                             .timeout = kAnswerTimeout,
+                                             .stop = stop}));
   if (answer.status != 200 && answer.status != 202) return unexpected_status(answer, url(), path);
   return answer;
 }

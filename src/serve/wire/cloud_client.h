@@ -87,6 +87,7 @@ class CloudClient {
   const std::shared_ptr<CloudClient> signer_;  // null: itself
   const std::filesystem::path key_file_;
   const Log log_;
+  const std::string edge_;  // how the cloud may call this edge: edge_header.h
   Mutex mutex_;
   std::optional<PublicKey> key_ CELSLM_GUARDED_BY(mutex_);
 };
