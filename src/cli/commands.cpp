@@ -3,18 +3,20 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <array>
 #include <ostream>
 
 #include "cli/align/align.h"
+#include "cli/settings.h"
 #include "cli/study/study.h"
 
 namespace celslm {
 namespace {
 
 constexpr std::array kCommands{
-    add_cloud,    add_edge,   add_context, add_pack,   add_align,           add_study,
-    add_condense, add_tuning, add_model,   add_tokens, add_constraint_host,
+    add_cloud, add_edge,   add_context,         add_pack,   add_align,      add_study, add_condense, add_tuning,
+    add_model, add_tokens, add_constraint_host, add_doctor, add_completion, add_man,
 };
 
 constexpr const char* kDescription =
@@ -36,8 +38,11 @@ int run_command_line(int argc, const char* const* argv, Environment& env) {
   app.set_version_flag("--version", CELSLM_VERSION);
   app.get_formatter()->enable_footer_formatting(false);  // examples keep their lines
   for (const auto add : kCommands) add(app, env);
+  add_config_option(app);
   try {
-    app.parse(argc, argv);
+    auto arguments = with_environment(app, {argv + 1, argv + argc}, env);
+    std::ranges::reverse(arguments);  // as the library takes them
+    app.parse(std::move(arguments));
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) {  // --help, --version
       app.exit(e, env.out, env.err);

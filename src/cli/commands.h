@@ -16,7 +16,13 @@ void add_pack(CLI::App& app, Environment& env);
 void add_condense(CLI::App& app, Environment& env);
 void add_model(CLI::App& app, Environment& env);
 void add_tokens(CLI::App& app, Environment& env);
+void add_completion(CLI::App& app, Environment& env);
+// The subcommand of `celslm model`.
+void add_model_get(CLI::App& model, Environment& env);
+void add_man(CLI::App& app, Environment& env);
 void add_tuning(CLI::App& app, Environment& env);
+
+void add_doctor(CLI::App& app, Environment& env);
 
 // Parses the command line, runs the command and returns its exit code.
 int run_command_line(int argc, const char* const* argv, Environment& env);

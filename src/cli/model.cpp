@@ -8,6 +8,7 @@
 #include <ostream>
 
 #include "cli/commands.h"
+#include "cli/terminal/model_files.h"
 #include "core/json.h"
 
 namespace celslm {
@@ -22,6 +23,7 @@ constexpr const char* kDescription =
 constexpr const char* kExamples = R"(Examples:
   celslm model qwen2.5-0.5b-q4_0.gguf
   celslm model m.gguf --json
+  celslm model get https://models.example/qwen2.5-0.5b-q4_0.gguf --sha256 1d96…
 )";
 
 struct ModelCommand {
@@ -46,7 +48,8 @@ json described(const Model& model) {
 }
 
 Status show_model(Environment& env, const ModelCommand& command) {
-  CELSLM_TRY(const auto model, Model::load(command.file, {.repack = false}));
+  CELSLM_TRY(const std::filesystem::path file, find_model_file(env, command.file));
+  CELSLM_TRY(const auto model, Model::load(file, {.repack = false}));
   const json facts = described(*model);
   if (command.as_json) {
     env.out << dump_json(facts) << std::endl;
@@ -64,9 +67,13 @@ void add_model(CLI::App& app, Environment& env) {
   auto command = std::make_shared<ModelCommand>();
   CLI::App* model = app.add_subcommand("model", kDescription);
   model->footer(kExamples);
-  model->add_option("FILE", command->file, "GGUF file")->required();
+  model->require_subcommand(0, 1);
+  add_model_get(*model, env);
+  model->add_option("FILE", command->file, "GGUF file, or the name of a model that 'model get' or ./dev models fetched");
   model->add_flag("--json", command->as_json, "Print JSON");
-  model->callback([&env, command] {
+  model->callback([&env, command, model] {
+    if (!model->get_subcommands().empty()) return;
+    if (command->file.empty()) throw CLI::RequiredError("FILE");
     env.action = [&env, command] {
       const Status status = show_model(env, *command);
       return status ? kExitFine : failed(env, status.error());

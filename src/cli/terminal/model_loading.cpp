@@ -4,10 +4,12 @@
 
 #include <ostream>
 
+#include "cli/terminal/model_files.h"
 #include "cli/terminal/progress.h"
 
 namespace celslm {
-Result<std::shared_ptr<const Model>> load_model(Environment& env, const std::filesystem::path& path) {
+Result<std::shared_ptr<const Model>> load_model(Environment& env, const std::filesystem::path& name) {
+  CELSLM_TRY(const std::filesystem::path path, find_model_file(env, name));
   Progress progress(env.err, "loading " + path.filename().string());
   const TimePoint start = env.clock.now();
   auto model = Model::load(path, {.progress = [&](float part) { progress.show(part); }});

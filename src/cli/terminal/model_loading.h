@@ -10,8 +10,8 @@
 
 namespace celslm {
 
-// Shows progress on env.err: a line that changes on a terminal, a few lines elsewhere. Reports there, too, if the model
-// cannot chat (Text::chat_problem).
+// path: a file, or the name of a model that is kept (find_model_file). Shows progress on env.err: a line that changes on a
+// terminal, a few lines elsewhere. Reports there, too, if the model cannot chat (Text::chat_problem).
 Result<std::shared_ptr<const Model>> load_model(Environment& env, const std::filesystem::path& path);
 
 }  // namespace celslm
