@@ -12,13 +12,16 @@ namespace {
 
 using Call = std::function<void(const std::string& path, CLI::App& command)>;
 
+// Those that help shows: one for programs only has no group.
+std::vector<CLI::App*> shown_commands(CLI::App& app) {
+  return app.get_subcommands([](const CLI::App* sub) { return !sub->get_group().empty(); });
+}
+
 // Calls for every command, "" for the program itself, "context put" for one of two words.
 void for_each_command(CLI::App& app, const std::string& path, const Call& call) {
   call(path, app);
-  for (CLI::App* sub : app.get_subcommands({})) {
-    if (!sub->get_group().empty())
-      for_each_command(*sub, path.empty() ? sub->get_name() : path + " " + sub->get_name(), call);
-  }
+  for (CLI::App* sub : shown_commands(app))
+    for_each_command(*sub, path.empty() ? sub->get_name() : path + " " + sub->get_name(), call);
 }
 
 // Options that help shows: those of earlier versions have no group.
@@ -32,7 +35,7 @@ std::vector<const CLI::Option*> shown_options(const CLI::App& command) {
 
 std::string words_of(CLI::App& command) {
   std::string out;
-  for (const CLI::App* sub : command.get_subcommands({})) out += sub->get_name() + " ";
+  for (const CLI::App* sub : shown_commands(command)) out += sub->get_name() + " ";
   for (const CLI::Option* option : shown_options(command)) out += "--" + option->get_lnames().front() + " ";
   return out;
 }
@@ -69,7 +72,7 @@ std::string fish_completion(CLI::App& app) {
   for_each_command(app, "", [&](const std::string& path, CLI::App& command) {
     const std::string when =
         path.empty() ? "__fish_use_subcommand" : "__fish_seen_subcommand_from " + path.substr(path.rfind(' ') + 1);
-    for (const CLI::App* sub : command.get_subcommands({}))
+    for (const CLI::App* sub : shown_commands(command))
       out += fmt::format("complete -c celslm -n {} -a {} -d {}\n", quoted(when), sub->get_name(),
                          quoted(sub->get_description()));
     for (const CLI::Option* option : shown_options(command))
@@ -109,9 +112,9 @@ std::string man_page(const std::string& path, CLI::App& command) {
   std::ranges::replace(name, ' ', '-');
   std::string out = fmt::format(".TH {} 1 \"\" \"celslm {}\"\n.SH NAME\n{} \\- {}\n.SH SYNOPSIS\n.B celslm {}\n",
                                 troff(name), CELSLM_VERSION, troff(name), troff(command.get_description()), troff(path));
-  out += command.get_subcommands({}).empty() ? "[OPTIONS]\n" : "COMMAND [OPTIONS]\n";
-  if (!command.get_subcommands({}).empty()) out += ".SH COMMANDS\n";
-  for (const CLI::App* sub : command.get_subcommands({}))
+  out += shown_commands(command).empty() ? "[OPTIONS]\n" : "COMMAND [OPTIONS]\n";
+  if (!shown_commands(command).empty()) out += ".SH COMMANDS\n";
+  for (const CLI::App* sub : shown_commands(command))
     out += fmt::format(".TP\n\\fB{}\\fR\n{}\n", troff(sub->get_name()), troff(sub->get_description()));
   out +=
       ".SH OPTIONS\nEach can be set by the environment variable named with it, too, and in the section of its command of "
