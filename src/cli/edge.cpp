@@ -4,6 +4,7 @@
 #include "cli/commands.h"
 #include "cli/edge_options.h"
 #include "cli/serving.h"
+#include "cli/terminal/model_files.h"
 #include "cli/terminal/model_loading.h"
 #include "model/constraint/constraint_host.h"
 #include "net/http_client.h"
@@ -94,8 +95,9 @@ Status run_edge(Environment& env, const EdgeCommand& command, HttpServerOptions 
   CELSLM_TRY(parts.model, load_model(env, command.model_file));
   CELSLM_TRY(options.load.codecs, codecs_for(command.codec, *parts.model));
   CELSLM_TRY(options.load.tuning, tuning_for(command, *parts.model));
+  CELSLM_TRY(const auto vocabulary, find_model_file(env, command.model_file));
   parts.constraints = std::make_shared<ConstraintHost>(
-      ConstraintHostOptions{.command = {"/proc/self/exe", kConstraintHostCommand, command.model_file}}, env.clock, log);
+      ConstraintHostOptions{.command = {"/proc/self/exe", kConstraintHostCommand, vocabulary.string()}}, env.clock, log);
   CELSLM_TRY(parts.engine, Engine::create(parts.model, {.n_threads = command.n_threads}));
   CELSLM_TRY(const auto edge, EdgeService::create(std::move(parts), options));
   server.n_threads = kConnections;

@@ -171,3 +171,13 @@ def list_of_open(pid):
     with contextlib.suppress(OSError):
         return os.listdir(f"/proc/{pid}/fd")
     return []
+
+
+def test_a_model_by_its_name_runs_grammars_too(binary, programs, folder, model):
+    models = folder / "models"
+    models.mkdir()
+    (models / "small-one.gguf").symlink_to(model)
+    edge = programs.start([binary, "edge", "--model", "small-one", "--port", 0, "--data", folder / "data"], "named",
+                          env={"CELSLM_CACHE": str(folder)})
+    edge.wait_listening()
+    assert text_of(chat(edge, grammar='root ::= "yes"')) == "yes"
