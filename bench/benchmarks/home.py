@@ -25,7 +25,7 @@ from ..measure import median, ratio, spread
 ROOMS = ("kitchen", "living room", "bedroom", "bathroom", "hall", "study", "attic", "garage", "garden", "cellar")
 KINDS = ("ceiling light", "floor lamp", "blind", "heating valve", "window sensor", "socket", "speaker", "fan")
 STATES = ("on", "off", "open", "closed", "at 21 degrees", "at 40 percent")
-TOKENS_PER_LINE, RANDOM_TOKENS_PER_LINE = 22, 85  # the vocabulary of random models has hardly a word in it
+TOKENS_PER_LINE, RANDOM_TOKENS_PER_LINE = 18, 85  # the vocabulary of random models has hardly a word in it
 
 
 class Home(Benchmark):

@@ -43,8 +43,9 @@ std::string describe(const ContextAdvice& advice, const std::string& file) {
         advice.n_volatile, file);
     return out;
   }
-  out += fmt::format(", but only the first {} are used: KV is valid up to the first difference.\n",
-                     size_of(advice.leading_bytes));
+  const std::string used =
+      advice.leading_bytes == 0 ? "nothing of it is" : "only the first " + size_of(advice.leading_bytes) + " are";
+  out += fmt::format(", but {} used: KV is valid up to the first difference.\n", used);
   out += "  move behind the shared lines, or into the user's message:\n";
   for (std::size_t i = 0; i < std::min(advice.moving.size(), kMaxShownLines); ++i) {
     const VolatileLine& line = advice.moving[i];
