@@ -119,6 +119,17 @@ class RunningCloud {
   std::string line_;
 };
 
+TEST(CommandLineTest, ADeviceThatIsFullIsAFailure) {
+  if (!std::filesystem::exists("/dev/full")) GTEST_SKIP();
+  for (const char* option : {"--help", "--version"}) {
+    Invocation invocation;
+    std::ofstream full("/dev/full");
+    invocation.out.rdbuf(full.rdbuf());
+    EXPECT_EQ(invocation.run({option}), kExitFailed) << option;
+    EXPECT_THAT(invocation.errors(), HasSubstr("cannot write the output"));
+  }
+}
+
 TEST(CommandLineTest, HelpGoesToStandardOutputWithExamples) {
   Invocation all;
   EXPECT_EQ(all.run({"--help"}), kExitFine);

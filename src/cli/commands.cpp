@@ -30,6 +30,12 @@ std::string chosen_command(const CLI::App& app) {
   return chosen.empty() ? app.get_name() : app.get_name() + " " + chosen_command(*chosen.front());
 }
 
+// A result that a full disk swallowed must not look like one.
+int flushed(Environment& env) {
+  env.out.flush();
+  return env.out ? kExitFine : failed(env, {ErrorKind::kIo, "cannot write the output: is the disk full?"});
+}
+
 }  // namespace
 
 int run_command_line(int argc, const char* const* argv, Environment& env) {
@@ -46,11 +52,13 @@ int run_command_line(int argc, const char* const* argv, Environment& env) {
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) {  // --help, --version
       app.exit(e, env.out, env.err);
-      return kExitFine;
+      return flushed(env);
     }
     return misused(env, fmt::format("{} (see '{} --help')", e.what(), chosen_command(app)));
   }
-  return env.action ? env.action() : misused(env, "nothing to do");
+  if (!env.action) return misused(env, "nothing to do");
+  const int code = env.action();
+  return code == kExitFine ? flushed(env) : code;
 }
 
 }  // namespace celslm

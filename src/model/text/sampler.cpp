@@ -36,17 +36,35 @@ Status check(const SamplerOptions& o) {
   return {};
 }
 
+Status check_bias(const SamplerOptions& o, int n_vocab) {
+  for (const auto& [token, bias] : o.logit_bias) {
+    if (token < 0 || token >= n_vocab)
+      return fail(ErrorKind::kInvalid, "'logit_bias' has the token id {}: ids must be from 0 to {}", token, n_vocab - 1);
+    CELSLM_CHECK_OK(in_range("logit_bias", bias, -100.0F, 100.0F));
+  }
+  return {};
+}
+
 bool penalizes(const SamplerOptions& o) {
   return o.penalty_last_n > 0 && (o.repeat_penalty != 1.0F || o.frequency_penalty != 0.0F || o.presence_penalty != 0.0F);
+}
+
+bool is_greedy(const SamplerOptions& o) {
+  return o.temperature < kLeastTemperature;
 }
 
 SamplerPtr make_chain(const SamplerOptions& o, int n_vocab) {
   SamplerPtr chain(llama_sampler_chain_init(llama_sampler_chain_default_params()));
   const auto add = [&](llama_sampler* s) { llama_sampler_chain_add(chain.get(), s); };
+  if (!o.logit_bias.empty()) {
+    std::vector<llama_logit_bias> biases;
+    for (const auto& [token, bias] : o.logit_bias) biases.push_back({.token = token, .bias = bias});
+    add(llama_sampler_init_logit_bias(n_vocab, static_cast<int>(biases.size()), biases.data()));
+  }
   if (penalizes(o)) {
     add(llama_sampler_init_penalties(n_vocab, o.penalty_last_n, o.repeat_penalty, o.frequency_penalty, o.presence_penalty));
   }
-  if (o.temperature == 0.0F) {
+  if (is_greedy(o)) {
     add(llama_sampler_init_greedy());
     return chain;
   }
@@ -59,7 +77,9 @@ SamplerPtr make_chain(const SamplerOptions& o, int n_vocab) {
   return chain;
 }
 
-std::vector<TokenLogprob> best(std::span<const float> logits, int n, float log_sum) {
+}  // namespace
+
+std::vector<TokenLogprob> most_probable(std::span<const float> logits, int n, float log_sum) {
   std::vector<TokenLogprob> all(logits.size());
   for (std::size_t i = 0; i < logits.size(); ++i) all[i] = {.token = static_cast<Token>(i), .logprob = logits[i] - log_sum};
   const std::size_t count = std::min(static_cast<std::size_t>(n), all.size());
@@ -68,8 +88,6 @@ std::vector<TokenLogprob> best(std::span<const float> logits, int n, float log_s
   all.resize(count);
   return all;
 }
-
-}  // namespace
 
 Token end_token(const Text& text) {
   const llama_vocab* vocab = text.impl().vocab;
@@ -91,9 +109,10 @@ struct Sampler::Impl {
 
 Result<Sampler> Sampler::create(const Text& text, const SamplerOptions& options) {
   CELSLM_CHECK_OK(check(options));
+  CELSLM_CHECK_OK(check_bias(options, text.n_vocab()));
   auto impl = std::make_unique<Impl>();
   impl->chain = make_chain(options, text.n_vocab());
-  impl->plain_greedy = options.temperature == 0.0F && !penalizes(options);
+  impl->plain_greedy = is_greedy(options) && !penalizes(options) && options.logit_bias.empty();
   return Sampler(std::move(impl));
 }
 
@@ -118,7 +137,7 @@ void Sampler::accept(Token token) {
 Sampled Sampler::described(Token token, std::span<const float> logits, int n_top) {
   const float log_sum = log_sum_exp(logits);
   Sampled out{.token = token, .logprob = logits[static_cast<std::size_t>(token)] - log_sum};
-  if (n_top > 0) out.top = best(logits, n_top, log_sum);
+  if (n_top > 0) out.top = most_probable(logits, n_top, log_sum);
   return out;
 }
 

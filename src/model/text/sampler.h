@@ -6,6 +6,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/result.h"
@@ -14,8 +15,11 @@
 
 namespace celslm {
 
+// Dividing logits by less leaves the largest one's only in theory: from 1e-37 on it overflows.
+inline constexpr float kLeastTemperature = 1e-4F;
+
 struct SamplerOptions {
-  float temperature = 0.0F;  // 0: greedy
+  float temperature = 0.0F;  // below kLeastTemperature: greedy
   int top_k = 0;             // 0: off
   float top_p = 1.0F;
   float min_p = 0.0F;
@@ -24,13 +28,17 @@ struct SamplerOptions {
   float presence_penalty = 0.0F;
   int penalty_last_n = 64;  // tokens
   std::uint32_t seed = 0;
-  GrammarSpec grammar;  // not the Sampler's: see model/constraint/constrained_choice.h
+  GrammarSpec grammar;                              // not the Sampler's: see model/constraint/constrained_choice.h
+  std::vector<std::pair<Token, float>> logit_bias;  // added before anything else
 };
 
 struct TokenLogprob {
   Token token = 0;
   float logprob = 0.0F;  // natural logarithm, from the unmodified logits
 };
+
+// The `n` most probable tokens, best first; logits: [n_vocab], log_sum: their log_sum_exp().
+std::vector<TokenLogprob> most_probable(std::span<const float> logits, int n, float log_sum);
 
 struct Sampled {
   Token token = 0;

@@ -153,5 +153,26 @@ TEST(LogitsTest, ReductionsAgreeWithPlainLoopsAtEveryLength) {
   EXPECT_NEAR(log_sum_exp(std::vector{1000.0F, 1000.0F}), 1000.0F + std::log(2.0F), 1e-3);
 }
 
+TEST_F(SamplerTest, TinyTemperaturesAreGreedyInsteadOfOverflowing) {
+  Sampler greedy = sampler({});
+  const std::vector<Token> expected = generate(greedy, 20);
+  for (const float temperature : {1e-5F, 1e-37F, 1e-38F, 1e-45F}) {
+    Sampler s = sampler({.temperature = temperature, .seed = 3});
+    EXPECT_EQ(generate(s, 20), expected) << temperature;
+  }
+}
+
+TEST_F(SamplerTest, BiasesAreAddedBeforeAllElse) {
+  Sampler wanted = sampler({.logit_bias = {{7, 100.0F}}});
+  EXPECT_EQ(generate(wanted, 3), (std::vector<Token>{7, 7, 7}));
+  Sampler plain = sampler({});
+  const Token best = plain.sample(logits(0)).token;
+  Sampler without = sampler({.logit_bias = {{best, -100.0F}}});
+  EXPECT_NE(without.sample(logits(0)).token, best);
+  const auto refused = Sampler::create(*text_, {.logit_bias = {{text_->n_vocab(), 1.0F}}});
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().message, HasSubstr("'logit_bias' has the token id"));
+}
+
 }  // namespace
 }  // namespace celslm

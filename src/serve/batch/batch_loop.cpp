@@ -8,7 +8,7 @@ using namespace std::chrono_literals;
 // How long a request that waits for its context may go on after it was cancelled: nothing wakes the loop for that.
 constexpr Duration kCancelPoll = 100ms;
 
-const Error kShutDown{ErrorKind::kCancelled, "this edge is shutting down"};
+const Error kShutDown{ErrorKind::kUnavailable, "this edge is shutting down"};
 
 }  // namespace
 
@@ -27,39 +27,62 @@ BatchLoop::~BatchLoop() {
   stop(0ms);
 }
 
-Result<std::shared_ptr<Generation>> BatchLoop::submit(GenerationRequest request) {
+Status BatchLoop::check(const GenerationRequest& request) const {
   const ModelConfig& config = engine_->model().config();
   const std::size_t used = request.prompt.size() + static_cast<std::size_t>(request.n_context());
-  if (request.prompt.empty() || request.max_tokens < 1)
-    return fail(ErrorKind::kInvalid, "a request needs a prompt and room for an answer");
+  if (request.prompt.empty() || request.max_tokens < 0) return fail(ErrorKind::kInvalid, "a request needs a prompt");
   if (used + static_cast<std::size_t>(request.max_tokens) > static_cast<std::size_t>(config.n_ctx_train)) {
     return fail(ErrorKind::kInvalid, "{} tokens of prompt and {} of answer exceed the model's context of {}", used,
                 request.max_tokens, config.n_ctx_train);
   }
-  if (options_.share_prefixes) request.owner.clear();
-  // Outside the lock: what ends a constraint waits for those who tell this loop of its answers.
-  CELSLM_TRY(TokenChoice choice, choice_for(request));
-  auto generation = std::make_shared<Generation>(std::move(request), clock_);
-  std::unique_ptr<Sequence> sequence;
+  return {};
+}
 
+Result<std::shared_ptr<Generation>> BatchLoop::submit(GenerationRequest request) {
+  std::vector<GenerationRequest> one;
+  one.push_back(std::move(request));
+  CELSLM_TRY(auto generations, submit(std::move(one)));
+  return std::move(generations.front());
+}
+
+Result<std::vector<std::shared_ptr<Generation>>> BatchLoop::submit(std::vector<GenerationRequest> requests) {
+  const ModelConfig& config = engine_->model().config();
+  const auto pieces = std::make_shared<PieceQueue>(clock_);
+  std::vector<std::shared_ptr<Generation>> out;
+  std::vector<std::unique_ptr<Sequence>> sequences;
+  for (GenerationRequest& request : requests) {
+    CELSLM_CHECK_OK(check(request));
+    if (options_.share_prefixes) request.owner.clear();
+    // Outside the lock, as the end of those that are not taken: what ends a constraint waits for those who tell this loop of
+    // its answers.
+    CELSLM_TRY(TokenChoice choice, choice_for(request));
+    out.push_back(std::make_shared<Generation>(std::move(request), pieces));
+    sequences.push_back(std::make_unique<Sequence>(out.back(), std::move(choice), 0, clock_.now()));
+    const auto n_tokens = static_cast<int>(sequences.back()->tokens().size());
+    const std::uint64_t bytes = own_kv_bytes(config, options_, *sequences.back(), n_tokens + 1);
+    if (bytes > options_.kv_budget_bytes) {
+      return fail(ErrorKind::kInvalid, "the prompt's KV takes {} bytes, the budget is {} (--kv-budget)", bytes,
+                  options_.kv_budget_bytes);
+    }
+  }
   const MutexLock lock(mutex_);
   if (closed_) return fail(ErrorKind::kUnavailable, "this edge is shutting down");
+  const int most = options_.max_running + options_.max_queued;
+  const auto wanted = static_cast<int>(sequences.size());
+  if (wanted > most) return fail(ErrorKind::kInvalid, "{} texts in one request; this edge runs and queues {}", wanted, most);
   // Running and waiting ones together: a burst arrives before the scheduler has moved any of it to a free place.
   const int taken = stats_.running + stats_.queued + static_cast<int>(arrivals_.size());
-  if (taken >= options_.max_running + options_.max_queued) {
-    return fail(ErrorKind::kOverloaded, "{} requests are running or waiting, the most this edge takes; try again later",
-                taken);
+  if (taken + wanted > most) {
+    return fail(ErrorKind::kOverloaded, "{} requests are running or waiting, of {} that this edge takes; try again later",
+                taken, most);
   }
-  sequence = std::make_unique<Sequence>(generation, std::move(choice), next_number_++, clock_.now());
-  const std::uint64_t bytes = own_kv_bytes(config, options_, *sequence, static_cast<int>(sequence->tokens().size()) + 1);
-  if (bytes > options_.kv_budget_bytes) {
-    return fail(ErrorKind::kInvalid, "the prompt's KV takes {} bytes, the budget is {} (--kv-budget)", bytes,
-                options_.kv_budget_bytes);
+  for (auto& sequence : sequences) {
+    sequence->set_number(next_number_++);
+    arrivals_.push_back(std::move(sequence));
   }
-  arrivals_.push_back(std::move(sequence));
   wake_ = true;
   woken_.notify_all();
-  return generation;
+  return out;
 }
 
 Result<TokenChoice> BatchLoop::choice_for(const GenerationRequest& request) {

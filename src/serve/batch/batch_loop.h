@@ -20,7 +20,7 @@
 namespace celslm {
 
 // Takes requests from any thread and hands them to the scheduler, which the loop's own thread runs. Thread-safe. The clock
-// must outlive the loop and the generations. Destruction (or stop()) ends running requests with kCancelled.
+// must outlive the loop and the generations. Destruction (or stop()) ends running requests with kUnavailable.
 class BatchLoop {
  public:
   // constraints: of requests with grammars; where there is none, these are refused.
@@ -31,6 +31,9 @@ class BatchLoop {
   // kInvalid for a request that can never run (empty prompt, longer than the model's context or the KV budget); kOverloaded
   // when full; kUnavailable after stop(). Blocks while a grammar is compiled; errors as ConstraintMaker.
   Result<std::shared_ptr<Generation>> submit(GenerationRequest request) CELSLM_EXCLUDES(mutex_);
+  // The texts of one answer (at least one): all of them or none are taken. Their pieces come through one channel, and a
+  // prompt that they begin with is computed once.
+  Result<std::vector<std::shared_ptr<Generation>>> submit(std::vector<GenerationRequest> requests) CELSLM_EXCLUDES(mutex_);
   // Something a request waits for may have changed (a context's layer is in).
   void wake() CELSLM_EXCLUDES(mutex_);
   // Refuses new requests at once, lets the others finish for up to `grace`, then ends what is left. Idempotent.
@@ -39,6 +42,7 @@ class BatchLoop {
 
  private:
   Result<TokenChoice> choice_for(const GenerationRequest& request);
+  Status check(const GenerationRequest& request) const;
   void run(std::stop_token stop) CELSLM_EXCLUDES(mutex_);
   void take_arrivals() CELSLM_EXCLUDES(mutex_);
   void publish_stats() CELSLM_EXCLUDES(mutex_);

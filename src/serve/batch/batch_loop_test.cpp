@@ -106,7 +106,7 @@ TEST_F(BatchLoopTest, EndsWhatIsLeftWhenTheGraceIsOver) {
   EXPECT_EQ(l->submit(stuck()).error().kind, ErrorKind::kUnavailable);
   clock_.advance(30s);
   stopper.join();
-  EXPECT_EQ(answer_of(*generation).error->kind, ErrorKind::kCancelled);
+  EXPECT_EQ(answer_of(*generation).error->kind, ErrorKind::kUnavailable);
 }
 
 }  // namespace

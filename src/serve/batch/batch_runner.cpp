@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <numeric>
+
+#include "model/engine/final_norm.h"
 
 namespace celslm {
 namespace {
@@ -16,10 +19,12 @@ bool in_prompt(const Sequence& sequence) {
   return sequence.phase() == Sequence::Phase::kPrompt;
 }
 
-// Its prompt has to go layer by layer: the context is not complete yet, or was not when the step under way began.
+// Its prompt has to go layer by layer: the context is not complete yet, or was not when the step under way began; or all of
+// its rows are asked for, not only the last one's logits.
 bool is_loading(const Sequence& sequence) {
   if (!in_prompt(sequence)) return false;
-  return sequence.hidden.n_tokens > 0 || (sequence.context() != nullptr && !sequence.context()->complete());
+  return sequence.needs_rows() || sequence.hidden.n_tokens > 0 ||
+         (sequence.context() != nullptr && !sequence.context()->complete());
 }
 
 }  // namespace
@@ -99,16 +104,17 @@ Result<bool> BatchRunner::advance_layers(Sequence& sequence, int share) {
   const int n_layers = engine_.model().config().n_layers;
   if (sequence.hidden.n_tokens == 0) {
     const auto rest = sequence.rest();
-    CELSLM_TRY(sequence.hidden, engine_.embed(rest.first(std::min(rest.size(), std::size_t{kPrefillStep}))));
+    const auto step = static_cast<std::size_t>(sequence.needs_rows() ? share : kPrefillStep);  // their logits cost, too
+    CELSLM_TRY(sequence.hidden, engine_.embed(rest.first(std::min(rest.size(), step))));
     sequence.layer = 0;
   }
-  const int ready = sequence.context()->ready_layers();
+  const int ready = sequence.context() ? sequence.context()->ready_layers() : n_layers;
   const int affordable = sequence.layer + std::max(1, share * n_layers / sequence.hidden.n_tokens);
   const int last = std::min(ready, affordable);
   if (last <= sequence.layer) return false;
 
   const TimePoint before = clock_.now();
-  if (ready == n_layers) sequence.note_context_ready(before);
+  if (sequence.context() && ready == n_layers) sequence.note_context_ready(before);
   const std::array chunk{sequence.chunk(sequence.hidden.n_tokens)};
   CELSLM_CHECK_OK(engine_.run_layers(sequence.layer, last, chunk, sequence.hidden));
   sequence.add_prefill(clock_.now() - before);
@@ -117,11 +123,31 @@ Result<bool> BatchRunner::advance_layers(Sequence& sequence, int share) {
   return true;
 }
 
+// A few rows' logits at a time: those of a complete step would take hundreds of megabytes.
+Status BatchRunner::take_rows(Sequence& sequence, const Hidden& hidden) {
+  const int first = sequence.done();
+  if (sequence.request().embed) {
+    CELSLM_TRY(const std::vector<float> normed, final_norm(engine_.model(), hidden));
+    sequence.take_rows(normed, first, hidden.n_tokens);
+    return {};
+  }
+  const auto n_vocab = static_cast<std::size_t>(engine_.model().config().n_vocab);
+  for (int begin = 0; begin < hidden.n_tokens; begin += kLeastShare) {
+    std::vector<int> rows(static_cast<std::size_t>(std::min(kLeastShare, hidden.n_tokens - begin)));
+    std::iota(rows.begin(), rows.end(), begin);
+    CELSLM_TRY(const std::span<const float> logits, engine_.logits(hidden, rows));
+    for (std::size_t i = 0; i < rows.size(); ++i)
+      sequence.take_row_logits(engine_.model().text(), logits.subspan(i * n_vocab, n_vocab), first + rows[i]);
+  }
+  return {};
+}
+
 Status BatchRunner::end_layers(Sequence& sequence) {
   const Hidden hidden = std::exchange(sequence.hidden, {});
+  if (sequence.needs_rows()) CELSLM_CHECK_OK(take_rows(sequence, hidden));
   sequence.kv()->set_length(sequence.done() + hidden.n_tokens);
   std::span<const float> logits;
-  if (sequence.rest().empty()) {
+  if (sequence.rest().empty() && !sequence.request().embed) {
     CELSLM_TRY(logits, engine_.logits(hidden, std::array{hidden.n_tokens - 1}));
   }
   passed_layers(sequence, hidden.n_tokens, logits);
@@ -186,8 +212,9 @@ void BatchRunner::passed_layers(Sequence& sequence, int n_tokens, std::span<cons
   if (!sequence.rest().empty()) return;
   const TimePoint now = clock_.now();
   sequence.begin_answer(now);
+  if (sequence.request().embed) return sequence.finish(FinishReason::kStop, now);
   sequence.accept(engine_.model().text(), logits, now);
-  completion_tokens_ += sequence.choosing() ? 0 : 1;
+  if (sequence.request().max_tokens > 0 && !sequence.choosing()) ++completion_tokens_;
 }
 
 }  // namespace celslm

@@ -48,6 +48,7 @@ class BatchRunner {
   bool has_kv(Sequence& sequence, const Sequences& running);
   bool advance_loading(Sequences& running);
   Result<bool> advance_layers(Sequence& sequence, int share);
+  Status take_rows(Sequence& sequence, const Hidden& hidden);
   Status end_layers(Sequence& sequence);
   void add_prompts(Batch& batch, Sequences& running);
   bool run_batch(Sequences& running);

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <chrono>
 #include <deque>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -27,13 +28,20 @@ struct GenerationRequest {
   bool context_was_resident = false;         // complete when the request came: its source is "memory"
   std::string why_no_context;                // although its system message is a registered text; for people
   std::vector<Token> prompt;                 // at least one
-  int max_tokens = 0;                        // at least one; prompt and answer fit the model's context (checked by submit)
+  bool begins_with_bos = false;              // which is not of the prompt's text
+  int max_tokens = 0;  // none: the prompt is only read; prompt and answer fit the model's context (checked by submit)
   SamplerOptions sampler;
   std::vector<std::string> stop;
   std::vector<Token> shown;  // control tokens that are text in this answer, such as those around a tool call
   bool logprobs = false;
   int top_logprobs = 0;
   std::string owner;  // whose request it is: KV that one owner's requests leave behind is never used for another's
+  bool prompt_logprobs = false;  // of the prompt's tokens, too
+  bool embed = false;            // nothing is generated: the mean of the prompt's last hidden states is the answer
+
+  int choice = 0;  // which of the answer's texts this is, where an answer has several
+  // Whether the client has left, as far as can be told: asked before every step, by the loop's thread. May be empty.
+  std::function<bool()> client_gone;
 
   int n_context() const { return context ? context_tokens.value_or(static_cast<int>(context->tokens.size())) : 0; }
 };
@@ -48,6 +56,9 @@ struct GenerationTimes {
 
 // A piece of the answer. The last one has `finish` or `error`.
 struct GenerationPiece {
+  int choice = 0;
+  std::vector<TokenText> prompt_tokens;  // with prompt_logprobs, once, before anything of the answer
+  std::vector<float> embedding;          // with embed, with finish: of length 1
   std::string text;
   std::vector<TokenText> tokens;
   std::optional<FinishReason> finish;
@@ -57,13 +68,11 @@ struct GenerationPiece {
   bool left_context = false;  // with finish: KV of an earlier request was used instead of the context
 };
 
-// The channel between the batch loop (puts) and a server thread (takes). Thread-safe; the clock must outlive it.
-class Generation {
+// The channel between the batch loop (puts) and a server thread (takes), shared by all texts of an answer. Thread-safe; the
+// clock must outlive it.
+class PieceQueue {
  public:
-  Generation(GenerationRequest generation_request, const Clock& clock)
-      : request(std::move(generation_request)), more_(clock) {}
-
-  const GenerationRequest request;
+  explicit PieceQueue(const Clock& clock) : more_(clock) {}
 
   // The next piece; nullopt if none came within `patience`, so that the caller can check whether its client is still there.
   std::optional<GenerationPiece> take(Duration patience) CELSLM_EXCLUDES(mutex_) {
@@ -82,15 +91,35 @@ class Generation {
     more_.notify_all();
   }
 
-  // The client has gone: the loop frees the request's place at its next step.
-  void cancel() { cancelled_.store(true); }
-  bool cancelled() const { return cancelled_.load(); }
-
  private:
-  std::atomic<bool> cancelled_{false};
   Mutex mutex_;
   TimedCondition more_;
   std::deque<GenerationPiece> pieces_ CELSLM_GUARDED_BY(mutex_);
+};
+
+// One text that is being generated. Thread-safe.
+class Generation {
+ public:
+  Generation(GenerationRequest generation_request, std::shared_ptr<PieceQueue> pieces)
+      : request(std::move(generation_request)), pieces_(std::move(pieces)) {}
+
+  const GenerationRequest request;
+
+  // The next piece of this text or of another one of the same answer.
+  std::optional<GenerationPiece> take(Duration patience) { return pieces_->take(patience); }
+  void put(GenerationPiece piece) {
+    piece.choice = request.choice;
+    pieces_->put(std::move(piece));
+  }
+  bool same_answer(const Generation& other) const { return pieces_ == other.pieces_; }
+
+  // The client has gone: the loop frees the request's place at its next step.
+  void cancel() { cancelled_.store(true); }
+  bool cancelled() const { return cancelled_.load() || (request.client_gone && request.client_gone()); }
+
+ private:
+  std::atomic<bool> cancelled_{false};
+  const std::shared_ptr<PieceQueue> pieces_;
 };
 
 }  // namespace celslm

@@ -40,13 +40,19 @@ bool KvMemory::make_room(const Sequences& running, std::uint64_t bytes) {
   return taken <= options_.kv_budget_bytes;
 }
 
+// Texts of one answer share their prompt's KV in any case: both rows are a prefill's, so nothing differs by rounding.
+bool KvMemory::may_copy(const Sequence& to, const Sequence& from) const {
+  return same_place(to, from) && (options_.reuse_prefixes || to.same_answer(from));
+}
+
 // One token is always left to compute, for its logits.
 PrefixCache::Match KvMemory::reusable(const Sequence& sequence, const Sequences& running) {
-  if (!options_.reuse_prefixes) return {};
+  if (sequence.needs_rows()) return {};
   const std::span<const Token> wanted = sequence.tokens().first(sequence.tokens().size() - 1);
-  PrefixCache::Match best = prefixes_.find(place_of(sequence), wanted);
+  PrefixCache::Match best;
+  if (options_.reuse_prefixes) best = prefixes_.find(place_of(sequence), wanted);
   for (const auto& other : running) {
-    if (other.get() == &sequence || !same_place(*other, sequence) || !other->has_kv()) continue;
+    if (other.get() == &sequence || !may_copy(sequence, *other) || !other->has_kv()) continue;
     const int n = common_prefix(other->tokens().first(static_cast<std::size_t>(other->done())), wanted);
     if (n > best.n_tokens) best = {other->kv(), n};
   }
@@ -65,10 +71,10 @@ void KvMemory::leave_for_longer(Sequence& sequence) {
 }
 
 bool KvMemory::should_wait(const Sequence& sequence, const Sequences& running, int reusable_now) const {
-  if (!options_.reuse_prefixes) return false;
+  if (sequence.needs_rows()) return false;
   return std::ranges::any_of(running, [&](const auto& other) {
-    return other->number() < sequence.number() && other->phase() == Sequence::Phase::kPrompt &&
-           same_place(*other, sequence) && common_prefix(other->tokens(), sequence.tokens()) >= reusable_now + kMinPrefix;
+    return other->number() < sequence.number() && other->phase() == Sequence::Phase::kPrompt && may_copy(sequence, *other) &&
+           common_prefix(other->tokens(), sequence.tokens()) >= reusable_now + kMinPrefix;
   });
 }
 

@@ -40,6 +40,7 @@ class KvMemory {
  private:
   void leave_for_longer(Sequence& sequence);
   PrefixCache::Match reusable(const Sequence& sequence, const Sequences& running);
+  bool may_copy(const Sequence& to, const Sequence& from) const;
   bool should_wait(const Sequence& sequence, const Sequences& running, int reusable_now) const;
 
   const ModelConfig& config_;

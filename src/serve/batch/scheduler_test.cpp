@@ -36,7 +36,7 @@ class Batching {
 
   std::shared_ptr<Generation> add(GenerationRequest wanted) {
     auto sampler = *Sampler::create(engine_->model().text(), wanted.sampler);
-    auto generation = std::make_shared<Generation>(std::move(wanted), clock_);
+    auto generation = std::make_shared<Generation>(std::move(wanted), std::make_shared<PieceQueue>(clock_));
     scheduler_.add(std::make_unique<Sequence>(generation, std::move(sampler), n_added_++, clock_.now()));
     return generation;
   }

@@ -1,6 +1,7 @@
 // A request inside the batch loop: its tokens, its KV, and the answer as far as it has come.
 #pragma once
 
+#include <deque>
 #include <memory>
 #include <optional>
 #include <span>
@@ -35,6 +36,8 @@ class Sequence {
   const std::string& owner() const { return request().owner; }
   // Does without its context from now on: the tokens it had from there become its own. Only while it has no KV.
   void leave_context();
+  void set_number(std::uint64_t number) { number_ = number; }
+  bool same_answer(const Sequence& other) const { return generation_->same_answer(*other.generation_); }
 
   std::span<const Token> tokens() const { return tokens_; }
   int done() const { return own_ ? own_->length() : 0; }  // of tokens(), have passed all layers
@@ -46,6 +49,10 @@ class Sequence {
   void give_kv(std::shared_ptr<KvSegment> own) { own_ = std::move(own); }
   // Counts tokens whose KV was copied from another request and need not be computed.
   void count_reused(int n_tokens) { reused_ += n_tokens; }
+  // Every row of the prompt counts, not only the last: none may be copied from elsewhere.
+  bool needs_rows() const {
+    return phase_ == Phase::kPrompt && produced_ == 0 && (request().embed || request().prompt_logprobs);
+  }
   // Frees its KV; its tokens will be computed again.
   void preempt();
 
@@ -67,6 +74,11 @@ class Sequence {
   void add_prefill(Duration time) { prefill_ += time; }
   void begin_answer(TimePoint now);
 
+  // The final hidden states after the norm, or the logits, of rows [first, first + n) of tokens(), with embed or
+  // prompt_logprobs. What was taken before (the sequence was preempted since) is left out.
+  void take_rows(std::span<const float> normed, int first, int n);
+  void take_row_logits(const Text& text, std::span<const float> logits, int row);
+
   // Chooses a token from logits [n_vocab] and passes it on; may end the sequence. With a grammar the choice may take longer:
   // until then choosing() is true and the sequence is left out of batches.
   void accept(const Text& text, std::span<const float> logits, TimePoint now);
@@ -84,12 +96,25 @@ class Sequence {
   FinishReason finish_reason() const { return finish_reason_; }
 
  private:
+  struct HeldToken {
+    TokenText token;
+    std::size_t begin = 0;  // of its text, in bytes of the answer
+  };
+  TokenText token_text(const Text& text, Token token, std::span<const float> logits) const;
   void take(const Text& text, const Sampled& sampled, TimePoint now);
+  void send(const Text& text, const Sampled& sampled);
+  std::vector<TokenText> certain_tokens();
+  std::vector<float> embedding() const;
 
   const std::shared_ptr<Generation> generation_;
-  const std::uint64_t number_;
+  std::uint64_t number_;
   TokenChoice choice_;
   TextAssembler assembler_;
+  std::deque<HeldToken> held_;  // whose text may still turn out to be a stop string's
+  std::size_t generated_bytes_ = 0;
+  std::vector<TokenText> prompt_tokens_;
+  std::vector<double> row_sum_;  // [n_embd]
+  int rows_taken_ = 0;
   std::shared_ptr<ResidentContext> context_;
   int n_context_;
   std::vector<Token> tokens_;

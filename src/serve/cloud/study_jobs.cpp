@@ -7,6 +7,7 @@
 
 #include "core/file.h"
 #include "core/json.h"
+#include "serve/wire/errors.h"
 
 namespace celslm {
 namespace {
@@ -177,7 +178,7 @@ json StudyJobs::state(const ContextHandle& handle) const {
   }
   json out{
       {"state", shown.state}, {"questions", shown.questions}, {"tokens", shown.tokens}, {"model", options_.model.hex()}};
-  if (!shown.error.empty()) out["error"] = shown.error;
+  if (!shown.error.empty()) out["error"] = without_paths(shown.error);
   if (std::string_view(shown.state) != "waiting") return out;
   // Finished before this process began, perhaps by another model.
   const auto text = file(handle);

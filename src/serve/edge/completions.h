@@ -5,6 +5,8 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <variant>
+#include <vector>
 
 #include "core/clock.h"
 #include "core/result.h"
@@ -37,16 +39,28 @@ class Completions {
   explicit Completions(CompletionParts parts) : parts_(std::move(parts)) {}
 
   // request: as parsed, or why it could not be. The complete answer, after it has been generated, or a stream that writes it
-  // while it is. A client that has gone cancels the generation.
+  // while it is. A client that has gone cancels the generation: for a complete answer one that has closed its sending side
+  // (a half-close looks the same, and nothing can be written to find out); for a stream one that what is written cannot
+  // reach.
   HttpResponse answer(Result<CompletionRequest> request, const HttpRequest& http);
 
  private:
-  using Disconnected = std::function<bool()>;  // whether the client has; may be empty
-  HttpResponse complete(const PreparedRequest& prepared, Generation& generation, const Disconnected& disconnected);
-  bool stream(const PreparedRequest& prepared, Generation& generation, const Disconnected& disconnected,
-              const BodySink& send);
-  bool send_end(const PreparedRequest& prepared, const Generation& generation, const GenerationPiece& last,
-                const CompletionWriter& out, const BodySink& send);
+  // A request with all its texts: n for each prompt.
+  struct Running {
+    CompletionRequest request;
+    PreparedRequest prepared;         // its first prompt
+    std::vector<std::string> echoes;  // one for each prompt
+    std::vector<std::shared_ptr<Generation>> texts;
+
+    const std::string& echo(int choice) const { return echoes[static_cast<std::size_t>(choice / request.n)]; }
+    void cancel() const;
+  };
+  struct Text;
+  std::variant<Running, HttpResponse> start(CompletionRequest request, const HttpRequest& http);
+  HttpResponse complete(const Running& running);
+  bool stream(const Running& running, const HttpRequest& http, const BodySink& send);
+  bool send_end(const Running& running, const std::vector<Text>& texts, int last, const CompletionWriter& out,
+                const BodySink& send);
   CompletionWriter writer(const CompletionRequest& request, const std::string& unique) const;
   std::int64_t unix_seconds() const;
   std::string next_id();

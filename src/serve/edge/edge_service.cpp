@@ -1,7 +1,11 @@
 #include "serve/edge/edge_service.h"
 
+#include <fmt/format.h>
+
 #include <nlohmann/json.hpp>
 
+#include "core/text.h"
+#include "core/utf8.h"
 #include "plan/layer_work.h"
 #include "serve/batch/compute_speed.h"
 #include "serve/edge/edge_status.h"
@@ -25,6 +29,20 @@ std::optional<KnownContexts> known_contexts(const EdgeParts& parts) {
   return parts.known_contexts.empty() ? std::nullopt : std::optional<KnownContexts>(parts.known_contexts);
 }
 
+// What chats could never begin with is reported now rather than to nobody.
+Status check_given_text(std::string_view text, const Model& model) {
+  if (trimmed(text, " \t\r\n").empty()) return fail(ErrorKind::kInvalid, "it is empty");
+  if (text.contains('\0') || !is_utf8(text))
+    return fail(ErrorKind::kInvalid, "it is no text: it has NUL bytes or is not UTF-8");
+  const auto tokens = model.text().context(text);
+  const auto room = static_cast<std::size_t>(model.config().n_ctx_train);
+  if (tokens && tokens->size() + 1 >= room) {  // a question and an answer need a token each
+    return fail(ErrorKind::kInvalid, "it has {} tokens; the model's context of {} leaves no room for a chat", tokens->size(),
+                room);
+  }
+  return {};
+}
+
 std::unique_ptr<PackSharing> make_sharing(const EdgeParts& parts, const ContextMemory& contexts) {
   if (!parts.store || !parts.cloud) return nullptr;
   const auto identify = [model = parts.model, &contexts](const ContextHandle& handle,
@@ -42,6 +60,10 @@ Result<std::unique_ptr<EdgeService>> EdgeService::create(EdgeParts parts, const 
   // A type of KV that this model cannot have is reported now rather than to the first request.
   CELSLM_CHECK_OK(KvSegment::create(parts.model->config(), options.context_kv_type(), 0, 1));
   for (const std::string& text : options.contexts) {
+    if (const Status checked = check_given_text(text, *parts.model); !checked) {
+      const auto number = &text - options.contexts.data() + 1;
+      return wrap(checked.error(), fmt::format("text {} of {} given as context", number, options.contexts.size()));
+    }
     if (const auto context = parts.model->text().context(text); !context)
       parts.log->warn("a text given as context will not be shared: {}", context.error().message);
   }
@@ -69,6 +91,7 @@ EdgeService::EdgeService(EdgeParts parts, const EdgeOptions& options, double com
       preparation_(*model_, directory_, contexts_, *parts.clock),
       completions_(completion_parts(*parts.clock)),
       responses_(completion_parts(*parts.clock)),
+      embeddings_(completion_parts(*parts.clock)),
       idle_work_(options, directory_, contexts_, metrics_, [this] { return requests_under_way() > 0; }),
       refresh_({.cloud = parts.cloud,
                 .model = model_,
@@ -113,7 +136,12 @@ void EdgeService::add_routes(HttpServer& server) {
   server.route("POST", "/v1/chat/completions", counted("chat", &EdgeService::chat_completions));
   server.route("POST", "/v1/completions", counted("completions", &EdgeService::completions));
   server.route("POST", "/v1/responses", counted("responses", &EdgeService::responses));
+  server.route("POST", "/v1/embeddings", counted("embeddings", &EdgeService::embeddings));
   server.route("GET", "/v1/models", [this](const HttpRequest&) { return models(); });
+  server.route("GET", "/v1/models/:id", [this](const HttpRequest& r) { return model(r.parameter("id")); });
+  // Names like "owner/model", which clients do not escape.
+  server.route("GET", "/v1/models/:owner/:id",
+               [this](const HttpRequest& r) { return model(r.parameter("owner") + "/" + r.parameter("id")); });
   server.route("GET", "/v1/contexts", [this](const HttpRequest&) { return list_contexts(); });
   server.route("POST", "/v1/contexts", counted("contexts", &EdgeService::put_context));
   server.route("DELETE", "/v1/contexts/:context", counted("context", &EdgeService::remove_context));
@@ -135,6 +163,10 @@ HttpResponse EdgeService::completions(const HttpRequest& request) {
 
 HttpResponse EdgeService::responses(const HttpRequest& request) {
   return responses_.answer(parse_responses_request(request.body), request);
+}
+
+HttpResponse EdgeService::embeddings(const HttpRequest& request) {
+  return embeddings_.answer(parse_embedding_request(request.body), request);
 }
 
 HttpResponse EdgeService::put_context(const HttpRequest& request) {
@@ -175,14 +207,21 @@ HttpResponse EdgeService::status() const {
                                     .contexts = contexts_}));
 }
 
+json EdgeService::described_model() const {
+  return {{"id", model_name_},
+          {"object", "model"},
+          {"owned_by", "celslm"},
+          {"created", 0},
+          {"x_celslm", {{"model_id", model_->fingerprint().id().hex()}, {"n_ctx", model_->config().n_ctx_train}}}};
+}
+
 HttpResponse EdgeService::models() const {
-  const json model = {
-      {"id", model_name_},
-      {"object", "model"},
-      {"owned_by", "celslm"},
-      {"created", 0},
-      {"x_celslm", {{"model_id", model_->fingerprint().id().hex()}, {"n_ctx", model_->config().n_ctx_train}}}};
-  return json_response({{"object", "list"}, {"data", json::array({model})}});
+  return json_response({{"object", "list"}, {"data", json::array({described_model()})}});
+}
+
+HttpResponse EdgeService::model(const std::string& id) const {
+  if (id == model_name_) return json_response(described_model());
+  return model_not_found(id, model_name_);
 }
 
 }  // namespace celslm

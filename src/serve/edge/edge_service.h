@@ -22,6 +22,7 @@
 #include "serve/edge/context_memory.h"
 #include "serve/edge/edge_metrics.h"
 #include "serve/edge/edge_options.h"
+#include "serve/edge/embeddings.h"
 #include "serve/edge/idle_work.h"
 #include "serve/edge/pack_sharing.h"
 #include "serve/edge/request_preparation.h"
@@ -56,6 +57,7 @@ class EdgeService {
   HttpResponse chat_completions(const HttpRequest& request);
   HttpResponse completions(const HttpRequest& request);
   HttpResponse responses(const HttpRequest& request);
+  HttpResponse embeddings(const HttpRequest& request);
   HttpResponse metrics();
   // Reads the cloud's list of contexts now.
   Status refresh_contexts() { return refresh_.refresh(); }
@@ -69,6 +71,8 @@ class EdgeService {
   CompletionParts completion_parts(const Clock& clock);
   HttpResponse models() const;
   HttpResponse status() const;
+  HttpResponse model(const std::string& id) const;
+  nlohmann::json described_model() const;
   HttpResponse put_context(const HttpRequest& request);
   HttpResponse remove_context(const HttpRequest& request);
   HttpResponse list_contexts() const;
@@ -87,6 +91,7 @@ class EdgeService {
   RequestPreparation preparation_;
   Completions completions_;
   Responses responses_;
+  Embeddings embeddings_;
   IdleWork idle_work_;
   CloudRefresh refresh_;
 };

@@ -202,7 +202,7 @@ TEST_F(EdgeServiceTest, LearnsOfMapsBeforeItLearnsOfContexts) {
 
 TEST_F(EdgeServiceTest, RefusesAContextLongerThanItsModelAllows) {
   const std::string text(3000, 'z');
-  const auto e = edge({}, {.contexts = {text}});
+  const auto e = edge();
   EXPECT_THAT(post(*e, request(text, "Where?"), 400)["error"]["message"].get<std::string>(), HasSubstr("2048"));
 }
 

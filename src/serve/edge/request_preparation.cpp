@@ -1,5 +1,7 @@
 #include "serve/edge/request_preparation.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <iterator>
 #include <random>
@@ -55,9 +57,9 @@ std::vector<Token> shown_tokens(const Text& text, const ChatStyle& style, const 
   return out;
 }
 
-std::string echo_of(const CompletionRequest& request) {
-  const auto* prompt = std::get_if<std::string>(&request.prompt);
-  return !request.chat && request.echo && prompt != nullptr ? *prompt : "";
+// The answer is made of every token's row, none of which a context keeps.
+bool needs_all_rows(const CompletionRequest& request) {
+  return !request.chat && (request.max_tokens == 0 || (request.echo && request.logprobs));
 }
 
 }  // namespace
@@ -83,6 +85,13 @@ Result<std::optional<std::string>> RequestPreparation::shared_text(CompletionReq
 
 Result<std::vector<Token>> RequestPreparation::prompt_tokens(const CompletionRequest& request, bool with_bos) const {
   const Text& text = model_.text();
+  if (request.chat && request.continue_final_message) {
+    const std::span<const ChatMessage> messages(request.messages);
+    CELSLM_TRY(std::vector<Token> out, text.chat(messages.first(messages.size() - 1), request.chat_options()));
+    const std::vector<Token> begun = text.tokenize(messages.back().content, false, false);
+    out.insert(out.end(), begun.begin(), begun.end());
+    return out;
+  }
   if (request.chat) return text.chat(request.messages, request.chat_options());
   if (const auto* words = std::get_if<std::string>(&request.prompt))
     return text.tokenize(*words, with_bos && text.adds_bos(), true);
@@ -135,6 +144,12 @@ void RequestPreparation::use_resident_context(const std::vector<Token>& tokens, 
   }
 }
 
+std::string RequestPreparation::echo_of(const CompletionRequest& request) const {
+  if (request.chat || !request.echo) return "";
+  if (const auto* words = std::get_if<std::string>(&request.prompt)) return *words;
+  return model_.text().detokenize(std::get<std::vector<Token>>(request.prompt), true);
+}
+
 Result<PreparedRequest> RequestPreparation::prepare(CompletionRequest request, const std::string& client) {
   PreparedRequest out;
   GenerationRequest& generation = out.generation;
@@ -143,17 +158,16 @@ Result<PreparedRequest> RequestPreparation::prepare(CompletionRequest request, c
     request.messages.insert(request.messages.begin(), {.role = "system", .content = *shared});
   CELSLM_TRY(std::vector<Token> tokens, prompt_tokens(request, !shared));
   if (shared) CELSLM_CHECK_OK(use_context(*shared, request, tokens, generation));
-  if (!request.context) use_resident_context(tokens, generation);
+  if (!request.context && !needs_all_rows(request)) use_resident_context(tokens, generation);
   const auto n_context = static_cast<std::size_t>(generation.n_context());
   if (request.chat || !request.context) tokens.erase(tokens.begin(), tokens.begin() + generation.n_context());
   if (tokens.empty()) return fail(ErrorKind::kInvalid, "the prompt is empty");
   const std::size_t used = tokens.size() + n_context;
   const auto room = static_cast<std::size_t>(model_.config().n_ctx_train);
-  if (used >= room) {
-    return fail(ErrorKind::kInvalid, "context length exceeded: the prompt has {} tokens, the model's context {}", used,
-                room);
-  }
-  const int left = static_cast<int>(room - used);
+  if (used + (request.max_tokens == 0 ? 0 : 1) > room)
+    out.too_long = fmt::format("context length exceeded: the prompt has {} tokens, the model's context {}", used, room);
+  const int left = static_cast<int>(room - std::min(used, room));
+  generation.begins_with_bos = !shared && std::holds_alternative<std::string>(request.prompt) && model_.text().adds_bos();
   generation.prompt = std::move(tokens);
   generation.owner = client;
   generation.max_tokens = std::min(request.max_tokens.value_or(left), left);
@@ -167,6 +181,7 @@ Result<PreparedRequest> RequestPreparation::prepare(CompletionRequest request, c
     std::ranges::move(stops_behind_calls(request.tools, out.style), std::back_inserter(generation.stop));
   }
   generation.shown = shown_tokens(model_.text(), out.style, request);
+  generation.prompt_logprobs = !request.chat && request.echo && request.logprobs;
   out.echo = echo_of(request);
   out.request = std::move(request);
   return out;

@@ -19,8 +19,9 @@ namespace celslm {
 struct PreparedRequest {
   CompletionRequest request;
   GenerationRequest generation;
-  std::string echo;  // text before the generated one
-  ChatStyle style;   // how the model writes what is not text; of completions: none
+  std::string echo;      // text before the generated one
+  std::string too_long;  // why it does not fit the model's context; empty if it does
+  ChatStyle style;       // how the model writes what is not text; of completions: none
 
   // For the text that the loop generates.
   AnswerParser parser() const {
@@ -36,7 +37,7 @@ class RequestPreparation {
   RequestPreparation(const Model& model, ContextDirectory& directory, ContextMemory& contexts, const Clock& clock)
       : model_(model), directory_(directory), contexts_(contexts), clock_(clock) {}
 
-  // kInvalid: the request contradicts itself, or is too long for the model. kNotFound: it names an unknown context.
+  // kInvalid: the request contradicts itself. kNotFound: it names an unknown context.
   // Errors of asking the cloud for the text of a context that is named.
   // client: whose request it is, HttpRequest::client.
   Result<PreparedRequest> prepare(CompletionRequest request, const std::string& client);
@@ -46,6 +47,7 @@ class RequestPreparation {
   Status use_context(const std::string& text, const CompletionRequest& request, const std::vector<Token>& tokens,
                      GenerationRequest& generation);
   void use_resident_context(const std::vector<Token>& tokens, GenerationRequest& generation) const;
+  std::string echo_of(const CompletionRequest& request) const;
   Result<std::vector<Token>> prompt_tokens(const CompletionRequest& request, bool with_bos) const;
 
   const Model& model_;

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "serve/wire/errors.h"
+
 namespace celslm {
 namespace {
 
@@ -54,7 +56,7 @@ json response_extension(const GenerationRequest& request, const GenerationPiece&
                 {"decode", round_ms(times.decode)}}}};
   if (!request.context || last.left_context) {
     const std::string& note = request.why_no_context.empty() ? cloud_trouble : request.why_no_context;
-    if (!note.empty()) out["note"] = note;
+    if (!note.empty()) out["note"] = without_paths(note);
     return out;
   }
   const ResidentContext::Report report = request.context->report();
@@ -66,7 +68,7 @@ json response_extension(const GenerationRequest& request, const GenerationPiece&
   out["bytes"] = request.context_was_resident ? 0 : report.bytes;
   out["codec"] = report.codec;
   out["codec_reason"] = report.codec_reason;
-  if (!report.note.empty()) out["note"] = report.note;
+  if (!report.note.empty()) out["note"] = without_paths(report.note);
   if (!request.context_was_resident) out["load"] = load_json(report.load);
   return out;
 }

@@ -4,26 +4,19 @@
 
 #include <nlohmann/json.hpp>
 
+#include "serve/edge/quiet_stream.h"
 #include "serve/edge/response_extension.h"
 #include "serve/wire/errors.h"
 #include "serve/wire/protocol.h"
 
 namespace celslm {
-namespace {
-
-using namespace std::chrono_literals;
-
-constexpr auto kDisconnectPoll = 200ms;  // how soon a client's disconnection is noticed
-
-}  // namespace
-
 // Takes the answer from the loop to the writer, event by event.
 struct Responses::Run {
   const CompletionParts& parts;
   PreparedRequest prepared;
   std::shared_ptr<Generation> generation;
   ResponsesWriter writer;
-  std::function<bool()> disconnected;
+  QuietStream quiet;
   AnswerParser parser = prepared.parser();
   std::optional<Error> error{};
 
@@ -31,11 +24,13 @@ struct Responses::Run {
   bool run(const BodySink& send) {
     if (!send(writer.begin())) return false;
     for (;;) {
-      const auto piece = generation->take(kDisconnectPoll);
+      const auto piece = generation->take(kStreamPatience);
       if (!piece) {
-        if (disconnected && disconnected()) return false;
+        // The loop looks after the client of a complete answer.
+        if (prepared.request.stream && !quiet.look_after(send)) return false;
         continue;
       }
+      quiet.wrote();
       if (piece->error) {
         error = piece->error;
         return send(writer.fail(*piece->error));
@@ -63,18 +58,22 @@ HttpResponse Responses::answer(Result<ResponsesRequest> request, const HttpReque
   ResponsesWriter writer(*request, parts_.model_name, fmt::format("{:x}{:06x}", created, n_answers_.fetch_add(1)), created);
   auto prepared = parts_.preparation.prepare(std::move(request->completion), http.client);
   if (!prepared) return completion_refusal(prepared.error());
+  if (!prepared->too_long.empty()) return error_response(ApiError::kContextLengthExceeded, prepared->too_long);
+  prepared->generation.client_gone = prepared->request.stream ? http.unreachable : http.disconnected;
   auto generation = parts_.loop.submit(std::move(prepared->generation));
   if (!generation) return completion_refusal(generation.error());
   const bool streamed = prepared->request.stream;
-  auto run =
-      std::make_shared<Run>(parts_, *std::move(prepared), *std::move(generation), std::move(writer), http.disconnected);
+  auto run = std::make_shared<Run>(parts_, *std::move(prepared), *std::move(generation), std::move(writer),
+                                   QuietStream(http, parts_.clock));
   if (!streamed) return complete(*run);
   auto events = [run](const BodySink& send) {
     const bool sent = run->run(send);
     if (!sent) run->generation->cancel();
     return sent;
   };
-  return {.content_type = "text/event-stream", .headers = {{"Cache-Control", "no-cache"}}, .stream = std::move(events)};
+  return {.content_type = "text/event-stream",
+          .headers = {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}},
+          .stream = std::move(events)};
 }
 
 HttpResponse Responses::complete(Run& run) {

@@ -3,8 +3,10 @@
 
 #include <chrono>
 #include <cstdint>
+#include <map>
 #include <nlohmann/json_fwd.hpp>
 #include <optional>
+#include <set>
 #include <span>
 #include <string>
 #include <string_view>
@@ -23,6 +25,8 @@ namespace celslm {
 // Limits beyond the body's size, each with what it stops.
 inline constexpr std::size_t kMaxStops = 16;        // every token is compared with every stop string
 inline constexpr std::size_t kMaxStopBytes = 1024;  // the same, and text held back without end
+inline constexpr int kMaxTexts = 128;               // of one answer: prompts times n
+inline constexpr std::size_t kMaxBiases = 1024;     // each is compared with the vocabulary at every token
 inline constexpr int kMaxTopLogprobs = 20;          // an answer many times as long as its text
 
 // A request for text, from either endpoint.
@@ -35,11 +39,15 @@ struct CompletionRequest {
   bool thinking = true;                                  // chat: chat_template_kwargs.enable_thinking
   bool keep_thoughts = false;                            // chat: reasoning_format "none", thoughts stay in the text
   std::variant<std::string, std::vector<Token>> prompt;  // completions: text or token ids
-  bool echo = false;                                     // completions: the prompt is part of the answer's text
-  std::optional<int> max_tokens;                         // absent: up to the model's context
-  SamplerOptions sampler;                                // greedy unless a temperature is given
-  bool seed_given = false;        // otherwise the caller draws sampler.seed, so that two requests differ
-  std::vector<std::string> stop;  // at most kMaxStops, none empty
+  // Completions with several prompts: all of them, `prompt` being the first; otherwise empty.
+  std::vector<std::variant<std::string, std::vector<Token>>> prompts;
+  int n = 1;                            // texts for each prompt
+  bool continue_final_message = false;  // chat: the answer goes on where the last message, the assistant's, ends
+  bool echo = false;                    // completions: the prompt is part of the answer's text
+  std::optional<int> max_tokens;        // absent: up to the model's context; 0: completions only
+  SamplerOptions sampler;               // greedy unless a temperature is given
+  bool seed_given = false;              // otherwise the caller draws sampler.seed, so that two requests differ
+  std::vector<std::string> stop;        // at most kMaxStops, none empty
   bool stream = false;
   bool include_usage = false;  // stream_options.include_usage
   bool logprobs = false;
@@ -52,7 +60,8 @@ struct CompletionRequest {
   ChatOptions chat_options() const { return {.tools = tools.allowed() ? tools.definitions : "", .thinking = thinking}; }
 };
 
-// kInvalid with the field's name and what was expected. Unknown fields are ignored; null is the same as absent.
+// kInvalid with the field's name and what was expected. Null is the same as absent. Of OpenAI's fields, those that would
+// change the answer and are not honoured are refused by name (unsupported.h); fields that OpenAI does not have are ignored.
 // Message contents may be strings or arrays of {"type":"text","text"} parts (joined by newlines); others are refused by
 // name. Roles are system, developer (another word for system), user, assistant and tool: a role becomes part of the
 // template's own text, so nothing else may get in there. Tools, their calls and results: serve/openai/tools.h.
@@ -86,6 +95,8 @@ struct TokenText {
   std::string bytes;
   float logprob = 0.0F;
   std::vector<std::pair<std::string, float>> top;
+  bool is_first = false;  // of the prompt: nothing comes before it, so it has no probability
+  bool is_shown = true;   // a BOS before the prompt is not part of any text
 };
 
 // Makes the JSON of one answer. One instance per request; not thread-safe.
@@ -95,34 +106,41 @@ class CompletionWriter {
   CompletionWriter(const CompletionRequest& request, std::string model, std::string_view unique,
                    std::int64_t created_unix_s);
 
-  // The complete answer. With echo, its content begins with the prompt; `tokens` are the generated ones only.
+  // One text of an answer; `tokens`: those of its text, the prompt's included where it is echoed.
+  nlohmann::json choice(int index, const AnswerMessage& answer, std::span<const TokenText> tokens,
+                        FinishReason reason) const;
+  // The complete answer of choices.
+  nlohmann::json response(nlohmann::json choices, const Usage& usage, const nlohmann::json& x_celslm) const;
+  // Of one.
   nlohmann::json response(const AnswerMessage& answer, std::span<const TokenText> tokens, FinishReason reason,
                           const Usage& usage, const nlohmann::json& x_celslm) const;
 
   // Server-sent events, each a complete "data: …\n\n".
   // Before the last event the pieces of text and the tokens may come in different calls (text is held back, tokens are not).
-  std::string first_event() const;  // chat: the role; completions: an empty text
-  std::string delta_event(const AnswerDelta& delta, std::span<const TokenText> tokens);
-  std::string last_event(FinishReason reason, const nlohmann::json& x_celslm) const;
+  std::string first_event(int index = 0) const;  // chat: the role; completions: an empty text
+  std::string delta_event(const AnswerDelta& delta, std::span<const TokenText> tokens, int index = 0);
+  // x_celslm: null in all but the last of several texts'
+  std::string last_event(FinishReason reason, const nlohmann::json& x_celslm, int index = 0) const;
   std::string usage_event(const Usage& usage) const;
+  // A comment: clients skip it. It keeps proxies from closing a quiet connection, and shows whether anybody still reads.
+  static std::string comment_event() { return ": waiting\n\n"; }
   static std::string done_event();  // "data: [DONE]\n\n"
   static std::string error_event(const Error& error);
 
  private:
   nlohmann::json envelope(bool chunk) const;
-  nlohmann::json chunk(nlohmann::json choice) const;
+  nlohmann::json chunk(int index, nlohmann::json choice) const;
   // `offset`: characters of the answer before the first token (completions only).
   nlohmann::json logprobs(std::span<const TokenText> tokens, std::size_t offset) const;
   const bool chat_;
   const bool logprobs_;
   const bool include_usage_;
-  const std::size_t echoed_;  // characters of the prompt at the beginning of the answer
   const std::string model_;
   const std::string unique_;
   const std::string id_;
   const std::int64_t created_;
-  std::size_t streamed_;  // characters of the tokens in earlier events, and echoed_
-  bool streamed_calls_ = false;
+  std::map<int, std::size_t> streamed_;  // characters of the tokens in earlier events, by choice
+  std::set<int> streamed_calls_;         // choices that have called tools
 };
 
 // Turns token pieces into text that may be sent: holds back incomplete UTF-8 and anything that may become a stop string.
@@ -138,10 +156,13 @@ class TextAssembler {
   // What is left at the end; incomplete UTF-8 becomes U+FFFD.
   std::string flush();
   bool stopped() const { return stopped_; }
+  // How many of the pieces' bytes have come out: all before the stop string, once it was found.
+  std::size_t certain_bytes() const { return certain_bytes_; }
 
  private:
   std::vector<std::string> stop_;
   std::string held_;
+  std::size_t certain_bytes_ = 0;
   bool stopped_ = false;
 };
 

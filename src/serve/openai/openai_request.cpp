@@ -7,7 +7,9 @@
 
 #include "core/json.h"
 #include "serve/openai/openai.h"
+#include "serve/openai/prompts.h"
 #include "serve/openai/response_format.h"
+#include "serve/openai/unsupported.h"
 
 namespace celslm {
 namespace {
@@ -83,31 +85,6 @@ Result<std::vector<ChatMessage>> messages_of(const JsonFields& fields) {
   return out;
 }
 
-Result<std::vector<Token>> token_ids(const JsonFields& fields, const json& ids) {
-  std::vector<Token> out;
-  out.reserve(ids.size());
-  for (const json& id : ids) {
-    if (!id.is_number_unsigned() || id.get<std::uint64_t>() > static_cast<std::uint64_t>(kMaxInt)) {
-      return fields.expected(fmt::format("prompt[{}]", out.size()), "a token id, as the rest of the prompt");
-    }
-    out.push_back(static_cast<Token>(id.get<std::uint64_t>()));
-  }
-  return out;
-}
-
-Result<std::variant<std::string, std::vector<Token>>> prompt_of(const JsonFields& fields) {
-  const json* prompt = fields.find("prompt");
-  if (prompt == nullptr) return fields.expected("prompt", "a string or an array of token ids");
-  // A list of prompts, as the API has it; here it may hold one.
-  if (prompt->is_array() && !prompt->empty() && (prompt->front().is_string() || prompt->front().is_array())) {
-    if (prompt->size() > 1) return fields.expected("prompt", "one prompt per request");
-    prompt = &prompt->front();
-  }
-  if (prompt->is_string()) return prompt->get<std::string>();
-  if (!prompt->is_array() || prompt->empty()) return fields.expected("prompt", "a string or an array of token ids");
-  return token_ids(fields, *prompt);
-}
-
 Result<std::vector<std::string>> stops_of(const JsonFields& fields) {
   const json* stop = fields.find("stop");
   if (stop == nullptr) return {};
@@ -139,6 +116,15 @@ Status read_number(const JsonFields& fields, std::string_view name, double low, 
   return {};
 }
 
+Status read_choices(const JsonFields& fields, CompletionRequest& request) {
+  CELSLM_TRY(const auto n, fields.integer("n", 1, kMaxTexts));
+  request.n = static_cast<int>(n.value_or(1));
+  if (static_cast<std::size_t>(request.n) * std::max<std::size_t>(request.prompts.size(), 1) > kMaxTexts)
+    return fields.expected("n", fmt::format("so small that all prompts together ask for at most {} texts", kMaxTexts));
+  CELSLM_TRY(request.sampler.logit_bias, logit_bias_of(fields));
+  return {};
+}
+
 Status read_numbers(const JsonFields& fields, CompletionRequest& request) {
   SamplerOptions& s = request.sampler;
   CELSLM_CHECK_OK(read_number(fields, "temperature", 0, 2, s.temperature));
@@ -153,12 +139,11 @@ Status read_numbers(const JsonFields& fields, CompletionRequest& request) {
              fields.integer("seed", std::numeric_limits<std::int64_t>::min(), std::numeric_limits<std::int64_t>::max()));
   request.seed_given = seed.has_value();
   s.seed = folded(seed.value_or(0));
-  CELSLM_TRY(const auto old_name, fields.integer("max_tokens", 1, kMaxInt));
-  CELSLM_TRY(const auto new_name, fields.integer("max_completion_tokens", 1, kMaxInt));
+  const int least = request.chat ? 1 : 0;
+  CELSLM_TRY(const auto old_name, fields.integer("max_tokens", least, kMaxInt));
+  CELSLM_TRY(const auto new_name, fields.integer("max_completion_tokens", least, kMaxInt));
   if (const auto max_tokens = new_name ? new_name : old_name) request.max_tokens = static_cast<int>(*max_tokens);
-  CELSLM_TRY(const auto n, fields.integer("n", 1, kMaxInt));
-  if (n.value_or(1) != 1) return fields.expected("n", "1: one answer per request");
-  return {};
+  return read_choices(fields, request);
 }
 
 Status read_stream(const JsonFields& fields, CompletionRequest& request) {
@@ -215,6 +200,21 @@ Status read_reasoning(const JsonFields& fields, CompletionRequest& request) {
   return {};
 }
 
+Status read_continuation(const JsonFields& fields, CompletionRequest& request) {
+  CELSLM_TRY(const auto continues, fields.flag("continue_final_message"));
+  request.continue_final_message = continues.value_or(false);
+  CELSLM_TRY(const auto new_turn, fields.flag("add_generation_prompt"));
+  if (new_turn.value_or(!request.continue_final_message) == request.continue_final_message) {
+    return fields.expected("add_generation_prompt",
+                           "absent, or the opposite of 'continue_final_message': an answer is a new turn or continues one");
+  }
+  if (!request.continue_final_message) return {};
+  const ChatMessage& last = request.messages.back();
+  if (last.role != "assistant" || last.content.empty())
+    return fields.expected("messages", "an array that ends with an assistant's text when 'continue_final_message' is true");
+  return {};
+}
+
 Status read_common(const JsonFields& fields, CompletionRequest& request) {
   CELSLM_TRY(const auto model, fields.text("model", 1024));
   request.model = model.value_or("");
@@ -230,6 +230,7 @@ Result<CompletionRequest> parse_chat_request(std::string_view body) {
   CELSLM_TRY(const json object, parse_object(body));
   const JsonFields fields(object);
   CompletionRequest request;
+  CELSLM_CHECK_OK(refuse_unsupported(fields, kChatFields));
   CELSLM_TRY(request.messages, messages_of(fields));
   CELSLM_CHECK_OK(read_common(fields, request));
   CELSLM_TRY(request.sampler.grammar, read_response_format(fields, body));
@@ -240,6 +241,7 @@ Result<CompletionRequest> parse_chat_request(std::string_view body) {
   if (request.own_grammar && (choice == ToolChoice::kRequired || choice == ToolChoice::kNamed))
     return fields.expected("grammar", "absent when 'tool_choice' requires a call: the answer cannot follow both");
   CELSLM_CHECK_OK(read_reasoning(fields, request));
+  CELSLM_CHECK_OK(read_continuation(fields, request));
   if (request.context && request.messages.front().role == "system") {
     return fields.expected("x_celslm.context",
                            "absent when the first message is a system message: the context is that message");
@@ -250,8 +252,9 @@ Result<CompletionRequest> parse_chat_request(std::string_view body) {
 Result<CompletionRequest> parse_completion_request(std::string_view body) {
   CELSLM_TRY(const json object, parse_object(body));
   const JsonFields fields(object);
-  CompletionRequest request{.chat = false};
-  CELSLM_TRY(request.prompt, prompt_of(fields));
+  CELSLM_CHECK_OK(refuse_unsupported(fields, kCompletionFields));
+  CELSLM_TRY(std::vector<Prompt> prompts, prompts_of(fields));
+  CompletionRequest request{.chat = false, .prompt = prompts.front(), .prompts = std::move(prompts)};
   CELSLM_TRY(const auto echo, fields.flag("echo"));
   request.echo = echo.value_or(false);
   CELSLM_CHECK_OK(read_common(fields, request));

@@ -79,7 +79,7 @@ TEST(RequestTest, NullIsTheSameAsAbsent) {
 
 TEST(RequestTest, UnknownFieldsAreIgnored) {
   EXPECT_EQ(chat(R"("user": 7, "store": {"a": []}, "x_celslm": {"other": 1})").messages.size(), 1U);
-  EXPECT_EQ(std::get<std::string>(completion(R"("best_of": 1, "suffix": "x")").prompt), "hi");
+  EXPECT_EQ(std::get<std::string>(completion(R"("guided": 1, "cache": "x")").prompt), "hi");
 }
 
 TEST(RequestTest, FieldsOfBothEndpointsArriveWhereTheyBelong) {
@@ -210,11 +210,11 @@ INSTANTIATE_TEST_SUITE_P(
     testing::Values(
         BadField{R"("model": 7)", "'model' must be a string"},
         BadField{R"("model": ")" + std::string(1025, 'm') + '"', "'model' must be at most 1024 bytes"},
-        BadField{R"("max_tokens": "7")", "'max_tokens' must be a whole number from 1 to 2147483647"},
-        BadField{R"("max_tokens": 0)", "'max_tokens'"}, BadField{R"("max_tokens": -1)", "'max_tokens'"},
-        BadField{R"("max_tokens": 1.5)", "'max_tokens'"}, BadField{R"("max_tokens": 2147483648)", "'max_tokens'"},
+        BadField{R"("max_tokens": "7")", "'max_tokens' must be a whole number from "},
+        BadField{R"("max_tokens": -1)", "'max_tokens'"}, BadField{R"("max_tokens": 1.5)", "'max_tokens'"},
+        BadField{R"("max_tokens": 2147483648)", "'max_tokens'"},
         BadField{R"("max_tokens": 18446744073709551615)", "'max_tokens'"}, BadField{R"("max_tokens": true)", "'max_tokens'"},
-        BadField{R"("max_completion_tokens": 0)", "'max_completion_tokens'"},
+        BadField{R"("max_completion_tokens": -1)", "'max_completion_tokens'"},
         BadField{R"("temperature": "1")", "'temperature' must be a number from 0 to 2"},
         BadField{R"("temperature": -0.1)", "'temperature'"}, BadField{R"("temperature": 2.1)", "'temperature'"},
         BadField{R"("temperature": 1e308)", "'temperature'"}, BadField{R"("temperature": 1e999)", "malformed JSON"},
@@ -236,8 +236,13 @@ INSTANTIATE_TEST_SUITE_P(
         BadField{R"("stream": 1)", "'stream' must be true or false"}, BadField{R"("stream": "true")", "'stream'"},
         BadField{R"("stream_options": [])", "'stream_options' must be an object"},
         BadField{R"("stream_options": {"include_usage": 1})", "'stream_options.include_usage' must be true or false"},
-        BadField{R"("n": 2)", "'n' must be 1"}, BadField{R"("n": 0)", "'n'"}, BadField{R"("n": "1")", "'n'"},
-        BadField{R"("grammar": 1)", "'grammar' must be a string"},
+        BadField{R"("n": 129)", "'n' must be a whole number from 1 to 128"}, BadField{R"("n": 0)", "'n'"},
+        BadField{R"("best_of": 2)", "'best_of' must be absent"}, BadField{R"("n": 2, "best_of": 3)", "'best_of'"},
+        BadField{R"("suffix": "x")", "'suffix' must be absent"},
+        BadField{R"("logit_bias": [])", "'logit_bias' must be an object"},
+        BadField{R"("logit_bias": {"x": 1})", "'logit_bias'"}, BadField{R"("logit_bias": {"1": 101})", "'logit_bias'"},
+        BadField{R"("logit_bias": {"1": null})", "'logit_bias'"}, BadField{R"("logit_bias": {"-1": 1})", "'logit_bias'"},
+        BadField{R"("n": "1")", "'n'"}, BadField{R"("grammar": 1)", "'grammar' must be a string"},
         BadField{R"("grammar": ")" + std::string(kMaxGrammarBytes + 1, 'g') + '"', "'grammar' must be at most 65536 bytes"},
         BadField{R"("response_format": "json")", "'response_format' must be an object"},
         BadField{R"("response_format": {})", "'response_format.type' must be 'text', 'json_object' or 'json_schema'"},
@@ -291,6 +296,15 @@ INSTANTIATE_TEST_SUITE_P(
             message(R"("role": "user", "content": [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {}}])"),
             "'messages[1].content[1].type' must be 'text', the only kind of content here (not 'image_url')"},
         BadField{chat_body(R"("logprobs": 1)"), "'logprobs' must be true or false"},
+        BadField{chat_body(R"("max_tokens": 0)"), "'max_tokens' must be a whole number from 1"},
+        BadField{chat_body(R"("modalities": ["text", "audio"])"), "'modalities' must be"},
+        BadField{chat_body(R"("audio": {})"), "'audio' must be absent"},
+        BadField{chat_body(R"("web_search_options": {})"), "'web_search_options' must be absent"},
+        BadField{chat_body(R"("verbosity": "low")"), "'verbosity' must be absent"},
+        BadField{chat_body(R"("echo": true)"), "'echo' must be absent"},
+        BadField{chat_body(R"("continue_final_message": true)"),
+                 "'messages' must be an array that ends with an assistant's"},
+        BadField{chat_body(R"("add_generation_prompt": false)"), "'add_generation_prompt' must be absent"},
         BadField{chat_body(R"("top_logprobs": 1)"), "'logprobs' must be true when 'top_logprobs' is given"},
         BadField{chat_body(R"("logprobs": true, "top_logprobs": 21)"), "'top_logprobs' must be a whole number from 0 to 20"},
         BadField{R"({"messages": [{"role": "system", "content": "s"}], "x_celslm": {"context": ")" + kHandle + "\"}}",
@@ -302,11 +316,12 @@ TEST_P(BadCompletionTest, IsRefusedByName) {
 
 INSTANTIATE_TEST_SUITE_P(
     Completion, BadCompletionTest,
-    testing::Values(BadField{"{", "malformed JSON"}, BadField{"{}", "'prompt' must be a string or an array of token ids"},
+    testing::Values(BadField{"{", "malformed JSON"}, BadField{"{}", "'prompt' must be a string, an array of token ids, or"},
                     BadField{R"({"prompt": null})", "'prompt'"}, BadField{R"({"prompt": 1})", "'prompt'"},
                     BadField{R"({"prompt": []})", "'prompt'"}, BadField{R"({"prompt": {}})", "'prompt'"},
-                    BadField{R"({"prompt": [[]]})", "'prompt'"},
-                    BadField{R"({"prompt": ["a", "b"]})", "'prompt' must be one prompt per request"},
+                    BadField{R"({"prompt": [[]]})", "'prompt[0]'"},
+                    BadField{R"({"prompt": ["a", 1]})", "'prompt[1]' must be a string or an array of token ids"},
+                    BadField{R"({"prompt": ["a", "b"], "n": 100})", "'n' must be so small"},
                     BadField{R"({"prompt": [1, "a"]})", "'prompt[1]' must be a token id"},
                     BadField{R"({"prompt": [-1]})", "'prompt[0]'"}, BadField{R"({"prompt": [1.5]})", "'prompt[0]'"},
                     BadField{R"({"prompt": [2147483648]})", "'prompt[0]'"}, BadField{R"({"prompt": [true]})", "'prompt[0]'"},
@@ -318,6 +333,21 @@ std::string body_of_many_objects(int n) {
   std::string body = R"({"messages": [)";
   for (int i = 0; i < n; ++i) body += "{},";
   return body + "{}]}";
+}
+
+TEST(RequestTest, ValuesThatAskForNothingAreNoReasonToRefuse) {
+  completion(R"("n": 3, "best_of": 3, "suffix": "")");
+  completion(R"("best_of": 1, "suffix": null)");
+  chat(R"("modalities": ["text"], "verbosity": "medium", "audio": null, "user": "u", "store": false)");
+}
+
+TEST(RequestTest, TakesSeveralPromptsAndTexts) {
+  const auto request = parse_completion_request(R"({"prompt": ["a", [1, 2]], "n": 2, "max_tokens": 0})");
+  ASSERT_TRUE(request) << request.error().message;
+  ASSERT_EQ(request->prompts.size(), 2U);
+  EXPECT_EQ(std::get<std::vector<Token>>(request->prompts[1]), (std::vector<Token>{1, 2}));
+  EXPECT_EQ(request->n, 2);
+  EXPECT_EQ(request->max_tokens, 0);
 }
 
 TEST(RequestLimitTest, MillionsOfValuesAreRefused) {

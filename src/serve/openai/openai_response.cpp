@@ -93,6 +93,14 @@ json completion_logprobs(std::span<const TokenText> tokens, std::size_t offset) 
   json offsets = json::array();
   for (const TokenText& token : tokens) {
     const std::string name = token_name(token.bytes, false);
+    if (token.is_first) {
+      names.push_back(name);
+      logprobs.push_back(nullptr);
+      tops.push_back(nullptr);
+      offsets.push_back(offset);
+      offset += token.is_shown ? utf8_length(token.bytes) : 0;
+      continue;
+    }
     json top = {{name, finite(token.logprob)}};  // the chosen one is always among them
     for (const auto& [bytes, logprob] : token.top) top[token_name(bytes, false)] = finite(logprob);
     names.push_back(name);
@@ -119,11 +127,6 @@ std::string event(const json& data) {
   return "data: " + dump_json(data) + "\n\n";
 }
 
-std::size_t echoed_characters(const CompletionRequest& request) {
-  const auto* text = std::get_if<std::string>(&request.prompt);
-  return request.echo && text != nullptr ? utf8_length(*text) : 0;
-}
-
 }  // namespace
 
 void AnswerMessage::add(const AnswerDelta& delta, std::string_view id) {
@@ -145,12 +148,10 @@ CompletionWriter::CompletionWriter(const CompletionRequest& request, std::string
     : chat_(request.chat),
       logprobs_(request.logprobs),
       include_usage_(request.include_usage),
-      echoed_(echoed_characters(request)),
       model_(std::move(model)),
       unique_(unique),
       id_(fmt::format("{}-{}", request.chat ? "chatcmpl" : "cmpl", unique)),
-      created_(created_unix_s),
-      streamed_(echoed_) {}
+      created_(created_unix_s) {}
 
 json CompletionWriter::envelope(bool chunk) const {
   const char* chat_object = chunk ? "chat.completion.chunk" : "chat.completion";
@@ -162,62 +163,71 @@ json CompletionWriter::logprobs(std::span<const TokenText> tokens, std::size_t o
   return chat_ ? chat_logprobs(tokens) : completion_logprobs(tokens, offset);
 }
 
-json CompletionWriter::response(const AnswerMessage& answer, std::span<const TokenText> tokens, FinishReason reason,
-                                const Usage& usage, const json& x_celslm) const {
-  json choice = {{"index", 0},
-                 {"logprobs", logprobs(tokens, echoed_)},
-                 {"finish_reason", to_string(reason, !answer.tool_calls.empty())}};
+json CompletionWriter::choice(int index, const AnswerMessage& answer, std::span<const TokenText> tokens,
+                              FinishReason reason) const {
+  json choice = {
+      {"index", index}, {"logprobs", logprobs(tokens, 0)}, {"finish_reason", to_string(reason, !answer.tool_calls.empty())}};
   if (chat_) {
     choice["message"] = to_json(answer);
   } else {
     choice["text"] = answer.content;
   }
+  return choice;
+}
+
+json CompletionWriter::response(const AnswerMessage& answer, std::span<const TokenText> tokens, FinishReason reason,
+                                const Usage& usage, const json& x_celslm) const {
+  return response(json::array({choice(0, answer, tokens, reason)}), usage, x_celslm);
+}
+
+json CompletionWriter::response(json choices, const Usage& usage, const json& x_celslm) const {
   json out = envelope(false);
-  out["choices"] = json::array({std::move(choice)});
+  out["choices"] = std::move(choices);
   out["usage"] = to_json(usage);
   out["x_celslm"] = x_celslm;
   return out;
 }
 
-json CompletionWriter::chunk(json choice) const {
-  choice["index"] = 0;
+json CompletionWriter::chunk(int index, json choice) const {
+  choice["index"] = index;
   json out = envelope(true);
   out["choices"] = json::array({std::move(choice)});
   if (include_usage_) out["usage"] = nullptr;  // sent in a separate last event, and null before
   return out;
 }
 
-std::string CompletionWriter::first_event() const {
+std::string CompletionWriter::first_event(int index) const {
   json choice = {{"logprobs", nullptr}, {"finish_reason", nullptr}};
   if (chat_) {
     choice["delta"] = {{"role", "assistant"}, {"content", ""}};
   } else {
     choice["text"] = "";
   }
-  return event(chunk(std::move(choice)));
+  return event(chunk(index, std::move(choice)));
 }
 
-std::string CompletionWriter::delta_event(const AnswerDelta& delta, std::span<const TokenText> tokens) {
-  json choice = {{"logprobs", tokens.empty() ? json(nullptr) : logprobs(tokens, streamed_)}, {"finish_reason", nullptr}};
-  for (const TokenText& token : tokens) streamed_ += utf8_length(token.bytes);
-  streamed_calls_ = streamed_calls_ || !delta.calls.empty();
+std::string CompletionWriter::delta_event(const AnswerDelta& delta, std::span<const TokenText> tokens, int index) {
+  std::size_t& offset = streamed_[index];
+  json choice = {{"logprobs", tokens.empty() ? json(nullptr) : logprobs(tokens, offset)}, {"finish_reason", nullptr}};
+  for (const TokenText& token : tokens) offset += token.is_shown ? utf8_length(token.bytes) : 0;
+  if (!delta.calls.empty()) streamed_calls_.insert(index);
   if (chat_) {
     choice["delta"] = to_json(delta, unique_);
   } else {
     choice["text"] = delta.content;
   }
-  return event(chunk(std::move(choice)));
+  return event(chunk(index, std::move(choice)));
 }
 
-std::string CompletionWriter::last_event(FinishReason reason, const json& x_celslm) const {
-  json choice = {{"logprobs", nullptr}, {"finish_reason", to_string(reason, streamed_calls_)}};
+std::string CompletionWriter::last_event(FinishReason reason, const json& x_celslm, int index) const {
+  json choice = {{"logprobs", nullptr}, {"finish_reason", to_string(reason, streamed_calls_.contains(index))}};
   if (chat_) {
     choice["delta"] = json::object();
   } else {
     choice["text"] = "";
   }
-  json out = chunk(std::move(choice));
-  out["x_celslm"] = x_celslm;
+  json out = chunk(index, std::move(choice));
+  if (!x_celslm.is_null()) out["x_celslm"] = x_celslm;
   return event(out);
 }
 

@@ -96,12 +96,16 @@ TEST(ResponseTest, TheChosenTokenIsAmongACompletionsTopOnes) {
   EXPECT_EQ(out["choices"][0]["logprobs"]["top_logprobs"], json::parse(R"([{"a": -1.0, "c": -3.0}])"));
 }
 
-TEST(ResponseTest, OffsetsComeAfterAnEchoedPrompt) {
+TEST(ResponseTest, AnEchoedPromptsFirstTokenHasNoProbability) {
   CompletionRequest request = completion();
   request.logprobs = request.echo = true;
-  CompletionWriter w = writer(request);
-  const json out = w.response(text("néHé"), kTokens, FinishReason::kStop, {}, kExtension);
-  EXPECT_EQ(out["choices"][0]["logprobs"]["text_offset"], json({2, 4}));
+  std::vector<TokenText> tokens = {{.bytes = "<s>", .is_first = true, .is_shown = false}, {.bytes = "né", .logprob = -1.0F}};
+  tokens.insert(tokens.end(), kTokens.begin(), kTokens.end());
+  const json out =
+      writer(request).response(text("néHé"), tokens, FinishReason::kStop, {}, kExtension)["choices"][0]["logprobs"];
+  EXPECT_EQ(out["text_offset"], json({0, 0, 2, 4}));
+  EXPECT_TRUE(out["token_logprobs"][0].is_null() && out["top_logprobs"][0].is_null());
+  EXPECT_EQ(out["token_logprobs"][1], -1.0);
 }
 
 TEST(ResponseTest, LogprobsThatJsonCannotHoldBecomeTheApisLowestNumber) {

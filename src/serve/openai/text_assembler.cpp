@@ -52,6 +52,7 @@ std::string TextAssembler::add(std::string_view piece) {
   } else {
     certain = held_.size() - std::max(stop_tail(held_, stop_), incomplete_utf8_tail(held_));
   }
+  certain_bytes_ += certain;
   std::string out = repaired_utf8(std::string_view(held_).substr(0, certain));
   held_.erase(0, stopped_ ? held_.size() : certain);
   return out;

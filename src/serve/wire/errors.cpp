@@ -14,7 +14,9 @@ using nlohmann::json;
 constexpr std::array kRows{
     ApiErrorRow{ApiError::kInvalidRequest, 400, "invalid_request", ErrorKind::kInvalid},
     ApiErrorRow{ApiError::kInvalidContext, 400, "invalid_context", ErrorKind::kInvalid},
+    ApiErrorRow{ApiError::kContextLengthExceeded, 400, "context_length_exceeded", ErrorKind::kInvalid},
     ApiErrorRow{ApiError::kUnauthorized, 401, "unauthorized", ErrorKind::kUnauthorized},
+    ApiErrorRow{ApiError::kOriginNotAllowed, 403, "origin_not_allowed", ErrorKind::kUnauthorized},
     ApiErrorRow{ApiError::kNotFound, 404, "not_found", ErrorKind::kNotFound},
     ApiErrorRow{ApiError::kUnknownContext, 404, "unknown_context", ErrorKind::kNotFound},
     ApiErrorRow{ApiError::kUnknownModel, 404, "unknown_model", ErrorKind::kNotFound},
@@ -60,6 +62,19 @@ const ApiErrorRow& row_of(int status) {
   return row_of(status >= 400 && status < 500 ? ApiError::kInvalidRequest : ApiError::kInternal);
 }
 
+// Where an absolute path may begin in a message.
+bool begins_path(std::string_view message, std::size_t at) {
+  if (message[at] != '/' || message.substr(at).starts_with("/v1/")) return false;
+  return at == 0 || std::string_view(" '\"(").contains(message[at - 1]);
+}
+
+// It may contain spaces: messages about a file begin with its path and ": ".
+std::size_t end_of_path(std::string_view message, std::size_t begin) {
+  const std::size_t colon = message.find(": ", begin);
+  if (colon != std::string_view::npos) return colon;
+  return std::min(message.find_first_of(" '\")", begin), message.size());
+}
+
 HttpResponse response(int status, const ApiErrorRow& row, std::string_view message) {
   HttpResponse out{.status = status, .body = error_body(row.error, message)};
   if (status == 429 || status == 503) out.headers["Retry-After"] = "1";
@@ -93,9 +108,22 @@ ErrorKind kind_of_answer(int status, std::string_view code) {
   return it != kRows.end() ? it->client : row_of(status).client;
 }
 
+std::string without_paths(std::string_view message) {
+  std::string out;
+  for (std::size_t at = 0; at < message.size();) {
+    if (begins_path(message, at) && message.substr(at).find('/', 1) < end_of_path(message, at) - at) {
+      out += "a file of this server";
+      at = end_of_path(message, at);
+    } else {
+      out += message[at++];
+    }
+  }
+  return out;
+}
+
 std::string error_body(ApiError error, std::string_view message) {
   const std::string_view code = row_of(error).code;
-  const json body = {{"error", {{"code", code}, {"message", message}, {"type", code}}}};
+  const json body = {{"error", {{"code", code}, {"message", without_paths(message)}, {"type", code}}}};
   return dump_json(body);
 }
 

@@ -16,7 +16,9 @@ namespace celslm {
 enum class ApiError {
   kInvalidRequest,
   kInvalidContext,
+  kContextLengthExceeded,
   kUnauthorized,
+  kOriginNotAllowed,
   kNotFound,
   kUnknownContext,
   kUnknownModel,
@@ -59,7 +61,11 @@ ApiError answer_to(ErrorKind kind);
 // The client's view: by status and code; where the code is missing or unknown, by status alone.
 ErrorKind kind_of_answer(int status, std::string_view code);
 
-// {"error":{"code","message","type"}}, as text.
+// The message with "a file of this server" in place of absolute paths, whose beginnings are nobody else's business. Paths of
+// this API stay.
+std::string without_paths(std::string_view message);
+
+// {"error":{"code","message","type"}}, as text; the message without paths.
 std::string error_body(ApiError error, std::string_view message);
 
 // With that body and, where trying again later makes sense, Retry-After.

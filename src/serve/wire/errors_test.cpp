@@ -58,6 +58,22 @@ TEST(ApiErrorsTest, TheServersOwnTroubleIsToAClientAPeerThatFailed) {
   }
 }
 
+TEST(ApiErrorsTest, NoPathOfTheServerIsInAnAnswer) {
+  const std::vector<std::pair<std::string, std::string>> kMessages{
+      {"/var/lib/celslm/packs/ab.pack: cannot open: Permission denied",
+       "a file of this server: cannot open: Permission denied"},
+      {"disk: /home/jo smith/data/x: ends at byte 3", "disk: a file of this server: ends at byte 3"},
+      {"cannot read '/srv/a/b' now", "cannot read 'a file of this server' now"},
+      {"http://cloud:8081/v1/packs/x: timed out", "http://cloud:8081/v1/packs/x: timed out"},
+      {"ask /v1/packs/x/header first", "ask /v1/packs/x/header first"},
+      {"7 / 2 tokens/s", "7 / 2 tokens/s"},
+  };
+  for (const auto& [message, shown] : kMessages) {
+    EXPECT_EQ(without_paths(message), shown);
+    EXPECT_EQ(json::parse(error_response(Error{ErrorKind::kIo, message}).body)["error"]["message"], shown);
+  }
+}
+
 TEST(ApiErrorsTest, EachRowIsFoundByStatusAndCode) {
   for (const ApiErrorRow& row : api_errors()) {
     const HttpResponse answer = error_response(row.error, "a \"message\"\n");
