@@ -39,6 +39,8 @@ constexpr std::array kChat{
     UnsupportedField{"audio", never, "absent: answers are text"},
     UnsupportedField{"web_search_options", never, "absent: nothing is searched"},
     UnsupportedField{"verbosity", is_medium, "absent or 'medium': the model has no such setting"},
+    UnsupportedField{"reasoning_effort", is_medium,
+                     "absent or 'medium': chat_template_kwargs.enable_thinking turns thoughts off"},
     UnsupportedField{"moderation", never, "absent: nothing is moderated"},
     UnsupportedField{"best_of", is_n, "absent: texts are not ranked"},
     UnsupportedField{"suffix", is_empty, "absent: text is not inserted"},
