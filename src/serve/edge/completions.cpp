@@ -179,6 +179,7 @@ bool Completions::stream(const Running& running, const HttpRequest& http, const 
     if (has_content && !send(out.delta_event(delta, piece->tokens, i))) return false;
     if (!piece->finish) continue;
     parts_.metrics.finished(running.texts[static_cast<std::size_t>(i)]->request, piece->usage, piece->times);
+    if (*piece->finish == FinishReason::kCancelled) return false;
     text.last = std::move(piece);
     if (--left > 0 && !send(out.last_event(*text.last->finish, nullptr, i))) return false;
     if (left == 0) return send_end(running, texts, i, out, send);
