@@ -68,7 +68,8 @@ class GrammarBatchTest : public testing_support::BatchFixture {
   GrammarBatchTest() : engine_(engine()), scheduler_(*engine_, clock_, {}, null_log()) {}
 
   std::shared_ptr<Generation> add(TokenChoice choice, int max_tokens) {
-    auto generation = std::make_shared<Generation>(request(some_tokens(8, 1), max_tokens), clock_);
+    auto generation =
+        std::make_shared<Generation>(request(some_tokens(8, 1), max_tokens), std::make_shared<PieceQueue>(clock_));
     scheduler_.add(std::make_unique<Sequence>(generation, std::move(choice), n_added_++, clock_.now()));
     return generation;
   }
