@@ -10,6 +10,7 @@
 #include <stdexcept>
 #include <thread>
 
+#include "core/hash.h"
 #include "net/http_limits.h"
 #include "tests/support/raw_socket.h"
 
@@ -33,6 +34,7 @@ class HttpServerTest : public testing::Test {
     server_->route("GET", "/health", [](const HttpRequest&) { return HttpResponse{.body = "{}"}; });
     server_->route("POST", "/echo",
                    [](const HttpRequest& r) { return HttpResponse{.content_type = "text/plain", .body = r.body}; });
+    server_->route("GET", "/client", [](const HttpRequest& r) { return HttpResponse{.body = r.client}; });
     server_->route("GET", "/items/:id/parts/:part", [](const HttpRequest& r) {
       std::string out;
       for (const auto& [name, value] : r.parameters) out += name + "=" + value + ";";
@@ -464,6 +466,16 @@ TEST_F(HttpServerTest, RequiresTheToken) {
   EXPECT_THAT(exchange("GET /nowhere HTTP/1.1\r\n" + kEnd), HasSubstr("401 Unauthorized"))
       << "without the token paths cannot be probed";
   EXPECT_THAT(exchange("GET /health HTTP/1.1\r\n" + kEnd), HasSubstr("200 OK"));
+}
+
+TEST_F(HttpServerTest, TellsHandlersWhoAsks) {
+  make();
+  start();
+  EXPECT_THAT(exchange("GET /client HTTP/1.1\r\nAuthorization: Bearer anything\r\n" + kEnd), HasSubstr("address 127.0.0.1"));
+  make({.bearer_token = "s3cret"});
+  start();
+  EXPECT_THAT(exchange("GET /client HTTP/1.1\r\nAuthorization: Bearer s3cret\r\n" + kEnd),
+              HasSubstr("key " + hash_of("s3cret").hex()));
 }
 
 TEST_F(HttpServerTest, RefusesAnUnauthorizedBodyWithoutReadingIt) {

@@ -122,6 +122,27 @@ TEST_P(EngineTest, ContextAndSuffixEqualOneSequence) {
   EXPECT_LE(nmse(got, whole(tokens)), kSame);
 }
 
+// Beside the complete context, so that rows of one batch see different lengths of it.
+TEST_P(EngineTest, PartOfAContextIsTheContextOfThoseTokens) {
+  load({.architecture = "qwen3"});
+  const auto tokens = some_tokens(200);
+  const auto context = context_of(std::span(tokens).first(180));
+  const auto suffix = some_tokens(10, 99);
+  std::vector<Token> all;
+  std::vector<SequenceChunk> batch;
+  const std::vector<int> lengths = {150, 180, 1, 0, 128};
+  for (const int length : lengths) {
+    batch.push_back({.context = context, .own = segment(10, length), .n_tokens = 10, .context_rows = length});
+    all.insert(all.end(), suffix.begin(), suffix.end());
+  }
+  const auto together = forward(all, batch);
+  for (std::size_t i = 0; i < lengths.size(); ++i) {
+    std::vector<Token> sequence(tokens.begin(), tokens.begin() + lengths[i]);
+    sequence.insert(sequence.end(), suffix.begin(), suffix.end());
+    EXPECT_LE(nmse(row_of(together, i, lengths.size()), whole(sequence)), kSame) << lengths[i];
+  }
+}
+
 // Chunks of two contexts and of none, deliberately not in order of context.
 TEST_P(EngineTest, ABatchOverSharedContextsEqualsEachSequenceAlone) {
   load({.n_heads = 6, .n_kv_heads = 3, .head_dim = 16});
@@ -428,6 +449,13 @@ TEST_F(EngineRefusalTest, SegmentsOfAnotherModel) {
 
 TEST_F(EngineRefusalTest, PositionsWithAGap) {
   EXPECT_THAT(run({.own = segment(8, 5), .n_tokens = 4}), HasSubstr("begins at position 5"));
+}
+
+TEST_F(EngineRefusalTest, MoreRowsThanTheContextHas) {
+  const auto context = segment(8);
+  context->set_length(5);
+  EXPECT_THAT(run({.context = context, .own = segment(8, 6), .n_tokens = 4, .context_rows = 6}), HasSubstr("has 5 rows"));
+  EXPECT_THAT(run({.context = context, .own = segment(8, 5), .n_tokens = 4, .context_rows = 3}), HasSubstr("position 5"));
 }
 
 TEST_F(EngineRefusalTest, OneSegmentWrittenTwice) {
