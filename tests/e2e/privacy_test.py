@@ -19,7 +19,7 @@ def handle_of(start):
 
 
 def test_nothing_of_a_prompt_is_sent_to_the_cloud_or_a_neighbour(cloud, edge, start_edge, link, folder, handle_of, ask,
-                                                                 question):
+                                                                 question, world):
     handle = ask(edge).extension["context"]
     support.wait_for_kept_pack(edge)  # now it is a neighbour that has something to give
     links = {name: link(source, "--record", folder / name, name=name)
@@ -31,6 +31,10 @@ def test_nothing_of_a_prompt_is_sent_to_the_cloud_or_a_neighbour(cloud, edge, st
     assert answer.suppliers <= {"cloud", "peer"}
     messages = [{"role": "system", "content": PRIVATE_SYSTEM_MESSAGE}, {"role": "user", "content": "Hello 90210"}]
     support.chat(watched, messages, max_tokens=4)
+    for system in (world["context"] + "\nIt is XQZJV.", world["context"][:-20] + " XQZJV"):  # all of a context, and a part
+        messages[0] = {"role": "system", "content": system}
+        extension = support.chat(watched, messages, max_tokens=4).extension
+        assert extension["context"] == handle and extension["matched_tokens"] < extension["context_tokens"]
     watched.stop()
 
     for name, relay in links.items():
