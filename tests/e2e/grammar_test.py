@@ -41,7 +41,8 @@ BAD = {
 
 
 def chat(edge, **fields):
-    return api.request("POST", f"{edge.url}/v1/chat/completions", {"messages": QUESTION, "max_tokens": 24, **fields}, PATIENCE_S)
+    body = {"messages": QUESTION, "max_tokens": 24, **fields}
+    return api.request("POST", f"{edge.url}/v1/chat/completions", body, PATIENCE_S)
 
 
 def text_of(answer):

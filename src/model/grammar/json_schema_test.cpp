@@ -173,8 +173,7 @@ TEST_F(JsonSchemaTest, WholeNumbersBetweenBounds) {
     const auto made = grammar(schema).value();
     for (int n = low - 12; n <= high + 12; ++n) {
       auto matcher = GrammarMatcher::create(*text_, *pieces_, made);
-      const bool accepted =
-          matcher->offer(std::string_view(fmt::to_string(n))) && matcher->allowed().has(end_token(*text_));
+      const bool accepted = matcher->offer(std::string_view(fmt::to_string(n))) && matcher->allowed().has(end_token(*text_));
       EXPECT_EQ(accepted, n >= low && n <= high) << n << " in " << schema;
     }
   }
