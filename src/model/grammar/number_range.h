@@ -15,7 +15,7 @@ struct NumberBounds {
   bool below_high = false;
 };
 
-inline constexpr std::int64_t kMostInteger = 9'999'999'999'999'999;  // 16 digits: what a double holds, and no endless digits
+inline constexpr std::int64_t kMostInteger = 999'999'999'999'999;  // a double holds it, and answers need no endless digits
 
 // Bounds lie within +-kMostInteger, which are the bounds where none is given. Empty: no number is between them.
 std::string integers_between(std::optional<std::int64_t> low, std::optional<std::int64_t> high);

@@ -77,7 +77,7 @@ class PatternReader {
   }
 
   Result<std::string> quantified(int depth) {
-    CELSLM_TRY(const std::string item, atom(depth));
+    CELSLM_TRY(std::string item, atom(depth));
     long least = 1;
     long most = 1;
     CELSLM_TRY(const bool counted, quantifier(least, most));

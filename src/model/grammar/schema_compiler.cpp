@@ -84,7 +84,7 @@ std::string SchemaCompiler::Place::name(std::string_view keyword) const {
 }
 
 Result<std::string> SchemaCompiler::compile() {
-  CELSLM_TRY(const std::string root, rule(""));
+  CELSLM_TRY(std::string root, rule(""));
   references_.emplace("#", root);
   direct_ = {"#"};
   CELSLM_TRY(const std::string body, visit({.schema = document_, .path = {}}));
@@ -157,7 +157,7 @@ Result<std::string> SchemaCompiler::reference(const Place& place, const std::str
     return fail(ErrorKind::kInvalid, "'{}': '{}' is not in the schema ('#/$defs/NAME' is expected)", place.name("$ref"),
                 target);
   }
-  CELSLM_TRY(const std::string rule_of_target, rule(""));
+  CELSLM_TRY(std::string rule_of_target, rule(""));
   references_.emplace(target, rule_of_target);
   direct_.push_back(target);
   CELSLM_TRY(const std::string body, visit({.schema = *found, .path = target, .depth = place.depth + 1}));

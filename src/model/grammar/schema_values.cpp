@@ -45,9 +45,9 @@ Result<std::optional<SchemaCompiler::Bound>> SchemaCompiler::bound(const Place& 
     if (narrower) out = next;
   }
   // Beyond what is ever written: no bound at all.
-  if (out && (low ? out->value < -kMostInteger : out->value > kMostInteger)) return std::nullopt;
-  if (out && std::abs(out->value) > kMostInteger)
-    return fail(ErrorKind::kInvalid, "'{}' is beyond {}", out->keyword, kMostInteger);
+  constexpr auto kMost = static_cast<double>(kMostInteger);
+  if (out && (low ? out->value < -kMost : out->value > kMost)) return std::nullopt;
+  if (out && std::abs(out->value) > kMost) return fail(ErrorKind::kInvalid, "'{}' is beyond {}", out->keyword, kMostInteger);
   return out;
 }
 

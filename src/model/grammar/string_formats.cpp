@@ -49,6 +49,7 @@ constexpr std::array kFormats{
 
 std::vector<std::string_view> string_formats() {
   std::vector<std::string_view> out;
+  out.reserve(kFormats.size());
   for (const Format& format : kFormats) out.push_back(format.name);
   return out;
 }
