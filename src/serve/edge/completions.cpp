@@ -111,6 +111,7 @@ Usage total(const std::vector<GenerationPiece>& ends, int n) {
 HttpResponse Completions::complete(const Running& running) {
   const std::string unique = next_id();
   std::vector<Text> texts;
+  texts.reserve(running.texts.size());
   for (int i = 0; i < static_cast<int>(running.texts.size()); ++i)
     texts.push_back({.parser = running.prepared.parser(),
                      .answer = {.content = running.echo(i), .reasoning = {}, .tool_calls = {}},
@@ -190,6 +191,7 @@ bool Completions::stream(const Running& running, const HttpRequest& http, const 
 bool Completions::send_end(const Running& running, const std::vector<Text>& texts, int last, const CompletionWriter& out,
                            const BodySink& send) {
   std::vector<GenerationPiece> ends;
+  ends.reserve(texts.size());
   for (const Text& text : texts) ends.push_back(*text.last);
   const GenerationPiece& end = ends[static_cast<std::size_t>(last)];
   if (!send(out.last_event(*end.finish, extension(*running.texts.front(), ends.front()), last))) return false;
