@@ -264,7 +264,7 @@ describe('errors', () => {
   });
 
   test('it names the field', ours, async () => {
-    for (const fields of [{ temperature: 'hot' }, { top_p: 2 }, { max_tokens: 0 }, { stop: [''] }, { n: 2 }, { x_celslm: { context: 'x' } }]) {
+    for (const fields of [{ temperature: 'hot' }, { top_p: 2 }, { max_tokens: 0 }, { stop: [''] }, { n: 0 }, { x_celslm: { context: 'x' } }]) {
       const error = await refused(chat(fields), OpenAI.BadRequestError);
       assert.equal(error.code, 'invalid_request');
       assert(error.message.includes(Object.keys(fields)[0]), error.message);
