@@ -9,7 +9,6 @@
 namespace celslm {
 namespace {
 
-constexpr int kMaxGrammarNesting = 128;     // it recurses once for each open parenthesis
 constexpr int kMaxPenaltyWindow = 1 << 16;  // tokens
 
 struct SamplerDeleter {
@@ -58,6 +57,7 @@ SamplerPtr make_chain(const SamplerOptions& o, int n_vocab) {
   const auto add = [&](llama_sampler* s) { llama_sampler_chain_add(chain.get(), s); };
   if (!o.logit_bias.empty()) {
     std::vector<llama_logit_bias> biases;
+    biases.reserve(o.logit_bias.size());
     for (const auto& [token, bias] : o.logit_bias) biases.push_back({.token = token, .bias = bias});
     add(llama_sampler_init_logit_bias(n_vocab, static_cast<int>(biases.size()), biases.data()));
   }
