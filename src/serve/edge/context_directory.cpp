@@ -14,6 +14,7 @@ constexpr std::size_t kShortestBeginning = 32;
 
 std::vector<std::string> all_plain(const std::vector<std::string>& texts) {
   std::vector<std::string> out;
+  out.reserve(texts.size());
   for (const std::string& text : texts) out.push_back(plain_context_text(text));
   return out;
 }

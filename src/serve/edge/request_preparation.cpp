@@ -43,7 +43,7 @@ SamplerOptions sampler_of(const CompletionRequest& request) {
 Result<GrammarSpec> grammar_of(const CompletionRequest& request, const ChatStyle& style) {
   const GrammarSpec& asked = request.sampler.grammar;
   if (!request.tools.allowed() || request.own_grammar) return asked;
-  CELSLM_TRY(const GrammarSpec calls, tool_grammar(request.tools, style, style.begins_in_thoughts && request.thinking));
+  CELSLM_TRY(GrammarSpec calls, tool_grammar(request.tools, style, style.begins_in_thoughts && request.thinking));
   if (request.tools.choice == ToolChoice::kAuto && !asked.empty()) return either(calls, asked);
   return calls;
 }
