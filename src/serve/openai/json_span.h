@@ -27,7 +27,9 @@ class JsonSpan {
     }
     if (c == '"') in_string_ = true;
     if (c == '{' || c == '[') ++depth_;
-    return (c == '}' || c == ']') && depth_ > 0 && --depth_ == 0;
+    if ((c != '}' && c != ']') || depth_ == 0) return false;
+    --depth_;
+    return depth_ == 0;
   }
 
  private:

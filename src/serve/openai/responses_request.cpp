@@ -201,7 +201,7 @@ Result<ResponsesRequest> parse_responses_request(std::string_view body) {
   const JsonFields fields(object);
   CELSLM_CHECK_OK(refuse_unsupported(fields));
   CELSLM_CHECK_OK(fields.integer("max_output_tokens", 1, std::numeric_limits<int>::max()).transform([](auto) {}));
-  CELSLM_CHECK_OK(fields.object("text").transform([](auto) {}));
+  CELSLM_CHECK_OK(fields.object("text").transform([](const auto&) {}));
   const ordered in_order = ordered::parse(body, nullptr, false);
   CELSLM_TRY(CompletionRequest completion,
              parse_chat_request(settings_of(in_order).dump(-1, ' ', false, ordered::error_handler_t::replace)));
