@@ -44,27 +44,30 @@ std::size_t panel_bytes(const Layout& layout, std::int64_t n_in) {
   return blocks_of(n_in) / static_cast<std::size_t>(layout.group) * layout.group_bytes();
 }
 
-// Adds one code to the planes of its block.
-void put_code(const Layout& layout, std::uint8_t* planes, int row, int value, std::uint8_t code) {
-  const int quad = value / kQuad;
-  std::uint8_t* at = planes + row * kQuad + value % kQuad;
-  const auto add = [&](int plane_byte, unsigned bits, int shift) {
-    at[plane_byte * kQuadBytes] = static_cast<std::uint8_t>(at[plane_byte * kQuadBytes] | bits << shift);
+// Adds a quad's codes to the planes of their block, four at a time: no bit leaves its byte.
+void put_quad(const Layout& layout, std::uint8_t* planes, int row, int quad, const std::uint8_t* codes) {
+  std::uint32_t left = 0;
+  std::memcpy(&left, codes, kQuad);
+  const auto add = [&](int plane, std::uint32_t bits, int shift) {
+    std::uint8_t* at = planes + plane * kQuadBytes + row * kQuad;
+    std::uint32_t word = 0;
+    std::memcpy(&word, at, kQuad);
+    word |= bits << shift;
+    std::memcpy(at, &word, kQuad);
   };
-  if (layout.bits == 8) return add(quad, code, 0);
-  int next = 0;  // of the planes so far, in bytes of a quad
-  unsigned left = code;
+  if (layout.bits == 8) return add(quad, left, 0);
+  int next = 0;  // plane
   if (layout.bits >= 4) {
-    add(quad % 4, left & 0xF, quad / 4 * 4);
-    left >>= 4;
+    add(quad % 4, left & 0x0F0F0F0F, quad / 4 * 4);
+    left = (left >> 4) & 0x0F0F0F0F;
     next = 4;
   }
   if (layout.bits % 4 >= 2) {
-    add(next + quad / 4, left & 3, quad % 4 * 2);
-    left >>= 2;
+    add(next + quad / 4, left & 0x03030303, quad % 4 * 2);
+    left = (left >> 2) & 0x03030303;
     next += 2;
   }
-  if (layout.bits % 2 == 1) add(next, left & 1, quad);
+  if (layout.bits % 2 == 1) add(next, left & 0x01010101, quad);
 }
 
 void put_half(std::uint8_t* halves, int row, std::uint16_t bits) {
@@ -75,7 +78,7 @@ void put_half(std::uint8_t* halves, int row, std::uint16_t bits) {
 void pack_row(const Layout& layout, const FileCodes& from, int row, std::uint8_t* group) {
   for (int b = 0; b < layout.group; ++b) {
     std::uint8_t* block = group + static_cast<std::size_t>(b) * layout.block_bytes();
-    for (int i = 0; i < kValues; ++i) put_code(layout, block, row, i, from.codes[b * kValues + i]);
+    for (int quad = 0; quad < kQuads; ++quad) put_quad(layout, block, row, quad, from.codes + b * kValues + quad * kQuad);
     for (int part = 0; layout.byte_scales() && part < layout.parts; ++part) {
       const auto at = static_cast<std::size_t>(part * kRows + row);
       const int number = b * layout.parts + part;
