@@ -6,6 +6,15 @@
 #include "model/numeric/logits.h"
 
 namespace celslm {
+namespace {
+
+TokenText in_words(const Text& text, Token token, float logprob, std::span<const TokenLogprob> top) {
+  TokenText out{.bytes = text.piece(token, true), .logprob = logprob};
+  for (const TokenLogprob& other : top) out.top.emplace_back(text.piece(other.token, true), other.logprob);
+  return out;
+}
+
+}  // namespace
 
 Sequence::Sequence(std::shared_ptr<Generation> generation, TokenChoice choice, std::uint64_t number, TimePoint now)
     : generation_(std::move(generation)),
@@ -57,10 +66,8 @@ void Sequence::take_rows(std::span<const float> normed, int first, int n) {
 
 TokenText Sequence::token_text(const Text& text, Token token, std::span<const float> logits) const {
   const float log_sum = log_sum_exp(logits);
-  TokenText out{.bytes = text.piece(token, true), .logprob = logits[static_cast<std::size_t>(token)] - log_sum};
-  for (const TokenLogprob& other : most_probable(logits, request().top_logprobs, log_sum))
-    out.top.emplace_back(text.piece(other.token, true), other.logprob);
-  return out;
+  return in_words(text, token, logits[static_cast<std::size_t>(token)] - log_sum,
+                  most_probable(logits, request().top_logprobs, log_sum));
 }
 
 void Sequence::take_row_logits(const Text& text, std::span<const float> logits, int row) {
@@ -90,9 +97,7 @@ void Sequence::send(const Text& text, const Sampled& sampled) {
   const std::string bytes = text.piece(sampled.token, shown);
   GenerationPiece piece{.text = assembler_.add(bytes)};
   if (request().logprobs) {
-    TokenText token{.bytes = text.piece(sampled.token, true), .logprob = sampled.logprob};
-    for (const TokenLogprob& other : sampled.top) token.top.emplace_back(text.piece(other.token, true), other.logprob);
-    held_.push_back({.token = std::move(token), .begin = generated_bytes_});
+    held_.push_back({.token = in_words(text, sampled.token, sampled.logprob, sampled.top), .begin = generated_bytes_});
   }
   generated_bytes_ += bytes.size();
   piece.tokens = certain_tokens();
