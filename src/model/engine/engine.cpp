@@ -27,7 +27,11 @@ int usable_cores() {
 
 struct Engine::Impl {
   Impl(std::shared_ptr<const Model> m, const CpuBackend& c, const EngineOptions& options, int threads)
-      : model(std::move(m)), cpu(c), kernels(options.kernels), n_threads(threads), pass(model->impl(), threads) {}
+      : model(std::move(m)),
+        cpu(c),
+        kernels(options.kernels),
+        n_threads(threads, machine_has_idle_core),
+        pass(model->impl(), threads) {}
 
   const ModelConfig& config() const { return model->config(); }
 

@@ -16,14 +16,6 @@ double seconds_of(clockid_t clock) {
   return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 
-// By how many threads of all processes run or want to; "0.10 0.20 0.30 3/456 7890" has 3.
-bool has_idle_core() {
-  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen("/proc/loadavg", "re"), &std::fclose);
-  long running = 0;
-  if (!file || std::fscanf(file.get(), "%*s %*s %*s %ld/", &running) != 1) return true;
-  return running < ::sysconf(_SC_NPROCESSORS_ONLN);
-}
-
 CpuSpent readings() {
   struct rusage usage{};
   ::getrusage(RUSAGE_SELF, &usage);
@@ -33,14 +25,21 @@ CpuSpent readings() {
 
 }  // namespace
 
+// "0.10 0.20 0.30 3/456 7890": 3 threads run or want to.
+bool machine_has_idle_core() {
+  const std::unique_ptr<std::FILE, int (*)(std::FILE*)> file(std::fopen("/proc/loadavg", "re"), &std::fclose);
+  long running = 0;
+  if (!file || std::fscanf(file.get(), "%*s %*s %*s %ld/", &running) != 1) return true;
+  return running < ::sysconf(_SC_NPROCESSORS_ONLN);
+}
+
 CpuMeter::CpuMeter() : began_(readings()) {}
 
 CpuSpent CpuMeter::spent() const {
   const CpuSpent now = readings();
   return {.wall_s = now.wall_s - began_.wall_s,
           .cpu_s = now.cpu_s - began_.cpu_s,
-          .preemptions = now.preemptions - began_.preemptions,
-          .idle_core = has_idle_core()};
+          .preemptions = now.preemptions - began_.preemptions};
 }
 
 }  // namespace celslm

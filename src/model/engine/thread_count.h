@@ -8,28 +8,30 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
+#include <utility>
 
 namespace celslm {
 
 // Spent on a graph, or several: differences of a process's clocks.
 struct CpuSpent {
   double wall_s = 0.0;
-  double cpu_s = 0.0;     // of all threads
-  long preemptions = 0;   // how often a thread had to leave its core
-  bool idle_core = true;  // whether the machine had one in the end
+  double cpu_s = 0.0;    // of all threads
+  long preemptions = 0;  // how often a thread had to leave its core
 };
 
 // Pure logic. One thread at a time.
 class ThreadCount {
  public:
-  explicit ThreadCount(int most) : most_(most), now_(most) {}
+  // has_idle_core: whether the machine has one. Asked only when one thread more is to be tried.
+  ThreadCount(int most, std::function<bool()> has_idle_core)
+      : most_(most), has_idle_core_(std::move(has_idle_core)), now_(most) {}
 
   int now() const { return now_; }
   void add(const CpuSpent& graph) {
     window_.wall_s += graph.wall_s;
     window_.cpu_s += graph.cpu_s;
     window_.preemptions += graph.preemptions;
-    window_.idle_core = graph.idle_core;
     if (window_.wall_s < kWindow) return;
     decide();
     window_ = {};
@@ -51,7 +53,7 @@ class ThreadCount {
       wait_ = trying_ ? std::min(2 * wait_, kLongestWait) : kFirstWait;
       change(std::max(1, now_ - std::max(1, static_cast<int>(std::lround(cores)))));
       trying_ = false;
-    } else if (now_ < most_ && since_change_ >= wait_ && window_.idle_core) {
+    } else if (now_ < most_ && since_change_ >= wait_ && has_idle_core_()) {
       change(now_ + 1);
       trying_ = true;
     } else if (trying_ && since_change_ >= kFirstWait) {
@@ -66,12 +68,16 @@ class ThreadCount {
   }
 
   const int most_;
+  const std::function<bool()> has_idle_core_;
   int now_;
   CpuSpent window_;
   double since_change_ = 0.0;
   double wait_ = kFirstWait;
   bool trying_ = false;  // the last change was one thread more, and has not lasted yet
 };
+
+// Whether fewer threads of all processes run, or want to, than the machine has cores.
+bool machine_has_idle_core();
 
 // Measures one graph from construction to spent().
 class CpuMeter {

@@ -16,24 +16,28 @@ struct Machine {
   }
 };
 
+bool always() {
+  return true;
+}
+
 void run(ThreadCount& count, const Machine& machine, double seconds) {
   for (double t = 0; t < seconds; t += 0.01) count.add(machine.graph(count.now()));
 }
 
 TEST(ThreadCountTest, AloneAllThreadsAreUsed) {
-  ThreadCount count(2);
+  ThreadCount count(2, always);
   run(count, {}, 10);
   EXPECT_EQ(count.now(), 2);
 }
 
 TEST(ThreadCountTest, ACoreThatIsTakenIsLeftWithinTwoWindows) {
-  ThreadCount count(2);
+  ThreadCount count(2, always);
   run(count, {.taken = 1}, 0.05);
   EXPECT_EQ(count.now(), 1);
 }
 
 TEST(ThreadCountTest, AsManyCoresAsAreTakenAreLeft) {
-  ThreadCount count(8);
+  ThreadCount count(8, always);
   run(count, {.cores = 8, .taken = 3}, 0.05);
   EXPECT_EQ(count.now(), 5);
   run(count, {.cores = 8, .taken = 100}, 1.0);
@@ -41,7 +45,7 @@ TEST(ThreadCountTest, AsManyCoresAsAreTakenAreLeft) {
 }
 
 TEST(ThreadCountTest, ACoreThatIsFreeAgainIsUsedWithinSeconds) {
-  ThreadCount count(2);
+  ThreadCount count(2, always);
   run(count, {.taken = 1}, 60);
   run(count, {}, 5);
   EXPECT_EQ(count.now(), 2);
@@ -50,7 +54,7 @@ TEST(ThreadCountTest, ACoreThatIsFreeAgainIsUsedWithinSeconds) {
 }
 
 TEST(ThreadCountTest, WhileItIsTakenItIsTriedRarely) {
-  ThreadCount count(2);
+  ThreadCount count(2, always);
   run(count, {.taken = 1}, 20);
   int graphs = 0, tries = 0;
   for (double t = 0; t < 40; t += 0.01, ++graphs) {
@@ -62,18 +66,20 @@ TEST(ThreadCountTest, WhileItIsTakenItIsTriedRarely) {
 }
 
 TEST(ThreadCountTest, WhileNoCoreIsIdleNoneIsTried) {
-  ThreadCount count(2);
+  bool idle = false;
+  ThreadCount count(2, [&] { return idle; });
   run(count, {.taken = 1}, 0.05);
   for (int i = 0; i < 10000; ++i) {
     ASSERT_EQ(count.now(), 1);
-    count.add({.wall_s = 0.01, .cpu_s = 0.01, .idle_core = false});
+    count.add({.wall_s = 0.01, .cpu_s = 0.01});
   }
+  idle = true;
   run(count, {}, 1);
   EXPECT_EQ(count.now(), 2);
 }
 
 TEST(ThreadCountTest, ThreadsThatSleepHaveNotLostTheirCores) {
-  ThreadCount count(2);
+  ThreadCount count(2, always);
   for (int i = 0; i < 1000; ++i) count.add({.wall_s = 0.01, .cpu_s = 0.011, .preemptions = 0});
   EXPECT_EQ(count.now(), 2);
 }
