@@ -4,12 +4,10 @@
 
 #include <filesystem>
 #include <fstream>
-#include <map>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
-#include "cli/commands.h"
 #include "cli/terminal/model_files.h"
+#include "cli/test_support.h"
 #include "net/http_server.h"
 #include "tests/support/random_model.h"
 
@@ -20,35 +18,9 @@ using nlohmann::json;
 using testing::AllOf;
 using testing::HasSubstr;
 using testing::Not;
+using testing_support::Invocation;
 using testing_support::TemporaryFolder;
 using testing_support::write_random_model;
-
-// One invocation of the program, in this process.
-struct Program {
-  std::istringstream in;
-  std::ostringstream out;
-  std::ostringstream err;
-  std::map<std::string, std::string> variables;
-  SignalWatch signals;
-  SystemClock clock;
-  Environment env{.out = out,
-                  .err = err,
-                  .in = in,
-                  .variable =
-                      [this](const char* name) {
-                        const auto it = variables.find(name);
-                        return it == variables.end() ? std::nullopt : std::optional(it->second);
-                      },
-                  .signals = signals,
-                  .clock = clock,
-                  .action = {}};
-
-  int run(const std::vector<std::string>& arguments) {
-    std::vector<const char*> argv{"celslm"};
-    for (const std::string& argument : arguments) argv.push_back(argument.c_str());
-    return run_command_line(static_cast<int>(argv.size()), argv.data(), env);
-  }
-};
 
 std::string content(const std::filesystem::path& file) {
   std::ifstream in(file, std::ios::binary);
@@ -56,28 +28,28 @@ std::string content(const std::filesystem::path& file) {
 }
 
 TEST(SettingsTest, AVariableSetsAnOptionAndTheCommandLineWins) {
-  Program wrong;
+  Invocation wrong;
   wrong.variables["CELSLM_EDGE_PORT"] = "70000";
   EXPECT_EQ(wrong.run({"edge", "--model", "m.gguf"}), kExitUsage);
-  EXPECT_THAT(wrong.err.str(), HasSubstr("--port"));
-  Program right;
+  EXPECT_THAT(wrong.errors(), HasSubstr("--port"));
+  Invocation right;
   right.variables = wrong.variables;
   EXPECT_EQ(right.run({"edge", "--model", "/no/such.gguf", "--port", "0", "--data", testing::TempDir()}), kExitFailed);
-  EXPECT_THAT(right.err.str(), HasSubstr("/no/such.gguf"));
+  EXPECT_THAT(right.errors(), HasSubstr("/no/such.gguf"));
 }
 
 TEST(SettingsTest, AVariableSatisfiesARequiredOption) {
-  Program program;
+  Invocation program;
   program.variables = {{"CELSLM_EDGE_MODEL", "/no/such.gguf"}, {"CELSLM_EDGE_DATA", testing::TempDir()}};
   EXPECT_EQ(program.run({"edge"}), kExitFailed);
-  EXPECT_THAT(program.err.str(), HasSubstr("/no/such.gguf"));
+  EXPECT_THAT(program.errors(), HasSubstr("/no/such.gguf"));
 }
 
 TEST(SettingsTest, AVariableGivesSeveralValuesToAList) {
-  Program program;
+  Invocation program;
   program.variables = {{"CELSLM_CLOUD_MODEL", "/no/one.gguf,/no/two.gguf"}, {"CELSLM_CLOUD_DATA", testing::TempDir()}};
   EXPECT_EQ(program.run({"cloud"}), kExitFailed);
-  EXPECT_THAT(program.err.str(), AllOf(HasSubstr("/no/one.gguf"), Not(HasSubstr("one.gguf,"))));
+  EXPECT_THAT(program.errors(), AllOf(HasSubstr("/no/one.gguf"), Not(HasSubstr("one.gguf,"))));
 }
 
 TEST(SettingsTest, AFileHasASectionForEachCommand) {
@@ -85,39 +57,39 @@ TEST(SettingsTest, AFileHasASectionForEachCommand) {
   std::ofstream(folder / "celslm.toml") << fmt::format(
       "[edge]\nmodel = \"/no/such.gguf\"\ndata = \"{}\"\nrefine = true\n[cloud]\nmodel = [\"a\", \"b\"]\n",
       (folder / "data").string());
-  Program program;
+  Invocation program;
   EXPECT_EQ(program.run({"edge", "--config", folder / "celslm.toml"}), kExitFailed);
-  EXPECT_THAT(program.err.str(), HasSubstr("/no/such.gguf"));
-  Program missing;
+  EXPECT_THAT(program.errors(), HasSubstr("/no/such.gguf"));
+  Invocation missing;
   EXPECT_EQ(missing.run({"edge", "--config", folder / "nowhere.toml"}), kExitUsage);
 }
 
 TEST(SettingsTest, AWrongValueOfTheFileIsReported) {
   const TemporaryFolder folder;
   std::ofstream(folder / "celslm.toml") << "[edge]\nmodel = \"m.gguf\"\nport = 70000\n";
-  Program program;
+  Invocation program;
   EXPECT_EQ(program.run({"edge", "--config", folder / "celslm.toml"}), kExitUsage);
-  EXPECT_THAT(program.err.str(), HasSubstr("port"));
+  EXPECT_THAT(program.errors(), HasSubstr("port"));
 }
 
 TEST(SettingsTest, AMisspelledKeyOfTheFileIsReported) {
   const TemporaryFolder folder;
   std::ofstream(folder / "celslm.toml") << "[edge]\nmodel = \"m.gguf\"\nmax-userz = 4\n";
-  Program program;
+  Invocation program;
   EXPECT_EQ(program.run({"edge", "--config", folder / "celslm.toml"}), kExitUsage);
-  EXPECT_THAT(program.err.str(), HasSubstr("max-userz"));
+  EXPECT_THAT(program.errors(), HasSubstr("max-userz"));
 }
 
 TEST(ReferenceTest, CompletionsAndManualPagesHaveEveryOption) {
   for (const char* shell : {"bash", "zsh", "fish"}) {
-    Program program;
+    Invocation program;
     EXPECT_EQ(program.run({"completion", shell}), kExitFine);
-    EXPECT_THAT(program.out.str(), AllOf(HasSubstr("max-users"), HasSubstr("prefill"), Not(HasSubstr("least-agreement"))));
+    EXPECT_THAT(program.output(), AllOf(HasSubstr("max-users"), HasSubstr("prefill"), Not(HasSubstr("least-agreement"))));
   }
-  Program page;
+  Invocation page;
   EXPECT_EQ(page.run({"man", "edge"}), kExitFine);
-  EXPECT_THAT(page.out.str(), AllOf(HasSubstr(".SH OPTIONS"), HasSubstr("max\\-users"), HasSubstr("CELSLM_EDGE_MAX_USERS")));
-  Program unknown;
+  EXPECT_THAT(page.output(), AllOf(HasSubstr(".SH OPTIONS"), HasSubstr("max\\-users"), HasSubstr("CELSLM_EDGE_MAX_USERS")));
+  Invocation unknown;
   EXPECT_EQ(unknown.run({"man", "edgy"}), kExitFailed);
 }
 
@@ -152,25 +124,25 @@ TEST(ModelGetTest, FetchesChecksAndIsFoundByName) {
   const TemporaryFolder folder;
   write_random_model(folder / "source.gguf", {});
   const ModelServer server(content(folder / "source.gguf"));
-  Program program;
+  Invocation program;
   program.variables["CELSLM_CACHE"] = (folder / "cache").string();
-  ASSERT_EQ(program.run({"model", "get", server.url()}), kExitFine) << program.err.str();
-  EXPECT_EQ(program.out.str(), (folder / "cache/models/m.gguf").string() + "\n");
+  ASSERT_EQ(program.run({"model", "get", server.url()}), kExitFine) << program.errors();
+  EXPECT_EQ(program.output(), (folder / "cache/models/m.gguf").string() + "\n");
   EXPECT_EQ(content(folder / "cache/models/m.gguf"), content(folder / "source.gguf"));
-  Program shown;
+  Invocation shown;
   shown.variables = program.variables;
-  EXPECT_EQ(shown.run({"model", "m"}), kExitFine) << shown.err.str();
-  Program wrong;
+  EXPECT_EQ(shown.run({"model", "m"}), kExitFine) << shown.errors();
+  Invocation wrong;
   wrong.variables = program.variables;
   EXPECT_EQ(wrong.run({"model", "get", server.url(), "--sha256", std::string(64, 'a')}), kExitFailed);
-  EXPECT_THAT(wrong.err.str(), HasSubstr("SHA-256"));
+  EXPECT_THAT(wrong.errors(), HasSubstr("SHA-256"));
 }
 
 TEST(ModelGetTest, KeepsNothingThatIsNotTheModelExpected) {
   const TemporaryFolder folder;
   write_random_model(folder / "source.gguf", {});
   std::ofstream(folder / "text.gguf") << "no model";
-  Program program;
+  Invocation program;
   program.variables["CELSLM_CACHE"] = (folder / "cache").string();
   EXPECT_EQ(program.run({"model", "get", folder / "source.gguf", "--sha256", std::string(64, 'a')}), kExitFailed);
   EXPECT_EQ(program.run({"model", "get", folder / "text.gguf"}), kExitFailed);
@@ -181,7 +153,7 @@ TEST(ModelGetTest, GoesOnWhereItWasInterrupted) {
   const TemporaryFolder folder;
   const std::string file(40U << 20, 'x');  // three pieces; not a model: what is kept of it is
   const ModelServer server(file);
-  Program program;
+  Invocation program;
   program.variables["CELSLM_CACHE"] = (folder / "cache").string();
   std::filesystem::create_directories(folder / "cache/models");
   std::ofstream(folder / "cache/models/m.gguf.part", std::ios::binary) << file.substr(0, 33U << 20);
@@ -192,17 +164,17 @@ TEST(ModelGetTest, GoesOnWhereItWasInterrupted) {
 TEST(DoctorTest, ReportsWhatFailedAndHowFit) {
   const TemporaryFolder folder;
   write_random_model(folder / "m.gguf", {});
-  Program program;
+  Invocation program;
   program.variables["XDG_DATA_HOME"] = folder.path().string();
-  EXPECT_EQ(program.run({"doctor", "--port", "0", "--model", folder / "m.gguf", "--json"}), kExitFine) << program.err.str();
-  const json report = json::parse(program.out.str());
+  EXPECT_EQ(program.run({"doctor", "--port", "0", "--model", folder / "m.gguf", "--json"}), kExitFine) << program.errors();
+  const json report = json::parse(program.output());
   EXPECT_EQ(report["fit"], true);
   EXPECT_THAT(report["checks"].dump(),
               AllOf(HasSubstr("\"cpu\""), HasSubstr("\"memory\""), HasSubstr("1,000 tokens takes")));
-  Program broken;
+  Invocation broken;
   broken.variables = program.variables;
   EXPECT_EQ(broken.run({"doctor", "--port", "0", "--cloud", "http://127.0.0.1:1"}), kExitFailed);
-  EXPECT_THAT(broken.out.str(), HasSubstr("failed"));
+  EXPECT_THAT(broken.output(), HasSubstr("failed"));
 }
 
 }  // namespace

@@ -10,7 +10,7 @@
 
 #include "model/constraint/constrained_choice.h"
 #include "model/grammar/json_schema.h"
-#include "tests/support/random_model.h"
+#include "tests/support/vocabulary_suite.h"
 
 namespace celslm {
 namespace {
@@ -20,19 +20,10 @@ using testing::HasSubstr;
 
 constexpr auto kPatience = 60s;
 
-class ConstraintHostTest : public testing::Test {
+class ConstraintHostTest : public testing_support::VocabularySuite {
  protected:
-  static void SetUpTestSuite() {
-    folder_ = new testing_support::TemporaryFolder;
-    testing_support::write_random_model(*folder_ / "m.gguf", {.n_layers = 1});
-    text_ = Text::load(*folder_ / "m.gguf").value().release();
-  }
-  static void TearDownTestSuite() {
-    delete text_;
-    delete folder_;
-  }
   ConstraintHostTest()
-      : host_({.command = {CELSLM_CONSTRAINT_HOST, (*folder_ / "m.gguf").string()}, .most = 4}, clock_, null_log()) {}
+      : host_({.command = {CELSLM_CONSTRAINT_HOST, model_file().string()}, .most = 4}, clock_, null_log()) {}
 
   Result<std::unique_ptr<Constraint>> make(const std::string& grammar) {
     return host_.make({.text = grammar}, [this] { ++n_told_; });
@@ -92,8 +83,6 @@ class ConstraintHostTest : public testing::Test {
     return out;
   }
 
-  static inline testing_support::TemporaryFolder* folder_ = nullptr;
-  static inline const Text* text_ = nullptr;
   const SystemClock clock_;
   std::atomic<int> n_told_{0};
   ConstraintHost host_;

@@ -9,7 +9,7 @@
 #include "model/constraint/grammar_matcher.h"
 #include "model/grammar/string_formats.h"
 #include "model/text/sampler.h"
-#include "tests/support/random_model.h"
+#include "tests/support/vocabulary_suite.h"
 
 namespace celslm {
 namespace {
@@ -17,18 +17,15 @@ namespace {
 using nlohmann::ordered_json;
 using testing::HasSubstr;
 
-class JsonSchemaTest : public testing::Test {
+class JsonSchemaTest : public testing_support::VocabularySuite {
  protected:
   static void SetUpTestSuite() {
-    folder_ = new testing_support::TemporaryFolder;
-    testing_support::write_random_model(*folder_ / "m.gguf", {.n_layers = 1});
-    text_ = Text::load(*folder_ / "m.gguf").value().release();
+    VocabularySuite::SetUpTestSuite();
     pieces_ = new TokenPieces(*text_);
   }
   static void TearDownTestSuite() {
     delete pieces_;
-    delete text_;
-    delete folder_;
+    VocabularySuite::TearDownTestSuite();
   }
   static Result<std::string> grammar(const std::string& schema) {
     GrammarBuilder builder;
@@ -53,8 +50,6 @@ class JsonSchemaTest : public testing::Test {
     for (const std::string& answer : refused) EXPECT_FALSE(accepts(schema, answer)) << schema << " should refuse " << answer;
   }
 
-  static inline testing_support::TemporaryFolder* folder_ = nullptr;
-  static inline const Text* text_ = nullptr;
   static inline const TokenPieces* pieces_ = nullptr;
 };
 

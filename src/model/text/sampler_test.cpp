@@ -9,25 +9,15 @@
 #include <random>
 
 #include "model/numeric/logits.h"
-#include "tests/support/random_model.h"
+#include "tests/support/vocabulary_suite.h"
 
 namespace celslm {
 namespace {
 
 using testing::HasSubstr;
 
-class SamplerTest : public testing::Test {
+class SamplerTest : public testing_support::VocabularySuite {
  protected:
-  static void SetUpTestSuite() {
-    folder_ = new testing_support::TemporaryFolder;
-    testing_support::write_random_model(*folder_ / "m.gguf", {.n_layers = 1});
-    text_ = Text::load(*folder_ / "m.gguf").value().release();
-  }
-  static void TearDownTestSuite() {
-    delete text_;
-    delete folder_;
-  }
-
   static Sampler sampler(const SamplerOptions& options) { return Sampler::create(*text_, options).value(); }
 
   // A new row of logits for each step, the same for the same seed.
@@ -44,9 +34,6 @@ class SamplerTest : public testing::Test {
     for (int i = 0; i < n; ++i) out.push_back(s.sample(logits(static_cast<unsigned>(i))).token);
     return out;
   }
-
-  static inline testing_support::TemporaryFolder* folder_ = nullptr;
-  static inline const Text* text_ = nullptr;
 };
 
 TEST_F(SamplerTest, TemperatureZeroTakesTheLargest) {
