@@ -26,6 +26,7 @@ struct GenerationRequest {
   std::optional<int> context_tokens;         // of the context's tokens, those the request begins with; absent: all
   bool context_is_optional = false;          // a longer beginning that an earlier request left behind is used instead
   bool context_was_resident = false;         // complete when the request came: its source is "memory"
+  bool began_load = false;                   // the context's loading began with this request
   std::string why_no_context;                // although its system message is a registered text; for people
   std::vector<Token> prompt;                 // at least one
   bool begins_with_bos = false;              // which is not of the prompt's text

@@ -35,7 +35,7 @@ Result<ContextMemory::Acquired> ContextMemory::acquire(const std::string& text) 
     context->on_change(on_change_);
     loader_->load(context);
   }
-  return Acquired{std::move(context), was_complete};
+  return Acquired{.context = std::move(context), .was_complete = was_complete, .began_load = created};
 }
 
 bool ContextMemory::fits(const std::string& text) const {

@@ -25,6 +25,7 @@ class ContextMemory {
   struct Acquired {
     std::shared_ptr<ResidentContext> context;
     bool was_complete = false;
+    bool began_load = false;  // by this call
   };
   // The context of this text: in memory already, or new and from now on being loaded. Does not wait for it. kInvalid for a
   // text that is too long for the model.

@@ -22,39 +22,42 @@ void EdgeMetrics::finished(const GenerationRequest& request, const Usage& usage,
     seconds_of("celslm_edge_token_seconds", "Time per token after the first, mean of a request",
                times.decode / (usage.completion_tokens - 1));
   }
-  if (request.context && !request.context_was_resident) {
-    loaded(request.context->report());
-  }
 }
 
 void EdgeMetrics::loaded_idly(const char* why) {
   metrics_.counter("celslm_edge_idle_loads_total", "Contexts loaded while no request ran", {{"why", why}}).Increment();
 }
 
-void EdgeMetrics::loaded(const ResidentContext::Report& report) {
+void EdgeMetrics::received(std::uint64_t bytes) {
   metrics_.counter("celslm_edge_fetched_bytes_total", "Bytes of KV received over the network")
-      .Increment(static_cast<double>(report.bytes));
+      .Increment(static_cast<double>(bytes));
+}
+
+void EdgeMetrics::wasted(std::uint64_t bytes) {
   metrics_.counter("celslm_edge_hedged_bytes_total", "Of the fetched bytes, those received twice or too late")
-      .Increment(static_cast<double>(report.load.hedged_bytes));
-  metrics_
-      .counter("celslm_edge_loads_total", "Contexts loaded for a request, by the codec chosen", {{"codec", report.codec}})
-      .Increment();
-  for (const LayerOrigin& origin : report.layers) {
+      .Increment(static_cast<double>(bytes));
+}
+
+void EdgeMetrics::completed(const LoadSummary& load) {
+  metrics_.counter("celslm_edge_loads_total", "Contexts loaded, by the codec chosen", {{"codec", load.codec}}).Increment();
+  for (std::size_t i = 0; i < load.layers.size(); ++i) {
+    if (load.layers[i] == 0) continue;
     metrics_
         .counter("celslm_edge_layers_total", "Layers of contexts, by the source of most of each",
-                 {{"source", to_string(origin.source)}})
-        .Increment();
+                 {{"source", to_string(static_cast<Source>(i))}})
+        .Increment(load.layers[i]);
   }
-  if (report.load.predicted_ms > 0) {
+  if (load.report.predicted_ms > 0) {
     metrics_
         .histogram("celslm_edge_load_over_prediction", "Duration of a load divided by its prediction",
                    {0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 5.0})
-        .Observe(report.load.took_ms / report.load.predicted_ms);
+        .Observe(load.report.took_ms / load.report.predicted_ms);
   }
 }
 
 std::string EdgeMetrics::text(const BatchStats& stats, const ContextTable& contexts, const PackStore* store,
                               std::uint64_t shared_bytes) {
+  const MutexLock lock(page_mutex_);
   const auto gauge = [&](const char* name, const char* help, auto value) {
     metrics_.gauge(name, help).Set(static_cast<double>(value));
   };

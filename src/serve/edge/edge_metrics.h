@@ -3,17 +3,23 @@
 
 #include <string>
 
+#include "core/mutex.h"
 #include "kv/store/pack_store.h"
 #include "serve/batch/batch_loop.h"
 #include "serve/batch/generation.h"
 #include "serve/context/context_table.h"
+#include "serve/load/load_observer.h"
 #include "serve/wire/metrics.h"
 
 namespace celslm {
 
-// Thread-safe.
-class EdgeMetrics {
+// Thread-safe. What loads do, they report themselves.
+class EdgeMetrics final : public LoadObserver {
  public:
+  void received(std::uint64_t bytes) override;
+  void wasted(std::uint64_t bytes) override;
+  void completed(const LoadSummary& load) override;
+
   void answered(const std::string& route, int status);
   // A finished request, with its times.
   void finished(const GenerationRequest& request, const Usage& usage, const GenerationTimes& times);
@@ -22,12 +28,12 @@ class EdgeMetrics {
   void loaded_idly(const char* why);
 
   // The page; gauges have the values given. store may be null; shared_bytes: sent to peers.
-  std::string text(const BatchStats& stats, const ContextTable& contexts, const PackStore* store,
-                   std::uint64_t shared_bytes);
+  std::string text(const BatchStats& stats, const ContextTable& contexts, const PackStore* store, std::uint64_t shared_bytes)
+      CELSLM_EXCLUDES(page_mutex_);
 
  private:
-  void loaded(const ResidentContext::Report& report);
   Metrics metrics_;
+  Mutex page_mutex_;  // one page at a time: it raises counters to the values of others
 };
 
 }  // namespace celslm

@@ -18,9 +18,10 @@ namespace {
 
 using nlohmann::json;
 
-std::unique_ptr<ContextLoader> make_loader(const EdgeParts& parts, const LoaderOptions& options, double compute_s_per_work) {
-  auto out =
-      std::make_unique<ContextLoader>(parts.model, parts.cloud, parts.peers, parts.store, *parts.clock, options, parts.log);
+std::unique_ptr<ContextLoader> make_loader(const EdgeParts& parts, const LoaderOptions& options, double compute_s_per_work,
+                                           LoadObserver& observer) {
+  auto out = std::make_unique<ContextLoader>(parts.model, parts.cloud, parts.peers, parts.store, *parts.clock, options,
+                                             parts.log, &observer);
   out->assume_compute_speed(compute_s_per_work);
   return out;
 }
@@ -85,7 +86,7 @@ EdgeService::EdgeService(EdgeParts parts, const EdgeOptions& options, double com
       loop_(std::move(parts.engine), *parts.clock, options.batch, parts.log, parts.constraints),
       directory_(parts.cloud, options.contexts, known_contexts(parts)),
       contexts_(
-          model_, make_loader(parts, options.load, compute_s_per_work), options.context_kv_type(),
+          model_, make_loader(parts, options.load, compute_s_per_work, metrics_), options.context_kv_type(),
           options.context_budget_bytes, [this] { loop_.wake(); }, find_study(options)),
       sharing_(make_sharing(parts, contexts_)),
       preparation_(*model_, directory_, contexts_, *parts.clock),

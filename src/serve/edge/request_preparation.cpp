@@ -30,6 +30,7 @@ void set_context(GenerationRequest& generation, std::shared_ptr<ResidentContext>
   generation.context_tokens.reset();
   if (n_tokens < static_cast<int>(context->tokens.size())) generation.context_tokens = n_tokens;
   generation.context = std::move(context);
+  generation.began_load = false;
 }
 
 // Two requests without a seed draw differently.
@@ -125,6 +126,7 @@ Status RequestPreparation::use_context(const std::string& text, const Completion
   if (!acquired->was_complete) directory_.remember(text);
   set_context(generation, std::move(acquired->context), n_tokens);
   generation.context_was_resident = acquired->was_complete;
+  generation.began_load = acquired->began_load;
   const auto work = generation.context->compute_work();
   if (work && request.deadline) work->set_deadline(clock_.now() + *request.deadline);
   return {};

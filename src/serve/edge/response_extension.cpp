@@ -27,10 +27,11 @@ json layers_json(const GenerationRequest& request, const ResidentContext::Report
   return layers;
 }
 
-json load_json(const LoadReport& load) {
+json load_json(const LoadReport& load, bool joined) {
   return {{"ms", load.took_ms},
           {"predicted_ms", load.predicted_ms > 0 ? json(load.predicted_ms) : json(nullptr)},
-          {"hedged_bytes", load.hedged_bytes}};
+          {"hedged_bytes", joined ? 0 : load.hedged_bytes},
+          {"joined", joined}};
 }
 
 }  // namespace
@@ -65,11 +66,11 @@ json response_extension(const GenerationRequest& request, const GenerationPiece&
   out["context_tokens"] = request.context->tokens.size();
   out["matched_tokens"] = request.n_context();
   out["layers"] = layers_json(request, report);
-  out["bytes"] = request.context_was_resident ? 0 : report.bytes;
+  out["bytes"] = request.began_load ? report.bytes : 0;  // of each load in one answer only
   out["codec"] = report.codec;
   out["codec_reason"] = report.codec_reason;
   if (!report.note.empty()) out["note"] = without_paths(report.note);
-  if (!request.context_was_resident) out["load"] = load_json(report.load);
+  if (!request.context_was_resident) out["load"] = load_json(report.load, !request.began_load);
   return out;
 }
 

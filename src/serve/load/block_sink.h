@@ -35,7 +35,10 @@ class BlockSink {
   void keep(int block, ByteView bytes) { keeper_.put(block, bytes); }
   // A block of the pack on this disk is not what was signed.
   void discard_pack(const Error& why) { parts_.store->discard(identity_.id(), why); }
-  void count_network_bytes(std::size_t bytes) { context_.add_bytes(bytes); }
+  void count_network_bytes(std::size_t bytes) {
+    context_.add_bytes(bytes);
+    if (parts_.observer) parts_.observer->received(bytes);
+  }
 
  private:
   const LoadParts& parts_;

@@ -20,12 +20,13 @@ PackIdentity pack_identity(const Model& model, const ResidentContext& context, C
 
 ContextLoader::ContextLoader(std::shared_ptr<const Model> model, std::shared_ptr<CloudClient> cloud,
                              std::vector<std::shared_ptr<CloudClient>> neighbours, std::shared_ptr<PackStore> store,
-                             const Clock& clock, const LoaderOptions& options, Log log)
+                             const Clock& clock, const LoaderOptions& options, Log log, LoadObserver* observer)
     : parts_{.model = std::move(model),
              .store = std::move(store),
              .memory = std::make_shared<SourceMemory>(),
              .tuning = options.tuning,
              .clock = &clock,
+             .observer = observer,
              .log = std::move(log)},
       cloud_(std::move(cloud)),
       neighbours_(std::move(neighbours)),

@@ -42,10 +42,11 @@ PackIdentity pack_identity(const Model& model, const ResidentContext& context, C
 // Thread-safe. Each context that loads has threads of its own; the destructor stops and joins them.
 class ContextLoader {
  public:
-  // cloud and store may be null: sources that do not exist. The clock must outlive the loader.
+  // cloud and store may be null: sources that do not exist. So may observer. The clock must outlive the loader, the observer
+  // all contexts, too: what no source supplied is computed, and reported, after the loader has gone.
   ContextLoader(std::shared_ptr<const Model> model, std::shared_ptr<CloudClient> cloud,
                 std::vector<std::shared_ptr<CloudClient>> neighbours, std::shared_ptr<PackStore> store, const Clock& clock,
-                const LoaderOptions& options, Log log);
+                const LoaderOptions& options, Log log, LoadObserver* observer = nullptr);
   ~ContextLoader();
 
   // Starts filling `context`, which nobody else fills. Returns at once.

@@ -9,6 +9,7 @@
 #include "kv/store/pack_store.h"
 #include "model/engine/model.h"
 #include "model/kv/kv_tuning.h"
+#include "serve/load/load_observer.h"
 #include "serve/load/source_memory.h"
 
 namespace celslm {
@@ -23,6 +24,7 @@ struct LoadParts {
   std::shared_ptr<SourceMemory> memory;
   std::shared_ptr<const KvTuning> tuning;  // of the KV of all contexts; null: none
   const Clock* clock = nullptr;
+  LoadObserver* observer = nullptr;  // may be null
   Log log;
 };
 

@@ -159,7 +159,10 @@ void LoadState::bytes_arrived(TransferId transfer, std::size_t bytes) {
 bool LoadState::claim_next(TransferId transfer, std::size_t bytes) {
   const MutexLock lock(mutex_);
   const bool mine = plan_.claim_next(transfer, now());
-  report_.hedged_bytes += mine ? 0 : bytes;
+  if (!mine) {
+    report_.hedged_bytes += bytes;
+    if (parts_.observer) parts_.observer->wasted(bytes);
+  }
   return mine;
 }
 
@@ -259,8 +262,10 @@ void LoadState::conclude() {
   report_.took_ms = milliseconds(now() - began_);
   context_.set_load_report(report_);
   if (plan_.layer_measured()) parts_.memory->computed(plan_.layer_s() / layer_work(identity_.n_tokens()));
-  std::array<int, 5> layers{};
+  LoadSummary summary{.codec = context_.report().codec, .report = report_};
+  auto& layers = summary.layers;
   for (int layer = 0; layer < plan_.shape().n_layers; ++layer) ++layers[static_cast<std::size_t>(origin_of(layer).source)];
+  if (parts_.observer) parts_.observer->completed(summary);
   std::string from;
   for (std::size_t i = 0; i < layers.size(); ++i) {
     if (layers[i] > 0)
