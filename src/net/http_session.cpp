@@ -13,6 +13,7 @@
 
 #include "core/mutex.h"
 #include "core/text.h"
+#include "net/blocking_response.h"
 #include "net/cors.h"
 #include "net/http_limits.h"
 #include "net/request_head.h"
@@ -353,7 +354,7 @@ void HttpSession::Impl::answer_early(Response& response, HttpResponse answer) {
 
 void HttpSession::Impl::run_handler(const Request& request, Response& response) {
   current_.request.body = request.body;
-  fill(response, (*current_.handler)(current_.request));
+  fill(response, blocking((*current_.handler)(current_.request), current_.request));
 }
 
 void HttpSession::Impl::fill(Response& response, HttpResponse answer) {

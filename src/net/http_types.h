@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -11,6 +12,9 @@
 #include "core/result.h"
 
 namespace celslm {
+
+class BodyWriter;  // net/http_stream.h
+class HttpReply;
 
 struct HttpRequest {
   std::string method;
@@ -49,7 +53,12 @@ struct HttpResponse {
   // If set, called after the headers are sent to produce the body (chunked, or with content_length if that is set). If it
   // returns false or throws, the connection is closed so that the client detects an incomplete body.
   std::function<bool(const BodySink&)> stream;
-  std::optional<std::uint64_t> content_length;
+  // If set, called once after the headers are sent; the body is pushed from any thread, from then on (net/http_stream.h).
+  // Chunked, or with content_length.
+  std::function<void(std::shared_ptr<BodyWriter>)> pushed;
+  // If set, nothing else of this response counts: HttpReply::send() gives the real one later, from any thread.
+  std::function<void(std::shared_ptr<HttpReply>)> deferred;
+  std::optional<std::uint64_t> content_length;  // of a streamed or pushed body
 };
 
 using HttpHandler = std::function<HttpResponse(const HttpRequest&)>;

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "core/mutex.h"
+#include "net/blocking_response.h"
 #include "net/http_client.h"
 #include "net/http_server.h"
 
@@ -127,7 +128,7 @@ class LocalClient final : public HttpClient {
       }
     }
     if (call.range) request.headers["range"] = fmt::format("bytes={}-{}", call.range->first, call.range->end - 1);
-    HttpResponse response = server_.handle(request);
+    const HttpResponse response = blocking(server_.handle(request), request);
     HttpAnswer answer{.status = response.status, .headers = response.headers};
     bool complete = true;
     const auto take = [&](std::string_view piece) {
