@@ -2,23 +2,30 @@
 // decoding of N tokens one by one from an empty sequence, each after a separate warm-up. One line of JSON per run.
 //
 //   build/release/bench/celslm_bench_engine --model M.gguf --threads 2 --prefill 512 --decode 64
-#include <chrono>
+//
+// --limits adds what the machine allows at most, measured in the same process, and the shares of it that were reached:
+// products of the layers' matrices (attention not counted) over the dot-product instruction's peak, and bytes of weights
+// that a token needs over what the threads can read from memory.
+#include <algorithm>
 #include <cstdio>
+#include <initializer_list>
 #include <random>
 #include <string>
+#include <vector>
 
+#include "bench/cpp/peak.h"
 #include "bench/cpp/support.h"
 #include "model/engine/engine.h"
+#include "model/engine/model_impl.h"
 
 namespace celslm {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 struct Options : DecodeOptions {
   int prefill = 512;
   int runs = 1;
   bool plain = false;
+  bool limits = false;
 };
 
 class Bench {
@@ -31,10 +38,16 @@ class Bench {
     return {};
   }
 
-  Status decode(int n) {
+  // Returns the seconds that each token took.
+  Result<std::vector<double>> decode(int n) {
     start_empty();
-    for (int i = 0; i < n; ++i) CELSLM_CHECK_OK(step(1));
-    return {};
+    std::vector<double> seconds;
+    for (int i = 0; i < n; ++i) {
+      const Stopwatch time;
+      CELSLM_CHECK_OK(step(1));
+      seconds.push_back(time.seconds());
+    }
+    return seconds;
   }
 
  private:
@@ -55,20 +68,58 @@ class Bench {
   std::mt19937 random_{1};
 };
 
-template <typename F>
-Result<double> seconds_of(F work) {
-  const auto start = Clock::now();
-  CELSLM_CHECK_OK(work());
-  return std::chrono::duration<double>(Clock::now() - start).count();
+// What a token needs of the weights.
+struct TokenWork {
+  double layer_products = 0;  // multiply-adds with the layers' matrices
+  double bytes = 0;           // of all matrices that are read to decode it, the output head too
+};
+
+TokenWork token_work(const Model& model) {
+  const Weights& weights = *model.impl().weights;
+  TokenWork out;
+  const auto add = [&out](const Linear& m) {
+    out.bytes += m.packed != nullptr ? static_cast<double>(m.packed->size_bytes()) : static_cast<double>(ggml_nbytes(m.w));
+  };
+  for (const LayerWeights& layer : weights.layers) {
+    for (const Linear* m : {&layer.q, &layer.k, &layer.v, &layer.attn_output, &layer.gate, &layer.up, &layer.down}) {
+      out.layer_products += static_cast<double>(m->w->ne[0]) * static_cast<double>(m->w->ne[1]);
+      add(*m);
+    }
+  }
+  add(weights.output);
+  return out;
 }
 
-Status measure(Bench& bench, const Options& options) {
+void print_limits(const Model& model, const Options& options, double prefill_tps, double decode_tps) {
+  const TokenWork work = token_work(model);
+  const double products = peak_products_per_s(options.threads);
+  const double bytes = memory_bytes_per_s(options.threads);
+  std::printf(
+      ", \"peak_products_per_s\": %.4g, \"memory_bytes_per_s\": %.4g, \"products_per_token\": %.4g, "
+      "\"bytes_per_token\": %.4g, \"peak_share\": %.3f, \"bandwidth_share\": %.3f",
+      products, bytes, work.layer_products, work.bytes, prefill_tps * work.layer_products / products,
+      decode_tps * work.bytes / bytes);
+}
+
+// The value that `share` of all values do not exceed.
+double quantile(std::vector<double> values, double share) {
+  std::ranges::sort(values);
+  return values[std::min(values.size() - 1, static_cast<std::size_t>(share * static_cast<double>(values.size())))];
+}
+
+Status measure(Bench& bench, const Model& model, const Options& options) {
   CELSLM_CHECK_OK(bench.prefill(options.prefill));
-  CELSLM_TRY(const double prefill, seconds_of([&] { return bench.prefill(options.prefill); }));
+  const Stopwatch prefilling;
+  CELSLM_CHECK_OK(bench.prefill(options.prefill));
+  const double prefill_tps = options.prefill / prefilling.seconds();
   CELSLM_CHECK_OK(bench.decode(1));
-  CELSLM_TRY(const double decode, seconds_of([&] { return bench.decode(options.decode); }));
-  std::printf("{\"prefill_tps\": %.2f, \"decode_tps\": %.2f, \"peak_mb\": %ld}\n", options.prefill / prefill,
-              options.decode / decode, peak_mb());
+  const Stopwatch decoding;
+  CELSLM_TRY(const std::vector<double> tokens, bench.decode(options.decode));
+  const double decode_tps = options.decode / decoding.seconds();
+  std::printf("{\"prefill_tps\": %.2f, \"decode_tps\": %.2f, \"token_p99\": %.3f, \"peak_mb\": %ld", prefill_tps, decode_tps,
+              quantile(tokens, 0.99) / quantile(tokens, 0.5), peak_mb());
+  if (options.limits) print_limits(model, options, prefill_tps, decode_tps);
+  std::printf("}\n");
   return {};
 }
 
@@ -78,7 +129,7 @@ Status run(const Options& options) {
   CELSLM_TRY(const auto engine, Engine::create(model, {.n_threads = options.threads,
                                                        .kernels = options.plain ? KernelPath::kPlain : KernelPath::kFused}));
   Bench bench(*engine, type, std::max(options.prefill, options.decode));
-  for (int i = 0; i < options.runs; ++i) CELSLM_CHECK_OK(measure(bench, options));
+  for (int i = 0; i < options.runs; ++i) CELSLM_CHECK_OK(measure(bench, *model, options));
   return {};
 }
 
@@ -92,6 +143,7 @@ int main(int argc, char** argv) {
   celslm::add_decode_options(app, options);
   app.add_option("--prefill", options.prefill, "tokens")->check(CLI::Range(1, 1 << 20));
   app.add_option("--runs", options.runs)->check(CLI::Range(1, 1000));
+  app.add_flag("--limits", options.limits, "also the machine's limits, and the shares of them that were reached");
   app.add_flag("--plain", options.plain, "attention by ggml's own operators");
   CLI11_PARSE(app, argc, argv);
   return celslm::exit_code("celslm_bench_engine", celslm::run(options));

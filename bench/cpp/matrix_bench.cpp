@@ -67,7 +67,7 @@ Status measure(const char* name, const PackedMatrix& w, const std::vector<Q8Bloc
 }
 
 Status run(const Options& o) {
-  const double peak = peak_products_per_s();
+  const double peak = peak_products_per_s(1);
   std::printf("{\"peak_products_per_s\": %.4g}\n", peak);
   const std::vector<float> x(static_cast<std::size_t>(o.n_in * std::max(o.tokens, kUsers)), 0.5F);
   std::vector<Q8Block> blocks(x.size() / PackedMatrix::kBlock);

@@ -1,8 +1,13 @@
 #include "bench/cpp/peak.h"
 
 #include <algorithm>
-#include <chrono>
+#include <barrier>
 #include <cstdint>
+#include <functional>
+#include <thread>
+#include <vector>
+
+#include "bench/cpp/support.h"
 
 #ifndef HWY_DISABLED_TARGETS
 #define HWY_DISABLED_TARGETS (HWY_ALL_SVE | HWY_RVV | HWY_SSSE3)
@@ -36,6 +41,19 @@ double many_products(std::int64_t rounds, std::int32_t& result) {
   return static_cast<double>(rounds) * kChains * static_cast<double>(hn::Lanes(u8));
 }
 
+// Returns a sum, so that nothing is left out.
+std::int32_t read_all(const std::uint8_t* data, std::size_t size) {
+  const hn::CappedTag<std::int32_t, 16> i32;
+  const std::size_t lanes = hn::Lanes(i32) * sizeof(std::int32_t);
+  hn::Vec<decltype(i32)> sums[4] = {hn::Zero(i32), hn::Zero(i32), hn::Zero(i32), hn::Zero(i32)};
+  const auto* end = data + size / (4 * lanes) * (4 * lanes);
+  for (; data < end; data += 4 * lanes) {
+    for (std::size_t c = 0; c < 4; ++c)
+      sums[c] = hn::Add(sums[c], hn::LoadU(i32, reinterpret_cast<const std::int32_t*>(data + c * lanes)));
+  }
+  return hn::ReduceSum(i32, hn::Add(hn::Add(sums[0], sums[1]), hn::Add(sums[2], sums[3])));
+}
+
 }  // namespace celslm::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 
@@ -43,18 +61,52 @@ HWY_AFTER_NAMESPACE();
 namespace celslm {
 
 HWY_EXPORT(many_products);
+HWY_EXPORT(read_all);
 
-double peak_products_per_s() {
+namespace {
+
+// The best of several runs: `work` of each thread begins at the same moment, and the last one's end counts.
+double best_rate(int threads, int runs, const std::function<double(int thread)>& work) {
   double best = 0;
-  volatile std::int32_t kept = 0;
-  for (int run = 0; run < 20; ++run) {
-    std::int32_t result = 0;
-    const auto start = std::chrono::steady_clock::now();
-    const double products = HWY_DYNAMIC_DISPATCH(many_products)(1'000'003, result);
-    best = std::max(best, products / std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count());
-    kept = kept + result;
+  for (int run = 0; run < runs; ++run) {
+    std::vector<double> done(static_cast<std::size_t>(threads));
+    std::barrier start(threads + 1);
+    std::vector<std::jthread> workers;
+    workers.reserve(done.size());
+    for (int thread = 0; thread < threads; ++thread) {
+      workers.emplace_back([&, thread] {
+        start.arrive_and_wait();
+        done[static_cast<std::size_t>(thread)] = work(thread);
+      });
+    }
+    start.arrive_and_wait();
+    const Stopwatch time;
+    workers.clear();
+    double all = 0;
+    for (const double part : done) all += part;
+    best = std::max(best, all / time.seconds());
   }
   return best;
+}
+
+}  // namespace
+
+double peak_products_per_s(int threads) {
+  return best_rate(threads, 10, [](int) {
+    std::int32_t result = 0;
+    const double products = HWY_DYNAMIC_DISPATCH(many_products)(2'000'003, result);
+    hwy::PreventElision(result);
+    return products;
+  });
+}
+
+double memory_bytes_per_s(int threads) {
+  constexpr std::size_t kEach = std::size_t{256} << 20;
+  std::vector<std::vector<std::uint8_t>> parts(static_cast<std::size_t>(threads), std::vector<std::uint8_t>(kEach, 1));
+  return best_rate(threads, 5, [&](int thread) {
+    hwy::PreventElision(HWY_DYNAMIC_DISPATCH(read_all)(parts[static_cast<std::size_t>(thread)].data(), kEach));
+    return static_cast<double>(kEach);
+  });
 }
 
 }  // namespace celslm
