@@ -26,6 +26,7 @@ struct Options : DecodeOptions {
   int runs = 1;
   bool plain = false;
   bool limits = false;
+  std::string panels;
 };
 
 class Bench {
@@ -107,7 +108,7 @@ double quantile(std::vector<double> values, double share) {
   return values[std::min(values.size() - 1, static_cast<std::size_t>(share * static_cast<double>(values.size())))];
 }
 
-Status measure(Bench& bench, const Model& model, const Options& options) {
+Status measure(Bench& bench, const Model& model, const Options& options, double load_s) {
   CELSLM_CHECK_OK(bench.prefill(options.prefill));
   const Stopwatch prefilling;
   CELSLM_CHECK_OK(bench.prefill(options.prefill));
@@ -116,8 +117,8 @@ Status measure(Bench& bench, const Model& model, const Options& options) {
   const Stopwatch decoding;
   CELSLM_TRY(const std::vector<double> tokens, bench.decode(options.decode));
   const double decode_tps = options.decode / decoding.seconds();
-  std::printf("{\"prefill_tps\": %.2f, \"decode_tps\": %.2f, \"token_p99\": %.3f, \"peak_mb\": %ld", prefill_tps, decode_tps,
-              quantile(tokens, 0.99) / quantile(tokens, 0.5), peak_mb());
+  std::printf("{\"load_s\": %.3f, \"prefill_tps\": %.2f, \"decode_tps\": %.2f, \"token_p99\": %.3f, \"peak_mb\": %ld",
+              load_s, prefill_tps, decode_tps, quantile(tokens, 0.99) / quantile(tokens, 0.5), peak_mb());
   if (options.limits) print_limits(model, options, prefill_tps, decode_tps);
   std::printf("}\n");
   return {};
@@ -125,11 +126,13 @@ Status measure(Bench& bench, const Model& model, const Options& options) {
 
 Status run(const Options& options) {
   CELSLM_TRY(const KvType type, kv_type_from(options.kv));
-  CELSLM_TRY(const auto model, Model::load(options.model));
+  const Stopwatch loading;
+  CELSLM_TRY(const auto model, Model::load(options.model, {.panel_folder = options.panels}));
+  const double load_s = loading.seconds();
   CELSLM_TRY(const auto engine, Engine::create(model, {.n_threads = options.threads,
                                                        .kernels = options.plain ? KernelPath::kPlain : KernelPath::kFused}));
   Bench bench(*engine, type, std::max(options.prefill, options.decode));
-  for (int i = 0; i < options.runs; ++i) CELSLM_CHECK_OK(measure(bench, *model, options));
+  for (int i = 0; i < options.runs; ++i) CELSLM_CHECK_OK(measure(bench, *model, options, load_s));
   return {};
 }
 
@@ -144,6 +147,7 @@ int main(int argc, char** argv) {
   app.add_option("--prefill", options.prefill, "tokens")->check(CLI::Range(1, 1 << 20));
   app.add_option("--runs", options.runs)->check(CLI::Range(1, 1000));
   app.add_flag("--limits", options.limits, "also the machine's limits, and the shares of them that were reached");
+  app.add_option("--panels", options.panels, "folder in which packed weights are kept between starts");
   app.add_flag("--plain", options.plain, "attention by ggml's own operators");
   CLI11_PARSE(app, argc, argv);
   return celslm::exit_code("celslm_bench_engine", celslm::run(options));

@@ -85,10 +85,10 @@ Result<std::shared_ptr<KvProducer>> load_tuning(const std::string& path,
 
 using Models = std::vector<std::shared_ptr<const Model>>;
 
-Result<Models> load_models(Environment& env, const CloudCommand& command) {
+Result<Models> load_models(Environment& env, const CloudCommand& command, const KeptWeights& kept) {
   Models out;
   for (const std::string& path : command.models) {
-    CELSLM_TRY(out.emplace_back(), load_model(env, path));
+    CELSLM_TRY(out.emplace_back(), load_model(env, path, kept));
   }
   return out;
 }
@@ -148,7 +148,7 @@ Result<CloudOptions> cloud_options(const Environment& env, const CloudCommand& c
 Status run_cloud(Environment& env, const CloudCommand& command, HttpServerOptions server) {
   CELSLM_TRY(const Log log, stderr_log("cloud", command.log_level));
   CELSLM_TRY(CloudOptions options, cloud_options(env, command));
-  CELSLM_TRY(const Models models, load_models(env, command));
+  CELSLM_TRY(const Models models, load_models(env, command, {options.data_folder.parent_path() / "weights", log}));
   options.studying = studying_options(models, command);
   CELSLM_TRY(auto producers, make_producers(models, command));
   CELSLM_TRY(const auto service, CloudService::create(options, std::move(producers), env.clock, log));

@@ -92,7 +92,7 @@ Status run_edge(Environment& env, const EdgeCommand& command, HttpServerOptions 
   CELSLM_TRY(auto store, PackStore::open(folder / "packs", command.pack_budget_bytes, log, true));
   parts.store = std::move(store);
   parts.known_contexts = folder / ("contexts-" + hash_of(command.cloud.url).hex().substr(0, 16));
-  CELSLM_TRY(parts.model, load_model(env, command.model_file));
+  CELSLM_TRY(parts.model, load_model(env, command.model_file, {folder.parent_path() / "weights", log}));
   CELSLM_TRY(options.load.codecs, codecs_for(command.codec, *parts.model));
   CELSLM_TRY(options.load.tuning, tuning_for(command, *parts.model));
   CELSLM_TRY(const auto vocabulary, find_model_file(env, command.model_file));

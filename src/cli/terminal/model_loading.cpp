@@ -8,11 +8,13 @@
 #include "cli/terminal/progress.h"
 
 namespace celslm {
-Result<std::shared_ptr<const Model>> load_model(Environment& env, const std::filesystem::path& name) {
+Result<std::shared_ptr<const Model>> load_model(Environment& env, const std::filesystem::path& name,
+                                                const KeptWeights& kept) {
   CELSLM_TRY(const std::filesystem::path path, find_model_file(env, name));
   Progress progress(env.err, "loading " + path.filename().string());
   const TimePoint start = env.clock.now();
-  auto model = Model::load(path, {.progress = [&](float part) { progress.show(part); }});
+  auto model = Model::load(
+      path, {.progress = [&](float part) { progress.show(part); }, .panel_folder = kept.folder, .log = kept.log});
   progress.end();
   if (!model) return model;
   const ModelConfig& config = (*model)->config();

@@ -11,7 +11,13 @@
 namespace celslm {
 
 // path: a file, or the name of a model that is kept (find_model_file). Shows progress on env.err: a line that changes on a
-// terminal, a few lines elsewhere. Reports there, too, if the model cannot chat (Text::chat_problem).
-Result<std::shared_ptr<const Model>> load_model(Environment& env, const std::filesystem::path& path);
+// terminal, a few lines elsewhere. Reports there, too, if the model cannot chat (Text::chat_problem). kept: where and for
+// whom packed weights are kept (ModelOptions); programs that run once keep none.
+struct KeptWeights {
+  std::filesystem::path folder;
+  Log log;
+};
+Result<std::shared_ptr<const Model>> load_model(Environment& env, const std::filesystem::path& path,
+                                                const KeptWeights& kept = {});
 
 }  // namespace celslm

@@ -29,7 +29,7 @@ Result<std::unique_ptr<Model::Impl>> load_impl(const std::filesystem::path& path
   CELSLM_TRY(impl->config, read_config(metadata));
   if (impl->config.name.empty()) impl->config.name = path.stem().string();
   CELSLM_TRY(impl->config.n_vocab, check_tokenizer(metadata, header));
-  CELSLM_TRY(impl->weights, Weights::load(std::move(parts), impl->config, options.repack, options.progress));
+  CELSLM_TRY(impl->weights, Weights::load(std::move(parts), impl->config, options));
   CELSLM_TRY(impl->text, Text::load(path));
   impl->fingerprint = fingerprint_of(impl->config, *impl->weights, metadata);
   impl->rope = std::make_unique<const Rope>(impl->config.rope, impl->weights->rope_factors);

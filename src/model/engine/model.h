@@ -18,7 +18,12 @@ namespace celslm {
 struct ModelOptions {
   // Called with 0..1 while weights load and hash; may be empty. From the loading thread.
   std::function<void(float)> progress;
-  bool repack = true;  // place weights in the CPU backend's repacked forms where it has them (fast prefill)
+  bool repack =
+      true;  // place weights in our kernels' panels, or the CPU backend's forms, where they have one (fast prefill)
+  // Where packed weights are kept between starts (panel_cache.h); empty: nowhere. Written on a thread of the model's own
+  // after load() has returned.
+  std::filesystem::path panel_folder = {};
+  Log log = nullptr;  // why that did not work; null: nobody is told
 };
 
 // Immutable after load; all const members are thread-safe.

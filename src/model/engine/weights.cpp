@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,7 +12,10 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <system_error>
 #include <utility>
+
+#include "model/engine/panel_cache.h"
 
 namespace celslm {
 namespace {
@@ -87,21 +91,31 @@ bool multiplies_in(const CpuBackend& cpu, ggml_backend_buffer_type_t type, const
 
 class WeightsLoader {
  public:
-  WeightsLoader(const CpuBackend& cpu, ModelConfig& config) : cpu_(cpu), config_(config), out_(new Weights) {}
+  WeightsLoader(const CpuBackend& cpu, ModelConfig& config, const ModelOptions& options)
+      : cpu_(cpu), config_(config), options_(options), out_(new Weights) {}
 
-  Result<std::unique_ptr<Weights>> run(std::vector<GgufPart> parts, bool repack,
-                                       const std::function<void(float)>& progress) {
+  Result<std::unique_ptr<Weights>> run(std::vector<GgufPart> parts) {
     out_->parts_ = std::move(parts);
     CELSLM_CHECK_OK(name_all());
     CELSLM_CHECK_OK(refuse_unknown());
     for (const GgufPart& part : out_->parts_) CELSLM_CHECK_OK(map_file(part));
-    if (repack) CELSLM_CHECK_OK(plan_repacking());
-    CELSLM_CHECK_OK(read_data(progress));
+    if (options_.repack) CELSLM_CHECK_OK(plan_repacking());
+    CELSLM_CHECK_OK(plan_packing());
+    CELSLM_CHECK_OK(read_data());
+    CELSLM_CHECK_OK(fill_panels());
     return std::move(out_);
   }
 
  private:
   using Shape = std::initializer_list<std::int64_t>;
+
+  // A tensor of the file that our own kernels multiply by, and what it is in the graphs.
+  struct Packing {
+    WeightType type = {};
+    const ggml_tensor* tensor = nullptr;
+    ByteView bytes;
+    std::vector<Linear*> users;
+  };
 
   Result<ggml_tensor*> find(const std::string& name, Shape shape, bool required) {
     ggml_tensor* t = find_tensor(out_->parts_, name.c_str());
@@ -261,15 +275,83 @@ class WeightsLoader {
     return {};
   }
 
-  // Into the form of our own kernel, if it multiplies by this tensor.
-  Status pack(const ggml_tensor* t, ByteView bytes) {
-    const auto users = packed_users_.find(t);
-    if (users == packed_users_.end()) return {};
-    CELSLM_TRY(auto matrix, PackedMatrix::create(*packed_type(t->type), bytes, t->ne[0], t->ne[1]));
-    for (Linear* linear : users->second) linear->packed = matrix.get();
-    out_->packed_.push_back(std::move(matrix));
-    release_pages(bytes);
+  // What our own kernels multiply by, in the files' order; and whether an earlier start has kept it.
+  Status plan_packing() {
+    std::vector<std::size_t> sizes;
+    CELSLM_CHECK_OK(for_each_tensor(out_->parts_, [&](ggml_tensor* t, ByteView bytes) -> Status {
+      const auto users = packed_users_.find(t);
+      if (users == packed_users_.end()) return {};
+      packings_.push_back({.type = *packed_type(t->type), .tensor = t, .bytes = bytes, .users = users->second});
+      CELSLM_TRY(const std::size_t size, PackedMatrix::panel_bytes(packings_.back().type, t->ne[0], t->ne[1]));
+      sizes.push_back(size);
+      return {};
+    }));
+    if (options_.panel_folder.empty() || packings_.empty()) return {};
+    panel_file_ = panel_file(options_.panel_folder, hash_of_headers());
+    cached_ = CachedPanels::open(panel_file_, sizes);
     return {};
+  }
+
+  Hash256 hash_of_headers() const {
+    Hasher hasher;
+    hasher.update_u64(kPanelLayout);
+    for (const GgufPart& part : out_->parts_)
+      hasher.update(part.file->bytes().first(gguf_get_data_offset(part.header.get())));
+    return hasher.finish();
+  }
+
+  // Where panels of an earlier start are there, they wait for the weights' hash.
+  Status fill_panels() {
+    if (cached_ && cached_->hold(out_->hash_)) {
+      for (std::size_t i = 0; i < packings_.size(); ++i) {
+        const Packing& p = packings_[i];
+        CELSLM_TRY(auto matrix,
+                   PackedMatrix::view(p.type, cached_->panels(i), p.tensor->ne[0], p.tensor->ne[1], cached_->owner()));
+        use(p, std::move(matrix));
+      }
+      out_->panels_are_mapped_ = true;
+      return {};
+    }
+    if (cached_) {
+      note("it was made from other weights, or is damaged");
+      for (const Packing& packing : packings_) CELSLM_CHECK_OK(pack(packing));
+    }
+    if (!panel_file_.empty()) keep_panels();
+    return {};
+  }
+
+  Status pack(const Packing& p) {
+    CELSLM_TRY(auto matrix, PackedMatrix::create(p.type, p.bytes, p.tensor->ne[0], p.tensor->ne[1], n_threads_));
+    use(p, std::move(matrix));
+    return {};
+  }
+
+  void use(const Packing& p, std::unique_ptr<PackedMatrix> matrix) {
+    for (Linear* linear : p.users) linear->packed = matrix.get();
+    out_->packed_.push_back(std::move(matrix));
+    release_pages(p.bytes);
+  }
+
+  // For the next start.
+  void keep_panels() {
+    std::vector<ByteView> panels;
+    panels.reserve(out_->packed_.size());
+    for (const auto& matrix : out_->packed_) panels.push_back(matrix->panels());
+    try {
+      out_->panel_writer_ = std::jthread([file = panel_file_, panels = std::move(panels), weights = out_->hash_,
+                                          log = options_.log](const std::stop_token& stop) {
+        ::setpriority(PRIO_PROCESS, 0, 10);  // this thread's: whoever asks something goes first
+        const Status written = write_panels(file, weights, panels, stop);
+        if (!written && written.error().kind != ErrorKind::kCancelled && log)
+          log->warn("packed weights are not kept for the next start: {}", written.error().message);
+      });
+    } catch (const std::system_error& error) {
+      note(error.what());
+    }
+  }
+
+  void note(std::string_view why) const {
+    if (options_.log) options_.log->warn("{} is not used: {}", panel_file_.string(), why);
   }
 
   Status place(std::span<ggml_tensor* const> tensors, ggml_backend_buffer_type_t type) {
@@ -295,8 +377,9 @@ class WeightsLoader {
     return {};
   }
 
-  // One pass over the files: each tensor is hashed, copied into its repacked form if it has one, and let go.
-  Status read_data(const std::function<void(float)>& progress) {
+  // One pass over the files: each tensor is hashed, put into another form if it has one, and let go.
+  Status read_data() {
+    auto packing = packings_.begin();
     Hasher hasher;
     hasher.update_field("celslm.weights.v1");
     std::size_t done = 0;
@@ -308,9 +391,16 @@ class WeightsLoader {
         ggml_backend_tensor_set(copy->second, bytes.data(), 0, bytes.size());
         release_pages(bytes);
       }
-      CELSLM_CHECK_OK(pack(t, bytes));
+      if (packing != packings_.end() && packing->tensor == t) {
+        if (cached_) {
+          release_pages(bytes);
+        } else {
+          CELSLM_CHECK_OK(pack(*packing));
+        }
+        ++packing;
+      }
       done += bytes.size();
-      if (progress) progress(static_cast<float>(done) / static_cast<float>(out_->size_bytes_));
+      if (options_.progress) options_.progress(static_cast<float>(done) / static_cast<float>(out_->size_bytes_));
       return {};
     });
     out_->hash_ = hasher.finish();
@@ -319,11 +409,16 @@ class WeightsLoader {
 
   const CpuBackend& cpu_;
   ModelConfig& config_;
+  const ModelOptions& options_;
+  const int n_threads_ = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   std::unique_ptr<Weights> out_;
   std::set<const ggml_tensor*> used_;
   std::map<const ggml_tensor*, ggml_tensor*> copies_;                // from the mapped tensor to its repacked copy
   std::set<const ggml_tensor*> taken_;                               // the copies
   std::map<const ggml_tensor*, std::vector<Linear*>> packed_users_;  // tensors that our own kernel multiplies by
+  std::vector<Packing> packings_;
+  std::filesystem::path panel_file_;      // empty: nothing is kept
+  std::unique_ptr<CachedPanels> cached_;  // null: there is none
 };
 
 // The head and the embeddings don't matter: no KV is made of products with them.
@@ -339,10 +434,10 @@ Arithmetic Weights::arithmetic() const {
   return any ? Arithmetic::kCpuIntegers : Arithmetic::kCpu;
 }
 
-Result<std::unique_ptr<Weights>> Weights::load(std::vector<GgufPart> parts, ModelConfig& config, bool repack,
-                                               const std::function<void(float)>& progress) {
+Result<std::unique_ptr<Weights>> Weights::load(std::vector<GgufPart> parts, ModelConfig& config,
+                                               const ModelOptions& options) {
   CELSLM_TRY(const CpuBackend* cpu, CpuBackend::get());
-  return WeightsLoader(*cpu, config).run(std::move(parts), repack, progress);
+  return WeightsLoader(*cpu, config, options).run(std::move(parts));
 }
 
 }  // namespace celslm

@@ -3,15 +3,16 @@
 
 #include <ggml-cpp.h>
 
-#include <functional>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "core/hash.h"
 #include "core/result.h"
 #include "model/backend.h"
 #include "model/config.h"
+#include "model/engine/model.h"
 #include "model/gguf/gguf_parts.h"
 #include "model/matrix/packed_matrix.h"
 
@@ -39,14 +40,14 @@ struct LayerWeights {
   Linear down;
 };
 
-// Tensors are data inside the model's mapped files, except those that the backend, or our Q8_0 kernel, keeps in a form of
-// its own. Immutable after load; the tensors live as long as this.
+// Tensors are data inside the model's mapped files, except those that the backend, or our own kernels, keep in another form.
+// Immutable after load; the tensors live as long as this.
 class Weights {
  public:
   // parts: as open_gguf() returns them. Completes `config` with what the tensors show, and refuses tensors that are missing,
   // misshapen, of a type that cannot be multiplied, or of unknown meaning.
-  static Result<std::unique_ptr<Weights>> load(std::vector<GgufPart> parts, ModelConfig& config, bool repack,
-                                               const std::function<void(float)>& progress);
+  static Result<std::unique_ptr<Weights>> load(std::vector<GgufPart> parts, ModelConfig& config,
+                                               const ModelOptions& options);
 
   ggml_tensor* token_embd = nullptr;    // [n_embd, n_vocab]
   ggml_tensor* output_norm = nullptr;   // [n_embd]
@@ -63,7 +64,13 @@ class Weights {
     return bias == nullptr ? nullptr : static_cast<const float*>(bias->data);
   }
   std::size_t size_bytes() const { return size_bytes_; }
-  Arithmetic arithmetic() const;                 // of the KV that they make
+  Arithmetic arithmetic() const;  // of the KV that they make
+  // Whether packed matrices lie in a file that an earlier start has kept.
+  bool panels_are_mapped() const { return panels_are_mapped_; }
+  // Until they are kept for the next start, if they are going to be. Otherwise the end of this object stops that.
+  void wait_until_kept() {
+    if (panel_writer_.joinable()) panel_writer_.join();
+  }
   const Hash256& hash() const { return hash_; }  // over every tensor's name, type, shape and bytes, in the files' order
 
  private:
@@ -77,6 +84,8 @@ class Weights {
   std::vector<std::unique_ptr<PackedMatrix>> packed_;
   std::size_t size_bytes_ = 0;
   Hash256 hash_;
+  bool panels_are_mapped_ = false;
+  std::jthread panel_writer_;  // of the cache; ends before what it writes does
 };
 
 }  // namespace celslm

@@ -4,6 +4,10 @@
 
 #include <cstring>
 #include <new>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
 
 #include "model/matrix/file_codes.h"
 #include "model/matrix/panel.h"
@@ -40,7 +44,7 @@ std::size_t blocks_of(std::int64_t n_in) {
   return static_cast<std::size_t>(n_in / PackedMatrix::kBlock);
 }
 
-std::size_t panel_bytes(const Layout& layout, std::int64_t n_in) {
+std::size_t stride_of(const Layout& layout, std::int64_t n_in) {
   return blocks_of(n_in) / static_cast<std::size_t>(layout.group) * layout.group_bytes();
 }
 
@@ -91,6 +95,56 @@ void pack_row(const Layout& layout, const FileCodes& from, int row, std::uint8_t
   if (layout.mins) put_half(group + layout.halves_at() + kRows * sizeof from.scale, row, from.min);
 }
 
+// A shape, for what is done with all panels of a matrix.
+struct Shape {
+  WeightType type;
+  std::size_t n_in;
+  std::size_t n_out;
+};
+
+// Panels of rows from the file, `first` up to `last`. All bits of `panels` are 0 before.
+void pack_panels(const Shape& shape, ByteView file, std::size_t first, std::size_t last, std::uint8_t* panels) {
+  const Layout layout = layout_of(shape.type);
+  const FileBlock unit = file_block(shape.type);
+  const std::size_t units = shape.n_in / static_cast<std::size_t>(unit.values);
+  const std::size_t stride = stride_of(layout, static_cast<std::int64_t>(shape.n_in));
+  FileCodes codes;
+  for (std::size_t r = first * kRows; r < std::min(last * kRows, shape.n_out); ++r) {
+    std::uint8_t* panel = panels + r / kRows * stride;
+    for (std::size_t i = 0; i < units; ++i) {
+      read_codes(shape.type, file.data() + (r * units + i) * unit.bytes, codes);
+      pack_row(layout, codes, static_cast<int>(r % kRows), panel + i * layout.group_bytes());
+    }
+  }
+}
+
+Status pack_all(const Shape& shape, ByteView file, std::uint8_t* panels, int n_threads) {
+  const std::size_t n_panels = panels_of(static_cast<std::int64_t>(shape.n_out));
+  const auto share = [&](int thread) {
+    return n_panels * static_cast<std::size_t>(thread) / static_cast<std::size_t>(n_threads);
+  };
+  try {
+    std::vector<std::jthread> others;
+    others.reserve(static_cast<std::size_t>(n_threads));
+    for (int i = 1; i < n_threads; ++i) {
+      others.emplace_back([&, first = share(i), last = share(i + 1)] { pack_panels(shape, file, first, last, panels); });
+    }
+    pack_panels(shape, file, 0, share(1), panels);
+  } catch (const std::system_error& error) {
+    return fail(ErrorKind::kOverloaded, "no thread to load weights: {}", error.what());
+  }
+  return {};
+}
+
+// Zeroed, in large pages where the system has them.
+std::shared_ptr<std::uint8_t> panel_memory(std::size_t size) {
+  auto* memory = static_cast<std::uint8_t*>(::operator new[](size, std::align_val_t{kAlignment}, std::nothrow));
+  if (memory == nullptr) return nullptr;
+  ::madvise(memory, size, MADV_HUGEPAGE);
+  std::memset(memory, 0, size);
+  return {memory, [](std::uint8_t* p) { ::operator delete[](p, std::align_val_t{kAlignment}); }};
+}
+
 }  // namespace
 }  // namespace packed_detail
 
@@ -103,59 +157,50 @@ void q8_quantize(const float* in, std::int64_t n_in, std::int64_t n_tokens, Q8Bl
   HWY_DYNAMIC_DISPATCH(quantize_blocks)(in + first * PackedMatrix::kBlock, last - first, out + first);
 }
 
-void PackedMatrix::Free::operator()(std::uint8_t* memory) const {
-  ::operator delete[](memory, std::align_val_t{kAlignment});
-}
-
-PackedMatrix::PackedMatrix(WeightType type, std::int64_t n_in, std::int64_t n_out, std::size_t size_bytes)
-    : type_(type), n_in_(n_in), n_out_(n_out), size_bytes_(size_bytes) {}
-
-Result<std::unique_ptr<PackedMatrix>> PackedMatrix::create(WeightType type, ByteView file, std::int64_t n_in,
-                                                           std::int64_t n_out) {
+Result<std::size_t> PackedMatrix::panel_bytes(WeightType type, std::int64_t n_in, std::int64_t n_out) {
   constexpr std::int64_t kMost = std::int64_t{1} << 31;  // keeps every product below 2^63
   const FileBlock unit = file_block(type);
   if (n_in < unit.values || n_in % unit.values != 0 || n_out < 1 || n_in > kMost || n_out > kMost)
     return fail(ErrorKind::kInvalid, "a quantized matrix of {} x {} in blocks of {}", n_in, n_out, unit.values);
+  return panels_of(n_out) * stride_of(layout_of(type), n_in);
+}
+
+Result<std::unique_ptr<PackedMatrix>> PackedMatrix::create(WeightType type, ByteView file, std::int64_t n_in,
+                                                           std::int64_t n_out, int n_threads) {
+  CELSLM_TRY(const std::size_t size, panel_bytes(type, n_in, n_out));
+  const FileBlock unit = file_block(type);
   if (file.size() != static_cast<std::size_t>(n_in / unit.values * n_out) * unit.bytes)
     return fail(ErrorKind::kInvalid, "{} bytes for a quantized matrix of {} x {}", file.size(), n_in, n_out);
-  const std::size_t size = panels_of(n_out) * panel_bytes(layout_of(type), n_in);
+  const auto memory = panel_memory(size);
+  if (memory == nullptr) return fail(ErrorKind::kOverloaded, "no memory for {} bytes of weights", size);
+  const Shape shape{type, static_cast<std::size_t>(n_in), static_cast<std::size_t>(n_out)};
+  CELSLM_CHECK_OK(pack_all(shape, file, memory.get(), n_threads));
   std::unique_ptr<PackedMatrix> out(new PackedMatrix(type, n_in, n_out, size));
-  CELSLM_CHECK_OK(out->allocate());
-  out->pack(file);
+  out->panels_ = memory.get();
+  out->owner_ = memory;
   return out;
 }
 
-Status PackedMatrix::allocate() {
-  auto* memory = static_cast<std::uint8_t*>(::operator new[](size_bytes_, std::align_val_t{kAlignment}, std::nothrow));
-  if (memory == nullptr) return fail(ErrorKind::kOverloaded, "no memory for {} bytes of weights", size_bytes_);
-  ::madvise(memory, size_bytes_, MADV_HUGEPAGE);
-  panels_.reset(memory);
-  return {};
-}
-
-void PackedMatrix::pack(ByteView file) {
-  const Layout layout = layout_of(type_);
-  const FileBlock unit = file_block(type_);
-  const auto units = static_cast<std::size_t>(n_in_ / unit.values);
-  std::memset(panels_.get(), 0, size_bytes_);
-  FileCodes codes;
-  for (std::size_t r = 0; r < static_cast<std::size_t>(n_out_); ++r) {
-    std::uint8_t* panel = panels_.get() + r / kRows * panel_bytes(layout, n_in_);
-    for (std::size_t i = 0; i < units; ++i) {
-      read_codes(type_, file.data() + (r * units + i) * unit.bytes, codes);
-      pack_row(layout, codes, static_cast<int>(r % kRows), panel + i * layout.group_bytes());
-    }
-  }
+Result<std::unique_ptr<PackedMatrix>> PackedMatrix::view(WeightType type, ByteView panels, std::int64_t n_in,
+                                                         std::int64_t n_out, std::shared_ptr<const void> owner) {
+  CELSLM_TRY(const std::size_t size, panel_bytes(type, n_in, n_out));
+  if (panels.size() != size)
+    return fail(ErrorKind::kInvalid, "{} bytes of panels for a matrix of {} x {}, expected {}", panels.size(), n_in, n_out,
+                size);
+  std::unique_ptr<PackedMatrix> out(new PackedMatrix(type, n_in, n_out, size));
+  out->panels_ = reinterpret_cast<const std::uint8_t*>(panels.data());
+  out->owner_ = std::move(owner);
+  return out;
 }
 
 void PackedMatrix::multiply(const Q8Block* x, std::int64_t n_tokens, float* out, int ith, int nth) const {
-  const std::size_t stride = panel_bytes(layout_of(type_), n_in_);
+  const std::size_t stride = stride_of(layout_of(type_), n_in_);
   const auto n_out = static_cast<std::size_t>(n_out_);
   const std::size_t n_panels = panels_of(n_out_);
   const std::size_t last = n_panels * static_cast<std::size_t>(ith + 1) / static_cast<std::size_t>(nth);
   for (std::size_t p = n_panels * static_cast<std::size_t>(ith) / static_cast<std::size_t>(nth); p < last; ++p) {
     HWY_DYNAMIC_DISPATCH(multiply_panel)
-    (type_, panels_.get() + p * stride, blocks_of(n_in_), x, static_cast<std::size_t>(n_tokens), out + p * kRows, n_out,
+    (type_, panels_ + p * stride, blocks_of(n_in_), x, static_cast<std::size_t>(n_tokens), out + p * kRows, n_out,
      std::min<std::size_t>(kRows, n_out - p * kRows));
   }
 }

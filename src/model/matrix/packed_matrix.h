@@ -28,38 +28,46 @@ struct Q8Block {
 // in: [n_tokens][n_in], out: [n_tokens][n_in / 32]. Thread `ith` of `nth` does its share of the tokens.
 void q8_quantize(const float* in, std::int64_t n_in, std::int64_t n_tokens, Q8Block* out, int ith, int nth);
 
-// A weight matrix [n_out][n_in] in panels of 32 rows, so that one vector of activations meets 32 rows. Immutable after
-// create(); thread-safe.
+// Of the panels in memory and in files; changed with every change of what they hold.
+inline constexpr int kPanelLayout = 1;
+
+// A weight matrix [n_out][n_in] in panels of 32 rows, so that one vector of activations meets 32 rows. Immutable;
+// thread-safe.
 class PackedMatrix {
  public:
   static constexpr std::int64_t kBlock = 32;  // activations that share a scale
   static constexpr std::int64_t kPanel = 32;  // rows
 
-  // file: the rows as a GGUF has them. kInvalid unless n_in is a multiple of the type's blocks and the sizes agree;
-  // kOverloaded when the memory cannot be had.
-  static Result<std::unique_ptr<PackedMatrix>> create(WeightType type, ByteView file, std::int64_t n_in, std::int64_t n_out);
+  // What the panels of such a matrix take. kInvalid unless n_in is a multiple of the type's blocks.
+  static Result<std::size_t> panel_bytes(WeightType type, std::int64_t n_in, std::int64_t n_out);
+
+  // file: the rows as a GGUF has them. kInvalid as above, or if the size disagrees; kOverloaded when the memory, or a
+  // thread, cannot be had.
+  static Result<std::unique_ptr<PackedMatrix>> create(WeightType type, ByteView file, std::int64_t n_in, std::int64_t n_out,
+                                                      int n_threads = 1);
+  // panels: those of a matrix of the same type and shape, aligned to 64 bytes. `owner` keeps them alive.
+  static Result<std::unique_ptr<PackedMatrix>> view(WeightType type, ByteView panels, std::int64_t n_in, std::int64_t n_out,
+                                                    std::shared_ptr<const void> owner);
 
   std::int64_t n_in() const { return n_in_; }
   std::int64_t n_out() const { return n_out_; }
   std::size_t size_bytes() const { return size_bytes_; }
+  ByteView panels() const { return {reinterpret_cast<const std::byte*>(panels_), size_bytes_}; }
 
   // out[t][r] = sum over i of weights[r][i] * x[t][i]. x: [n_tokens][n_in / 32]; out: [n_tokens][n_out]. Thread `ith` of
   // `nth` does its share of the rows; no allocation.
   void multiply(const Q8Block* x, std::int64_t n_tokens, float* out, int ith, int nth) const;
 
  private:
-  struct Free {
-    void operator()(std::uint8_t* memory) const;
-  };
-  PackedMatrix(WeightType type, std::int64_t n_in, std::int64_t n_out, std::size_t size_bytes);
-  Status allocate();
-  void pack(ByteView file);
+  PackedMatrix(WeightType type, std::int64_t n_in, std::int64_t n_out, std::size_t size_bytes)
+      : type_(type), n_in_(n_in), n_out_(n_out), size_bytes_(size_bytes) {}
 
   const WeightType type_;
   const std::int64_t n_in_;
   const std::int64_t n_out_;
   const std::size_t size_bytes_;
-  std::unique_ptr<std::uint8_t[], Free> panels_;
+  std::shared_ptr<const void> owner_;
+  const std::uint8_t* panels_ = nullptr;
 };
 
 }  // namespace celslm
