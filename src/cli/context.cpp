@@ -13,6 +13,7 @@
 #include "cli/listen_options.h"
 #include "core/file.h"
 #include "core/json.h"
+#include "core/printable.h"
 #include "core/utf8.h"
 #include "net/http_client.h"
 #include "serve/cloud/context_registry.h"
@@ -23,6 +24,7 @@
 namespace celslm {
 namespace {
 
+using namespace std::chrono_literals;
 using nlohmann::json;
 
 constexpr const char* kExamples = R"(Examples:
@@ -60,7 +62,10 @@ Result<std::unique_ptr<HttpClient>> connect(const ContextCommand& command) {
 // The response's body as JSON (null for an empty one); error responses as errors.
 Result<json> ask(const ContextCommand& command, const HttpCall& call) {
   CELSLM_TRY(const auto client, connect(command));
-  auto answer = client->call(call);
+  HttpCall patient = call;  // on a slow link a long list takes minutes, and a long text as long to be tokenized
+  patient.timeout = 0ms;
+  patient.stall_timeout = 60s;
+  auto answer = client->call(patient);
   if (!answer && answer.error().kind == ErrorKind::kUnavailable) {
     return fail(ErrorKind::kUnavailable,
                 "{}; is 'celslm cloud' running there? (choose another address with --cloud URL or --edge URL)",
@@ -113,7 +118,7 @@ Status put(Environment& env, const ContextCommand& command) {
     CELSLM_TRY(const auto model, JsonFields::of((*models)[i], "models[]"));
     CELSLM_TRY(const auto n_tokens, model.required_integer("n_tokens", 0, std::numeric_limits<int>::max()));
     CELSLM_TRY(const std::string label, model.required_text("name"));
-    env.err << n_tokens << " tokens for " << dump_json(label) << std::endl;
+    env.err << n_tokens << " tokens for " << dump_json(printable(label)) << std::endl;
   }
   return {};
 }
@@ -136,7 +141,7 @@ Result<std::string> guidance_line(const json& item) {
   CELSLM_TRY(const std::string provenance, fields.required_text("provenance", 32));
   CELSLM_TRY(const Hash256 id, fields.required_hash("id"));
   CELSLM_TRY(const std::string model, fields.required_text("name"));
-  std::string out = fmt::format("{} for {}: {}\n", dump_json(provenance), dump_json(model), id.hex());
+  std::string out = fmt::format("{} for {}: {}\n", dump_json(printable(provenance)), dump_json(printable(model)), id.hex());
   const json* gate = fields.find("gate");
   if (gate == nullptr) return out;
   const auto figures = parse_gate(dump_json(*gate));

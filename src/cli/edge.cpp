@@ -7,6 +7,7 @@
 #include "cli/terminal/model_files.h"
 #include "cli/terminal/model_loading.h"
 #include "model/constraint/constraint_host.h"
+#include "net/budgeted_client.h"
 #include "net/http_client.h"
 #include "serve/edge/edge_service.h"
 
@@ -49,19 +50,22 @@ std::filesystem::path key_file(const std::filesystem::path& folder, const std::s
   return folder / ("cloud-key-" + hash_of(url).hex().substr(0, 16));
 }
 
+// budget: what the calls are paid from; null: nothing.
 Result<std::unique_ptr<HttpClient>> connect(const std::string& url, const std::string& ca_file,
-                                            const std::string& token_file) {
+                                            const std::string& token_file, const std::shared_ptr<ByteBudget>& budget) {
   HttpClientOptions http{.base_url = url, .ca_file = ca_file};
   if (!token_file.empty()) {
     CELSLM_TRY(http.bearer_token, read_token(token_file));
   }
-  return make_http_client(http);
+  CELSLM_TRY(auto client, make_http_client(http));
+  if (!budget) return client;
+  return std::make_unique<BudgetedClient>(std::move(client), budget);
 }
 
 Result<std::shared_ptr<CloudClient>> make_cloud(const CloudAccess& access, const std::filesystem::path& folder,
-                                                const Log& log) {
+                                                const std::shared_ptr<ByteBudget>& budget, const Log& log) {
   if (access.url.empty()) return std::shared_ptr<CloudClient>();
-  CELSLM_TRY(auto http, connect(access.url, access.ca_file, access.token_file));
+  CELSLM_TRY(auto http, connect(access.url, access.ca_file, access.token_file, budget));
   std::optional<PublicKey> pinned;
   if (!access.public_key.empty()) {
     CELSLM_TRY(pinned, PublicKey::from_hex(access.public_key));
@@ -71,12 +75,13 @@ Result<std::shared_ptr<CloudClient>> make_cloud(const CloudAccess& access, const
 
 Result<std::vector<std::shared_ptr<CloudClient>>> make_neighbours(const CloudAccess& access,
                                                                   const std::shared_ptr<CloudClient>& cloud,
+                                                                  const std::shared_ptr<ByteBudget>& budget,
                                                                   const Log& log) {
   std::vector<std::shared_ptr<CloudClient>> out;
   if (!access.peers.empty() && !cloud)
     return fail(ErrorKind::kInvalid, "--peer needs --cloud: packs are checked against the cloud's key");
   for (const std::string& url : access.peers) {
-    CELSLM_TRY(auto http, connect(url, access.ca_file, access.peer_token_file));
+    CELSLM_TRY(auto http, connect(url, access.ca_file, access.peer_token_file, budget));
     out.push_back(std::make_shared<CloudClient>(std::move(http), cloud, log));
   }
   return out;
@@ -87,8 +92,12 @@ Status run_edge(Environment& env, const EdgeCommand& command, HttpServerOptions 
   CELSLM_TRY(EdgeOptions options, complete_options(command));
   CELSLM_TRY(const auto folder, data_folder(env, command));
   EdgeParts parts{.clock = &env.clock, .log = log};
-  CELSLM_TRY(parts.cloud, make_cloud(command.cloud, folder, log));
-  CELSLM_TRY(parts.peers, make_neighbours(command.cloud, parts.cloud, log));
+  std::shared_ptr<ByteBudget> budget;
+  if (command.cloud.max_bytes_per_hour != UINT64_MAX)
+    budget = std::make_shared<ByteBudget>(command.cloud.max_bytes_per_hour, env.clock, log);
+  options.load.budget = budget;
+  CELSLM_TRY(parts.cloud, make_cloud(command.cloud, folder, budget, log));
+  CELSLM_TRY(parts.peers, make_neighbours(command.cloud, parts.cloud, budget, log));
   CELSLM_TRY(auto store, PackStore::open(folder / "packs", command.pack_budget_bytes, log, true));
   parts.store = std::move(store);
   parts.known_contexts = folder / ("contexts-" + hash_of(command.cloud.url).hex().substr(0, 16));

@@ -72,8 +72,10 @@ void add_cloud_options(CLI::App& app, EdgeCommand& command) {
   app.add_option("--peer-token-file", cloud.peer_token_file, "File with the bearer token for the peers")
       ->option_text("FILE");
   add_number(app, "--connections", load.n_connections, 1, 64, "Connections to one server while a context is fetched");
-  add_size(app, "--max-bytes-per-hour", load.max_bytes_per_hour,
-           "Limit for fetched KV per hour; when it is reached, contexts are computed here", "no limit");
+  add_size(app, "--max-bytes-per-hour", cloud.max_bytes_per_hour,
+           "Limit for what is sent to and received from cloud and peers within any hour; when it is reached, contexts are "
+           "computed here",
+           "no limit");
 }
 
 void add_context_options(CLI::App& app, EdgeCommand& command) {

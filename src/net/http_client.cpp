@@ -83,6 +83,7 @@ class Receiver {
   std::optional<Error> error;
   HttpAnswer answer;
   steady_clock::duration in_sink{0};  // time spent in the caller's sink, which does not count as a stall
+  std::uint64_t framing_bytes = 0;    // of a chunked body, at most: curl does not count them
 
  private:
   bool refuse(ErrorKind kind, std::string_view what) {
@@ -136,7 +137,9 @@ bool Receiver::begin_body() {
 }
 
 bool Receiver::take_body(std::string_view piece) {
+  constexpr std::uint64_t kChunkFraming = 12;  // a length in hex digits and two line ends
   if (!begin_body()) return false;
+  if (answer.headers.contains("transfer-encoding")) framing_bytes += kChunkFraming;
   const std::uint64_t total = answer.bytes_received + piece.size();
   std::uint64_t limit = call_.max_body_bytes;
   if (call_.range)
@@ -214,14 +217,17 @@ class Watch {
   steady_clock::duration in_sink_{0};
 };
 
-std::uint64_t moved_bytes(CURL* easy) {
+HttpTraffic traffic_of(CURL* easy, const Receiver& receiver) {
   curl_off_t down = 0;
   curl_off_t up = 0;
   long head = 0;
+  long request = 0;
   curl_easy_getinfo(easy, CURLINFO_SIZE_DOWNLOAD_T, &down);
   curl_easy_getinfo(easy, CURLINFO_SIZE_UPLOAD_T, &up);
   curl_easy_getinfo(easy, CURLINFO_HEADER_SIZE, &head);
-  return static_cast<std::uint64_t>(down) + static_cast<std::uint64_t>(up) + static_cast<std::uint64_t>(head);
+  curl_easy_getinfo(easy, CURLINFO_REQUEST_SIZE, &request);
+  return {.sent = static_cast<std::uint64_t>(request) + static_cast<std::uint64_t>(up),
+          .received = static_cast<std::uint64_t>(head) + static_cast<std::uint64_t>(down) + receiver.framing_bytes};
 }
 
 class CurlClient final : public HttpClient {
@@ -236,6 +242,7 @@ class CurlClient final : public HttpClient {
   Status set_up(CURL* easy, const HttpCall& call, const std::string& url, Receiver& receiver) const;
   Result<std::unique_ptr<curl_slist, FreeList>> headers(const HttpCall& call) const;
   Status run(const Channel& channel, const HttpCall& call, const std::string& url, Receiver& receiver) const;
+  Status drive(const Channel& channel, const HttpCall& call, const std::string& url, Receiver& receiver) const;
 
   const HttpClientOptions options_;
   Mutex mutex_;
@@ -310,10 +317,16 @@ Status CurlClient::set_up(CURL* easy, const HttpCall& call, const std::string& u
   return {};
 }
 
-// Drives the transfer until it completes, is cancelled, times out, stalls or fails.
 Status CurlClient::run(const Channel& channel, const HttpCall& call, const std::string& url, Receiver& receiver) const {
-  CURLM* multi = channel.multi.get();
   const Attached attached(channel);
+  const Status status = drive(channel, call, url, receiver);
+  if (call.watch) call.watch(traffic_of(channel.easy.get(), receiver));
+  return status;
+}
+
+// Until the transfer completes, is cancelled, times out, stalls or fails.
+Status CurlClient::drive(const Channel& channel, const HttpCall& call, const std::string& url, Receiver& receiver) const {
+  CURLM* multi = channel.multi.get();
   const std::stop_callback wake(call.stop, [multi] { curl_multi_wakeup(multi); });
   Watch watch(call, steady_clock::now());
   int running = 1;
@@ -322,10 +335,13 @@ Status CurlClient::run(const Channel& channel, const HttpCall& call, const std::
     curl_multi_perform(multi, &running);
     if (receiver.error) return std::unexpected(*receiver.error);
     if (running == 0) break;
+    const HttpTraffic moved = traffic_of(channel.easy.get(), receiver);
+    if (call.watch && !call.watch(moved))
+      return fail(ErrorKind::kCancelled, "{}: cancelled after {} bytes", url, moved.total());
     const Time now = steady_clock::now();
     if (watch.expired(now))
       return fail(ErrorKind::kUnavailable, "{}: no complete response within {} ms", url, call.timeout.count());
-    if (watch.stalled(now, moved_bytes(channel.easy.get()), receiver.in_sink)) {
+    if (watch.stalled(now, moved.total(), receiver.in_sink)) {
       return fail(ErrorKind::kUnavailable, "{}: stalled: under {} bytes/s for {} ms", url, call.stall_bytes_per_s,
                   call.stall_timeout.count());
     }

@@ -16,6 +16,13 @@
 
 namespace celslm {
 
+// What a call moved: heads and bodies, without what TLS and TCP add.
+struct HttpTraffic {
+  std::uint64_t sent = 0;
+  std::uint64_t received = 0;
+  std::uint64_t total() const { return sent + received; }
+};
+
 struct HttpCall {
   std::string method = "GET";
   std::string path;  // with query, e.g. "/v1/models"
@@ -24,7 +31,9 @@ struct HttpCall {
   std::string content_type = "application/json";
   // Sent as Range. The response is then either 206 with exactly these bytes, or has an error status (4xx, 5xx).
   std::optional<ByteRange> range;
-  std::size_t max_body_bytes = 64U << 20;     // of the response; protects against a peer that never stops sending
+  std::size_t max_body_bytes = 64U << 20;  // of the response; protects against a peer that never stops sending
+  // How many the body is expected to have at most; 0: unknown. What a budget reserves before the call, no limit.
+  std::uint64_t expected_body_bytes = 0;
   std::chrono::milliseconds timeout{30'000};  // for the complete call; 0: none
   std::chrono::milliseconds connect_timeout{3'000};
   // The call fails if less than this is transferred for stall_timeout, also before the first byte: raise the timeout, or
@@ -35,6 +44,9 @@ struct HttpCall {
   // If set, receives the body of a 2xx response piece by piece, and HttpAnswer::body stays empty. Called on the thread of
   // call(); returning false cancels.
   std::function<bool(ByteView piece)> sink;
+  // If set, receives what the call has moved so far, from time to time and once at its end, also if it fails. Called on the
+  // thread of call(); returning false cancels.
+  std::function<bool(const HttpTraffic& so_far)> watch;
   std::stop_token stop;  // cancels the call immediately
 };
 

@@ -83,6 +83,23 @@ class LocalClient final : public HttpClient {
   explicit LocalClient(const LocalServer& server, Fault fault = {}) : server_(server), fault_(std::move(fault)) {}
 
   Result<HttpAnswer> call(const HttpCall& call) override {
+    auto answer = exchange(call);
+    const std::uint64_t sent = call.path.size() + call.body.size();
+    if (call.watch) call.watch({.sent = sent, .received = answer ? answer->bytes_received : 0});
+    return answer;
+  }
+  std::string base_url() const override { return server_.url(); }
+
+  // Method, path and body of all calls so far.
+  std::string sent() const {
+    const MutexLock lock(mutex_);
+    return sent_;
+  }
+
+ private:
+  static constexpr std::size_t kPiece = 10'000;  // not a divisor of any block size
+
+  Result<HttpAnswer> exchange(const HttpCall& call) {
     {
       const MutexLock lock(mutex_);
       sent_ += call.method + " " + call.path + "\n";
@@ -106,16 +123,6 @@ class LocalClient final : public HttpClient {
       return fail(ErrorKind::kInvalid, "{}: expected a range of {} bytes, got {}", call.path, wanted, body.size());
     return HttpAnswer{.status = answer->status, .headers = answer->headers, .bytes_received = body.size()};
   }
-  std::string base_url() const override { return server_.url(); }
-
-  // Method, path and body of all calls so far.
-  std::string sent() const {
-    const MutexLock lock(mutex_);
-    return sent_;
-  }
-
- private:
-  static constexpr std::size_t kPiece = 10'000;  // not a divisor of any block size
 
   Result<HttpAnswer> deliver(const HttpCall& call) const {
     HttpRequest request{.method = call.method, .path = call.path, .body = call.body, .disconnected = [] { return false; }};

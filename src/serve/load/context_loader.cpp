@@ -137,7 +137,6 @@ void ContextLoader::begin(std::shared_ptr<ResidentContext> context, PackChoice c
           if (is_on_disk) add_network(*load, *context, identity);
         };
         load->run(more, stop);
-        count_bytes(*context);
         if (ended && !stop.stop_requested()) ended();
         {
           const MutexLock job_lock(mutex_);
@@ -172,8 +171,11 @@ std::optional<StoredPack> ContextLoader::on_disk(const PackIdentity& identity) c
 void ContextLoader::add_network(ContextLoad& load, const ResidentContext& context, const PackIdentity& identity) {
   if (!cloud_) return load.note("no cloud is configured (--cloud URL)");
   const std::string codec(find_codec(identity.codec).value()->name());
-  const PackName name{
-      .handle = context.handle, .model = identity.model.id(), .codec = codec, .made_with = made_with(identity)};
+  const PackName name{.handle = context.handle,
+                      .model = identity.model.id(),
+                      .codec = codec,
+                      .made_with = made_with(identity),
+                      .header_bytes = header_bytes(identity)};
   const bool mapped = identity.map != Hash256{};
   if (options_.guidance == Guidance::kStudied && !identity.studied())
     load.note("the cloud has no studied KV of this context for this model (--guidance studied)");
@@ -196,21 +198,6 @@ void ContextLoader::add_network(ContextLoad& load, const ResidentContext& contex
   if (identity.tuning != Hash256{} && cloud_lacks_tuning())
     return load.note("the cloud does not have this edge's tuning: it is applied here (--tuning)");
   add(cloud_, false);
-}
-
-std::uint64_t ContextLoader::bytes_left() {
-  const MutexLock lock(hour_mutex_);
-  const TimePoint now = parts_.clock->now();
-  if (hour_began_ == TimePoint{} || now - hour_began_ >= std::chrono::hours(1)) {
-    hour_began_ = now;
-    hour_bytes_ = 0;
-  }
-  return options_.max_bytes_per_hour - std::min(options_.max_bytes_per_hour, hour_bytes_);
-}
-
-void ContextLoader::count_bytes(const ResidentContext& context) {
-  const MutexLock lock(hour_mutex_);
-  hour_bytes_ += context.report().bytes;
 }
 
 }  // namespace celslm

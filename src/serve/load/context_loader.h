@@ -15,6 +15,7 @@
 #include "kv/store/pack_store.h"
 #include "model/engine/model.h"
 #include "model/kv/kv_tuning.h"
+#include "net/byte_budget.h"
 #include "plan/load_plan.h"
 #include "serve/context/resident_context.h"
 #include "serve/load/codec_ladder.h"
@@ -29,7 +30,7 @@ struct LoaderOptions {
   CodecLadder codecs = CodecLadder::only(**find_codec(CodecId::kF16));  // of packs asked for
   int n_connections = 4;                                                // to each source, for one context
   LoadPolicy policy;
-  std::uint64_t max_bytes_per_hour = UINT64_MAX;  // over the network, for all contexts together
+  std::shared_ptr<const ByteBudget> budget;  // that the clients' calls are paid from; null: no limit
   // kMapped: through the cloud's layer map where it has one. kStudied: see ResidentContext::study.
   Guidance guidance = Guidance::kNone;
   // kTuned needs it; with kStudied it is for contexts without studied KV. Null otherwise.
@@ -85,8 +86,7 @@ class ContextLoader {
   std::optional<StoredPack> on_disk(const PackIdentity& identity) const;
   void add_network(ContextLoad& load, const ResidentContext& context, const PackIdentity& identity) CELSLM_EXCLUDES(mutex_);
   bool cloud_lacks_tuning() const CELSLM_EXCLUDES(mutex_);
-  std::uint64_t bytes_left() CELSLM_EXCLUDES(hour_mutex_);
-  void count_bytes(const ResidentContext& context) CELSLM_EXCLUDES(hour_mutex_);
+  std::uint64_t bytes_left() const { return options_.budget ? options_.budget->available() : UINT64_MAX; }
 
   const LoadParts parts_;
   const std::shared_ptr<CloudClient> cloud_;
@@ -97,9 +97,6 @@ class ContextLoader {
   std::list<Job> jobs_ CELSLM_GUARDED_BY(mutex_);  // those that are done are joined at the next load()
   std::optional<HostedMap> map_ CELSLM_GUARDED_BY(mutex_);
   std::optional<bool> tuning_offered_ CELSLM_GUARDED_BY(mutex_);  // null: not known
-  Mutex hour_mutex_;
-  TimePoint hour_began_ CELSLM_GUARDED_BY(hour_mutex_){};
-  std::uint64_t hour_bytes_ CELSLM_GUARDED_BY(hour_mutex_) = 0;
 };
 
 }  // namespace celslm

@@ -4,6 +4,8 @@
 
 #include <optional>
 
+#include "core/printable.h"
+
 namespace celslm {
 
 SourceTraits RemoteSource::traits() const {
@@ -113,7 +115,7 @@ Result<std::optional<PackIdentity>> RemoteSource::open_with_blocks(const Announc
 Status RemoteSource::check(const PackIdentity& offered) const {
   const Status usable = check_offer(identity_, offered, options_.key_bias);
   if (usable) return {};
-  return fail(usable.error().kind, "{} offers {}", client_->url(), usable.error().message);
+  return fail(usable.error().kind, "{} offers {}", client_->url(), printable(usable.error().message));
 }
 
 Status RemoteSource::take_header(CloudClient::OpenedPack opened, const Announce& announce) {
@@ -157,8 +159,8 @@ Error RemoteSource::explain(Error error) const {
     if (hosted.fingerprint == identity_.model) return error;
   }
   for (const HostedModel& hosted : *models) {
-    error.message +=
-        fmt::format("; its model '{}' differs from ours in {}", hosted.name, identity_.model.difference(hosted.fingerprint));
+    error.message += fmt::format("; its model '{}' differs from ours in {}", hosted.name,
+                                 printable(identity_.model.difference(hosted.fingerprint)));
   }
   return error;
 }

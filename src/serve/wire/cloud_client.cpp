@@ -16,10 +16,12 @@ namespace {
 using namespace std::chrono_literals;
 using nlohmann::json;
 
-constexpr auto kAnswerTimeout =
-    3s;  // for responses that cost the cloud nothing; a cloud that hangs must not block a request
-constexpr auto kLayerTimeout = 60s;      // a cloud that computes one layer for longer counts as dead
+// Calls are limited by how long nothing comes, not by how long all of it takes: a list of 10,000 contexts needs minutes on
+// 64 kbit/s, and gets them.
+constexpr auto kAnswerStall = 3s;        // of responses that cost the cloud nothing: one that hangs must not block a request
+constexpr auto kComputeStall = 60s;      // a cloud that tokenizes a text, or computes a layer, for longer counts as dead
 constexpr auto kBlockStallTimeout = 3s;  // no byte of a block for this long: the link counts as dead
+constexpr std::uint32_t kLeastBytesPerS = 64;  // one that sends a byte now and then must not hold a request for hours
 
 // An answer with another status than those expected, as an error.
 std::unexpected<Error> unexpected_status(const HttpAnswer& answer, const std::string& url, const std::string& path) {
@@ -76,11 +78,15 @@ CloudClient::CloudClient(std::unique_ptr<HttpClient> http, std::optional<PublicK
 CloudClient::CloudClient(std::unique_ptr<HttpClient> http, std::shared_ptr<CloudClient> cloud, Log log)
     : http_(std::move(http)), signer_(std::move(cloud)), log_(std::move(log)), edge_(any_name()) {}
 
-Result<HttpAnswer> CloudClient::get(const std::string& path, std::size_t max_body_bytes, std::stop_token stop) {
+Result<HttpAnswer> CloudClient::get(const std::string& path, std::size_t max_body_bytes, std::stop_token stop,
+                                    std::uint64_t expected_body_bytes) {
   CELSLM_TRY(HttpAnswer answer, http_->call({.path = path,
                                              .headers = {{kEdgeHeader, edge_}},
                                              .max_body_bytes = max_body_bytes,
-                                             .timeout = kAnswerTimeout,
+                                             .expected_body_bytes = expected_body_bytes,
+                                             .timeout = 0ms,
+                                             .stall_bytes_per_s = kLeastBytesPerS,
+                                             .stall_timeout = kAnswerStall,
                                              .stop = stop}));
   if (answer.status != 200 && answer.status != 202) return unexpected_status(answer, url(), path);
   return answer;
@@ -145,7 +151,11 @@ Result<std::string> CloudClient::context_text(const ContextHandle& handle) {
 
 Status CloudClient::remove_context(const ContextHandle& handle) {
   const std::string path = "/v1/contexts/" + handle.hex();
-  CELSLM_TRY(const HttpAnswer answer, http_->call({.method = "DELETE", .path = path, .max_body_bytes = kMaxListBytes}));
+  CELSLM_TRY(const HttpAnswer answer, http_->call({.method = "DELETE",
+                                                   .path = path,
+                                                   .max_body_bytes = kMaxListBytes,
+                                                   .timeout = 0ms,
+                                                   .stall_timeout = kAnswerStall}));
   if (answer.status != 204) return unexpected_status(answer, url(), path);
   return {};
 }
@@ -153,8 +163,12 @@ Status CloudClient::remove_context(const ContextHandle& handle) {
 Result<ContextInfo> CloudClient::put_context(std::string_view text, std::string_view name, bool prefill) {
   const json body = {{"text", text}, {"name", name}};
   const std::string path = prefill ? "/v1/contexts?prefill=1" : "/v1/contexts";
-  CELSLM_TRY(const HttpAnswer answer,
-             http_->call({.method = "POST", .path = path, .body = dump_json(body), .max_body_bytes = kMaxListBytes}));
+  CELSLM_TRY(const HttpAnswer answer, http_->call({.method = "POST",
+                                                   .path = path,
+                                                   .body = dump_json(body),
+                                                   .max_body_bytes = kMaxListBytes,
+                                                   .timeout = 0ms,
+                                                   .stall_timeout = kComputeStall}));
   if (answer.status != 200) return unexpected_status(answer, url(), "/v1/contexts");
   CELSLM_TRY(const json parsed, parse_object(as_text(answer.body)));
   return context_info_from(parsed);
@@ -162,8 +176,8 @@ Result<ContextInfo> CloudClient::put_context(std::string_view text, std::string_
 
 Result<CloudClient::OpenedPack> CloudClient::open(const PackName& pack, std::stop_token stop) {
   CELSLM_TRY(const PublicKey signer, key());
-  CELSLM_TRY(HttpAnswer answer,
-             get(pack_path(pack.handle, pack.model, pack.codec, "header", pack.made_with), kMaxHeaderBytes, stop));
+  CELSLM_TRY(HttpAnswer answer, get(pack_path(pack.handle, pack.model, pack.codec, "header", pack.made_with),
+                                    kMaxHeaderBytes, stop, pack.header_bytes));
   if (answer.status == 202) {
     CELSLM_TRY(PackIdentity identity, parse_preamble(answer.body, signer));
     return OpenedPack{.identity = std::move(identity)};
@@ -225,6 +239,7 @@ Result<std::optional<PackIdentity>> CloudClient::open_reading(const PackName& pa
   HeaderSplitter splitter(signer, reading);
   const auto answer = http_->call({.path = path,
                                    .max_body_bytes = kMaxHeaderBytes + reading.max_bytes,
+                                   .expected_body_bytes = pack.header_bytes > 0 ? pack.header_bytes + reading.max_bytes : 0,
                                    .timeout = 0ms,
                                    .stall_timeout = kBlockStallTimeout,
                                    .sink = [&](ByteView piece) { return splitter.add(piece); },
@@ -259,9 +274,11 @@ Status CloudClient::entries(const PackName& pack, const PackIdentity& identity, 
   };
   const std::string path =
       pack_path(pack.handle, pack.model, pack.codec, fmt::format("entries?from={}", from), pack.made_with);
+  const auto n_entries = static_cast<std::uint64_t>(std::max(0, identity.n_blocks() - from));
   const auto answer = http_->call({.path = path,
+                                   .expected_body_bytes = n_entries * kSignedEntryBytes,
                                    .timeout = 0ms,
-                                   .stall_timeout = kLayerTimeout,
+                                   .stall_timeout = kComputeStall,
                                    .sink = [&](ByteView piece) { return splitter.add(piece, use); },
                                    .stop = stop});
   if (bad) return wrap(*bad, url() + path);

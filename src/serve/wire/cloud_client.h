@@ -24,6 +24,7 @@ struct PackName {
   Hash256 model;
   std::string codec;
   MadeWith made_with;
+  std::uint64_t header_bytes = 0;  // that its header has, if known: what a ByteBudget reserves
 };
 
 // Nothing here sends what users wrote: calls contain handles, model ids and byte ranges, and a text only in put_context,
@@ -80,7 +81,9 @@ class CloudClient {
   Status blocks(const PackName& pack, ByteRange range, const std::function<bool(ByteView)>& on_bytes, std::stop_token stop);
 
  private:
-  Result<HttpAnswer> get(const std::string& path, std::size_t max_body_bytes, std::stop_token stop = {});
+  // expected_body_bytes: HttpCall's.
+  Result<HttpAnswer> get(const std::string& path, std::size_t max_body_bytes, std::stop_token stop = {},
+                         std::uint64_t expected_body_bytes = 0);
   Result<PublicKey> ask_key();
 
   const std::unique_ptr<HttpClient> http_;

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/json.h"
+#include "core/printable.h"
 
 namespace celslm {
 namespace {
@@ -141,13 +142,11 @@ HttpResponse http_error(int status, std::string_view message) {
 }
 
 Error error_of_answer(int status, ByteView body) {
-  constexpr std::size_t kQuotedBytes = 200;
-  const std::string_view quoted = as_text(body.first(std::min(body.size(), kQuotedBytes)));
   const auto parsed = parse_object(as_text(body));
   const auto error = parsed ? JsonFields(*parsed).required_object("error") : std::unexpected(parsed.error());
   const auto message = error ? error->required_text("message") : std::unexpected(error.error());
   const auto code = error ? error->required_text("code") : std::unexpected(error.error());
-  return {kind_of_answer(status, code.value_or("")), message.value_or(std::string(quoted))};
+  return {kind_of_answer(status, code.value_or("")), printable(message ? std::string_view(*message) : as_text(body))};
 }
 
 }  // namespace celslm

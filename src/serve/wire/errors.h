@@ -75,7 +75,8 @@ HttpResponse error_response(const Error& error);
 // For HttpServer::on_error: refusals by the HTTP layer.
 HttpResponse http_error(int status, std::string_view message);
 
-// The error in an answer with an unexpected status: its kind as above, and the message in its body, or the body's beginning.
+// The error in an answer with an unexpected status: its kind as above, and the message in its body, or the body's beginning,
+// both made printable(): another node's words are data.
 Error error_of_answer(int status, ByteView body);
 
 }  // namespace celslm

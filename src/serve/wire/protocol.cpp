@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/json.h"
+#include "core/printable.h"
 #include "serve/wire/context_text.h"
 
 namespace celslm {
@@ -134,7 +135,8 @@ Result<ContextInfo> context_info_from(const json& object) {
   CELSLM_TRY(const JsonFields fields, JsonFields::of(object, "context"));
   ContextInfo out;
   CELSLM_TRY(out.handle, fields.required_hash("id"));
-  CELSLM_TRY(out.name, fields.required_text("name", kMaxName));
+  CELSLM_TRY(const std::string name, fields.required_text("name", kMaxName));
+  out.name = printable(name);
   CELSLM_TRY(const auto bytes, fields.required_integer("bytes", 0, kMaxContextBytes));
   out.bytes = static_cast<std::uint64_t>(bytes);
   CELSLM_TRY(const json* studied, fields.list("studied", kMaxHostedModels));
@@ -148,7 +150,8 @@ Result<ContextInfo> context_info_from(const json& object) {
 Result<HostedModel> hosted_model_from(const json& object) {
   CELSLM_TRY(const JsonFields fields, JsonFields::of(object, "model"));
   HostedModel out;
-  CELSLM_TRY(out.name, fields.required_text("name", kMaxName));
+  CELSLM_TRY(const std::string name, fields.required_text("name", kMaxName));
+  out.name = printable(name);
   CELSLM_TRY(const auto n_ctx, fields.required_integer("n_ctx", 0, kMaxInt));
   out.n_ctx = static_cast<int>(n_ctx);
   CELSLM_TRY(const JsonFields fingerprint, fields.required_object("fingerprint"));

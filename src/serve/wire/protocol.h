@@ -84,7 +84,7 @@ std::string pack_path(const ContextHandle& handle, const Hash256& model, std::st
 nlohmann::json to_json(const ContextInfo& info);
 nlohmann::json to_json(const HostedTuning& tuning);
 nlohmann::json to_json(const HostedModel& model);
-// kInvalid with the field's name if it does not have the documented shape.
+// kInvalid with the field's name if it does not have the documented shape. Names become printable().
 Result<ContextInfo> context_info_from(const nlohmann::json& json);
 Result<HostedModel> hosted_model_from(const nlohmann::json& json);
 
