@@ -8,6 +8,7 @@
 #include <sstream>
 
 #include "core/bytes.h"
+#include "core/printable.h"
 
 namespace celslm {
 namespace {
@@ -94,7 +95,7 @@ TEST(ApiErrorsTest, AnAnswerWithoutAKnownCodeCountsByItsStatus) {
   EXPECT_EQ(kind_of_answer(502, ""), ErrorKind::kUnavailable);
   EXPECT_EQ(kind_of_answer(302, ""), ErrorKind::kUnavailable);
   const std::string page = "<html>" + std::string(1000, 'x');
-  EXPECT_EQ(error_of_answer(502, as_bytes(page)).message, page.substr(0, 200));
+  EXPECT_EQ(error_of_answer(502, as_bytes(page)).message, printable(page));
   EXPECT_EQ(error_of_answer(502, as_bytes(std::string(R"({"error":"plain"})"))).message, R"({"error":"plain"})");
 }
 
@@ -112,6 +113,16 @@ TEST(ApiErrorsTest, TheHttpLayersRefusalsHaveCodesOfTheirOwn) {
   EXPECT_EQ(code(503), "overloaded");
   EXPECT_EQ(http_error(417, "why").status, 417);
   EXPECT_EQ(code(417), "invalid_request");
+}
+
+TEST(ApiErrorsTest, AMessageOfAnotherNodeIsOneShortPlainLine) {
+  const std::string message = "\x1b[31mno\n2026-01-01 edge info: all is well" + std::string(900'000, 'A');
+  const json body = {{"error", {{"code", "unknown_pack"}, {"message", message}}}};
+  const Error error = error_of_answer(404, as_bytes(body.dump()));
+  EXPECT_EQ(error.kind, ErrorKind::kNotFound);
+  EXPECT_EQ(error.message, printable(message));
+  EXPECT_LE(error.message.size(), kPrintableBytes);
+  EXPECT_THAT(error_of_answer(500, as_bytes(std::string_view("\x1b]0;x\a"))).message, testing::StartsWith("\\x1b"));
 }
 
 }  // namespace
