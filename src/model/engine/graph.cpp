@@ -13,6 +13,10 @@ namespace {
 // graphs of one or two nodes: by so many at most.
 constexpr std::size_t kMoreInputs = 8;
 
+int shares_each(std::int64_t rows) {
+  return rows >= kManyRows ? Shares::kEach : 1;
+}
+
 }  // namespace
 
 // Builds node by node; shapes in comments are ggml's, fastest dimension first.
@@ -23,14 +27,12 @@ class GraphBuilder {
 
   bool run() {
     const PassShape& s = out_.shape_;
-    const auto n_layers = static_cast<std::size_t>(s.last - s.first);
     const std::size_t capacity = count_nodes(weights_, s, pass_.batch(), kernels_) + kMoreInputs;
     const std::size_t memory = ggml_tensor_overhead() * capacity * 2 + ggml_graph_overhead_custom(capacity, false);
     out_.context_.reset(ggml_init({.mem_size = memory, .mem_buffer = nullptr, .no_alloc = true}));
     if (!out_.context_) return false;
     ctx_ = out_.context_.get();
     out_.graph_ = ggml_new_graph_custom(ctx_, capacity, false);
-    out_.tasks_.reserve(n_layers);  // operators keep pointers into it
     ggml_tensor* x = input();
     for (int layer = s.first; layer < s.last; ++layer) x = transformer_layer(x, layer);
     if (s.n_outputs > 0) x = head(select(x));
@@ -70,24 +72,29 @@ class GraphBuilder {
   // x as blocks of 8 bits, [n_in / 32 * sizeof(Q8Block), n_tokens]. What several matrices multiply is rounded once.
   ggml_tensor* quantized(ggml_tensor* x) {
     if (x == quantized_from_) return quantized_;
-    const auto run = [](ggml_tensor* dst, int ith, int nth, void*) {
+    const auto run = [](ggml_tensor* dst, int, int nth, void* data) {
       const ggml_tensor* in = dst->src[0];
-      q8_quantize(floats(in), in->ne[0], in->ne[1], static_cast<Q8Block*>(dst->data), ith, nth);
+      static_cast<Graph::Task*>(data)->shares.take(shares_each(in->ne[1]), nth, [&](int share, int n) {
+        q8_quantize(floats(in), in->ne[0], in->ne[1], static_cast<Q8Block*>(dst->data), share, n);
+      });
     };
     const std::int64_t row_bytes = x->ne[0] / PackedMatrix::kBlock * static_cast<std::int64_t>(sizeof(Q8Block));
     quantized_from_ = x;
-    quantized_ = ggml_custom_4d(ctx_, GGML_TYPE_I8, row_bytes, x->ne[1], 1, 1, &x, 1, run, GGML_N_TASKS_MAX, nullptr);
+    quantized_ = ggml_custom_4d(ctx_, GGML_TYPE_I8, row_bytes, x->ne[1], 1, 1, &x, 1, run, GGML_N_TASKS_MAX, task({}));
     return quantized_;
   }
 
   ggml_tensor* multiply_packed(const PackedMatrix& w, ggml_tensor* x) {
-    const auto run = [](ggml_tensor* dst, int ith, int nth, void* matrix) {
+    const auto run = [](ggml_tensor* dst, int, int nth, void* data) {
+      auto& t = *static_cast<Graph::Task*>(data);
       const auto* blocks = static_cast<const Q8Block*>(dst->src[0]->data);
-      static_cast<const PackedMatrix*>(matrix)->multiply(blocks, dst->ne[1], static_cast<float*>(dst->data), ith, nth);
+      t.shares.take(shares_each(dst->ne[1]), nth, [&](int share, int n) {
+        t.matrix->multiply(blocks, dst->ne[1], static_cast<float*>(dst->data), share, n);
+      });
     };
     ggml_tensor* blocks = quantized(x);
     return ggml_custom_4d(ctx_, GGML_TYPE_F32, w.n_out(), x->ne[1], 1, 1, &blocks, 1, run, GGML_N_TASKS_MAX,
-                          const_cast<PackedMatrix*>(&w));
+                          task({.matrix = &w}));
   }
 
   // RMS norm of each head: [n_heads * head_dim, n_tokens] stays that shape.
@@ -122,10 +129,7 @@ class GraphBuilder {
 
   ggml_tensor* head(ggml_tensor* x) { return linear(weights_.output, norm(x, weights_.output_norm)); }
 
-  Graph::LayerTask* task(int layer) {
-    out_.tasks_.push_back({.pass = &pass_, .layer = layer});
-    return &out_.tasks_.back();
-  }
+  Graph::Task* task(const Graph::Operand& of) { return &out_.tasks_.emplace_back(of); }
 
   static const float* floats(const ggml_tensor* t) { return static_cast<const float*>(t->data); }
 
@@ -133,29 +137,31 @@ class GraphBuilder {
   ggml_tensor* store(ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, int layer) {
     std::array args = {q, k, v};
     const auto run = [](ggml_tensor* dst, int ith, int nth, void* data) {
-      const auto& t = *static_cast<const Graph::LayerTask*>(data);
+      const auto& t = *static_cast<const Graph::Task*>(data);
       t.pass->store(t.layer, floats(dst->src[0]), floats(dst->src[1]), floats(dst->src[2]), static_cast<float*>(dst->data),
                     ith, nth);
     };
     ggml_tensor* out = ggml_custom_4d(ctx_, GGML_TYPE_F32, c_.head_dim, c_.n_heads, out_.shape_.n_tokens, 1, args.data(), 3,
-                                      run, GGML_N_TASKS_MAX, task(layer));
+                                      run, GGML_N_TASKS_MAX, task({.pass = &pass_, .layer = layer}));
     ggml_build_forward_expand(out_.graph_, out);  // before anything that reads the segments
     return out;
   }
 
   // q: [head_dim, n_heads, n_tokens], out: [n_heads * head_dim, n_tokens]
   ggml_tensor* attend(ggml_tensor* q, int layer) {
-    ggml_tensor* out = kernels_ == KernelPath::kFused ? attend_fused(q) : attend_plain(q, layer);
+    ggml_tensor* out = kernels_ == KernelPath::kFused ? attend_fused(q, layer) : attend_plain(q, layer);
     return ggml_reshape_2d(ctx_, out, std::int64_t{c_.n_heads} * c_.head_dim, out_.shape_.n_tokens);
   }
 
-  ggml_tensor* attend_fused(ggml_tensor* q) {
+  ggml_tensor* attend_fused(ggml_tensor* q, int layer) {
     const auto run = [](ggml_tensor* dst, int ith, int nth, void* data) {
-      const auto& t = *static_cast<const Graph::LayerTask*>(data);
-      t.pass->attend(t.layer, floats(dst->src[0]), static_cast<float*>(dst->data), ith, nth);
+      auto& t = *static_cast<Graph::Task*>(data);
+      t.shares.take(shares_each(dst->ne[2]), nth, [&](int share, int n) {
+        t.pass->attend(t.layer, floats(dst->src[0]), static_cast<float*>(dst->data), ith, share, n);
+      });
     };
     return ggml_custom_4d(ctx_, GGML_TYPE_F32, q->ne[0], q->ne[1], q->ne[2], 1, &q, 1, run, GGML_N_TASKS_MAX,
-                          &out_.tasks_.back());
+                          task({.pass = &pass_, .layer = layer}));
   }
 
   ggml_tensor* attend_plain(ggml_tensor* q, int layer) {
@@ -263,6 +269,10 @@ void Graph::Mask::set() const {
       if (log_mass != nullptr) std::copy_n(log_mass, context.length, values);
     }
   }
+}
+
+void Graph::restart() {
+  for (Task& task : tasks_) task.shares.restart();
 }
 
 void Graph::set_masks() const {

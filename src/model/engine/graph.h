@@ -3,12 +3,14 @@
 
 #include <ggml-cpp.h>
 
+#include <deque>
 #include <memory>
 #include <vector>
 
 #include "model/engine/engine.h"
 #include "model/engine/model_impl.h"
 #include "model/engine/pass.h"
+#include "model/engine/shares.h"
 
 namespace celslm {
 
@@ -39,14 +41,20 @@ class Graph {
   ggml_tensor* hidden() const { return hidden_; }            // f32 [n_embd, n_tokens]
   ggml_tensor* output_rows() const { return output_rows_; }  // i32 [n_outputs], when fewer than n_tokens
   void set_masks() const;                                    // kPlain only
+  void restart();                                            // before each run
 
   ggml_tensor* result() const { return result_; }  // f32 [n_embd, n_tokens] or [n_vocab, n_outputs]
 
  private:
   friend class GraphBuilder;
-  struct LayerTask {  // the argument of a custom operator
+  struct Operand {  // of a custom operator: a matrix, or a layer's rows and KV
+    const PackedMatrix* matrix = nullptr;
     Pass* pass = nullptr;
     int layer = 0;
+  };
+  struct Task : Operand {
+    explicit Task(const Operand& of) : Operand(of) {}
+    Shares shares;
   };
   struct Mask {
     ggml_tensor* tensor = nullptr;  // f32 [n_visible, n_tokens of the chunk, n_heads if the context has log masses, else 1]
@@ -66,7 +74,7 @@ class Graph {
   ggml_tensor* output_rows_ = nullptr;
   ggml_tensor* result_ = nullptr;
   std::vector<Mask> masks_;
-  std::vector<LayerTask> tasks_;
+  std::deque<Task> tasks_;                         // operators keep pointers to them
   std::vector<ggml_backend_buffer_ptr> segments_;  // ggml's views of KV segments (kPlain)
 };
 

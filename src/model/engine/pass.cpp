@@ -146,7 +146,7 @@ void Pass::store_head(int layer, int row, int head, const float* k, const float*
   round_values(own.type(), {v + at, d}, tap_v_.data() + at);
 }
 
-void Pass::attend(int layer, const float* q, float* out, int ith, int nth) {
+void Pass::attend(int layer, const float* q, float* out, int thread, int share, int n_shares) {
   AttentionArgs args{.q = q,
                      .out = out,
                      .n_rows = n_tokens(),
@@ -155,11 +155,11 @@ void Pass::attend(int layer, const float* q, float* out, int ith, int nth) {
                      .head_dim = config_.head_dim,
                      .scale = config_.attention_scale,
                      .groups = groups_[static_cast<std::size_t>(layer - first_layer_)]};
-  AttentionScratch& scratch = scratch_[static_cast<std::size_t>(ith)].attention;
-  attention(args, ith, nth, scratch);
+  AttentionScratch& scratch = scratch_[static_cast<std::size_t>(thread)].attention;
+  attention(args, share, n_shares, scratch);
   if (tap_attention_.empty()) return;
-  args.out = tap_attention_.data();  // once more: which rows are this thread's is the kernel's own affair
-  attention(args, ith, nth, scratch);
+  args.out = tap_attention_.data();  // once more: which rows are in a share is the kernel's own affair
+  attention(args, share, n_shares, scratch);
 }
 
 }  // namespace celslm

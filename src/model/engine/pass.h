@@ -30,8 +30,8 @@ class Pass {
   // Rotates q ([n_tokens][n_heads][head_dim]) into q_out, and rounds, rotates and stores k and v ([n_tokens][kv_width])
   // into the chunks' segments. Thread ith of nth does its share.
   void store(int layer, const float* q, const float* k, const float* v, float* q_out, int ith, int nth);
-  // out: [n_tokens][n_heads][head_dim]
-  void attend(int layer, const float* q, float* out, int ith, int nth);
+  // One of n_shares. out: [n_tokens][n_heads][head_dim]. Thread: which of them calls.
+  void attend(int layer, const float* q, float* out, int thread, int share, int n_shares);
 
   // Where store() also leaves K before bias and RoPE, and V, both rounded, [n_tokens][kv_width]; empty: nowhere.
   void tap(std::span<float> k, std::span<float> v) {
