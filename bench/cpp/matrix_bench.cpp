@@ -1,6 +1,6 @@
 // The products with quantized weights alone, on one thread, beside what the machine can do: the same dot-product instruction
-// on registers only. One line of JSON a type: multiply-adds a second with many tokens, their share of that peak, the same
-// with 16 tokens, and bytes of weights a second with one token (of matrices beyond the caches: what memory gives).
+// on registers only, and reading memory. First a line of JSON with these limits, then one for each type: bytes of weights a
+// product, and products a second with one, 16 and many tokens.
 //
 //   build/release/bench/celslm_bench_matrix --n-in 1536 --n-out 8960 --tokens 512
 #include <algorithm>
@@ -49,32 +49,27 @@ Result<std::unique_ptr<PackedMatrix>> some_matrix(WeightType type, const Options
   return PackedMatrix::create(type, file, o.n_in, o.n_out);
 }
 
-Status measure(const char* name, const PackedMatrix& w, const std::vector<Q8Block>& x, const Options& o, double peak) {
+Status measure(const char* name, const PackedMatrix& w, const std::vector<Q8Block>& x, const Options& o) {
   std::vector<float> out(static_cast<std::size_t>(o.n_out * std::max(o.tokens, kUsers)));
   const auto rate = [&](std::int64_t tokens, int runs) {
     const double seconds = best_seconds(runs, [&] { w.multiply(x.data(), tokens, out.data(), 0, 1); });
     return static_cast<double>(o.n_in * o.n_out * tokens) / seconds;
   };
-  const double products = rate(o.tokens, o.runs);
-  const double of_users = rate(kUsers, o.runs);
-  const double of_one = rate(1, 4 * o.runs);
-  std::printf(
-      "{\"type\": \"%s\", \"products_per_s\": %.4g, \"peak_share\": %.3f, \"peak_share_16\": %.3f, "
-      "\"bytes_per_s\": %.4g}\n",
-      name, products, products / peak, of_users / peak,
-      of_one * static_cast<double>(w.size_bytes()) / static_cast<double>(o.n_in * o.n_out));
+  std::printf("{\"type\": \"%s\", \"bytes_per_weight\": %.4g, \"one\": %.4g, \"users\": %.4g, \"many\": %.4g}\n", name,
+              static_cast<double>(w.size_bytes()) / static_cast<double>(o.n_in * o.n_out), rate(1, 4 * o.runs),
+              rate(kUsers, o.runs), rate(o.tokens, o.runs));
   return {};
 }
 
 Status run(const Options& o) {
-  const double peak = peak_products_per_s(1);
-  std::printf("{\"peak_products_per_s\": %.4g}\n", peak);
+  std::printf("{\"peak_products_per_s\": %.4g, \"memory_bytes_per_s\": %.4g}\n", peak_products_per_s(1),
+              memory_bytes_per_s(1));
   const std::vector<float> x(static_cast<std::size_t>(o.n_in * std::max(o.tokens, kUsers)), 0.5F);
   std::vector<Q8Block> blocks(x.size() / PackedMatrix::kBlock);
   q8_quantize(x.data(), o.n_in, std::max(o.tokens, kUsers), blocks.data(), 0, 1);
   for (const auto& [name, type] : kTypes) {
     CELSLM_TRY(const auto w, some_matrix(type, o));
-    CELSLM_CHECK_OK(measure(name, *w, blocks, o, peak));
+    CELSLM_CHECK_OK(measure(name, *w, blocks, o));
   }
   return {};
 }

@@ -1,13 +1,19 @@
 #include "bench/cpp/peak.h"
 
+#include <sys/mman.h>
+
 #include <algorithm>
 #include <barrier>
 #include <cstdint>
+#include <cstdlib>
+#include <cstring>
 #include <functional>
+#include <memory>
 #include <thread>
 #include <vector>
 
 #include "bench/cpp/support.h"
+#include "hwy/cache_control.h"
 
 #ifndef HWY_DISABLED_TARGETS
 #define HWY_DISABLED_TARGETS (HWY_ALL_SVE | HWY_RVV | HWY_SSSE3)
@@ -41,6 +47,8 @@ double many_products(std::int64_t rounds, std::int32_t& result) {
   return static_cast<double>(rounds) * kChains * static_cast<double>(hn::Lanes(u8));
 }
 
+constexpr std::size_t kAhead = 4096;  // as our kernels: beyond the page where the hardware stops looking ahead
+
 // Returns a sum, so that nothing is left out.
 std::int32_t read_all(const std::uint8_t* data, std::size_t size) {
   const hn::CappedTag<std::int32_t, 16> i32;
@@ -48,6 +56,7 @@ std::int32_t read_all(const std::uint8_t* data, std::size_t size) {
   hn::Vec<decltype(i32)> sums[4] = {hn::Zero(i32), hn::Zero(i32), hn::Zero(i32), hn::Zero(i32)};
   const auto* end = data + size / (4 * lanes) * (4 * lanes);
   for (; data < end; data += 4 * lanes) {
+    for (std::size_t c = 0; c < 4; ++c) hwy::Prefetch(data + kAhead + c * lanes);
     for (std::size_t c = 0; c < 4; ++c)
       sums[c] = hn::Add(sums[c], hn::LoadU(i32, reinterpret_cast<const std::int32_t*>(data + c * lanes)));
   }
@@ -102,9 +111,16 @@ double peak_products_per_s(int threads) {
 
 double memory_bytes_per_s(int threads) {
   constexpr std::size_t kEach = std::size_t{256} << 20;
-  std::vector<std::vector<std::uint8_t>> parts(static_cast<std::size_t>(threads), std::vector<std::uint8_t>(kEach, 1));
-  return best_rate(threads, 5, [&](int thread) {
-    hwy::PreventElision(HWY_DYNAMIC_DISPATCH(read_all)(parts[static_cast<std::size_t>(thread)].data(), kEach));
+  constexpr std::size_t kLargePage = std::size_t{2} << 20;
+  const std::size_t size = kEach * static_cast<std::size_t>(threads);
+  const auto free = [](std::uint8_t* memory) { std::free(memory); };
+  const std::unique_ptr<std::uint8_t, decltype(free)> memory(
+      static_cast<std::uint8_t*>(std::aligned_alloc(kLargePage, size)), free);
+  if (memory == nullptr) return 0;
+  ::madvise(memory.get(), size, MADV_HUGEPAGE);
+  std::memset(memory.get(), 1, size);
+  return best_rate(threads, 8, [&](int thread) {
+    hwy::PreventElision(HWY_DYNAMIC_DISPATCH(read_all)(memory.get() + kEach * static_cast<std::size_t>(thread), kEach));
     return static_cast<double>(kEach);
   });
 }
