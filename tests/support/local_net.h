@@ -125,7 +125,8 @@ class LocalClient final : public HttpClient {
   }
 
   Result<HttpAnswer> deliver(const HttpCall& call) const {
-    HttpRequest request{.method = call.method, .path = call.path, .body = call.body, .disconnected = [] { return false; }};
+    HttpRequest request{.method = call.method, .path = call.path, .headers = call.headers, .body = call.body};
+    request.disconnected = [stop = call.stop] { return stop.stop_requested(); };
     if (const auto query = call.path.find('?'); query != std::string::npos) {
       request.path = call.path.substr(0, query);
       for (std::string rest = call.path.substr(query + 1); !rest.empty();) {

@@ -65,6 +65,9 @@ CloudService::CloudService(SigningKey key, std::unique_ptr<ContextRegistry> cont
                                 : nullptr),
       jobs_(catalog_.models(), *storage_, key_, clock, metrics_, log_, jobs_options(options)),
       edges_(clock),
+      held_(
+          clock, [this] { return contexts_->revision(); },
+          [this](const std::string& since) { return context_routes_.list_since(since); }),
       status_({.contexts = *contexts_, .catalog = catalog_, .jobs = jobs_, .storage = *storage_, .edges = edges_}),
       context_routes_({.contexts = *contexts_,
                        .catalog = catalog_,
@@ -73,6 +76,7 @@ CloudService::CloudService(SigningKey key, std::unique_ptr<ContextRegistry> cont
                        .studies = studies_.get(),
                        .metrics = metrics_,
                        .edges = edges_,
+                       .held = held_,
                        .prefill_codec = std::ranges::contains(codecs_, CodecId::kF16) ? CodecId::kF16 : codecs_.front(),
                        .log = log_}),
       pack_routes_({.contexts = *contexts_,
@@ -82,7 +86,9 @@ CloudService::CloudService(SigningKey key, std::unique_ptr<ContextRegistry> cont
                     .storage = *storage_,
                     .metrics = metrics_,
                     .key = key_,
-                    .codecs = codecs_}) {}
+                    .codecs = codecs_}) {
+  contexts_->on_change([this] { held_.changed(); });
+}
 
 PackJobsOptions CloudService::jobs_options(const CloudOptions& options) {
   PackJobsOptions out = options.jobs;
@@ -91,6 +97,7 @@ PackJobsOptions CloudService::jobs_options(const CloudOptions& options) {
 }
 
 void CloudService::shutdown() {
+  held_.stop();
   if (studies_) studies_->stop();
   jobs_.stop();
 }

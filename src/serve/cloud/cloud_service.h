@@ -75,6 +75,7 @@ class CloudService {
   std::unique_ptr<StudyJobs> studies_;
   PackJobs jobs_;
   EdgeSightings edges_;
+  HeldLists held_;
   CloudStatus status_;
   ContextRoutes context_routes_;
   PackRoutes pack_routes_;

@@ -1,7 +1,12 @@
 #include "serve/cloud/context_registry.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <charconv>
 #include <nlohmann/json.hpp>
+#include <random>
+#include <set>
 
 #include "core/file.h"
 #include "core/json.h"
@@ -49,14 +54,23 @@ Result<RegisteredContext> read_context(const fs::path& path, const ContextHandle
   return RegisteredContext{{handle, std::move(name), size}, std::move(text)};
 }
 
+std::string any_name() {
+  std::random_device draw;
+  return fmt::format("{:08x}{:08x}", draw(), draw());
+}
+
 }  // namespace
 
-Result<std::unique_ptr<ContextRegistry>> ContextRegistry::open(const fs::path& folder, Log log) {
+ContextRegistry::ContextRegistry(fs::path folder, Log log, std::size_t max_kept_changes)
+    : folder_(std::move(folder)), log_(std::move(log)), max_kept_changes_(max_kept_changes), run_(any_name()) {}
+
+Result<std::unique_ptr<ContextRegistry>> ContextRegistry::open(const fs::path& folder, Log log,
+                                                               std::size_t max_kept_changes) {
   std::error_code error;
   fs::create_directories(folder, error);
   if (error)
     return fail(ErrorKind::kIo, "{}: cannot create the folder of registered contexts: {}", folder.string(), error.message());
-  std::unique_ptr<ContextRegistry> out(new ContextRegistry(folder, std::move(log)));
+  std::unique_ptr<ContextRegistry> out(new ContextRegistry(folder, std::move(log), max_kept_changes));
   CELSLM_CHECK_OK(out->load());
   return out;
 }
@@ -104,18 +118,28 @@ Result<ContextInfo> ContextRegistry::put(std::string_view text, std::string_view
   ContextInfo info{context_handle(text), std::string(name), text.size()};
   // The lock is held over the write, so that two registrations of one text become one, and no handle is found before its
   // file exists. Registering is rare; reading texts does not wait for it.
+  CELSLM_TRY(const bool is_new, insert(info, text));
+  if (is_new && on_change_) on_change_();
+  return info;
+}
+
+Result<bool> ContextRegistry::insert(ContextInfo& info, std::string_view text) {
   const MutexLock lock(mutex_);
-  if (const auto it = contexts_.find(info.handle); it != contexts_.end()) return it->second;
+  if (const auto it = contexts_.find(info.handle); it != contexts_.end()) {
+    info = it->second;
+    return false;
+  }
   if (contexts_.size() >= kMaxContexts || bytes_ + info.bytes > kMaxRegisteredBytes) {
     return fail(
         ErrorKind::kOverloaded,
         "{} contexts of {} bytes in total are registered, which is this cloud's limit: remove some with 'celslm context rm'",
         contexts_.size(), bytes_);
   }
-  CELSLM_CHECK_OK(write_file_atomically(path_of(info.handle), as_bytes(json{{"name", name}, {"text", text}}.dump())));
+  CELSLM_CHECK_OK(write_file_atomically(path_of(info.handle), as_bytes(json{{"name", info.name}, {"text", text}}.dump())));
   bytes_ += info.bytes;
   contexts_.emplace(info.handle, info);
-  return info;
+  count_change(info.handle);
+  return true;
 }
 
 Result<RegisteredContext> ContextRegistry::find(const ContextHandle& handle) const {
@@ -140,6 +164,12 @@ std::vector<ContextInfo> ContextRegistry::list() const {
 }
 
 Status ContextRegistry::remove(const ContextHandle& handle) {
+  CELSLM_CHECK_OK(erase(handle));
+  if (on_change_) on_change_();
+  return {};
+}
+
+Status ContextRegistry::erase(const ContextHandle& handle) {
   const MutexLock lock(mutex_);
   const auto it = contexts_.find(handle);
   if (it == contexts_.end()) return fail(ErrorKind::kNotFound, "no context {} is registered here", handle.hex());
@@ -149,7 +179,55 @@ Status ContextRegistry::remove(const ContextHandle& handle) {
   }
   bytes_ -= it->second.bytes;
   contexts_.erase(it);
+  count_change(handle);
   return {};
+}
+
+void ContextRegistry::count_change(const ContextHandle& handle) {
+  ++n_changes_;
+  changes_.push_back(handle);
+  if (changes_.size() > max_kept_changes_) changes_.pop_front();
+}
+
+std::string ContextRegistry::revision_now() const {
+  return fmt::format("{}-{}", run_, n_changes_);
+}
+
+std::string ContextRegistry::revision() const {
+  const MutexLock lock(mutex_);
+  return revision_now();
+}
+
+std::optional<std::uint64_t> ContextRegistry::known_number(std::string_view revision) const {
+  if (!revision.starts_with(run_) || !revision.substr(run_.size()).starts_with('-')) return std::nullopt;
+  const std::string_view digits = revision.substr(run_.size() + 1);
+  std::uint64_t number = 0;
+  const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), number);
+  if (error != std::errc() || end != digits.data() + digits.size()) return std::nullopt;
+  if (number > n_changes_ || n_changes_ - number > changes_.size()) return std::nullopt;
+  return number;
+}
+
+ContextList ContextRegistry::changes_since(std::string_view revision) const {
+  const MutexLock lock(mutex_);
+  ContextList out{.revision = revision_now(), .n_contexts = contexts_.size()};
+  const auto number = known_number(revision);
+  if (!number) {
+    out.added.reserve(contexts_.size());
+    for (const auto& [handle, info] : contexts_) out.added.push_back(info);
+    return out;
+  }
+  out.since = revision;
+  const auto n_newer = static_cast<std::ptrdiff_t>(n_changes_ - *number);
+  for (const ContextHandle& handle : std::set<ContextHandle>(changes_.end() - n_newer, changes_.end())) {
+    const auto it = contexts_.find(handle);
+    if (it == contexts_.end()) {
+      out.removed.push_back(handle);
+    } else {
+      out.added.push_back(it->second);
+    }
+  }
+  return out;
 }
 
 std::size_t ContextRegistry::size() const {

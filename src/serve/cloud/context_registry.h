@@ -2,9 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -12,12 +15,14 @@
 #include "core/log.h"
 #include "core/mutex.h"
 #include "core/result.h"
+#include "serve/wire/context_list.h"
 #include "serve/wire/protocol.h"
 
 namespace celslm {
 
 inline constexpr std::size_t kMaxContextNameBytes = 100;          // a list whose names alone would pass kMaxListBytes
 inline constexpr std::uint64_t kMaxRegisteredBytes = 8ULL << 30;  // registrations that would fill the disk
+inline constexpr std::size_t kMaxKeptChanges = 10'000;            // for edges that know an older list
 
 struct RegisteredContext {
   ContextInfo info;
@@ -30,7 +35,9 @@ class ContextRegistry {
  public:
   // Creates the folder if needed and loads its files. A file that is damaged, or whose text does not match its name, is
   // moved aside (name.bad) and reported in the log. kIo for a folder that cannot be read or created.
-  static Result<std::unique_ptr<ContextRegistry>> open(const std::filesystem::path& folder, Log log);
+  // max_kept_changes: for changes_since().
+  static Result<std::unique_ptr<ContextRegistry>> open(const std::filesystem::path& folder, Log log,
+                                                       std::size_t max_kept_changes = kMaxKeptChanges);
 
   // Whether put() would accept them if there is room: kInvalid if not.
   static Status check(std::string_view text, std::string_view name);
@@ -43,20 +50,39 @@ class ContextRegistry {
   Result<RegisteredContext> find(const ContextHandle& handle) const;
   bool contains(const ContextHandle& handle) const;
   std::vector<ContextInfo> list() const;  // by handle
+  // Names the list as it is now. Another one after every change, and after every start of the cloud: what else it offers may
+  // have changed with that.
+  std::string revision() const;
+  // What changed since a revision; the complete list if that is not one of this registry's, or too old.
+  ContextList changes_since(std::string_view revision) const;
+  // `changed` is called after every change, on the thread that made it, without locks. Set it before the registry is shared.
+  void on_change(std::function<void()> changed) { on_change_ = std::move(changed); }
   Status remove(const ContextHandle& handle);
   std::size_t size() const;
 
  private:
-  ContextRegistry(std::filesystem::path folder, Log log) : folder_(std::move(folder)), log_(std::move(log)) {}
+  ContextRegistry(std::filesystem::path folder, Log log, std::size_t max_kept_changes);
   std::filesystem::path path_of(const ContextHandle& handle) const;
   Status load();
   void load_file(const std::filesystem::path& path);
+  std::string revision_now() const CELSLM_REQUIRES(mutex_);
+  // The number of a revision whose changes are still known.
+  std::optional<std::uint64_t> known_number(std::string_view revision) const CELSLM_REQUIRES(mutex_);
+  void count_change(const ContextHandle& handle) CELSLM_REQUIRES(mutex_);
+  // Whether it was not registered yet; if it was, info becomes that registration.
+  Result<bool> insert(ContextInfo& info, std::string_view text);
+  Status erase(const ContextHandle& handle);
 
   const std::filesystem::path folder_;
   const Log log_;
+  const std::size_t max_kept_changes_;
+  const std::string run_;  // drawn at each start
+  std::function<void()> on_change_;
   mutable Mutex mutex_;
   std::map<ContextHandle, ContextInfo> contexts_ CELSLM_GUARDED_BY(mutex_);
   std::uint64_t bytes_ CELSLM_GUARDED_BY(mutex_) = 0;  // of all texts
+  std::uint64_t n_changes_ CELSLM_GUARDED_BY(mutex_) = 0;
+  std::deque<ContextHandle> changes_ CELSLM_GUARDED_BY(mutex_);  // what the last of them were about, in order
 };
 
 }  // namespace celslm

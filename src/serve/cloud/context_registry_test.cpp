@@ -147,5 +147,70 @@ TEST_F(ContextRegistryTest, ManyThreadsMayRegisterListAndRemoveAtOnce) {
   EXPECT_EQ(open()->size(), 8U);
 }
 
+TEST_F(ContextRegistryTest, TellsWhatChangedSinceARevision) {
+  const auto registry = open();
+  const auto one = registry->put("one", "")->handle;
+  const std::string before = registry->revision();
+  const auto two = registry->put("two", "")->handle;
+  const auto three = registry->put("three", "")->handle;
+  ASSERT_TRUE(registry->remove(one));
+  ASSERT_TRUE(registry->remove(three));
+  const ContextList changes = registry->changes_since(before);
+  EXPECT_EQ(changes.since, before);
+  EXPECT_EQ(changes.revision, registry->revision());
+  EXPECT_EQ(changes.n_contexts, 1U);
+  ASSERT_THAT(changes.added, SizeIs(1));
+  EXPECT_EQ(changes.added[0].handle, two);
+  EXPECT_THAT(changes.removed, testing::UnorderedElementsAre(one, three));
+  const ContextList none = registry->changes_since(registry->revision());
+  EXPECT_FALSE(none.complete());
+  EXPECT_THAT(none.added, SizeIs(0));
+}
+
+TEST_F(ContextRegistryTest, OnlyChangesMakeANewRevision) {
+  const auto registry = open();
+  int changes = 0;
+  registry->on_change([&] { ++changes; });
+  const std::string first = registry->revision();
+  ASSERT_TRUE(registry->put("one", ""));
+  const std::string second = registry->revision();
+  EXPECT_NE(first, second);
+  ASSERT_TRUE(registry->put("one", "again"));
+  EXPECT_FALSE(registry->remove(context_handle("two")));
+  EXPECT_EQ(registry->revision(), second);
+  EXPECT_EQ(changes, 1);
+}
+
+TEST_F(ContextRegistryTest, AnUnknownRevisionGetsTheCompleteList) {
+  std::string earlier;
+  {
+    const auto registry = open();
+    ASSERT_TRUE(registry->put("one", ""));
+    earlier = registry->revision();
+  }
+  const auto registry = open();
+  EXPECT_NE(registry->revision(), earlier);
+  const std::string now = registry->revision();
+  const std::string run = now.substr(0, now.find('-'));
+  for (const std::string& unknown :
+       {earlier, std::string(), run, run + "-", run + "-1", run + "--1", run + "-0x", now + " "}) {
+    const ContextList list = registry->changes_since(unknown);
+    EXPECT_TRUE(list.complete()) << unknown;
+    EXPECT_THAT(list.added, SizeIs(1)) << unknown;
+  }
+}
+
+TEST_F(ContextRegistryTest, ForgetsOldChanges) {
+  const auto registry = *ContextRegistry::open(folder_, null_log(), 4);
+  const std::string first = registry->revision();
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(registry->put("one", ""));
+    ASSERT_TRUE(registry->remove(context_handle("one")));
+  }
+  EXPECT_FALSE(registry->changes_since(first).complete());
+  ASSERT_TRUE(registry->put("one", ""));
+  EXPECT_TRUE(registry->changes_since(first).complete());
+}
+
 }  // namespace
 }  // namespace celslm

@@ -1,7 +1,9 @@
 #include "serve/cloud/context_routes.h"
 
+#include <charconv>
 #include <nlohmann/json.hpp>
 
+#include "core/json.h"
 #include "core/utf8.h"
 #include "serve/cloud/refusals.h"
 #include "serve/wire/edge_header.h"
@@ -12,11 +14,28 @@ namespace celslm {
 
 using nlohmann::json;
 
+namespace {
+
+std::string etag_of(const std::string& revision) {
+  return '"' + revision + '"';
+}
+
+// For how long the client wants the answer to be held.
+Result<Duration> wait_from(const std::string& text) {
+  int seconds = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds);
+  if (!text.empty() && (error != std::errc() || end != text.data() + text.size() || seconds < 0))
+    return fail(ErrorKind::kInvalid, "'wait' must be a number of seconds");
+  return std::min<Duration>(std::chrono::seconds(seconds), kMaxListWait);
+}
+
+}  // namespace
+
 void ContextRoutes::add_to(HttpServer& server) {
   server.route("POST", "/v1/contexts", counted(parts_.metrics, "contexts", [this](const HttpRequest& r) { return put(r); }));
   server.route("GET", "/v1/contexts", counted(parts_.metrics, "contexts", [this](const HttpRequest& r) {
                  parts_.edges.seen(r.header(kEdgeHeader));
-                 return list();
+                 return list(r);
                }));
   server.route("GET", "/v1/contexts/:context",
                counted(parts_.metrics, "context", [this](const HttpRequest& r) { return get(r); }));
@@ -26,10 +45,38 @@ void ContextRoutes::add_to(HttpServer& server) {
                counted(parts_.metrics, "context", [this](const HttpRequest& r) { return remove(r); }));
 }
 
-HttpResponse ContextRoutes::list() const {
-  json contexts = json::array();
-  for (ContextInfo& info : parts_.contexts.list()) contexts.push_back(to_json(complete(std::move(info))));
-  return json_response({{"contexts", std::move(contexts)}});
+HttpResponse ContextRoutes::list(const HttpRequest& request) {
+  std::string since = request.parameter("since");
+  // Whoever only compares gets the complete list where it differs.
+  if (since.empty()) {
+    const bool same = request.header("if-none-match") == etag_of(parts_.contexts.revision());
+    return same ? list_since(parts_.contexts.revision()) : list_since("");
+  }
+  const auto wait = wait_from(request.parameter("wait"));
+  if (!wait) return error_response(wait.error());
+  return *wait > Duration(0) ? parts_.held.hold(std::move(since), *wait) : list_since(since);
+}
+
+HttpResponse ContextRoutes::list_since(const std::string& since) {
+  ContextList changes = parts_.contexts.changes_since(since);
+  if (changes.complete()) return complete_list();
+  const std::string etag = etag_of(changes.revision);
+  if (changes.revision == since) return {.status = 304, .headers = {{"ETag", etag}}};
+  for (ContextInfo& info : changes.added) info = complete(std::move(info));
+  HttpResponse out = json_response(to_json(changes));
+  out.headers["ETag"] = etag;
+  return out;
+}
+
+HttpResponse ContextRoutes::complete_list() {
+  const MutexLock lock(mutex_);
+  if (parts_.contexts.revision() != complete_revision_) {
+    ContextList list = parts_.contexts.changes_since("");
+    for (ContextInfo& info : list.added) info = complete(std::move(info));
+    complete_body_ = dump_json(to_json(list));
+    complete_revision_ = std::move(list.revision);
+  }
+  return {.headers = {{"ETag", etag_of(complete_revision_)}}, .body = complete_body_};
 }
 
 Result<json> ContextRoutes::models_for(std::string_view text) {

@@ -11,6 +11,7 @@
 #include "serve/cloud/cloud_metrics.h"
 #include "serve/cloud/context_registry.h"
 #include "serve/cloud/edge_sightings.h"
+#include "serve/cloud/held_lists.h"
 #include "serve/cloud/pack_catalog.h"
 #include "serve/cloud/pack_jobs.h"
 #include "serve/cloud/studied_library.h"
@@ -27,6 +28,7 @@ struct ContextRoutesParts {
   StudyJobs* studies;  // null: contexts are not studied
   CloudMetrics& metrics;
   EdgeSightings& edges;
+  HeldLists& held;
   CodecId prefill_codec;  // of packs computed at registration
   Log log;
 };
@@ -36,10 +38,14 @@ class ContextRoutes {
  public:
   explicit ContextRoutes(ContextRoutesParts parts) : parts_(std::move(parts)) {}
   void add_to(HttpServer& server);
+  // The list as an edge gets it that knows it as of `since` (empty: not at all), now: 304 if that is its state.
+  HttpResponse list_since(const std::string& since);
 
  private:
   HttpResponse put(const HttpRequest& request);
-  HttpResponse list() const;
+  HttpResponse list(const HttpRequest& request);
+  // The complete list as JSON, made once for each revision: after a restart of the cloud all its edges ask for it.
+  HttpResponse complete_list() CELSLM_EXCLUDES(mutex_);
   HttpResponse get(const HttpRequest& request) const;
   HttpResponse study(const HttpRequest& request) const;
   HttpResponse remove(const HttpRequest& request);
@@ -52,6 +58,9 @@ class ContextRoutes {
   void begin_prefill(const ContextHandle& handle);
 
   const ContextRoutesParts parts_;
+  Mutex mutex_;
+  std::string complete_revision_ CELSLM_GUARDED_BY(mutex_);
+  std::string complete_body_ CELSLM_GUARDED_BY(mutex_);
 };
 
 }  // namespace celslm

@@ -12,41 +12,38 @@ constexpr std::size_t kMaxKeptTexts = 256;  // a few MiB each at most
 // A registered text that is shorter is found in messages that are equal to it only: others would gain nothing.
 constexpr std::size_t kShortestBeginning = 32;
 
-std::vector<std::string> all_plain(const std::vector<std::string>& texts) {
-  std::vector<std::string> out;
-  out.reserve(texts.size());
-  for (const std::string& text : texts) out.push_back(plain_context_text(text));
+std::unordered_map<ContextHandle, std::string> by_handle(const std::vector<std::string>& texts) {
+  std::unordered_map<ContextHandle, std::string> out;
+  for (const std::string& text : texts) {
+    std::string plain = plain_context_text(text);
+    const ContextHandle handle = context_handle(plain);
+    out.emplace(handle, std::move(plain));
+  }
   return out;
 }
 
 }  // namespace
 
 ContextDirectory::ContextDirectory(std::shared_ptr<CloudClient> cloud, const std::vector<std::string>& own_texts,
-                                   std::optional<KnownContexts> known)
-    : cloud_(std::move(cloud)), own_texts_(all_plain(own_texts)), known_(std::move(known)) {
+                                   const Clock& clock, std::optional<KnownContexts> known)
+    : cloud_(std::move(cloud)), own_(by_handle(own_texts)), clock_(clock), known_(std::move(known)) {
   const MutexLock lock(mutex_);
-  if (cloud_ && known_) {
-    for (ContextInfo& info : known_->load()) registered_.emplace(info.handle, std::move(info));
-  }
-  register_own_texts();
-}
-
-void ContextDirectory::register_own_texts() {
-  for (const std::string& text : own_texts_) {
-    const ContextHandle handle = context_handle(text);
-    registered_.try_emplace(handle, ContextInfo{.handle = handle, .bytes = text.size()});
-    texts_[handle] = text;
-  }
+  if (!cloud_ || !known_) return;
+  ContextList list = known_->load();
+  revision_ = std::move(list.revision);
+  for (ContextInfo& info : list.added) listed_.emplace(info.handle, std::move(info));
 }
 
 std::optional<std::string> ContextDirectory::longest_text(std::string_view message) const {
   std::set<std::uint64_t> sizes;
   {
     const MutexLock lock(mutex_);
-    for (const auto& [handle, info] : registered_) {
-      const bool fits = info.bytes <= message.size() && info.bytes >= kShortestBeginning;
-      if (fits || info.bytes == message.size() || info.bytes == message.size() + 1) sizes.insert(info.bytes);
-    }
+    const auto consider = [&](std::uint64_t bytes) {
+      const bool fits = bytes <= message.size() && bytes >= kShortestBeginning;
+      if (fits || bytes == message.size() || bytes == message.size() + 1) sizes.insert(bytes);
+    };
+    for (const auto& [handle, info] : listed_) consider(info.bytes);
+    for (const auto& [handle, text] : own_) consider(text.size());
   }
   std::optional<std::string> longest;
   Hasher hasher;
@@ -73,95 +70,179 @@ std::optional<ContextDirectory::Beginning> ContextDirectory::beginning(std::stri
 
 bool ContextDirectory::contains(const ContextHandle& handle) const {
   const MutexLock lock(mutex_);
-  return registered_.contains(handle);
+  return is_own(handle) || listed_.contains(handle);
+}
+
+bool ContextDirectory::is_public(const ContextHandle& handle) const {
+  const MutexLock lock(mutex_);
+  return !is_own(handle) && listed_.contains(handle);
 }
 
 std::vector<ContextInfo> ContextDirectory::list() const {
   std::vector<ContextInfo> out;
   const MutexLock lock(mutex_);
-  out.reserve(registered_.size());
-  for (const auto& [handle, info] : registered_) out.push_back(info);
+  out.reserve(listed_.size() + own_.size());
+  for (const auto& [handle, info] : listed_) out.push_back(info);
+  for (const auto& [handle, text] : own_) {
+    if (!listed_.contains(handle)) out.push_back({.handle = handle, .bytes = text.size()});
+  }
   return out;
 }
 
 std::optional<ContextHandle> ContextDirectory::find(const std::function<bool(const ContextHandle&)>& wanted) const {
-  const MutexLock lock(mutex_);
-  const auto it = std::ranges::find_if(registered_, [&](const auto& known) { return wanted(known.first); });
-  return it == registered_.end() ? std::nullopt : std::optional(it->first);
+  std::vector<ContextHandle> handles;
+  for (const auto& [handle, text] : own_) handles.push_back(handle);
+  {
+    const MutexLock lock(mutex_);
+    for (const auto& [handle, info] : listed_) handles.push_back(handle);
+  }
+  const auto it = std::ranges::find_if(handles, wanted);
+  return it == handles.end() ? std::nullopt : std::optional(*it);
 }
 
 std::optional<ContextStudy> ContextDirectory::study(const ContextHandle& handle, const Hash256& model) const {
   const MutexLock lock(mutex_);
-  const auto known = registered_.find(handle);
-  if (known == registered_.end()) return std::nullopt;
+  const auto known = listed_.find(handle);
+  if (known == listed_.end() || is_own(handle)) return std::nullopt;
   const auto offer = std::ranges::find(known->second.studied, model, &StudiedOffer::model);
   return offer == known->second.studied.end() ? std::nullopt : std::optional(offer->study);
 }
 
+std::unexpected<Error> ContextDirectory::unknown(const ContextHandle& handle) const {
+  if (!cloud_) return fail(ErrorKind::kNotFound, "unknown context {}: no cloud is configured (--cloud URL)", handle.hex());
+  const std::string trouble = cloud_trouble();
+  return fail(ErrorKind::kNotFound, "unknown context {}: it is not in the list of {}{}", handle.hex(), cloud_->url(),
+              trouble.empty() ? "" : ", which could not be read again: " + trouble);
+}
+
 Result<std::string> ContextDirectory::text(const ContextHandle& handle) {
+  if (const auto own = own_.find(handle); own != own_.end()) return own->second;
+  if (!is_public(handle)) refresh_for_request();
+  if (!is_public(handle)) return unknown(handle);
   {
     const MutexLock lock(mutex_);
     if (const auto it = texts_.find(handle); it != texts_.end()) return it->second;
-    auto kept = known_ && registered_.contains(handle) ? known_->text(handle) : std::nullopt;
+    auto kept = known_ ? known_->text(handle) : std::nullopt;
     if (kept) return *std::move(kept);
   }
-  if (!cloud_) return fail(ErrorKind::kNotFound, "unknown context {}: no cloud is configured (--cloud URL)", handle.hex());
   auto text = cloud_->context_text(handle);
   if (!text) return wrap(std::move(text).error(), "context " + handle.hex());
   const MutexLock lock(mutex_);
-  if (texts_.size() >= kMaxKeptTexts) {
-    texts_.clear();
-    register_own_texts();
-  }
+  if (texts_.size() >= kMaxKeptTexts) texts_.clear();
   texts_[handle] = *text;
   if (known_) known_->keep_text(handle, *text);
   return text;
 }
 
+// The first that asks does it for all, who wait for no longer than the call may take.
+void ContextDirectory::refresh_for_request() {
+  if (!cloud_) return;
+  {
+    const MutexLock lock(mutex_);
+    if (asking_) return asked_.wait(mutex_, [&]() CELSLM_REQUIRES(mutex_) { return !asking_; });
+    if (last_asked_ && clock_.now() - *last_asked_ < kAskAgain) return;
+    asking_ = true;
+    last_asked_ = clock_.now();
+  }
+  (void)refresh({.limit = kPatience});
+  const MutexLock lock(mutex_);
+  asking_ = false;
+  asked_.notify_all();
+}
+
 void ContextDirectory::remember(std::string_view text) {
   const ContextHandle handle = context_handle(text);
   const MutexLock lock(mutex_);
-  if (known_ && registered_.contains(handle) && !is_own(handle)) known_->keep_text(handle, text);
-}
-
-bool ContextDirectory::is_own(const ContextHandle& handle) const {
-  return std::ranges::contains(own_texts_, handle, [](const std::string& text) { return context_handle(text); });
+  if (known_ && listed_.contains(handle) && !is_own(handle)) known_->keep_text(handle, text);
 }
 
 Status ContextDirectory::remove(const ContextHandle& handle) {
   if (is_own(handle))
     return fail(ErrorKind::kInvalid, "this context is a text of the edge's own: start it without that --context");
   if (!cloud_) return fail(ErrorKind::kUnavailable, "no cloud is configured (--cloud URL)");
+  if (!is_public(handle)) refresh_for_request();
+  if (!is_public(handle)) return unknown(handle);
   CELSLM_CHECK_OK(cloud_->remove_context(handle));
+  (void)refresh({.limit = kPatience});
   const MutexLock lock(mutex_);
-  registered_.erase(handle);
   texts_.erase(handle);
+  if (listed_.erase(handle) > 0) revision_.clear();  // it could not be read; this is not the list of any revision
   return {};
 }
 
 Result<ContextInfo> ContextDirectory::put(std::string_view text, std::string_view name, bool prefill) {
   if (!cloud_) return fail(ErrorKind::kUnavailable, "no cloud is configured (--cloud URL)");
   CELSLM_TRY(ContextInfo info, cloud_->put_context(text, name, prefill));
+  (void)refresh({.limit = kPatience});
   const MutexLock lock(mutex_);
-  registered_[info.handle] = info;
+  if (listed_.try_emplace(info.handle, info).second) revision_.clear();
   return info;
 }
 
-Status ContextDirectory::refresh() {
+Result<std::optional<ContextList>> ContextDirectory::ask(const std::string& since, const Wait& wait) {
+  return cloud_->contexts({.since = since, .wait = wait.for_change, .limit = wait.limit, .stop = wait.stop});
+}
+
+// Changes that cannot be used are replaced by the complete list.
+Result<ContextDirectory::Refreshed> ContextDirectory::refresh(const Wait& wait) {
   if (!cloud_) return fail(ErrorKind::kUnavailable, "no cloud is configured (--cloud URL)");
-  auto contexts = cloud_->contexts();
-  const MutexLock lock(mutex_);
-  if (!contexts) {
-    cloud_trouble_ = contexts.error().message;
-    return std::unexpected(std::move(contexts).error());
+  std::string since;
+  {
+    const MutexLock lock(mutex_);
+    since = revision_;
   }
-  cloud_trouble_.clear();
-  registered_.clear();
-  if (known_) known_->save(*contexts);
-  for (ContextInfo& info : *contexts) registered_.emplace(info.handle, std::move(info));
-  register_own_texts();
-  std::erase_if(texts_, [&](const auto& known) CELSLM_REQUIRES(mutex_) { return !registered_.contains(known.first); });
+  auto refreshed = take(ask(since, wait), since);
+  if (refreshed || since.empty()) return refreshed;
+  const ErrorKind kind = refreshed.error().kind;
+  if (kind != ErrorKind::kInvalid && kind != ErrorKind::kMismatch) return refreshed;
+  return take(ask("", {.limit = wait.limit, .stop = wait.stop}), "");
+}
+
+Result<ContextDirectory::Refreshed> ContextDirectory::take(Result<std::optional<ContextList>> answer,
+                                                           const std::string& since) {
+  const MutexLock lock(mutex_);
+  Refreshed out{.changed = true, .complete = answer && *answer && (*answer)->complete()};
+  Status applied;
+  if (answer && *answer && ((*answer)->complete() || revision_ == since)) applied = apply(**std::move(answer));
+  if (answer && applied) {
+    out.changed = answer->has_value();
+    out.has_revision = !revision_.empty();
+    cloud_trouble_.clear();
+    in_touch_ = true;
+    return out;
+  }
+  Error error = answer ? std::move(applied).error() : std::move(answer).error();
+  if (error.kind != ErrorKind::kCancelled) cloud_trouble_ = error.message;
+  in_touch_ = false;
+  return std::unexpected(std::move(error));
+}
+
+Status ContextDirectory::apply(ContextList list) {
+  if (list.complete()) listed_.clear();
+  for (const ContextHandle& handle : list.removed) listed_.erase(handle);
+  for (ContextInfo& info : list.added) listed_.insert_or_assign(info.handle, std::move(info));
+  revision_ = std::move(list.revision);
+  if (!list.complete() && listed_.size() != list.n_contexts) {
+    revision_.clear();
+    return fail(ErrorKind::kMismatch, "{}/v1/contexts: the list has {} contexts, with the changes it should have {}",
+                cloud_->url(), listed_.size(), list.n_contexts);
+  }
+  std::erase_if(texts_, [&](const auto& known) CELSLM_REQUIRES(mutex_) { return !listed_.contains(known.first); });
+  remember_list();
   return {};
+}
+
+void ContextDirectory::remember_list() {
+  if (!known_) return;
+  ContextList list{.revision = revision_};
+  list.added.reserve(listed_.size());
+  for (const auto& [handle, info] : listed_) list.added.push_back(info);
+  known_->save(std::move(list));
+}
+
+bool ContextDirectory::in_touch() const {
+  const MutexLock lock(mutex_);
+  return in_touch_;
 }
 
 std::string ContextDirectory::cloud_trouble() const {

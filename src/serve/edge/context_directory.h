@@ -1,6 +1,7 @@
 // Which contexts an edge knows: those registered, and texts by handle.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -10,6 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/clock.h"
 #include "core/mutex.h"
 #include "core/result.h"
 #include "serve/edge/known_contexts.h"
@@ -19,6 +21,7 @@ namespace celslm {
 
 // A context is registered if the cloud listed it at the last refresh or if it is one of this edge's own texts. Whether a
 // request's system message is registered is therefore answered here, by hash, and no text of a user's leaves the edge.
+// Neither does a handle that the cloud has not listed, or that of one of the edge's own texts.
 //
 // Thread-safe, without threads of its own. refresh(), put(), remove() and text() wait for the cloud's answer; no lock is
 // held meanwhile.
@@ -26,12 +29,16 @@ class ContextDirectory {
  public:
   // cloud may be null: then only `own_texts` are registered. known: what this edge remembers of the cloud's contexts, until
   // the first refresh that succeeds.
-  ContextDirectory(std::shared_ptr<CloudClient> cloud, const std::vector<std::string>& own_texts,
+  // The clock must outlive this.
+  ContextDirectory(std::shared_ptr<CloudClient> cloud, const std::vector<std::string>& own_texts, const Clock& clock,
                    std::optional<KnownContexts> known = {});
 
   bool contains(const ContextHandle& handle) const CELSLM_EXCLUDES(mutex_);
+  // Whether other nodes may be asked for this context: the cloud lists it, and it is not one of the edge's own texts.
+  bool is_public(const ContextHandle& handle) const CELSLM_EXCLUDES(mutex_);
   std::vector<ContextInfo> list() const CELSLM_EXCLUDES(mutex_);
-  // Some registered context for which `wanted` is true. It is called with the directory locked and must not call it.
+  // Some registered context for which `wanted` is true. It is called without locks: whoever looks into other tables in it,
+  // and into the directory while those are locked, would lock both in either order.
   std::optional<ContextHandle> find(const std::function<bool(const ContextHandle&)>& wanted) const CELSLM_EXCLUDES(mutex_);
 
   // The registered text that a message begins with.
@@ -46,8 +53,11 @@ class ContextDirectory {
   // The study of a context for this model that the cloud listed at the last refresh.
   std::optional<ContextStudy> study(const ContextHandle& handle, const Hash256& model) const CELSLM_EXCLUDES(mutex_);
 
-  // A context's text: kept here while it is registered, or from the cloud. kNotFound if it is known neither here nor there;
-  // else as CloudClient.
+  // A registered context's text: kept here, or from the cloud. kNotFound if it is not registered. Before that the list is
+  // read once more, for all that ask at the same time together, for at most kPatience, and not more often than every
+  // kAskAgain. Else as CloudClient.
+  static constexpr std::chrono::milliseconds kPatience{3'000};
+  static constexpr Duration kAskAgain = std::chrono::seconds(3);
   Result<std::string> text(const ContextHandle& handle) CELSLM_EXCLUDES(mutex_);
 
   // Registers a text at the cloud. kUnavailable without one; else as CloudClient.
@@ -58,25 +68,48 @@ class ContextDirectory {
   Status remove(const ContextHandle& handle) CELSLM_EXCLUDES(mutex_);
   // Keeps a registered text for requests that name it by its handle while the cloud cannot be reached.
   void remember(std::string_view text) CELSLM_EXCLUDES(mutex_);
-  // Reads the cloud's list. After an error the contexts of the last successful refresh stay registered: a dead link must not
-  // turn a shared context into a private text. kUnavailable without a cloud; else as CloudClient.
-  Status refresh() CELSLM_EXCLUDES(mutex_);
+  // Reads what changed of the cloud's list. After an error the contexts of the last successful refresh stay registered: a
+  // dead link must not turn a shared context into a private text. kUnavailable without a cloud; else as CloudClient.
+  struct Wait {
+    std::chrono::seconds for_change{0};  // how long the cloud may hold its answer, if it can and the list is known already
+    std::chrono::milliseconds limit{0};  // for all of it; 0: as long as bytes come
+    std::stop_token stop;
+  };
+  struct Refreshed {
+    bool changed = false;
+    bool complete = false;      // the list came in full: at first, or the cloud has started again
+    bool has_revision = false;  // the cloud can hold its answer
+  };
+  Result<Refreshed> refresh(const Wait& wait) CELSLM_EXCLUDES(mutex_);
+  // Whether the last refresh succeeded.
+  bool in_touch() const CELSLM_EXCLUDES(mutex_);
   // Why the last refresh failed, for users; empty if it did not.
   std::string cloud_trouble() const CELSLM_EXCLUDES(mutex_);
   std::string cloud_url() const { return cloud_ ? cloud_->url() : ""; }
 
  private:
-  void register_own_texts() CELSLM_REQUIRES(mutex_);
-  bool is_own(const ContextHandle& handle) const;
+  Result<std::optional<ContextList>> ask(const std::string& since, const Wait& wait);
+  Result<Refreshed> take(Result<std::optional<ContextList>> answer, const std::string& since) CELSLM_EXCLUDES(mutex_);
+  Status apply(ContextList list) CELSLM_REQUIRES(mutex_);
+  void remember_list() CELSLM_REQUIRES(mutex_);
+  void refresh_for_request() CELSLM_EXCLUDES(mutex_);
+  bool is_own(const ContextHandle& handle) const { return own_.contains(handle); }
+  std::unexpected<Error> unknown(const ContextHandle& handle) const CELSLM_EXCLUDES(mutex_);
   std::optional<std::string> longest_text(std::string_view message) const CELSLM_EXCLUDES(mutex_);
 
   const std::shared_ptr<CloudClient> cloud_;
-  const std::vector<std::string> own_texts_;  // plain
+  const std::unordered_map<ContextHandle, std::string> own_;  // texts, plain
+  const Clock& clock_;
   mutable Mutex mutex_;
+  ConditionVariable asked_;
   std::optional<KnownContexts> known_ CELSLM_GUARDED_BY(mutex_);
-  std::unordered_map<ContextHandle, ContextInfo> registered_ CELSLM_GUARDED_BY(mutex_);
-  std::unordered_map<ContextHandle, std::string> texts_ CELSLM_GUARDED_BY(mutex_);  // own ones and those asked for by handle
+  std::unordered_map<ContextHandle, ContextInfo> listed_ CELSLM_GUARDED_BY(mutex_);  // by the cloud
+  std::string revision_ CELSLM_GUARDED_BY(mutex_);                                   // of that list; empty: unknown
+  std::unordered_map<ContextHandle, std::string> texts_ CELSLM_GUARDED_BY(mutex_);   // of listed ones, asked for by handle
   std::string cloud_trouble_ CELSLM_GUARDED_BY(mutex_);
+  bool in_touch_ CELSLM_GUARDED_BY(mutex_) = false;
+  bool asking_ CELSLM_GUARDED_BY(mutex_) = false;  // for a request that named an unknown handle
+  std::optional<TimePoint> last_asked_ CELSLM_GUARDED_BY(mutex_);
 };
 
 }  // namespace celslm

@@ -14,8 +14,11 @@ namespace celslm {
 struct EdgeOptions {
   std::string model_name;                           // as clients name it; empty: the model's own
   std::uint64_t context_budget_bytes = 4ULL << 30;  // memory for contexts' KV
-  std::chrono::milliseconds refresh{2'000};         // how often the cloud's list of contexts is read
-  std::vector<std::string> contexts;                // texts shared by this edge's own users: contexts without any cloud
+  // How often the cloud's list of contexts is read where the cloud cannot hold its answer until something changes, and after
+  // failures; also how often idle work is looked for.
+  std::chrono::milliseconds refresh{2'000};
+  std::chrono::seconds hold{180};     // for how long the cloud is asked to hold its answer, at most; 0: not at all
+  std::vector<std::string> contexts;  // texts shared by this edge's own users: contexts without any cloud
   // While no request runs: registered contexts to load before the first request for them, at most so many ...
   int max_prefetched = 0;
   // ... and exact KV in place of what came by an approximate codec.

@@ -18,8 +18,9 @@ namespace {
 
 using nlohmann::json;
 
-std::unique_ptr<ContextLoader> make_loader(const EdgeParts& parts, const LoaderOptions& options, double compute_s_per_work,
-                                           LoadObserver& observer) {
+std::unique_ptr<ContextLoader> make_loader(const EdgeParts& parts, LoaderOptions options, double compute_s_per_work,
+                                           const ContextDirectory& directory, LoadObserver& observer) {
+  options.may_ask = [&directory](const ContextHandle& handle) { return directory.is_public(handle); };
   auto out = std::make_unique<ContextLoader>(parts.model, parts.cloud, parts.peers, parts.store, *parts.clock, options,
                                              parts.log, &observer);
   out->assume_compute_speed(compute_s_per_work);
@@ -84,9 +85,9 @@ EdgeService::EdgeService(EdgeParts parts, const EdgeOptions& options, double com
       model_(parts.model),
       store_(parts.store),
       loop_(std::move(parts.engine), *parts.clock, options.batch, parts.log, parts.constraints),
-      directory_(parts.cloud, options.contexts, known_contexts(parts)),
+      directory_(parts.cloud, options.contexts, *parts.clock, known_contexts(parts)),
       contexts_(
-          model_, make_loader(parts, options.load, compute_s_per_work, metrics_), options.context_kv_type(),
+          model_, make_loader(parts, options.load, compute_s_per_work, directory_, metrics_), options.context_kv_type(),
           options.context_budget_bytes, [this] { loop_.wake(); }, find_study(options)),
       sharing_(make_sharing(parts, contexts_)),
       preparation_(*model_, directory_, contexts_, *parts.clock),
@@ -103,7 +104,7 @@ EdgeService::EdgeService(EdgeParts parts, const EdgeOptions& options, double com
                 .tuning = options.load.tuning ? options.load.tuning->id : Hash256{},
                 .clock = *parts.clock,
                 .log = parts.log}) {
-  refresh_.start(options.refresh);
+  refresh_.start({.interval = options.refresh, .hold = options.hold});
 }
 
 CompletionParts EdgeService::completion_parts(const Clock& clock) {

@@ -96,6 +96,7 @@ class EdgeFixture : public testing::Test {
     parts.store = store_ = *PackStore::open(folder / "packs", 1U << 30, null_log(), true);
     parts.known_contexts = folder / "contexts";
     options.refresh = std::chrono::hours(1);  // tests refresh by hand
+    options.hold = hold_;
     options.load.policy.prefer = prefer_;
     auto out = EdgeService::create(std::move(parts), options);
     EXPECT_TRUE(out) << out.error().message;
@@ -158,6 +159,7 @@ class EdgeFixture : public testing::Test {
   Fault neighbour_fault_;
   // Computing only what no source gives: on a model this small computing would win every race.
   Prefer prefer_ = Prefer::kEnergy;
+  std::chrono::seconds hold_{0};  // EdgeOptions::hold
   int clouds_ = 0;
   int edges_ = 0;
 };

@@ -15,17 +15,6 @@ using nlohmann::json;
 constexpr const char* kList = "list.json";
 constexpr std::uint64_t kMaxTextsBytes = 256ULL << 20;
 
-Result<std::vector<ContextInfo>> parse(std::string_view text) {
-  CELSLM_TRY(const json object, parse_object(text));
-  CELSLM_TRY(const json* contexts, JsonFields(object).required_list("contexts", kMaxContexts));
-  std::vector<ContextInfo> out;
-  for (const json& context : *contexts) {
-    CELSLM_TRY(ContextInfo info, context_info_from(context));
-    out.push_back(std::move(info));
-  }
-  return out;
-}
-
 std::uint64_t bytes_in(const fs::path& folder) {
   std::uint64_t sum = 0;
   std::error_code error;
@@ -39,32 +28,31 @@ std::uint64_t bytes_in(const fs::path& folder) {
 
 }  // namespace
 
-std::vector<ContextInfo> KnownContexts::load() const {
+ContextList KnownContexts::load() const {
   const auto bytes = read_file(folder_ / kList, kMaxListBytes);
   if (!bytes) return {};
-  return parse(as_text(*bytes)).value_or(std::vector<ContextInfo>());
+  const auto object = parse_object(as_text(*bytes));
+  auto list = object ? context_list_from(*object) : std::unexpected(object.error());
+  return list && list->complete() ? *std::move(list) : ContextList();
 }
 
-void KnownContexts::save(const std::vector<ContextInfo>& contexts) {
-  std::vector<ContextInfo> sorted = contexts;
-  std::ranges::sort(sorted, {}, &ContextInfo::handle);
-  json list = json::array();
-  for (const ContextInfo& info : sorted) list.push_back(to_json(info));
-  std::string text = dump_json({{"contexts", std::move(list)}});
+void KnownContexts::save(ContextList list) {
+  std::ranges::sort(list.added, {}, &ContextInfo::handle);
+  std::string text = dump_json(to_json(list));
   if (text == saved_) return;
   std::error_code error;
   fs::create_directories(folder_, error);
   if (!write_file_atomically(folder_ / kList, as_bytes(text))) return;
   saved_ = std::move(text);
-  forget_texts_except(contexts);
+  forget_texts_except(list.added);
 }
 
-void KnownContexts::forget_texts_except(const std::vector<ContextInfo>& contexts) const {
+void KnownContexts::forget_texts_except(const std::vector<ContextInfo>& sorted) const {
   std::error_code error;
   std::vector<fs::path> forgotten;
   for (fs::directory_iterator it(folder_, error), end; !error && it != end; it.increment(error)) {
     const auto handle = Hash256::from_hex(it->path().stem().string());
-    if (handle && !std::ranges::contains(contexts, *handle, &ContextInfo::handle)) forgotten.push_back(it->path());
+    if (handle && !std::ranges::binary_search(sorted, *handle, {}, &ContextInfo::handle)) forgotten.push_back(it->path());
   }
   for (const fs::path& path : forgotten) fs::remove(path, error);
 }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "core/result.h"
+#include "serve/wire/context_list.h"
 #include "serve/wire/protocol.h"
 
 namespace celslm {
@@ -19,17 +20,17 @@ class KnownContexts {
  public:
   explicit KnownContexts(std::filesystem::path folder) : folder_(std::move(folder)) {}
 
-  // The contexts of the last save(); none if there was none or it cannot be read.
-  std::vector<ContextInfo> load() const;
-  // Remembers these from now on, and forgets the texts of others.
-  void save(const std::vector<ContextInfo>& contexts);
+  // The list of the last save(), complete; empty if there was none or it cannot be read.
+  ContextList load() const;
+  // Remembers this list, which must be complete, from now on, and forgets the texts of others.
+  void save(ContextList list);
 
   std::optional<std::string> text(const ContextHandle& handle) const;
   void keep_text(const ContextHandle& handle, std::string_view text);
 
  private:
   std::filesystem::path path_of(const ContextHandle& handle) const { return folder_ / (handle.hex() + ".txt"); }
-  void forget_texts_except(const std::vector<ContextInfo>& contexts) const;
+  void forget_texts_except(const std::vector<ContextInfo>& sorted) const;
 
   const std::filesystem::path folder_;
   std::string saved_;  // content of list.json, so that it is written when it changes only

@@ -170,6 +170,8 @@ std::optional<StoredPack> ContextLoader::on_disk(const PackIdentity& identity) c
 
 void ContextLoader::add_network(ContextLoad& load, const ResidentContext& context, const PackIdentity& identity) {
   if (!cloud_) return load.note("no cloud is configured (--cloud URL)");
+  if (options_.may_ask && !options_.may_ask(context.handle))
+    return load.note("a text of this edge's own (--context): no other node is asked for it");
   const std::string codec(find_codec(identity.codec).value()->name());
   const PackName name{.handle = context.handle,
                       .model = identity.model.id(),
@@ -181,17 +183,15 @@ void ContextLoader::add_network(ContextLoad& load, const ResidentContext& contex
     load.note("the cloud has no studied KV of this context for this model (--guidance studied)");
   if (options_.guidance == Guidance::kMapped && !mapped)
     load.note("the cloud has no map for this model: its own KV is used (--guidance mapped)");
-  const std::uint64_t max_bytes = bytes_left();
   const auto add = [&](const std::shared_ptr<CloudClient>& client, bool is_neighbour) {
     if (parts_.memory->backs_off(client->url(), parts_.clock->now()))
       return load.note(fmt::format("{} failed a moment ago and is not asked again yet", client->url()));
-    const RemoteOptions remote{.is_neighbour = is_neighbour,
-                               .key_bias = parts_.model->config().key_bias,
-                               .n_connections = options_.n_connections,
-                               .max_bytes = max_bytes};
+    const RemoteOptions remote{
+        .is_neighbour = is_neighbour, .key_bias = parts_.model->config().key_bias, .n_connections = options_.n_connections};
     load.add_source(std::make_unique<RemoteSource>(client, name, identity, remote));
   };
-  if (max_bytes == 0) return load.note("this hour's bytes are used up (--max-bytes-per-hour)");
+  if (options_.budget && options_.budget->available() == 0)
+    return load.note("this hour's bytes are used up (--max-bytes-per-hour)");
   if (!mapped && !identity.studied()) {  // neighbours offer neither
     for (const auto& neighbour : neighbours_) add(neighbour, true);
   }

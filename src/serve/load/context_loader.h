@@ -31,6 +31,8 @@ struct LoaderOptions {
   int n_connections = 4;                                                // to each source, for one context
   LoadPolicy policy;
   std::shared_ptr<const ByteBudget> budget;  // that the clients' calls are paid from; null: no limit
+  // Whether other nodes may be asked for a context, which tells them its handle; empty: they may.
+  std::function<bool(const ContextHandle&)> may_ask;
   // kMapped: through the cloud's layer map where it has one. kStudied: see ResidentContext::study.
   Guidance guidance = Guidance::kNone;
   // kTuned needs it; with kStudied it is for contexts without studied KV. Null otherwise.
@@ -86,7 +88,6 @@ class ContextLoader {
   std::optional<StoredPack> on_disk(const PackIdentity& identity) const;
   void add_network(ContextLoad& load, const ResidentContext& context, const PackIdentity& identity) CELSLM_EXCLUDES(mutex_);
   bool cloud_lacks_tuning() const CELSLM_EXCLUDES(mutex_);
-  std::uint64_t bytes_left() const { return options_.budget ? options_.budget->available() : UINT64_MAX; }
 
   const LoadParts parts_;
   const std::shared_ptr<CloudClient> cloud_;

@@ -18,6 +18,7 @@ using nlohmann::json;
 
 // Calls are limited by how long nothing comes, not by how long all of it takes: a list of 10,000 contexts needs minutes on
 // 64 kbit/s, and gets them.
+constexpr auto kListStall = 15s;         // of the list, which nobody waits for and which may share a slow link with blocks
 constexpr auto kAnswerStall = 3s;        // of responses that cost the cloud nothing: one that hangs must not block a request
 constexpr auto kComputeStall = 60s;      // a cloud that tokenizes a text, or computes a layer, for longer counts as dead
 constexpr auto kBlockStallTimeout = 3s;  // no byte of a block for this long: the link counts as dead
@@ -126,10 +127,28 @@ Result<PublicKey> CloudClient::key() {
   return shown;
 }
 
-Result<std::vector<ContextInfo>> CloudClient::contexts() {
-  CELSLM_TRY(const HttpAnswer answer, get("/v1/contexts", kMaxListBytes));
+Result<std::optional<ContextList>> CloudClient::contexts(const ListQuery& query) {
+  HttpCall call{.path = "/v1/contexts",
+                .headers = {{kEdgeHeader, edge_}},
+                .max_body_bytes = kMaxListBytes,
+                .timeout = query.limit,
+                .stall_bytes_per_s = kLeastBytesPerS,
+                .stall_timeout = kListStall + query.wait,
+                .stop = query.stop};
+  if (!query.since.empty()) {
+    call.path += "?since=" + query.since;
+    if (query.wait.count() > 0) call.path += fmt::format("&wait={}", query.wait.count());
+    call.headers["if-none-match"] = '"' + query.since + '"';
+  }
+  CELSLM_TRY(const HttpAnswer answer, http_->call(call));
+  if (answer.status == 304 && !query.since.empty()) return std::nullopt;
+  if (answer.status != 200) return unexpected_status(answer, url(), "/v1/contexts");
   CELSLM_TRY(const json body, parse_object(as_text(answer.body)));
-  return list_field<ContextInfo>(body, "contexts", kMaxContexts, context_info_from);
+  auto list = context_list_from(body);
+  if (!list) return wrap(std::move(list).error(), url() + "/v1/contexts");
+  if (!list->complete() && list->since != query.since)
+    return fail(ErrorKind::kInvalid, "{}/v1/contexts: changes since another revision than the one asked for", url());
+  return *std::move(list);
 }
 
 Result<std::vector<HostedModel>> CloudClient::models() {

@@ -14,6 +14,7 @@
 #include "core/result.h"
 #include "kv/pack/pack.h"
 #include "net/http_client.h"
+#include "serve/wire/context_list.h"
 #include "serve/wire/protocol.h"
 
 namespace celslm {
@@ -45,7 +46,15 @@ class CloudClient {
   // The same without a request: kNotFound if it is neither pinned nor stored.
   Result<PublicKey> known_key();
 
-  Result<std::vector<ContextInfo>> contexts();
+  // The list of contexts, or what changed of it; nullopt: nothing did.
+  struct ListQuery {
+    std::string since;                   // a revision of this cloud's; empty: all of it is asked for
+    std::chrono::seconds wait{0};        // how long the cloud may hold its answer until something changes
+    std::chrono::milliseconds limit{0};  // for all of the call; 0: as long as bytes come
+    std::stop_token stop;
+  };
+  // kInvalid for an answer that is no list, or not to this query.
+  Result<std::optional<ContextList>> contexts(const ListQuery& query);
   Result<std::vector<HostedModel>> models();
   Result<std::string> context_text(const ContextHandle& handle);  // kMismatch if the text is not the handle's
   // prefill: the cloud computes its KV at once rather than at the first request for it.
