@@ -13,6 +13,10 @@ bool ComputeProgress::is_active(TimePoint now) const {
   return now - asked_ < kSilence;
 }
 
+bool ComputeProgress::asked_lately(TimePoint now) const {
+  return now - asked_ < kSilence / 2;
+}
+
 void ComputeProgress::unit_computed(double part, TimePoint began, TimePoint now) {
   // What else the engine does between two units of a context counts: it is how fast this context is computed.
   const TimePoint from = unit_ended_ == TimePoint{} ? began : unit_ended_;

@@ -18,6 +18,7 @@ class ComputeProgress {
   bool measured() const { return layer_s_.known(); }  // in this load
   // Whether somebody computes: whoever does asks before each unit.
   bool is_active(TimePoint now) const;
+  bool asked_lately(TimePoint now) const;  // and will count as active for a while
 
   void asked(TimePoint now) { asked_ = now; }
   // Nothing is to be computed for now.

@@ -47,6 +47,11 @@ bool LoadPlan::is_needed(TransferId id) const {
   return status_.blocks.any_missing(transfer.next, transfer.blocks.end());
 }
 
+bool LoadPlan::all_arrived(TransferId id) const {
+  const Transfer& transfer = status_.transfers.at(id);
+  return transfer.next == transfer.blocks.end();
+}
+
 void LoadPlan::bytes_arrived(TransferId id, std::uint64_t bytes, TimePoint now) {
   Transfer& transfer = status_.transfers.at(id);
   status_.source(transfer.source).bytes_arrived(transfer, bytes, now);
@@ -79,9 +84,13 @@ std::vector<TransferId> LoadPlan::stalled(TimePoint now, Duration limit) const {
 
 bool LoadPlan::wants_compute(TimePoint now) {
   status_.compute.asked(now);
-  const bool wants = !complete() && forecast(now).compute_until > status_.compute.layer();
+  const bool wants = would_compute(now);
   if (!wants) status_.compute.pause();
   return wants;
+}
+
+bool LoadPlan::would_compute(TimePoint now) const {
+  return !complete() && forecast(now).compute_until > status_.compute.layer();
 }
 
 std::vector<int> LoadPlan::claim_layer(int layer) {

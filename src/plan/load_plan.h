@@ -28,7 +28,8 @@ class LoadPlan {
   void drop(SourceId source) { status_.source(source).drop(); }                             // it will supply nothing more
   bool alive(SourceId source) const { return status_.source(source).alive(); }
   bool any_source_alive() const;
-  void set_deadline(TimePoint deadline);  // the earliest one given counts
+  bool spent(SourceId source) const { return status_.source(source).spent(); }  // it has been asked for all that it may be
+  void set_deadline(TimePoint deadline);                                        // the earliest one given counts
   const LinkEstimate& estimate(SourceId source) const { return status_.source(source).estimate(); }
 
   // The transfer to begin with a source that has not offered anything yet, together with the request for the pack's header.
@@ -36,9 +37,12 @@ class LoadPlan {
   // The transfer to begin with `source` now; nullopt: none until something changes. To be asked again when it has, and at
   // the latest after patience(): what is late is known by time alone.
   std::optional<Transfer> next(SourceId source, TimePoint now);
+  // Whether it is worth asking next(): another transfer could help.
+  bool wants_transfer(SourceId source) const { return status_.source(source).wants_transfer(); }
   static constexpr Duration patience() { return std::chrono::milliseconds(20); }
   // Whether a transfer still brings something that is missing; if not, it may be cancelled.
   bool is_needed(TransferId transfer) const;
+  bool all_arrived(TransferId transfer) const;                                  // its last block is here
   void bytes_arrived(TransferId transfer, std::uint64_t bytes, TimePoint now);  // more of it, of whichever block
   // The next block of a transfer is here and is what was signed. True if it is the caller's to write, who ends with
   // written() or released().
@@ -53,6 +57,8 @@ class LoadPlan {
 
   // Local compute: units of layers, from 0 up. Whoever computes asks before each unit; as long as it does, it is counted on.
   bool wants_compute(TimePoint now);
+  bool would_compute(TimePoint now) const;  // what it would answer
+  bool asked_lately(TimePoint now) const { return status_.compute.asked_lately(now); }
   // `part` of a layer was computed; the parts of a layer add up to 1.
   void unit_computed(double part, TimePoint began, TimePoint now) { status_.compute.unit_computed(part, began, now); }
   // A layer has been computed: its blocks that were missing, claimed for the caller to write.

@@ -17,7 +17,7 @@ LoadStatus::LoadStatus(LoadShape shape, const PlanOptions& load_options, TimePoi
 // --- who may supply what ----------------------------------------------------------------------------------------------
 
 bool LoadStatus::may_ask(const SourceState& source, TimePoint now) const {
-  if (!source.alive()) return false;
+  if (!source.alive() || source.spent()) return false;
   if (!compute.is_active(now)) return true;  // nothing else would supply the rest
   if (options.deadline && now >= *options.deadline) return false;
   const bool spare_bytes = options.policy.prefer == Prefer::kBytes && source.traits.is_metered;

@@ -47,7 +47,7 @@ double SourceState::complete_in_s(TimePoint now) const {
 }
 
 bool SourceState::wants_transfer() const {
-  if (!alive_ || asked_bytes_ >= traits.max_bytes) return false;
+  if (!alive_ || spent()) return false;
   const std::uint64_t useful = 2 + bytes_per_wait() / kBytesPerTransfer;
   return active_ < static_cast<int>(std::min<std::uint64_t>(useful, static_cast<std::uint64_t>(traits.max_transfers)));
 }

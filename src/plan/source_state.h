@@ -1,6 +1,7 @@
 // One source of blocks as the plan knows it: what it has, how fast it has been, what it is asked for now.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <vector>
 
@@ -25,7 +26,9 @@ class SourceState {
 
   const SourceTraits traits;
 
-  bool alive() const { return alive_; }
+  bool alive() const { return alive_ && (active_ > 0 || !spent()); }
+  bool spent() const { return bytes_left() == 0; }  // it may not be asked for more
+  std::uint64_t bytes_left() const { return traits.max_bytes - std::min(traits.max_bytes, asked_bytes_); }
   void drop() { alive_ = false; }
 
   void offer(BlockRange blocks);

@@ -25,6 +25,7 @@ class Choice {
 
  private:
   std::uint64_t budget() const;
+  std::uint64_t useful_bytes() const;
   bool is_free(int block) const { return status_.blocks.is_free(block) && source_.has(block); }
   std::optional<int> first_free(int layer) const;
   bool earlier_without(int layer) const;
@@ -40,8 +41,12 @@ class Choice {
   const Forecast forecast_;
 };
 
-// Bytes that one transfer should ask for.
+// Bytes that one transfer should ask for, and may.
 std::uint64_t Choice::budget() const {
+  return std::min(useful_bytes(), source_.bytes_left());
+}
+
+std::uint64_t Choice::useful_bytes() const {
   std::uint64_t missing = 0;
   for (const std::uint64_t bytes : status_.blocks.missing_bytes()) missing += bytes;
   int lanes = 0;

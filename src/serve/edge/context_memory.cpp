@@ -33,7 +33,10 @@ Result<ContextMemory::Acquired> ContextMemory::acquire(const std::string& text) 
   const bool was_complete = context->complete();
   if (created) {
     context->on_change(on_change_);
-    loader_->load(context);
+    if (Status begun = loader_->load(context); !begun) {
+      table_.drop_unless([&](const ContextHandle& known) { return known != handle; });  // the next request tries again
+      return std::unexpected(std::move(begun).error());
+    }
   }
   return Acquired{.context = std::move(context), .was_complete = was_complete, .began_load = created};
 }
@@ -51,10 +54,12 @@ bool ContextMemory::reload(const std::shared_ptr<ResidentContext>& known, const 
                            std::function<void()> replaced) {
   auto better = ResidentContext::create(known->handle, model_->config(), known->id, known->tokens, type_, known->study);
   if (!better) return false;
-  loader_->load(*better, choice, [this, known, better = *better, replaced = std::move(replaced)] {
-    if (better->complete() && table_.replace(known, better)) replaced();
-  });
-  return true;
+  return loader_
+      ->load(*better, choice,
+             [this, known, better = *better, replaced = std::move(replaced)] {
+               if (better->complete() && table_.replace(known, better)) replaced();
+             })
+      .has_value();
 }
 
 }  // namespace celslm

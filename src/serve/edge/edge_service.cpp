@@ -22,7 +22,7 @@ std::unique_ptr<ContextLoader> make_loader(const EdgeParts& parts, LoaderOptions
                                            const ContextDirectory& directory, LoadObserver& observer) {
   options.may_ask = [&directory](const ContextHandle& handle) { return directory.is_public(handle); };
   auto out = std::make_unique<ContextLoader>(parts.model, parts.cloud, parts.peers, parts.store, *parts.clock, options,
-                                             parts.log, &observer);
+                                             parts.log, &observer, parts.spawn);
   out->assume_compute_speed(compute_s_per_work);
   return out;
 }

@@ -13,6 +13,7 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/result.h"
+#include "core/spawn.h"
 #include "model/engine/model.h"
 #include "net/http_server.h"
 #include "serve/batch/batch_loop.h"
@@ -41,6 +42,7 @@ struct EdgeParts {
   std::shared_ptr<ConstraintMaker> constraints;     // null: answers with grammars are refused
   const Clock* clock = nullptr;
   Log log;
+  Spawn spawn = spawn_thread;  // of loads
 };
 
 // Thread-safe; serves until destroyed. Add its routes to a server before that starts, stop the server first.

@@ -28,6 +28,7 @@ using testing_support::LocalServer;
 using testing_support::long_text;
 using testing_support::only_packs;
 using testing_support::PackFault;
+using testing_support::running_out_of_memory;
 
 constexpr int kLayers = testing_support::kEdgeLayers;
 
@@ -432,6 +433,8 @@ INSTANTIATE_TEST_SUITE_P(
                     FaultCase{"AnswersGarbageAsEntries", [] { return answering(200, std::string(5000, 'x'), "/entries"); },
                               true},
                     FaultCase{"TimesOut", [] { return failing("timed out after 3000 ms"); }},
+                    FaultCase{"LeavesNoMemory", [] { return running_out_of_memory(); }},
+                    FaultCase{"LeavesNoMemoryForBlocks", [] { return running_out_of_memory("/blocks"); }},
                     FaultCase{"DiesBeforeTheFirstBlock", [] { return dying_after(0); }},
                     FaultCase{"DiesHalfway", [] { return dying_after(3); }},
                     FaultCase{"FlipsABitOfABlock", [] { return changing_blocks(flip_a_bit); }},

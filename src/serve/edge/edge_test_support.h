@@ -11,6 +11,7 @@
 #include <semaphore>
 #include <stop_token>
 
+#include "net/budgeted_client.h"
 #include "serve/cloud/cloud_service.h"
 #include "serve/cloud/model_producer.h"
 #include "serve/edge/edge_service.h"
@@ -84,8 +85,11 @@ class EdgeFixture : public testing::Test {
   std::unique_ptr<EdgeService> edge(Fault fault = {}, EdgeOptions options = {}, const std::string& data = "") {
     const auto folder = folder_ / (data.empty() ? fmt::format("edge{}", edges_++) : data);
     std::filesystem::create_directories(folder);
-    auto client = std::make_unique<LocalClient>(*server_, std::move(fault));
-    client_ = client.get();
+    auto local = std::make_unique<LocalClient>(*server_, std::move(fault));
+    client_ = local.get();
+    std::unique_ptr<HttpClient> client = std::move(local);
+    if (budget_) client = std::make_unique<BudgetedClient>(std::move(client), budget_);
+    options.load.budget = budget_;
     EdgeParts parts{
         .model = model_, .engine = *Engine::create(model_, {.n_threads = 1}), .clock = &clock_, .log = null_log()};
     parts.cloud = std::make_shared<CloudClient>(std::move(client), std::nullopt, folder / "key", null_log());
@@ -95,6 +99,7 @@ class EdgeFixture : public testing::Test {
     }
     parts.store = store_ = *PackStore::open(folder / "packs", 1U << 30, null_log(), true);
     parts.known_contexts = folder / "contexts";
+    parts.spawn = spawn_;
     options.refresh = std::chrono::hours(1);  // tests refresh by hand
     options.hold = hold_;
     options.load.policy.prefer = prefer_;
@@ -157,6 +162,8 @@ class EdgeFixture : public testing::Test {
   std::shared_ptr<PackStore> store_;            // the same
   std::vector<const LocalServer*> neighbours_;  // of edges to come
   Fault neighbour_fault_;
+  Spawn spawn_ = spawn_thread;          // of edges to come
+  std::shared_ptr<ByteBudget> budget_;  // the same; null: no limit
   // Computing only what no source gives: on a model this small computing would win every race.
   Prefer prefer_ = Prefer::kEnergy;
   std::chrono::seconds hold_{0};  // EdgeOptions::hold

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <new>
 #include <string>
 
 #include "kv/pack/pack.h"
@@ -45,6 +46,10 @@ inline PackFault failing(std::string message, std::string part = "") {
   return only_packs(
       [=](const HttpCall&, const auto&) -> Result<HttpAnswer> { return fail(ErrorKind::kUnavailable, "{}", message); },
       std::move(part));
+}
+
+inline PackFault running_out_of_memory(std::string part = "") {
+  return only_packs([](const HttpCall&, const auto&) -> Result<HttpAnswer> { throw std::bad_alloc(); }, std::move(part));
 }
 
 // From the n-th fetch of blocks on.

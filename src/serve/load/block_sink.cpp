@@ -1,11 +1,14 @@
 #include "serve/load/block_sink.h"
 
+#include <new>
+
 #include "serve/load/block_import.h"
 
 namespace celslm {
 
 void BlockSink::announced(int first, std::span<const BlockEntry> entries) {
   keeper_.announce(first, entries);
+  report_keeping();
   if (!leftover_) return;
   for (const BlockEntry& entry : entries) {
     const int block = first++;
@@ -15,9 +18,17 @@ void BlockSink::announced(int first, std::span<const BlockEntry> entries) {
   }
 }
 
+Status BlockSink::place(int block, const BlockEntry& entry, ByteView bytes) {
+  try {
+    return studied_ ? studied_->add(block, entry, bytes)
+                    : import_block(*parts_.model, identity_, block, entry, bytes, *context_.segment);
+  } catch (const std::bad_alloc&) {
+    return fail(ErrorKind::kOverloaded, "there is no memory to decode block {}", block);
+  }
+}
+
 Status BlockSink::write(int block, const BlockEntry& entry, ByteView bytes, Source source) {
-  const Status imported = studied_ ? studied_->add(block, entry, bytes)
-                                   : import_block(*parts_.model, identity_, block, entry, bytes, *context_.segment);
+  const Status imported = place(block, entry, bytes);
   if (imported) {
     state_.written(block, source);
   } else {

@@ -32,15 +32,23 @@ class BlockSink {
   // missing again.
   void write_computed(int layer, std::span<const int> blocks, KvSegment& from);
   // A checked block from somewhere else than this disk.
-  void keep(int block, ByteView bytes) { keeper_.put(block, bytes); }
+  void keep(int block, ByteView bytes) {
+    keeper_.put(block, bytes);
+    report_keeping();
+  }
   // A block of the pack on this disk is not what was signed.
   void discard_pack(const Error& why) { parts_.store->discard(identity_.id(), why); }
+  // Nothing more is announced.
+  void drop_leftover() { leftover_.reset(); }
   void count_network_bytes(std::size_t bytes) {
     context_.add_bytes(bytes);
     if (parts_.observer) parts_.observer->received(bytes);
   }
 
  private:
+  void report_keeping() { state_.keeping({.wants_blocks = keeper_.wants_anything(), .complete = keeper_.complete()}); }
+  Status place(int block, const BlockEntry& entry, ByteView bytes);
+
   const LoadParts& parts_;
   ResidentContext& context_;
   const PackIdentity& identity_;

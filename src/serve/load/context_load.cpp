@@ -1,5 +1,8 @@
 #include "serve/load/context_load.h"
 
+#include <new>
+#include <utility>
+
 namespace celslm {
 namespace {
 
@@ -10,11 +13,15 @@ NewPack packs_in(std::shared_ptr<PackStore> store) {
 
 }  // namespace
 
-ContextLoad::ContextLoad(LoadParts parts, ResidentContext& context, PackIdentity identity, const PlanOptions& options)
+ContextLoad::ContextLoad(LoadParts parts, LoadWorkers& workers, LoadTimer& timer, ResidentContext& context,
+                         PackIdentity identity, const PlanOptions& options)
     : parts_(std::move(parts)),
+      workers_(workers),
+      timer_(timer),
+      number_(workers.next_number()),
       context_(context),
       identity_(std::move(identity)),
-      state_(parts_, context_, identity_, options),
+      state_(parts_, context_, identity_, options, *this, *this),
       keeper_(packs_in(parts_.store), identity_, parts_.log),
       sink_(parts_, context_, identity_, state_, keeper_) {}
 
@@ -22,64 +29,123 @@ void ContextLoad::add_source(std::unique_ptr<BlockSource> source) {
   SourceTraits traits = source->traits();
   const LinkEstimate known = parts_.memory->link(source->name());
   if (known.rate_bytes_per_s.known()) traits.estimate = known;
-  const SourceId id = state_.add_source(source->kind(), source->name(), traits);
-  readers_.emplace_back(std::move(source), id, state_, sink_);
+  const Source kind = source->kind();
+  const std::string name = source->name();
+  readers_.emplace_back(std::move(source), static_cast<SourceId>(readers_.size()), state_, sink_);
+  state_.add_source(kind, name, traits);
 }
 
-void ContextLoad::run(const std::function<void()>& more, std::stop_token stop) {
-  read_sources(stop);
-  if (!context_.complete() && !stop.stop_requested()) {
-    more();
-    read_sources(stop);
+void ContextLoad::start(std::shared_ptr<ResidentContext> context, std::function<void()> more, std::function<void()> ended) {
+  held_ = std::move(context);
+  more_ = std::move(more);
+  ended_ = std::move(ended);
+  state_.keeping(keeping());
+  if (readers_.empty()) return state_.start();
+  if (const Status timer = timer_.start(); !timer) {
+    // Nobody would notice a source that hangs.
+    note(timer.error().message);
+    return state_.stop();
   }
-  for (SourceReader& reader : readers_) reader.request_stop();
-  for (SourceReader& reader : readers_) reader.join();
-  state_.retire_sources();
-  commit(stop);
-  context_.changed();
+  state_.start();
 }
 
-// Starts the sources' threads and supervises them until there is nothing more to read or to keep.
-void ContextLoad::read_sources(std::stop_token stop) {
-  for (SourceReader& reader : readers_) {
-    if (!reader.started()) reader.start();
+void ContextLoad::stop() {
+  stopping_.request_stop();
+  state_.stop();
+}
+
+// --- orders -----------------------------------------------------------------------------------------------------------
+
+Result<bool> ContextLoad::take(LoadWork work) {
+  return workers_.take(work, number_, [load = weak_from_this()] {
+    if (const auto alive = load.lock()) alive->state_.places_free();
+  });
+}
+
+void ContextLoad::review_at(TimePoint when) {
+  timer_.call_at(when, [load = weak_from_this()] {
+    if (const auto alive = load.lock()) alive->state_.tick();
+  });
+}
+
+// Work that there is no memory to pass on has failed.
+void ContextLoad::run(LoadWork work, std::function<void()> job, const std::function<void(const Error&)>& failed) {
+  try {
+    workers_.run(work, std::move(job));
+  } catch (const std::bad_alloc&) {
+    workers_.put_back(work);
+    failed({ErrorKind::kOverloaded, "there is no memory to load this context from its sources"});
   }
-  while (!stop.stop_requested()) {
-    const std::uint64_t seen = state_.changes();
-    keeper_.keep_computed();
-    if (nothing_more()) return;
-    state_.check_transfers();
-    // The engine's thread asks the plan only when it is woken, and what the plan answers changes with time alone.
-    context_.changed();
-    state_.wait_for_change(seen, stop);
-  }
 }
 
-bool ContextLoad::nothing_more() const {
-  const LoadState::Progress progress = state_.progress();
-  if (progress != LoadState::Progress::kComplete) return progress == LoadState::Progress::kNoSourceLeft;
-  if (keeper_.has_computed()) return false;
-  if (state_.all_announced()) return true;
-  // Blocks to be kept may still be waiting for their announcement. When all are kept, the pack's header is still needed: a
-  // source has it once its open() has ended.
-  return !keeper_.wants_anything() && (!keeper_.complete() || state_.any_opened());
+void ContextLoad::open(SourceId source, std::optional<ActiveTransfer> early) {
+  run(
+      LoadWork::kOpen, [self = shared_from_this(), from = &reader(source), early] { from->open(early); },
+      [&](const Error& why) {
+        if (early) state_.ended(source, *early, {});
+        state_.opened(source, std::unexpected(why));
+      });
 }
 
-void ContextLoad::commit(std::stop_token stop) {
+void ContextLoad::read(SourceId source, ActiveTransfer transfer) {
+  run(
+      LoadWork::kRead, [self = shared_from_this(), from = &reader(source), transfer] { from->read(transfer); },
+      [&](const Error& why) { state_.ended(source, transfer, std::unexpected(why)); });
+}
+
+void ContextLoad::fall_back() {
+  if (more_) more_();
+}
+
+void ContextLoad::keep_rows() {
+  const auto keep = [self = shared_from_this()] {
+    self->keeper_.keep_computed();
+    self->state_.keeping(self->keeping());
+    self->state_.rows_kept();
+  };
+  run(LoadWork::kKeep, keep, [&](const Error&) { state_.rows_kept(); });
+}
+
+void ContextLoad::close(bool on_worker) {
+  if (!on_worker) return close_all();
+  const auto finish = [self = shared_from_this()] {
+    self->commit();
+    self->close_all();
+  };
+  run(LoadWork::kKeep, finish, [&](const Error&) { close_all(); });
+}
+
+void ContextLoad::commit() {
   if (!keeper_.complete()) return;
-  for (SourceReader& reader : readers_) {
-    if (!state_.is_opened(reader.id()) || stop.stop_requested()) continue;
-    const auto header = reader.source().header(stop);
+  for (SourceReader& from : readers_) {
+    if (!state_.is_opened(from.id()) || stopping_.stop_requested()) continue;
+    const auto header = from.header(stopping_.get_token());
     const Status kept = header ? keeper_.commit(*header) : std::unexpected(header.error());
     if (kept) return;
     parts_.log->warn("this pack will not be kept on disk: {}", kept.error().message);
   }
 }
 
+void ContextLoad::close_all() {
+  keeper_.close();
+  sink_.drop_leftover();
+  for (SourceReader& from : readers_) from.close();
+  state_.closed();
+  const auto self = shared_from_this();
+  const auto held = std::exchange(held_, {});
+  more_ = {};
+  if (const auto ended = std::exchange(ended_, {})) ended();
+}
+
+// --- the engine -------------------------------------------------------------------------------------------------------
+
 void ContextLoad::layer_computed(int layer, KvSegment& from, std::vector<float> k, std::vector<float> v) {
   const std::vector<int> blocks = state_.claim_layer(layer);
   // Before the context can be complete: then nothing is forgotten by whoever looks whether everything is kept.
-  if (!k.empty()) keeper_.add_computed(layer, std::move(k), std::move(v));
+  if (!k.empty()) {
+    keeper_.add_computed(layer, std::move(k), std::move(v));
+    state_.rows_to_keep();
+  }
   sink_.write_computed(layer, blocks, from);
 }
 

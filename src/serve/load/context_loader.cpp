@@ -3,8 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <new>
 
 #include "plan/layer_work.h"
+#include "serve/load/context_load.h"
 #include "serve/load/disk_source.h"
 #include "serve/load/remote_source.h"
 
@@ -18,9 +20,31 @@ PackIdentity pack_identity(const Model& model, const ResidentContext& context, C
           .codec = codec};
 }
 
+namespace {
+
+// One load alone may use all of its connections.
+LoadWorkers::Limits limits_for(const LoaderOptions& options, std::size_t n_sources) {
+  LoadWorkers::Limits out = LoadWorkers::kDefaultLimits;
+  int& reads = out[static_cast<std::size_t>(LoadWork::kRead)];
+  reads = std::max(reads, options.n_connections * static_cast<int>(n_sources));
+  return out;
+}
+
+template <typename Work>
+Status within_memory(Work work) {
+  try {
+    work();
+    return {};
+  } catch (const std::bad_alloc&) {
+    return fail(ErrorKind::kOverloaded, "there is no memory to begin loading this context; try again later");
+  }
+}
+
+}  // namespace
+
 ContextLoader::ContextLoader(std::shared_ptr<const Model> model, std::shared_ptr<CloudClient> cloud,
                              std::vector<std::shared_ptr<CloudClient>> neighbours, std::shared_ptr<PackStore> store,
-                             const Clock& clock, const LoaderOptions& options, Log log, LoadObserver* observer)
+                             const Clock& clock, const LoaderOptions& options, Log log, LoadObserver* observer, Spawn spawn)
     : parts_{.model = std::move(model),
              .store = std::move(store),
              .memory = std::make_shared<SourceMemory>(),
@@ -30,15 +54,19 @@ ContextLoader::ContextLoader(std::shared_ptr<const Model> model, std::shared_ptr
              .log = std::move(log)},
       cloud_(std::move(cloud)),
       neighbours_(std::move(neighbours)),
-      options_(options) {}
+      options_(options),
+      timer_(clock, spawn),
+      workers_(limits_for(options, neighbours_.size() + 1), spawn, parts_.log) {}
 
 ContextLoader::~ContextLoader() {
-  std::list<Job> jobs;
+  std::vector<std::shared_ptr<ContextLoad>> loads;
   {
     const MutexLock lock(mutex_);
-    jobs.splice(jobs.end(), jobs_);
+    for (const auto& [key, load] : loads_) loads.push_back(load);
   }
-  for (Job& job : jobs) job.thread.request_stop();
+  for (const auto& load : loads) load->stop();
+  loads.clear();
+  wait_until_idle();
 }
 
 void ContextLoader::assume_compute_speed(double s_per_work) {
@@ -97,15 +125,20 @@ ContextLoader::PackChoice ContextLoader::choose(const ResidentContext& context) 
   return {std::move(choice), std::move(identity), std::nullopt};
 }
 
-void ContextLoader::load(std::shared_ptr<ResidentContext> context) {
-  PackChoice choice = choose(*context);
-  begin(std::move(context), std::move(choice), {});
+Status ContextLoader::load(std::shared_ptr<ResidentContext> context) {
+  return within_memory([&] {
+    PackChoice choice = choose(*context);
+    begin(std::move(context), std::move(choice), {});
+  });
 }
 
-void ContextLoader::load(std::shared_ptr<ResidentContext> context, const CodecChoice& choice, std::function<void()> ended) {
-  PackIdentity identity = identity_of(*context, choice.codec->id());
-  auto stored = on_disk(identity);
-  begin(std::move(context), {choice, std::move(identity), std::move(stored)}, std::move(ended));
+Status ContextLoader::load(std::shared_ptr<ResidentContext> context, const CodecChoice& choice,
+                           std::function<void()> ended) {
+  return within_memory([&] {
+    PackIdentity identity = identity_of(*context, choice.codec->id());
+    auto stored = on_disk(identity);
+    begin(std::move(context), {choice, std::move(identity), std::move(stored)}, std::move(ended));
+  });
 }
 
 void ContextLoader::begin(std::shared_ptr<ResidentContext> context, PackChoice choice, std::function<void()> ended) {
@@ -115,7 +148,7 @@ void ContextLoader::begin(std::shared_ptr<ResidentContext> context, PackChoice c
   // From the split on, mapped KV is meant to replace the model's own, which is computed only where no source supplies it.
   if (identity.map != Hash256{}) options.max_compute_layers = identity.split;
   if (identity.studied()) options.max_compute_layers = 0;
-  auto load = std::make_shared<ContextLoad>(parts_, *context, identity, options);
+  auto load = std::make_shared<ContextLoad>(parts_, workers_, timer_, *context, identity, options);
   // Sources are known before the engine asks whether to compute.
   const bool is_on_disk = choice.stored.has_value();
   if (choice.stored) {
@@ -128,32 +161,32 @@ void ContextLoader::begin(std::shared_ptr<ResidentContext> context, PackChoice c
   }
   context->set_compute_work(load);
 
+  {
+    const MutexLock lock(mutex_);
+    loads_[load.get()] = load;
+  }
+  ContextLoad& begun = *load;
+  const auto more = [this, &begun, context, identity, is_on_disk] {
+    if (is_on_disk) add_network(begun, *context, identity);
+  };
+  load->start(context, more, [this, &begun, ended = std::move(ended)] { end(begun, ended); });
+}
+
+void ContextLoader::end(const ContextLoad& load, const std::function<void()>& ended) {
+  if (ended && !load.stopped()) ended();
   const MutexLock lock(mutex_);
-  jobs_.remove_if([](const Job& job) { return job.done; });
-  Job& job = jobs_.emplace_back();
-  job.thread =
-      std::jthread([this, &job, context, load, identity, is_on_disk, ended = std::move(ended)](std::stop_token stop) {
-        const auto more = [&] {
-          if (is_on_disk) add_network(*load, *context, identity);
-        };
-        load->run(more, stop);
-        if (ended && !stop.stop_requested()) ended();
-        {
-          const MutexLock job_lock(mutex_);
-          job.done = true;
-        }
-        done_.notify_all();
-      });
+  loads_.erase(&load);
+  done_.notify_all();  // with the lock: whoever waits may destroy this
 }
 
 bool ContextLoader::busy() const {
   const MutexLock lock(mutex_);
-  return !std::ranges::all_of(jobs_, &Job::done);
+  return !loads_.empty();
 }
 
 void ContextLoader::wait_until_idle() const {
   const MutexLock lock(mutex_);
-  done_.wait(mutex_, [&]() CELSLM_REQUIRES(mutex_) { return std::ranges::all_of(jobs_, &Job::done); });
+  done_.wait(mutex_, [&]() CELSLM_REQUIRES(mutex_) { return loads_.empty(); });
 }
 
 std::optional<StoredPack> ContextLoader::on_disk(const PackIdentity& identity) const {

@@ -2,29 +2,32 @@
 #pragma once
 
 #include <functional>
-#include <list>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/mutex.h"
+#include "core/spawn.h"
 #include "kv/store/pack_store.h"
 #include "model/engine/model.h"
 #include "model/kv/kv_tuning.h"
 #include "net/byte_budget.h"
-#include "plan/load_plan.h"
+#include "plan/load_policy.h"
 #include "serve/context/resident_context.h"
 #include "serve/load/codec_ladder.h"
-#include "serve/load/context_load.h"
 #include "serve/load/guidance.h"
 #include "serve/load/load_parts.h"
+#include "serve/load/load_timer.h"
+#include "serve/load/load_workers.h"
 #include "serve/wire/cloud_client.h"
 
 namespace celslm {
+
+class ContextLoad;
 
 struct LoaderOptions {
   CodecLadder codecs = CodecLadder::only(**find_codec(CodecId::kF16));  // of packs asked for
@@ -42,21 +45,23 @@ struct LoaderOptions {
 // The identity of the pack that a context's KV is asked for as.
 PackIdentity pack_identity(const Model& model, const ResidentContext& context, CodecId codec);
 
-// Thread-safe. Each context that loads has threads of its own; the destructor stops and joins them.
+// Thread-safe. All loads share a bounded number of threads, made when they are first needed; where there is none to be had,
+// contexts are computed. The destructor ends all loads.
 class ContextLoader {
  public:
   // cloud and store may be null: sources that do not exist. So may observer. The clock must outlive the loader, the observer
   // all contexts, too: what no source supplied is computed, and reported, after the loader has gone.
   ContextLoader(std::shared_ptr<const Model> model, std::shared_ptr<CloudClient> cloud,
                 std::vector<std::shared_ptr<CloudClient>> neighbours, std::shared_ptr<PackStore> store, const Clock& clock,
-                const LoaderOptions& options, Log log, LoadObserver* observer = nullptr);
+                const LoaderOptions& options, Log log, LoadObserver* observer = nullptr, Spawn spawn = spawn_thread);
   ~ContextLoader();
 
-  // Starts filling `context`, which nobody else fills. Returns at once.
-  void load(std::shared_ptr<ResidentContext> context) CELSLM_EXCLUDES(mutex_);
+  // Starts filling `context`, which nobody else fills. Returns at once. kOverloaded where there is no memory to begin: then
+  // nobody fills it.
+  Status load(std::shared_ptr<ResidentContext> context) CELSLM_EXCLUDES(mutex_);
   // The same with this codec. `ended` is called when no source supplies any more, whether the context is complete or not,
   // but not when the loader is destroyed before that.
-  void load(std::shared_ptr<ResidentContext> context, const CodecChoice& choice, std::function<void()> ended)
+  Status load(std::shared_ptr<ResidentContext> context, const CodecChoice& choice, std::function<void()> ended)
       CELSLM_EXCLUDES(mutex_);
   // This machine's speed, see measure_layer_speed(): the estimate until loads have measured it.
   void assume_compute_speed(double s_per_work);
@@ -68,12 +73,9 @@ class ContextLoader {
   bool busy() const CELSLM_EXCLUDES(mutex_);
   // Returns once nothing is. What no source supplies is not waited for: the engine computes it when somebody needs it.
   void wait_until_idle() const CELSLM_EXCLUDES(mutex_);
+  std::size_t threads() const { return workers_.threads(); }  // beside the timer's
 
  private:
-  struct Job {
-    bool done = false;
-    std::jthread thread;
-  };
   // What is to be loaded, and its pack if it is on disk.
   struct PackChoice {
     CodecChoice codec;
@@ -88,6 +90,7 @@ class ContextLoader {
   std::optional<StoredPack> on_disk(const PackIdentity& identity) const;
   void add_network(ContextLoad& load, const ResidentContext& context, const PackIdentity& identity) CELSLM_EXCLUDES(mutex_);
   bool cloud_lacks_tuning() const CELSLM_EXCLUDES(mutex_);
+  void end(const ContextLoad& load, const std::function<void()>& ended) CELSLM_EXCLUDES(mutex_);
 
   const LoadParts parts_;
   const std::shared_ptr<CloudClient> cloud_;
@@ -95,9 +98,11 @@ class ContextLoader {
   const LoaderOptions options_;
   mutable Mutex mutex_;
   mutable ConditionVariable done_;
-  std::list<Job> jobs_ CELSLM_GUARDED_BY(mutex_);  // those that are done are joined at the next load()
+  std::map<const ContextLoad*, std::shared_ptr<ContextLoad>> loads_ CELSLM_GUARDED_BY(mutex_);  // under way
   std::optional<HostedMap> map_ CELSLM_GUARDED_BY(mutex_);
   std::optional<bool> tuning_offered_ CELSLM_GUARDED_BY(mutex_);  // null: not known
+  LoadTimer timer_;                                               // ends before what its calls use
+  LoadWorkers workers_;                                           // the same
 };
 
 }  // namespace celslm

@@ -14,8 +14,7 @@
 
 namespace celslm {
 
-inline constexpr Duration kSourceBackoff = std::chrono::seconds(5);    // how long a source that failed is not asked again
-inline constexpr Duration kTransferTimeout = std::chrono::seconds(3);  // a transfer without progress for so long is aborted
+inline constexpr Duration kSourceBackoff = std::chrono::seconds(5);  // how long a source that failed is not asked again
 
 // Log and clock are thread-safe, as all the rest.
 struct LoadParts {

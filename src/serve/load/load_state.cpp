@@ -3,8 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cmath>
+#include <exception>
 #include <utility>
+#include <variant>
 
 #include "plan/layer_work.h"
 
@@ -32,18 +33,170 @@ PlanOptions complete_options(PlanOptions options, const SourceMemory& memory, in
 }  // namespace
 
 LoadState::LoadState(const LoadParts& parts, ResidentContext& context, const PackIdentity& identity,
-                     const PlanOptions& options)
+                     const PlanOptions& options, WorkPlaces& places, LoadHands& hands)
     : parts_(parts),
       context_(context),
       identity_(identity),
+      hands_(hands),
       began_(parts.clock->now()),
-      changed_(*parts.clock),
-      plan_(shape_of(identity), complete_options(options, *parts.memory, identity.n_tokens()), began_),
+      coordinator_(shape_of(identity), complete_options(options, *parts.memory, identity.n_tokens()), *parts.clock, places),
       blocks_from_(identity.model.n_layers) {}
 
-void LoadState::notify() {
-  ++changes_;
-  changed_.notify_all();
+// --- orders -----------------------------------------------------------------------------------------------------------
+
+void LoadState::carry_out() {
+  for (const LoadOrder& order : coordinator_.take_orders()) {
+    auto effect = std::visit([&](const auto& o) CELSLM_REQUIRES(mutex_) { return effect_of(o); }, order);
+    if (effect) effects_.push_back(std::move(effect));
+  }
+  set_review();
+  if (carrying_out_) return;
+  carrying_out_ = true;
+  while (!effects_.empty()) {
+    const Effect effect = std::move(effects_.front());
+    effects_.pop_front();
+    mutex_.unlock();
+    try {
+      effect();
+    } catch (const std::exception& error) {  // of this load: others go on, and the plan does not rely on what is late
+      parts_.log->error("an order of a load could not be carried out: {}", error.what());
+    }
+    mutex_.lock();
+  }
+  carrying_out_ = false;
+}
+
+void LoadState::set_review() {
+  const auto wanted = coordinator_.review_at();
+  if (!wanted || (review_ && *review_ <= *wanted)) return;
+  review_ = wanted;
+  hands_.review_at(*wanted);
+}
+
+void LoadState::tick() {
+  const MutexLock lock(mutex_);
+  if (!review_ || now() < *review_) return;  // asked for before an earlier one was
+  review_.reset();
+  coordinator_.tick();
+  carry_out();
+}
+
+ActiveTransfer LoadState::activate(const Transfer& transfer) {
+  return {.id = transfer.id,
+          .blocks = transfer.blocks,
+          .next = transfer.blocks.first,
+          .checked = {},
+          .cancel = cancels_[transfer.id]};
+}
+
+LoadState::Effect LoadState::effect_of(const OpenSource& order) {
+  std::optional<ActiveTransfer> early;
+  if (order.early) early = activate(*order.early);
+  return [this, source = order.source, early] { hands_.open(source, early); };
+}
+
+LoadState::Effect LoadState::effect_of(const ReadBlocks& order) {
+  return [this, source = order.transfer.source, transfer = activate(order.transfer)] { hands_.read(source, transfer); };
+}
+
+LoadState::Effect LoadState::effect_of(const CancelTransfer& order) {
+  if (order.stalled) {
+    SourceRecord& source = record(order.source);
+    source.error = Error{ErrorKind::kUnavailable,
+                         fmt::format("{} sent nothing for {} s", source.name,
+                                     std::chrono::duration_cast<std::chrono::seconds>(kTransferTimeout).count())};
+    note_if_dead(order.source);
+  }
+  return [cancel = cancels_.at(order.transfer)]() mutable { cancel.request_stop(); };
+}
+
+LoadState::Effect LoadState::effect_of(const CancelOpening& order) {
+  return [this, source = order.source] { hands_.cancel_opening(source); };
+}
+
+LoadState::Effect LoadState::effect_of(const LayerComplete& order) {
+  const LayerOrigin origin = origin_of(order.layer);
+  // Before the last layer can be used: whoever has its answer finds the load counted.
+  if (coordinator_.plan().complete() && !std::exchange(concluded_, true)) conclude();
+  return [this, layer = order.layer, origin] { context_.layer_filled(layer, origin); };
+}
+
+LoadState::Effect LoadState::effect_of(const WakeEngine&) {
+  return [this] { context_.changed(); };
+}
+
+LoadState::Effect LoadState::effect_of(const FallBack&) {
+  return [this] {
+    hands_.fall_back();
+    fell_back();
+  };
+}
+
+LoadState::Effect LoadState::effect_of(const GiveUpSources& order) {
+  add_note(order.why.message);
+  return {};
+}
+
+LoadState::Effect LoadState::effect_of(const SourceSpent&) {
+  if (!std::exchange(budget_noted_, true))
+    add_note("this hour's bytes are used up (--max-bytes-per-hour): the rest is computed");
+  return {};
+}
+
+LoadState::Effect LoadState::effect_of(const KeepRows&) {
+  return [this] { hands_.keep_rows(); };
+}
+
+LoadState::Effect LoadState::effect_of(const CloseLoad& order) {
+  return [this, on_worker = order.on_worker] { hands_.close(on_worker); };
+}
+
+// --- the owner --------------------------------------------------------------------------------------------------------
+
+SourceId LoadState::add_source(Source kind, std::string name, const SourceTraits& traits) {
+  const MutexLock lock(mutex_);
+  sources_.push_back({.kind = kind,
+                      .name = std::move(name),
+                      .entries = std::vector<BlockEntry>(coordinator_.plan().shape().block_bytes.size())});
+  return coordinator_.add_source(traits);
+}
+
+void LoadState::start() {
+  const MutexLock lock(mutex_);
+  coordinator_.start();
+  carry_out();
+}
+
+void LoadState::fell_back() {
+  const MutexLock lock(mutex_);
+  coordinator_.fell_back();
+  carry_out();
+}
+
+void LoadState::stop() {
+  const MutexLock lock(mutex_);
+  stopped_ = true;
+  coordinator_.stop();
+  carry_out();
+}
+
+bool LoadState::stopped() const {
+  const MutexLock lock(mutex_);
+  return stopped_;
+}
+
+void LoadState::closed() {
+  const MutexLock lock(mutex_);
+  for (std::size_t i = 0; i < sources_.size(); ++i)
+    parts_.memory->keep_link(sources_[i].name, coordinator_.plan().estimate(static_cast<SourceId>(i)));
+  coordinator_.closed();
+  carry_out();
+}
+
+void LoadState::places_free() {
+  const MutexLock lock(mutex_);
+  coordinator_.places_free();
+  carry_out();
 }
 
 void LoadState::note(const std::string& why) {
@@ -58,51 +211,25 @@ void LoadState::add_note(const std::string& why) {
 
 // --- sources ----------------------------------------------------------------------------------------------------------
 
-SourceId LoadState::add_source(Source kind, std::string name, const SourceTraits& traits) {
-  const MutexLock lock(mutex_);
-  sources_.push_back(
-      {.kind = kind, .name = std::move(name), .entries = std::vector<BlockEntry>(plan_.shape().block_bytes.size())});
-  return plan_.add_source(traits, now());
-}
-
 void LoadState::offer(SourceId source, int first, std::span<const BlockEntry> entries) {
   const MutexLock lock(mutex_);
   std::ranges::copy(entries, record(source).entries.begin() + first);
-  plan_.offer(source, {first, static_cast<int>(entries.size())});
-  notify();
+  coordinator_.offered(source, {first, static_cast<int>(entries.size())});
+  carry_out();
 }
 
 void LoadState::opened(SourceId source, const Status& status) {
   const MutexLock lock(mutex_);
-  SourceRecord& opened = record(source);
-  opened.opened = status.has_value();
-  if (!status) {
-    if (!plan_.complete()) {
-      opened.error = status.error();
-      add_note(status.error().message);
-    }
-    plan_.drop(source);
-    if (status.error().kind == ErrorKind::kUnavailable) back_off(opened);
-  }
-  notify();
+  const bool matters = !status && !coordinator_.ending();
+  if (matters) record(source).error = status.error();
+  coordinator_.opened(source, status.has_value());
+  if (matters) note_if_dead(source);
+  carry_out();
 }
 
 bool LoadState::is_opened(SourceId source) const {
   const MutexLock lock(mutex_);
-  return record(source).opened;
-}
-
-bool LoadState::any_opened() const {
-  const MutexLock lock(mutex_);
-  return std::ranges::any_of(sources_, &SourceRecord::opened);
-}
-
-bool LoadState::all_announced() const {
-  const MutexLock lock(mutex_);
-  for (std::size_t i = 0; i < sources_.size(); ++i) {
-    if (!sources_[i].opened && plan_.alive(static_cast<SourceId>(i))) return false;
-  }
-  return true;
+  return coordinator_.is_open(source);
 }
 
 std::vector<BlockEntry> LoadState::entries(SourceId source, BlockRange blocks) const {
@@ -111,93 +238,56 @@ std::vector<BlockEntry> LoadState::entries(SourceId source, BlockRange blocks) c
   return {first, first + blocks.count};
 }
 
-void LoadState::retire_sources() {
-  const MutexLock lock(mutex_);
-  for (std::size_t i = 0; i < sources_.size(); ++i) {
-    const auto id = static_cast<SourceId>(i);
-    parts_.memory->keep_link(sources_[i].name, plan_.estimate(id));
-    plan_.drop(id);
-  }
-}
-
-void LoadState::back_off(const SourceRecord& source) {
-  parts_.memory->back_off(source.name, now() + kSourceBackoff);
-}
-
-// --- transfers --------------------------------------------------------------------------------------------------------
-
-ActiveTransfer LoadState::activate(const Transfer& transfer) {
-  return {.id = transfer.id,
-          .blocks = transfer.blocks,
-          .next = transfer.blocks.first,
-          .checked = {},
-          .cancel = cancels_[transfer.id].stop};
-}
-
-std::optional<ActiveTransfer> LoadState::next_with_header(SourceId source) {
-  const MutexLock lock(mutex_);
-  const auto transfer = plan_.next_with_header(source, now());
-  if (!transfer) return std::nullopt;
-  return activate(*transfer);
-}
-
-std::optional<ActiveTransfer> LoadState::wait_for_transfer(SourceId source, std::stop_token stop) {
-  const MutexLock lock(mutex_);
-  while (!stop.stop_requested() && !plan_.complete() && plan_.alive(source)) {
-    if (const auto transfer = plan_.next(source, now())) return activate(*transfer);
-    const std::uint64_t seen = changes_;
-    changed_.wait_for(mutex_, stop, LoadPlan::patience(), [&]() CELSLM_REQUIRES(mutex_) { return changes_ != seen; });
-  }
-  return std::nullopt;
+// For the user, once; a source that could not be reached is not asked again at once.
+void LoadState::note_if_dead(SourceId id) {
+  SourceRecord& source = record(id);
+  if (coordinator_.plan().alive(id) || !source.error || source.noted) return;
+  source.noted = true;
+  if (is_network(source.kind) && source.error->kind == ErrorKind::kUnavailable)
+    parts_.memory->back_off(source.name, now() + kSourceBackoff);
+  if (!coordinator_.plan().complete()) add_note(source.error->message);
 }
 
 void LoadState::bytes_arrived(TransferId transfer, std::size_t bytes) {
   const MutexLock lock(mutex_);
-  plan_.bytes_arrived(transfer, bytes, now());
+  coordinator_.arrived(transfer, bytes);
 }
 
-bool LoadState::claim_next(TransferId transfer, std::size_t bytes) {
+bool LoadState::verified(TransferId transfer, int block, std::size_t bytes) {
   const MutexLock lock(mutex_);
-  const bool mine = plan_.claim_next(transfer, now());
+  const bool mine = coordinator_.verified(transfer, block);
   if (!mine) {
     report_.hedged_bytes += bytes;
     if (parts_.observer) parts_.observer->wasted(bytes);
   }
+  carry_out();
   return mine;
 }
 
 bool LoadState::is_needed(TransferId transfer) const {
   const MutexLock lock(mutex_);
-  return plan_.is_needed(transfer);
+  return coordinator_.is_needed(transfer);
 }
 
-void LoadState::ended(SourceId source, const ActiveTransfer& transfer, const Status& read, bool stopping) {
+void LoadState::ended(SourceId source, const ActiveTransfer& transfer, const Status& read) {
   const MutexLock lock(mutex_);
-  SourceRecord& from = record(source);
-  const bool stalled = cancels_.at(transfer.id).stalled;
   cancels_.erase(transfer.id);
-  plan_.ended(transfer.id, stopping ? TransferEnd::kDone : how_it_ended(from, transfer, read, stalled), now());
-  if (!plan_.alive(source) && from.error && !plan_.complete()) {
-    add_note(from.error->message);
-    if (is_network(from.kind) && from.error->kind == ErrorKind::kUnavailable) back_off(from);
-  }
-  notify();
+  const bool ending = coordinator_.ending();
+  coordinator_.ended(transfer.id, ending ? TransferEnd::kDone : how_it_ended(record(source), transfer, read));
+  if (!ending) note_if_dead(source);
+  carry_out();
 }
 
-TransferEnd LoadState::how_it_ended(SourceRecord& source, const ActiveTransfer& transfer, const Status& read, bool stalled) {
+TransferEnd LoadState::how_it_ended(SourceRecord& source, const ActiveTransfer& transfer, const Status& read) {
   if (!transfer.checked) {
     source.error = transfer.checked.error();
     return source.kind == Source::kDisk ? TransferEnd::kRefused : TransferEnd::kFailed;
   }
-  if (stalled) {
-    source.error = Error{ErrorKind::kUnavailable,
-                         fmt::format("{} sent nothing for {} s", source.name,
-                                     std::chrono::duration_cast<std::chrono::seconds>(kTransferTimeout).count())};
-    return TransferEnd::kFailed;
-  }
   if (read || read.error().kind == ErrorKind::kCancelled) return TransferEnd::kDone;
   source.error = read.error();
-  const bool hopeless = read.error().kind == ErrorKind::kNotFound || read.error().kind == ErrorKind::kUnauthorized;
+  // kOverloaded: there is no memory for it, or no bytes are left of this hour's.
+  const ErrorKind kind = read.error().kind;
+  const bool hopeless = kind == ErrorKind::kNotFound || kind == ErrorKind::kUnauthorized || kind == ErrorKind::kOverloaded;
   return hopeless ? TransferEnd::kRefused : TransferEnd::kFailed;
 }
 
@@ -205,27 +295,43 @@ TransferEnd LoadState::how_it_ended(SourceRecord& source, const ActiveTransfer& 
 
 bool LoadState::claim(int block) {
   const MutexLock lock(mutex_);
-  return plan_.claim(block);
+  return coordinator_.claim(block);
 }
 
 void LoadState::released(int block) {
   const MutexLock lock(mutex_);
-  plan_.released(block);
+  coordinator_.released(block);
+  carry_out();
 }
 
 void LoadState::written(int block, Source source) {
-  MutexLock lock(mutex_);
-  block_written(block, source);
-  const auto layers = take_filled();
-  lock.unlock();
-  announce_layers(layers);
+  const MutexLock lock(mutex_);
+  count_block(block, source);
+  coordinator_.written(block);
+  carry_out();
 }
 
-void LoadState::block_written(int block, Source source) {
-  plan_.written(block);
-  const int layer = plan_.shape().layer_of(block);
+void LoadState::count_block(int block, Source source) {
+  const int layer = coordinator_.plan().shape().layer_of(block);
   ++blocks_from_[static_cast<std::size_t>(layer)][static_cast<std::size_t>(source)];
-  if (plan_.layer_complete(layer)) filled_.push_back(layer);
+}
+
+void LoadState::keeping(const PackKeeping& now) {
+  const MutexLock lock(mutex_);
+  coordinator_.keeping(now);
+  carry_out();
+}
+
+void LoadState::rows_to_keep() {
+  const MutexLock lock(mutex_);
+  coordinator_.rows_to_keep();
+  carry_out();
+}
+
+void LoadState::rows_kept() {
+  const MutexLock lock(mutex_);
+  coordinator_.rows_kept();
+  carry_out();
 }
 
 LayerOrigin LoadState::origin_of(int layer) const {
@@ -244,32 +350,20 @@ Provenance LoadState::provenance_of(int layer, Source most) const {
   return identity_.map == Hash256{} || layer < identity_.split ? Provenance::kProxy : identity_.provenance;
 }
 
-std::vector<std::pair<int, LayerOrigin>> LoadState::take_filled() {
-  std::vector<std::pair<int, LayerOrigin>> layers;
-  for (const int layer : std::exchange(filled_, {})) layers.emplace_back(layer, origin_of(layer));
-  if (plan_.complete() && report_.took_ms == 0) {
-    conclude();
-    notify();
-  }
-  return layers;
-}
-
-void LoadState::announce_layers(const std::vector<std::pair<int, LayerOrigin>>& layers) {
-  for (const auto& [layer, origin] : layers) context_.layer_filled(layer, origin);
-}
-
 void LoadState::conclude() {
+  const LoadPlan& plan = coordinator_.plan();
   report_.took_ms = milliseconds(now() - began_);
+  report_.predicted_ms = coordinator_.predicted_s().value_or(0) * 1e3;
   context_.set_load_report(report_);
-  if (plan_.layer_measured()) parts_.memory->computed(plan_.layer_s() / layer_work(identity_.n_tokens()));
+  if (plan.layer_measured()) parts_.memory->computed(plan.layer_s() / layer_work(identity_.n_tokens()));
   LoadSummary summary{.codec = context_.report().codec, .report = report_};
-  auto& layers = summary.layers;
-  for (int layer = 0; layer < plan_.shape().n_layers; ++layer) ++layers[static_cast<std::size_t>(origin_of(layer).source)];
+  for (int layer = 0; layer < plan.shape().n_layers; ++layer)
+    ++summary.layers[static_cast<std::size_t>(origin_of(layer).source)];
   if (parts_.observer) parts_.observer->completed(summary);
   std::string from;
-  for (std::size_t i = 0; i < layers.size(); ++i) {
-    if (layers[i] > 0)
-      from += fmt::format("{}{} from {}", from.empty() ? "" : ", ", layers[i], to_string(static_cast<Source>(i)));
+  for (std::size_t i = 0; i < summary.layers.size(); ++i) {
+    if (summary.layers[i] > 0)
+      from += fmt::format("{}{} from {}", from.empty() ? "" : ", ", summary.layers[i], to_string(static_cast<Source>(i)));
   }
   parts_.log->info("context {}: {} tokens in {:.0f} ms (predicted: {:.0f}); layers: {}{}{}",
                    context_.handle.hex().substr(0, 12), identity_.n_tokens(), report_.took_ms, report_.predicted_ms, from,
@@ -278,69 +372,40 @@ void LoadState::conclude() {
 
 // --- compute ----------------------------------------------------------------------------------------------------------
 
-bool LoadState::wants_compute() {
+bool LoadState::wants_unit() {
   const MutexLock lock(mutex_);
-  return plan_.wants_compute(now());
+  const bool wants = coordinator_.wants_unit();
+  carry_out();
+  return wants;
 }
 
 void LoadState::unit_computed(double part, TimePoint began) {
   const MutexLock lock(mutex_);
-  plan_.unit_computed(part, began, now());
+  coordinator_.unit_computed(part, began);
+  carry_out();
 }
 
 std::vector<int> LoadState::claim_layer(int layer) {
   const MutexLock lock(mutex_);
-  return plan_.claim_layer(layer);
+  return coordinator_.claim_layer(layer);
 }
 
 void LoadState::layer_written(std::span<const int> blocks) {
-  MutexLock lock(mutex_);
-  for (const int block : blocks) block_written(block, Source::kCompute);
-  const auto layers = take_filled();
-  notify();
-  lock.unlock();
-  announce_layers(layers);
+  const MutexLock lock(mutex_);
+  for (const int block : blocks) count_block(block, Source::kCompute);
+  coordinator_.layer_written(blocks);
+  carry_out();
 }
 
 void LoadState::set_deadline(TimePoint deadline) {
   const MutexLock lock(mutex_);
-  plan_.set_deadline(deadline);
+  coordinator_.set_deadline(deadline);
+  carry_out();
 }
 
-// --- supervision ------------------------------------------------------------------------------------------------------
-
-LoadState::Progress LoadState::progress() const {
+bool LoadState::ending() const {
   const MutexLock lock(mutex_);
-  if (plan_.complete()) return Progress::kComplete;
-  return plan_.any_source_alive() ? Progress::kLoading : Progress::kNoSourceLeft;
-}
-
-std::uint64_t LoadState::changes() const {
-  const MutexLock lock(mutex_);
-  return changes_;
-}
-
-void LoadState::wait_for_change(std::uint64_t seen, std::stop_token stop) {
-  const MutexLock lock(mutex_);
-  changed_.wait_for(mutex_, stop, LoadPlan::patience(), [&]() CELSLM_REQUIRES(mutex_) { return changes_ != seen; });
-}
-
-void LoadState::check_transfers() {
-  const MutexLock lock(mutex_);
-  for (const TransferId id : plan_.stalled(now(), kTransferTimeout)) {
-    Cancel& cancel = cancels_.at(id);
-    cancel.stalled = true;
-    cancel.stop.request_stop();
-  }
-  for (auto& [id, cancel] : cancels_) {
-    if (!plan_.is_needed(id)) cancel.stop.request_stop();
-  }
-  if (report_.predicted_ms > 0 || plan_.complete()) return;
-  // The first forecast that rests on measurements of everything it depends on.
-  const Forecast ahead = plan_.forecast(now());
-  const bool measured = plan_.layer_s() > 0 || ahead.order == FetchOrder::kShallowFirst;
-  if (measured && std::isfinite(ahead.seconds) && ahead.seconds > 0)
-    report_.predicted_ms = milliseconds(now() - began_) + ahead.seconds * 1e3;
+  return coordinator_.ending();
 }
 
 }  // namespace celslm

@@ -55,7 +55,19 @@ void PackKeeper::keep(int block, ByteView bytes) {
 
 void PackKeeper::add_computed(int layer, std::vector<float> k, std::vector<float> v) {
   const MutexLock lock(computed_mutex_);
-  computed_.push_back({layer, std::move(k), std::move(v)});
+  if (!closed_) computed_.push_back({layer, std::move(k), std::move(v)});
+}
+
+void PackKeeper::close() {
+  {
+    const MutexLock lock(computed_mutex_);
+    closed_ = true;
+    computed_.clear();
+  }
+  const MutexLock lock(mutex_);
+  new_pack_ = nullptr;
+  writer_.reset();
+  waiting_.clear();
 }
 
 bool PackKeeper::has_computed() const {

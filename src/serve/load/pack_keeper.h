@@ -37,6 +37,8 @@ class PackKeeper {
 
   bool wants_anything() const CELSLM_EXCLUDES(mutex_);
   bool complete() const CELSLM_EXCLUDES(mutex_);
+  // Nothing more is kept; what was written of an unfinished pack is left for the next load of it.
+  void close() CELSLM_EXCLUDES(mutex_, computed_mutex_);
   // Finishes the pack, which is complete.
   Status commit(ByteView header) CELSLM_EXCLUDES(mutex_);
 
@@ -63,6 +65,7 @@ class PackKeeper {
   int n_kept_ CELSLM_GUARDED_BY(mutex_) = 0;
   mutable Mutex computed_mutex_;
   std::deque<ComputedLayer> computed_ CELSLM_GUARDED_BY(computed_mutex_);
+  bool closed_ CELSLM_GUARDED_BY(computed_mutex_) = false;
 };
 
 }  // namespace celslm

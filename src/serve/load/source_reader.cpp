@@ -1,41 +1,52 @@
 #include "serve/load/source_reader.h"
 
-#include <optional>
+#include <new>
 
 namespace celslm {
+namespace {
 
-void SourceReader::start() {
-  threads_.emplace_back([this](std::stop_token stop) { open(stop); });
-  for (int i = 0; i < source_->traits().max_transfers; ++i)
-    threads_.emplace_back([this](std::stop_token stop) { read_transfers(stop); });
+// One load fails where memory cannot be had, not the process.
+template <typename Work>
+auto within_memory(const BlockSource& source, Work work) -> decltype(work()) {
+  try {
+    return work();
+  } catch (const std::bad_alloc&) {
+    return fail(ErrorKind::kOverloaded, "there is no memory to read from {}", source.name());
+  }
 }
 
-void SourceReader::request_stop() {
-  for (std::jthread& thread : threads_) thread.request_stop();
-}
+}  // namespace
 
-void SourceReader::open(std::stop_token stop) {
-  std::optional<ActiveTransfer> transfer = state_.next_with_header(id_);
+void SourceReader::open(std::optional<ActiveTransfer> early_transfer) {
   std::optional<BlockSource::EarlyRead> early;
-  if (transfer) {
-    early = {.blocks = transfer->blocks,
-             .reader = reader(*transfer),
-             .ended = [&](const Status& read) { end(*transfer, read, stop); },
-             .stop = transfer->cancel.get_token()};
+  bool early_ended = !early_transfer;
+  const auto end_early = [&](const Status& read) {
+    if (!std::exchange(early_ended, true)) end(*early_transfer, read);
+  };
+  if (early_transfer) {
+    early = {.blocks = early_transfer->blocks,
+             .reader = reader(*early_transfer),
+             .ended = end_early,
+             .stop = early_transfer->cancel.get_token()};
   }
   const auto announce = [&](int first, std::span<const BlockEntry> entries) {
     sink_.announced(first, entries);
     state_.offer(id_, first, entries);
   };
-  state_.opened(id_, source_->open(announce, early ? &*early : nullptr, stop));
+  const Status opened =
+      within_memory(*source_, [&] { return source_->open(announce, early ? &*early : nullptr, opening_.get_token()); });
+  end_early(opened);
+  state_.opened(id_, opened);
 }
 
-void SourceReader::read_transfers(std::stop_token stop) {
-  while (auto transfer = state_.wait_for_transfer(id_, stop)) {
-    const std::vector<BlockEntry> entries = state_.entries(id_, transfer->blocks);
-    const std::stop_callback forward(stop, [&] { transfer->cancel.request_stop(); });
-    end(*transfer, source_->read(entries, reader(*transfer), transfer->cancel.get_token()), stop);
-  }
+void SourceReader::read(ActiveTransfer transfer) {
+  const std::vector<BlockEntry> entries = state_.entries(id_, transfer.blocks);
+  end(transfer,
+      within_memory(*source_, [&] { return source_->read(entries, reader(transfer), transfer.cancel.get_token()); }));
+}
+
+Result<Bytes> SourceReader::header(std::stop_token stop) {
+  return within_memory(*source_, [&] { return source_->header(std::move(stop)); });
 }
 
 BlockSource::Reader SourceReader::reader(ActiveTransfer& transfer) {
@@ -50,7 +61,7 @@ bool SourceReader::take_block(ActiveTransfer& transfer, ByteView bytes) {
   transfer.checked = check_block(entry, bytes);
   if (is_network(source_->kind())) sink_.count_network_bytes(bytes.size());
   if (!transfer.checked) return false;
-  if (state_.claim_next(transfer.id, bytes.size())) {
+  if (state_.verified(transfer.id, block, bytes.size())) {
     transfer.checked = sink_.write(block, entry, bytes, source_->kind());
     if (!transfer.checked) return false;
   }
@@ -58,10 +69,9 @@ bool SourceReader::take_block(ActiveTransfer& transfer, ByteView bytes) {
   return transfer.next == transfer.blocks.end() || state_.is_needed(transfer.id);
 }
 
-void SourceReader::end(const ActiveTransfer& transfer, const Status& read, const std::stop_token& stop) {
-  const bool stopping = stop.stop_requested();
-  if (!transfer.checked && source_->kind() == Source::kDisk && !stopping) sink_.discard_pack(transfer.checked.error());
-  state_.ended(id_, transfer, read, stopping);
+void SourceReader::end(const ActiveTransfer& transfer, const Status& read) {
+  if (!transfer.checked && source_->kind() == Source::kDisk) sink_.discard_pack(transfer.checked.error());
+  state_.ended(id_, transfer, read);
 }
 
 }  // namespace celslm
