@@ -3,6 +3,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <random>
 
 #include "tests/support/manual_clock.h"
@@ -17,6 +19,7 @@ using testing::IsEmpty;
 using testing_support::ManualClock;
 using testing_support::simulate;
 using testing_support::SimulatedLoad;
+using testing_support::SimulatedSource;
 using testing_support::SimulationResult;
 
 constexpr std::uint32_t kBlock = 64 << 10;
@@ -267,6 +270,38 @@ TEST(SimulatedLoadTest, ReadsEverythingThroughOnePlace) {
     EXPECT_TRUE(result.complete) << i;
     EXPECT_THAT(result.writes, Each(1)) << i;
   }
+}
+
+// As './dev bench load --faults' has them: 512 tokens of a 0.5B model, links of 20 to 200 Mbit/s, one to three sources, of
+// which one fails at a random moment of what the load takes without that.
+TEST(SimulatedLoadTest, FaultsAtRandomMomentsCostLittleMoreThanALocalPrefill) {
+  constexpr int kLoads = 500;
+  constexpr double kLocal = 24 * 0.08;
+  std::mt19937 random(7);
+  const auto between = [&](double low, double high) { return std::uniform_real_distribution(low, high)(random); };
+  std::vector<double> over;
+  for (int i = 0; i < kLoads; ++i) {
+    SimulatedLoad load{.shape = shape(24, 4), .unit_s = 0.04, .compute_known = true};
+    for (int n = 1 + i % 3; n > 0; --n) {
+      load.sources.push_back({.rate_bytes_per_s = std::exp(between(std::log(2.5e6), std::log(2.5e7))),
+                              .latency_s = between(0, 0.02),
+                              .known = true});
+    }
+    const double moment = between(0, simulate(load).seconds);
+    SimulatedSource& source = load.sources[random() % load.sources.size()];
+    switch (i % 4) {
+      case 0: source.dies_at_s = moment; break;
+      case 1: source.stalls_at_s = moment; break;
+      case 2: source.slows_at_s = moment; break;
+      default: source.garbage_share = between(0.01, 1); break;
+    }
+    const SimulationResult result = simulate(load);
+    ASSERT_TRUE(result.complete) << i;
+    EXPECT_THAT(result.writes, Each(1)) << i;
+    over.push_back(std::max(0.0, result.seconds - moment) / kLocal);
+  }
+  std::ranges::sort(over);
+  EXPECT_LE(over[kLoads * 99 / 100], 1.3);
 }
 
 // Most of a load's time passes from event to event: with nothing under way the coordinator is left in peace.
