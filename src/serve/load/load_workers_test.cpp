@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <latch>
 #include <semaphore>
 
@@ -32,20 +33,22 @@ TEST(LoadWorkersTest, MakesThreadsAsPlacesAreTakenAndNoMoreThanThereArePlaces) {
 }
 
 TEST(LoadWorkersTest, GivesAFreePlaceToTheOldestLoadThatWaits) {
-  LoadWorkers workers({1, 1, 1}, spawn_thread, null_log());
-  std::latch told(3);
-  std::vector<int> order;  // written by the one worker, one after the other
-  const auto wait_in_line = [&](std::uint64_t number) {
-    return *workers.take(LoadWork::kRead, number, [&, number] {
-      ASSERT_TRUE(*workers.take(LoadWork::kRead, number, [] {}));
-      order.push_back(static_cast<int>(number));
-      workers.run(LoadWork::kRead, [&] { told.count_down(); });
-    });
-  };
-  ASSERT_TRUE(*workers.take(LoadWork::kRead, 1, [] {}));
-  for (const std::uint64_t number : {7, 3, 5}) EXPECT_FALSE(wait_in_line(number));
-  workers.run(LoadWork::kRead, [] {});
-  told.wait();
+  std::vector<int> order;  // written by the one worker, and read when it has ended
+  {
+    LoadWorkers workers({1, 1, 1}, spawn_thread, null_log());
+    std::latch told(3);
+    ASSERT_TRUE(*workers.take(LoadWork::kRead, 1, [] {}));
+    for (const int number : {7, 3, 5}) {
+      const auto freed = [&workers, &told, &order, number] {
+        ASSERT_TRUE(*workers.take(LoadWork::kRead, 1, [] {}));
+        order.push_back(number);
+        workers.run(LoadWork::kRead, [&told] { told.count_down(); });
+      };
+      EXPECT_FALSE(*workers.take(LoadWork::kRead, static_cast<std::uint64_t>(number), freed));
+    }
+    workers.run(LoadWork::kRead, [] {});
+    told.wait();
+  }
   EXPECT_THAT(order, ElementsAre(3, 5, 7));
 }
 
