@@ -3,8 +3,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <cstring>
 #include <latch>
 
+#include "serve/batch/context_compute.h"
 #include "serve/edge/edge_test_support.h"
 #include "serve/edge/fault_test_support.h"
 
@@ -108,6 +110,38 @@ TEST_F(LoadShellTest, ComputesWhatAnHoursBytesDoNotBring) {
   const json later = ask(*e, long_text('b'));
   EXPECT_EQ(said(later), said(local_answer(long_text('b'))));
   EXPECT_THAT(note(later), HasSubstr("--max-bytes-per-hour"));
+}
+
+TEST_F(LoadShellTest, AContextWhoseLoadCannotBeginIsComputed) {
+  const LoaderOptions options{.may_ask = [](const ContextHandle&) -> bool { throw std::bad_alloc(); }};
+  const auto cloud = std::make_shared<CloudClient>(std::make_unique<testing_support::LocalClient>(*server_), std::nullopt,
+                                                   folder_ / "key", null_log());
+  ContextLoader loader(model_, cloud, {}, nullptr, clock_, options, null_log());
+  const std::vector<Token> tokens = *model_->text().context(long_text());
+  const Hash256 id = context_id(model_->fingerprint().tokenizer, tokens);
+  const auto fresh = [&] {
+    return *ResidentContext::create(context_handle(long_text()), model_->config(), id, tokens, KvType::kF16);
+  };
+  const auto context = fresh();
+  EXPECT_TRUE(loader.load(context));
+  EXPECT_THAT(context->report().note, HasSubstr("no memory to begin"));
+  EXPECT_FALSE(loader.busy());
+
+  const auto engine = *Engine::create(model_, {.n_threads = 1});
+  ContextCompute compute(*engine, clock_);
+  EXPECT_TRUE(compute.add(context));
+  while (!context->complete()) ASSERT_TRUE(compute.advance().worked);
+  const auto expected = fresh();
+  ContextLoader plain(model_, nullptr, {}, nullptr, clock_, LoaderOptions(), null_log());
+  EXPECT_TRUE(plain.load(expected));
+  EXPECT_TRUE(compute.add(expected));
+  while (!expected->complete()) ASSERT_TRUE(compute.advance().worked);
+  for (int layer = 0; layer < kEdgeLayers; ++layer) {
+    const std::size_t n_bytes = static_cast<std::size_t>(context->segment->n_kv_heads()) *
+                                static_cast<std::size_t>(context->segment->capacity()) *
+                                row_bytes(KvType::kF16, context->segment->head_dim());
+    EXPECT_EQ(std::memcmp(context->segment->v_data(layer), expected->segment->v_data(layer), n_bytes), 0) << layer;
+  }
 }
 
 TEST_F(LoadShellTest, LeavesNoFileOpenAtItsEnd) {

@@ -94,7 +94,11 @@ void ContextLoad::read(SourceId source, ActiveTransfer transfer) {
 }
 
 void ContextLoad::fall_back() {
-  if (more_) more_();
+  try {
+    if (more_) more_();
+  } catch (const std::bad_alloc&) {
+    note("there is no memory to ask further sources");
+  }
 }
 
 void ContextLoad::keep_rows() {

@@ -6,6 +6,7 @@
 #include <new>
 
 #include "plan/layer_work.h"
+#include "serve/load/compute_alone.h"
 #include "serve/load/context_load.h"
 #include "serve/load/disk_source.h"
 #include "serve/load/remote_source.h"
@@ -36,7 +37,7 @@ Status within_memory(Work work) {
     work();
     return {};
   } catch (const std::bad_alloc&) {
-    return fail(ErrorKind::kOverloaded, "there is no memory to begin loading this context; try again later");
+    return fail(ErrorKind::kOverloaded, "there is no memory to begin loading this context");
   }
 }
 
@@ -126,9 +127,11 @@ ContextLoader::PackChoice ContextLoader::choose(const ResidentContext& context) 
 }
 
 Status ContextLoader::load(std::shared_ptr<ResidentContext> context) {
+  const Status begun = within_memory([&] { begin(context, choose(*context), {}); });
+  if (begun) return {};
   return within_memory([&] {
-    PackChoice choice = choose(*context);
-    begin(std::move(context), std::move(choice), {});
+    context->set_note(begun.error().message);
+    context->set_compute_work(std::make_shared<ComputeAlone>(*context, parts_.tuning));
   });
 }
 
@@ -159,16 +162,15 @@ void ContextLoader::begin(std::shared_ptr<ResidentContext> context, PackChoice c
     }
     add_network(*load, *context, identity);
   }
-  context->set_compute_work(load);
-
-  {
-    const MutexLock lock(mutex_);
-    loads_[load.get()] = load;
-  }
   ContextLoad& begun = *load;
   const auto more = [this, &begun, context, identity, is_on_disk] {
     if (is_on_disk) add_network(begun, *context, identity);
   };
+  {
+    const MutexLock lock(mutex_);
+    loads_[load.get()] = load;
+  }
+  context->set_compute_work(load);
   load->start(context, more, [this, &begun, ended = std::move(ended)] { end(begun, ended); });
 }
 

@@ -56,8 +56,8 @@ class ContextLoader {
                 const LoaderOptions& options, Log log, LoadObserver* observer = nullptr, Spawn spawn = spawn_thread);
   ~ContextLoader();
 
-  // Starts filling `context`, which nobody else fills. Returns at once. kOverloaded where there is no memory to begin: then
-  // nobody fills it.
+  // Starts filling `context`, which nobody else fills. Returns at once. Where there is no memory to begin, the engine is
+  // left to compute it; kOverloaded where there is not even memory for that, and nobody fills it.
   Status load(std::shared_ptr<ResidentContext> context) CELSLM_EXCLUDES(mutex_);
   // The same with this codec. `ended` is called when no source supplies any more, whether the context is complete or not,
   // but not when the loader is destroyed before that.
