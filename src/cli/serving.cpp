@@ -3,6 +3,8 @@
 #include <ostream>
 #include <vector>
 
+#include "net/open_files.h"
+
 namespace celslm {
 
 int run_server(Environment& env, const ListenOptions& listen, const std::function<Status(HttpServerOptions)>& run) {
@@ -19,6 +21,7 @@ Status serve_until_signal(Environment& env, const Served& served, const HttpServ
   complete.open_paths.append_range(page_paths(served.page));
   CELSLM_TRY(const auto server, HttpServer::create(complete, log));
   served.add_routes(*server);
+  log->info("up to {} open files", raise_open_file_limit());
   env.signals.arm();
   CELSLM_CHECK_OK(server->start());
   env.out << "listening on " << server->url() << std::endl;

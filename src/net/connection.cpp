@@ -1,207 +1,154 @@
 #include "net/connection.h"
 
-#include <netdb.h>
-#include <poll.h>
-#include <sys/socket.h>
-
 #include <algorithm>
-#include <cerrno>
-#include <cstring>
+#include <boost/asio/post.hpp>
+#include <utility>
 
 #include "net/http_limits.h"
 
 namespace celslm {
 
 using std::chrono::milliseconds;
-using std::chrono::steady_clock;
 
-Connection::Connection(Fd fd, std::unique_ptr<TlsSession> tls, milliseconds read_timeout, milliseconds write_timeout)
-    : read_timeout_(read_timeout), write_timeout_(write_timeout), fd_(std::move(fd)), tls_(std::move(tls)) {}
-
-std::string Connection::peer_address() const {
-  sockaddr_storage address{};
-  socklen_t size = sizeof address;
-  auto* const raw = reinterpret_cast<sockaddr*>(&address);
-  std::array<char, NI_MAXHOST> text{};
-  if (::getpeername(fd_.get(), raw, &size) != 0) return {};
-  if (::getnameinfo(raw, size, text.data(), text.size(), nullptr, 0, NI_NUMERICHOST) != 0) return {};
-  return text.data();
+Connection::Connection(std::shared_ptr<ServerCore> core, Fd socket, std::unique_ptr<TlsSession> tls)
+    : core_(std::move(core)), transport_(core_->io, std::move(socket), std::move(tls)), timer_(core_->io) {
+  core_->table.add(*this, place_);
+  address_ = transport_.peer_address();
 }
 
-bool Connection::wait(short events, Time deadline) {
-  const short seen = wait_for(fd_.get(), events, deadline);
-  if (seen == 0) failure_ = Failure::kTimeout;
-  return seen != 0 && !aborted_;
+void Connection::start() {
+  enter(State::kHandshake);
+  advance();
 }
 
-bool Connection::handshake() {
-  if (!tls_) return true;
-  const Time deadline = steady_clock::now() + read_timeout_;
-  while (true) {
-    const TlsWant want = tls_->handshake();
-    if (want == TlsWant::kDone) return true;
-    if (want == TlsWant::kClosed || !wait(want == TlsWant::kRead ? POLLIN : POLLOUT, deadline)) return false;
+void Connection::refuse(int status) {
+  exchange_ = std::make_unique<Exchange>();
+  respond_last(core_->settings.make_error(status, message_for(status)));
+}
+
+void Connection::end_idle() {
+  if (state_ != State::kIdle) return;
+  if (fill() != Transport::Outcome::kDone) return close();
+  enter(State::kHead);
+  boost::asio::post(core_->io, [self = shared_from_this()] { self->advance(); });
+}
+
+void Connection::close() {
+  if (state_ == State::kClosed) return;
+  state_ = State::kClosed;
+  core_->table.remove(place_);
+  transport_.close();
+  timer_.cancel();
+  out_.clear();
+  if (!exchange_) return;
+  core_->body_memory -= exchange_->body_memory;
+  exchange_->client->end();
+  if (exchange_->reply) exchange_->reply->drop();
+  if (exchange_->body) exchange_->body->drop();
+  exchange_.reset();
+}
+
+void Connection::enter(State state) {
+  if (state_ == State::kClosed) return;
+  state_ = state;
+  since_ = Clock::now();
+  using Place = ConnectionTable::State;
+  switch (state) {
+    case State::kHandshake:
+    case State::kHead:
+    case State::kBody: return core_->table.move(place_, Place::kReading);
+    case State::kIdle: return core_->table.move(place_, Place::kIdle);
+    case State::kWorking: return core_->table.move(place_, Place::kWorking);
+    case State::kSending: return;
+    case State::kLastBytes:
+    case State::kLingering: return core_->table.move(place_, Place::kClosing);
+    case State::kClosed: return;
   }
 }
 
-bool Connection::wait_for_request(milliseconds timeout) {
-  if (begin_ < end_) return true;
-  failure_ = Failure::kNone;
-  phase_ = Phase::kHead;
-  begin_ = 0;
-  const std::ptrdiff_t n = receive(buffer_.data(), buffer_.size(), steady_clock::now() + timeout);
-  end_ = n > 0 ? static_cast<std::size_t>(n) : 0;
-  return n > 0;
-}
-
-bool Connection::read_head(std::string& out) {
-  phase_ = Phase::kHead;
-  phase_start_ = steady_clock::now();
-  failure_ = Failure::kNone;
-  out.clear();
-  for (std::size_t n_bytes = 0; n_bytes < kMaxHeadBytes; ++n_bytes) {
-    if (begin_ == end_ && fill() <= 0) return false;
-    const char c = buffer_[begin_++];
-    out.push_back(c);
-    if (c != '\n') continue;
-    if (out == "\r\n") out.clear();
-    if (out.ends_with("\r\n\r\n")) return true;
+void Connection::advance() {
+  while (state_ != State::kClosed && step()) {
   }
-  failure_ = Failure::kTooLong;
-  return false;
+  if (state_ != State::kClosed) set_timer();
 }
 
-void Connection::begin_body(bool has_body) {
-  phase_ = has_body ? Phase::kBody : Phase::kNoBody;
-  phase_start_ = steady_clock::now();
-  body_bytes_ = 0;
+void Connection::wait_for(Transport::Wait wait) {
+  bool& pending = wait == Transport::Wait::wait_read ? reading_ : wait == Transport::Wait::wait_write ? writing_ : erring_;
+  if (std::exchange(pending, true)) return;
+  transport_.async_wait(wait, [self = shared_from_this(), wait, &pending](boost::system::error_code error) {
+    pending = false;
+    if (self->state_ == State::kClosed) return;
+    if (error) return self->close();
+    self->on_ready(wait);
+  });
 }
 
-void Connection::stop_reading() {
-  phase_ = Phase::kStopped;
+void Connection::on_ready(Transport::Wait wait) {
+  if (wait == Transport::Wait::wait_error) return client_unreachable();
+  if (wait == Transport::Wait::wait_write && !out_.empty()) flush();
+  advance();
 }
 
-Connection::Time Connection::read_deadline() const {
-  const milliseconds earned(phase_ == Phase::kBody ? body_bytes_ * 1000 / kMinBodyBytesPerS : 0);
-  return phase_start_ + read_timeout_ + earned;
-}
-
-std::ptrdiff_t Connection::receive(char* data, std::size_t size, Time deadline) {
-  while (!aborted_) {
-    std::size_t n = 0;
-    short events = POLLIN;
-    if (tls_) {
-      const TlsWant want = tls_->read(data, size, n);
-      if (want == TlsWant::kDone) return static_cast<std::ptrdiff_t>(n);
-      if (want == TlsWant::kClosed) break;
-      if (want == TlsWant::kWrite) events = POLLOUT;
-    } else {
-      const ssize_t got = ::recv(fd_.get(), data, size, MSG_DONTWAIT);
-      if (got > 0) return got;
-      if (got == 0) break;
-      if (errno != EAGAIN && errno != EINTR) break;
-    }
-    if (!wait(events, deadline)) return -1;
+// When the peer must have done what is waited for.
+Connection::Clock::time_point Connection::deadline() const {
+  const HttpServerOptions& options = core_->settings.options;
+  const auto sending = [&] {
+    const auto most = out_since_ + options.write_timeout + milliseconds(out_.added() * 1000 / kMinSendBytesPerS);
+    return std::min(most, out_progress_ + options.write_timeout);
+  };
+  switch (state_) {
+    case State::kHandshake:
+    case State::kHead: return since_ + options.read_timeout;
+    case State::kIdle: return since_ + (served_ ? kKeepAlive : options.read_timeout);
+    case State::kBody: return since_ + options.read_timeout + milliseconds(reader_.body_bytes() * 1000 / kMinBodyBytesPerS);
+    case State::kWorking:
+      return reader_.buffered() >= kMaxPipelinedBytes ? Clock::now() + kProbeInterval : Clock::time_point::max();
+    case State::kSending:
+      if (!out_.empty()) return sending();
+      if (exchange_->filler.empty()) return Clock::time_point::max();
+      return exchange_->quiet_since + (input_ended_ ? kProbeInterval : kQuietInterval);
+    case State::kLastBytes: return sending();
+    case State::kLingering: return since_ + kLinger;
+    case State::kClosed: break;
   }
-  failure_ = Failure::kClosed;
-  return 0;
+  return Clock::time_point::max();
 }
 
-std::ptrdiff_t Connection::fill() {
-  begin_ = end_ = 0;
-  const std::ptrdiff_t n = receive(buffer_.data(), buffer_.size(), read_deadline());
-  if (n > 0) end_ = static_cast<std::size_t>(n);
-  return n;
+// The timer may be set to an earlier time than needed: it then sets itself again, which is cheaper than to move it with
+// every byte.
+void Connection::set_timer() {
+  const auto wanted = deadline();
+  if (wanted >= timer_at_) return;
+  timer_at_ = wanted;
+  timer_.expires_at(wanted);
+  timer_.async_wait([self = weak_from_this()](boost::system::error_code error) {
+    const auto connection = self.lock();
+    if (!error && connection) connection->on_timer();
+  });
 }
 
-std::ptrdiff_t Connection::read(char* data, std::size_t size) {
-  if (phase_ == Phase::kStopped || aborted_) return -1;
-  if (phase_ == Phase::kNoBody) return 0;
-  if (begin_ == end_) {
-    if (const std::ptrdiff_t n = fill(); n <= 0) return n;
+void Connection::on_timer() {
+  timer_at_ = Clock::time_point::max();
+  if (state_ == State::kClosed) return;
+  if (deadline() <= Clock::now()) on_deadline();
+  if (state_ != State::kClosed) set_timer();
+}
+
+void Connection::on_deadline() {
+  switch (state_) {
+    case State::kHead:
+      if (!reader_.has_input()) return close();
+      [[fallthrough]];
+    case State::kBody:
+      if (!exchange_) exchange_ = std::make_unique<Exchange>();
+      exchange_->will_linger = true;
+      return respond_last(core_->settings.make_error(408, message_for(408)));
+    case State::kWorking: return watch();
+    case State::kSending:
+      if (out_.empty()) return write_filler();
+      return client_unreachable();
+    default: return close();
   }
-  const std::size_t n = std::min(size, end_ - begin_);
-  std::memcpy(data, buffer_.data() + begin_, n);
-  begin_ += n;
-  body_bytes_ += n;
-  return static_cast<std::ptrdiff_t>(n);
-}
-
-bool Connection::write(const char* data, std::size_t size) {
-  Time progress = steady_clock::now();
-  const Time deadline = progress + write_timeout_ + milliseconds(size * 1000 / kMinSendBytesPerS);
-  while (size > 0 && !aborted_) {
-    std::size_t n = 0;
-    short events = POLLOUT;
-    if (tls_) {
-      const TlsWant want = tls_->write(data, size, n);
-      if (want == TlsWant::kClosed) return false;
-      if (want == TlsWant::kRead) events = POLLIN;
-    } else {
-      const ssize_t sent = ::send(fd_.get(), data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
-      if (sent < 0 && errno != EAGAIN && errno != EINTR) return false;
-      n = sent > 0 ? static_cast<std::size_t>(sent) : 0;
-    }
-    data += n;
-    size -= n;
-    bytes_written_ += n;
-    if (n > 0) {
-      progress = steady_clock::now();
-    } else if (!wait(events, std::min(deadline, progress + write_timeout_))) {
-      return false;
-    }
-  }
-  return size == 0;
-}
-
-void Connection::linger() {
-  ::shutdown(fd_.get(), SHUT_WR);
-  const Time deadline = steady_clock::now() + kLinger;
-  std::size_t seen = 0;
-  while (seen < kLingerBytes && wait(POLLIN, deadline)) {
-    const ssize_t n = ::recv(fd_.get(), buffer_.data(), buffer_.size(), MSG_DONTWAIT);
-    if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR)) return;
-    seen += n > 0 ? static_cast<std::size_t>(n) : 0;
-  }
-}
-
-void Connection::finish() {
-  if (aborted_) return;
-  if (tls_) tls_->close_notify();
-  // With unread input close() would send RST, and the peer might lose the response. Only refused requests leave input
-  // unread.
-  if (phase_ == Phase::kStopped || failure_ == Failure::kTooLong) linger();
-}
-
-void Connection::reset_on_close() {
-  const struct linger now{.l_onoff = 1, .l_linger = 0};
-  ::setsockopt(fd_.get(), SOL_SOCKET, SO_LINGER, &now, sizeof now);
-}
-
-bool Connection::peer_gone() const {
-  if (aborted_) return true;
-  const MutexLock lock(mutex_);
-  // After end_input() POLLRDHUP is always set, so only a complete hang-up tells that the peer is gone.
-  const short half = input_ended_ ? 0 : POLLRDHUP;
-  pollfd entry{.fd = fd_.get(), .events = half, .revents = 0};
-  return ::poll(&entry, 1, 0) > 0 && entry.revents != 0;
-}
-
-bool Connection::unreachable() const {
-  if (aborted_) return true;
-  pollfd entry{.fd = fd_.get(), .events = 0, .revents = 0};  // POLLERR and POLLHUP are always reported
-  return ::poll(&entry, 1, 0) > 0 && entry.revents != 0;
-}
-
-void Connection::end_input() {
-  const MutexLock lock(mutex_);
-  input_ended_ = true;
-  ::shutdown(fd_.get(), SHUT_RD);
-}
-
-void Connection::abort() {
-  aborted_ = true;
-  ::shutdown(fd_.get(), SHUT_RDWR);
 }
 
 }  // namespace celslm

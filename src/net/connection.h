@@ -1,93 +1,120 @@
-// One accepted connection: buffered reads with deadlines, complete writes, and termination from other threads.
+// One connection of a server, from its acceptance to its end: a state machine that the I/O thread advances whenever bytes
+// have come, can be sent, or a time limit has passed. It never blocks, and holds no buffer while it waits for a request.
 //
-// Slow senders are bounded in total, not only per read: a request head must be complete within `read_timeout` and
-// kMaxHeadBytes, and a body must reach an average of kMinBodyBytesPerS.
+// Slow peers are bounded in total, not only per read: a request head must be complete within `read_timeout` and
+// kMaxHeadBytes, a body must reach an average of kMinBodyBytesPerS, and what is sent one of kMinSendBytesPerS.
 #pragma once
 
-#include <array>
-#include <atomic>
+#include <boost/asio/steady_timer.hpp>
 #include <chrono>
-#include <cstddef>
-#include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
-#include "core/mutex.h"
-#include "net/socket.h"
-#include "net/tls.h"
+#include "net/connection_table.h"
+#include "net/exchange.h"
+#include "net/output_queue.h"
+#include "net/request_reader.h"
+#include "net/server_core.h"
+#include "net/transport.h"
 
 namespace celslm {
 
-// Owned and used by one thread; only peer_gone(), unreachable(), end_input() and abort() may be called from any thread.
-class Connection {
+// Kept alive by what it waits for; gone once it is closed and no handler works for it. Used by the I/O thread only, except
+// where noted.
+class Connection : public std::enable_shared_from_this<Connection> {
  public:
-  using Time = std::chrono::steady_clock::time_point;
-  enum class Failure { kNone, kTimeout, kTooLong, kClosed };
+  using Clock = std::chrono::steady_clock;
 
-  Connection(Fd fd, std::unique_ptr<TlsSession> tls, std::chrono::milliseconds read_timeout,
-             std::chrono::milliseconds write_timeout);
-  ~Connection() = default;
+  Connection(std::shared_ptr<ServerCore> core, Fd socket, std::unique_ptr<TlsSession> tls);
   Connection(const Connection&) = delete;
   Connection& operator=(const Connection&) = delete;
 
-  bool handshake();  // TLS handshake within read_timeout; true immediately without TLS
-  // True once the first byte of the next request has arrived; false if the peer closed the connection, end_input() was
-  // called or the timeout expired.
-  bool wait_for_request(std::chrono::milliseconds timeout);
+  void start();
+  // Closes, unless the next request has arrived: that is answered.
+  void end_idle();
+  // Ends everything now: whoever produces a response is told that the client has gone. Idempotent.
+  void close();
+  // Refuses a connection for which there is no room, in place of start().
+  void refuse(int status);
 
-  // Reads a request's head to its empty line, and not beyond. Empty lines before it are skipped. False, with failure() set,
-  // if it does not come to its end within the limits; `out` then has what came.
-  bool read_head(std::string& out);
-  void begin_body(bool has_body);  // starts the deadline of a body; without one, reads return 0 until the next head
-  void stop_reading();             // later reads fail, because the rest of the input will not be used
-
-  // Returns the number of bytes of a body read, at least 1; 0 at the end of the stream; -1 on failure, see failure().
-  std::ptrdiff_t read(char* data, std::size_t size);
-  bool readable() const { return begin_ < end_; }  // without waiting
-  // Writes all bytes; false if the peer is gone or too slow (write_timeout, kMinSendBytesPerS).
-  bool write(const char* data, std::size_t size);
-
-  Failure failure() const { return failure_; }
-  std::uint64_t bytes_written() const { return bytes_written_; }
-
-  // Ends the stream in an orderly way: sends TLS close_notify and lets the peer read what was sent (see kLinger).
-  void finish();
-
-  void reset_on_close();  // closing then sends RST, so that the peer sees an error instead of the end of the stream
-
-  std::string peer_address() const;  // numeric, without the port; empty if it cannot be told
-  // The peer has closed the connection, or at least its sending side, which looks the same until something is written to it;
-  // or reset it.
-  bool peer_gone() const;
-  bool unreachable() const;  // the connection was reset or aborted: nothing that is written can arrive
-  void end_input();          // wakes wait_for_request(); a request that has already arrived is still answered
-  void abort();              // all reads and writes fail from now on
+  const ConnectionTable::Place& place() const { return place_; }
 
  private:
-  std::ptrdiff_t fill();
-  std::ptrdiff_t receive(char* data, std::size_t size, Time deadline);
-  Time read_deadline() const;
-  bool wait(short events, Time deadline);
-  void linger();
+  enum class State {
+    kHandshake,
+    kIdle,       // no byte of the next request is here
+    kHead,       // the request's head is arriving
+    kBody,       // its body is arriving
+    kWorking,    // a handler or a producer owes the response
+    kSending,    // the response is known; its body may still be pushed
+    kLastBytes,  // what is sent is the connection's last; its input is not read any more
+    kLingering,  // all is sent; input is discarded
+    kClosed,
+  };
 
-  const std::chrono::milliseconds read_timeout_;
-  const std::chrono::milliseconds write_timeout_;
-  const Fd fd_;
-  const std::unique_ptr<TlsSession> tls_;  // over fd_, so destroyed before it; used by the owner only
-  mutable Mutex mutex_;
-  bool input_ended_ CELSLM_GUARDED_BY(mutex_) = false;
+  // connection.cpp: states and time limits
+  void advance();
+  void enter(State state);
+  void wait_for(Transport::Wait wait);
+  void on_ready(Transport::Wait wait);
+  Clock::time_point deadline() const;
+  void set_timer();
+  void on_timer();
+  void on_deadline();
 
-  std::array<char, 16U << 10> buffer_;
-  std::size_t begin_ = 0;
-  std::size_t end_ = 0;
+  // connection_input.cpp: from bytes to requests
+  bool step();  // false: nothing can be done until something comes
+  bool step_handshake();
+  bool step_head();
+  bool step_body();
+  bool step_linger();
+  Transport::Outcome fill();
+  void next_request();
+  void take_request();
+  void refuse_request(Refused refused);
+  void begin_body();
+  bool fits_memory();
+  void dispatch();
+  void watch();  // for the client's end, while its request is answered
 
-  enum class Phase { kHead, kBody, kNoBody, kStopped };
-  Phase phase_ = Phase::kHead;
-  Time phase_start_{};
-  std::uint64_t body_bytes_ = 0;
-  std::uint64_t bytes_written_ = 0;
-  Failure failure_ = Failure::kNone;
-  std::atomic<bool> aborted_{false};
+  // connection_output.cpp: from responses to bytes
+  void deliver(HttpResponse response);  // from a handler's or producer's thread
+  void start_body(const HttpResponse& response, const std::shared_ptr<BodyQueue>& body);
+  void begin_reply(std::shared_ptr<PendingReply> reply);
+  void respond(HttpResponse response, std::shared_ptr<BodyQueue> body);
+  void respond_last(const HttpResponse& response);
+  void on_woken();
+  void pump_body();
+  bool add_piece(std::string piece, std::size_t body_bytes);
+  void write_filler();
+  void flush();
+  void on_flushed();
+  void end_exchange();
+  void client_closed();       // its sending side, at least
+  void client_unreachable();  // closes
+  std::function<void()> waker();
+
+  const std::shared_ptr<ServerCore> core_;
+  Transport transport_;
+  boost::asio::steady_timer timer_;
+  Clock::time_point timer_at_ = Clock::time_point::max();  // what it is set to
+  ConnectionTable::Place place_;
+  std::string address_;  // of the peer
+  State state_ = State::kHandshake;
+  Clock::time_point since_;  // in this state
+  RequestReader reader_;
+  OutputQueue out_;
+  bool sending_ = false;            // out_ has bytes that flush() has seen
+  Clock::time_point out_since_;     // when it began to have
+  Clock::time_point out_progress_;  // when something was last written
+  std::size_t lingered_ = 0;
+  bool served_ = false;       // a request, so that the next one may take longer to come
+  bool input_ended_ = false;  // the client's
+  bool reading_ = false;      // a wait for input is pending
+  bool writing_ = false;
+  bool erring_ = false;
+  std::unique_ptr<Exchange> exchange_;  // the request being read or answered
 };
 
 }  // namespace celslm

@@ -1,61 +1,64 @@
-// All open connections and their states: limits concurrent handlers, evicts idle connections, shuts down in an orderly way.
+// All open connections and what each is doing: whom a new connection displaces, and orderly shutdown.
 #pragma once
 
 #include <chrono>
 #include <cstddef>
-#include <map>
+#include <list>
 
 #include "core/mutex.h"
-#include "net/connection.h"
 
 namespace celslm {
 
-// Thread-safe. A connection is added, and removed before it is destroyed, by the thread that owns it.
+class Connection;
+
+// Used by the I/O thread only, except wait_until_idle(). A connection adds itself and removes itself before it is destroyed.
 class ConnectionTable {
  public:
   enum class State {
     kIdle,     // between requests
-    kHead,     // a request head is arriving
-    kWorking,  // a handler or its stream is running
-    kClosing,  // told to end
+    kReading,  // a request, or a TLS handshake, is arriving
+    kWorking,  // it is being answered
+    kClosing,  // its last bytes are on their way
+  };
+  using Clock = std::chrono::steady_clock;
+
+  // Where a connection stands; kept by the connection.
+  struct Place {
+    State state = State::kReading;
+    Clock::time_point since;
+    std::list<Connection*>::iterator at;
   };
 
-  explicit ConnectionTable(int max_working) : max_working_(max_working) {}
+  void add(Connection& connection, Place& place);
+  void move(Place& place, State state);
+  void remove(Place& place);
 
-  void add(Connection& connection);
-  void remove(Connection& connection);
-  void set_idle(Connection& connection);
-  void set_head(Connection& connection);
-  // False if `max_working` handlers are running; `open` requests (health checks) are always admitted and not counted.
-  bool begin_work(Connection& connection, bool open);
-  void end_work(Connection& connection);
-
-  // Ends the connection that has been idle, or whose head has been overdue (kSlowHead), for the longest time. False if there
-  // is none.
+  std::size_t size() const { return idle_.size() + reading_.size() + working_.size() + closing_.size(); }
+  // Ends the connection that has been idle for the longest time, or else the one whose request has been arriving for the
+  // longest (kSlowRequest at least). False if there is none.
   bool evict_one();
 
   // From now on idle connections are ended, and working ones after their response.
   void drain();
-  bool draining() const;
-  bool wait_until_idle(std::chrono::steady_clock::time_point deadline);  // true once no handler is running
-  void abort_all();                                                      // including connections added later
+  bool draining() const { return draining_; }
+  void abort_all();
+
+  // From another thread: true once nothing is being answered.
+  bool wait_until_idle(Clock::time_point deadline) CELSLM_EXCLUDES(mutex_);
 
  private:
-  struct Entry {
-    State state = State::kHead;
-    bool counted = false;
-    std::chrono::steady_clock::time_point since;
-  };
-  void set(Connection& connection, State state) CELSLM_REQUIRES(mutex_);
+  std::list<Connection*>& list_of(State state);
+  void count_working(int change) CELSLM_EXCLUDES(mutex_);
 
-  const int max_working_;
-  mutable Mutex mutex_;
+  // Longest in their state first.
+  std::list<Connection*> idle_;
+  std::list<Connection*> reading_;
+  std::list<Connection*> working_;
+  std::list<Connection*> closing_;
+  bool draining_ = false;
+  Mutex mutex_;
   ConditionVariable changed_;
-  std::map<Connection*, Entry> entries_ CELSLM_GUARDED_BY(mutex_);
-  int working_ CELSLM_GUARDED_BY(mutex_) = 0;  // running handlers, including those of open paths
-  int counted_ CELSLM_GUARDED_BY(mutex_) = 0;  // running handlers that count against max_working_
-  bool draining_ CELSLM_GUARDED_BY(mutex_) = false;
-  bool aborted_ CELSLM_GUARDED_BY(mutex_) = false;
+  int n_working_ CELSLM_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace celslm

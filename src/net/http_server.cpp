@@ -1,24 +1,25 @@
 #include "net/http_server.h"
 
 #include <fmt/format.h>
-#include <poll.h>
-#include <sys/socket.h>
 
 #include <algorithm>
-#include <array>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/post.hpp>
 #include <cctype>
-#include <deque>
+#include <csignal>
+#include <future>
 #include <system_error>
 #include <thread>
-#include <vector>
+#include <utility>
 
 #include "core/mutex.h"
-#include "net/connection_table.h"
 #include "net/cors.h"
 #include "net/http_limits.h"
-#include "net/http_session.h"
+#include "net/listener.h"
+#include "net/server_core.h"
 #include "net/socket.h"
 #include "net/tls.h"
+#include "net/worker_pool.h"
 
 namespace celslm {
 namespace {
@@ -26,147 +27,121 @@ namespace {
 using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
-// One thread accepts connections; n_threads + kReserveThreads threads serve one connection each.
+void run_io(ServerCore& core) {
+  // OpenSSL writes without MSG_NOSIGNAL: a client that has closed is an error of one write, not the end of the process.
+  sigset_t pipe;
+  sigemptyset(&pipe);
+  sigaddset(&pipe, SIGPIPE);
+  ::pthread_sigmask(SIG_BLOCK, &pipe, nullptr);
+  core.io.run();
+}
+
+// One thread for all connections, and three pools: for handlers, for those of open paths, and for producers' callbacks,
+// which blocking handlers wait for.
 class Server final : public HttpServer {
  public:
-  Server(const HttpServerOptions& options, std::unique_ptr<TlsContext> tls, Log log)
-      : context_{.options = options,
-                 .router = {},
-                 .make_error = default_error,
-                 .token_hash = hash_of(options.bearer_token),
-                 .table = ConnectionTable(options.n_threads),
-                 .log = std::move(log)},
-        tls_(std::move(tls)) {}
+  Server(const HttpServerOptions& options, std::unique_ptr<TlsContext> tls, Log log);
   ~Server() override { stop(milliseconds(0)); }
 
   void route(std::string_view method, std::string_view pattern, HttpHandler handler) override {
-    context_.router.add(method, pattern, std::move(handler));
+    core_->settings.router.add(method, pattern, std::move(handler));
   }
-  void on_error(ErrorMaker make) override { context_.make_error = std::move(make); }
+  void on_error(ErrorMaker make) override { core_->settings.make_error = std::move(make); }
   Status start() override;
   int port() const override { return port_; }
   std::string url() const override;
   void stop(milliseconds grace) override;
 
  private:
-  void accept_loop();
-  void enqueue(Fd socket);
-  void work();
-  std::size_t capacity() const { return static_cast<std::size_t>(context_.options.n_threads + kReserveThreads); }
+  void on_io_thread(const std::function<void()>& task);  // and waits for it
+  void end_threads() CELSLM_REQUIRES(stop_mutex_);
 
-  SessionContext context_;
-  const std::unique_ptr<TlsContext> tls_;
-  Fd listener_;
+  const std::shared_ptr<TlsContext> tls_;
+  const std::shared_ptr<WorkerPool> handlers_;
+  const std::shared_ptr<WorkerPool> open_handlers_;
+  const std::shared_ptr<WorkerPool> callbacks_ = std::make_shared<WorkerPool>(0);
+  const std::shared_ptr<ServerCore> core_;
+  std::shared_ptr<Listener> listener_;
   int port_ = 0;
-  Wakeup wakeup_;
 
   Mutex stop_mutex_;  // one stop() at a time
-  std::thread acceptor_ CELSLM_GUARDED_BY(stop_mutex_);
-  std::vector<std::thread> workers_ CELSLM_GUARDED_BY(stop_mutex_);
-
-  Mutex mutex_ CELSLM_ACQUIRED_AFTER(stop_mutex_);
-  ConditionVariable arrived_;
-  std::deque<Fd> waiting_ CELSLM_GUARDED_BY(mutex_);
-  std::size_t serving_ CELSLM_GUARDED_BY(mutex_) = 0;
-  bool stopping_ CELSLM_GUARDED_BY(mutex_) = false;
+  boost::asio::executor_work_guard<boost::asio::io_context::executor_type> work_;
+  std::thread io_thread_ CELSLM_GUARDED_BY(stop_mutex_);
 };
 
+Server::Server(const HttpServerOptions& options, std::unique_ptr<TlsContext> tls, Log log)
+    : tls_(std::move(tls)),
+      handlers_(std::make_shared<WorkerPool>(options.max_queued)),
+      open_handlers_(std::make_shared<WorkerPool>(options.max_queued)),
+      core_(std::make_shared<ServerCore>(ServerSettings{.options = options,
+                                                        .router = {},
+                                                        .token_hash = hash_of(options.bearer_token),
+                                                        .cross_origin = CrossOrigin(options.allowed_origins),
+                                                        .log = std::move(log)})),
+      work_(boost::asio::make_work_guard(core_->io)) {
+  core_->run_handler = [handlers = handlers_, open = open_handlers_](bool is_open, std::function<void()> task) {
+    return (is_open ? open : handlers)->try_run(std::move(task));
+  };
+  core_->run_soon = [callbacks = callbacks_](std::function<void()> task) { callbacks->run(std::move(task)); };
+}
+
 Status Server::start() {
-  CELSLM_TRY(listener_, listen_on(context_.options.host, context_.options.port, kListenBacklog));
-  port_ = local_port(listener_);
+  const HttpServerOptions& options = core_->settings.options;
+  CELSLM_TRY(Fd socket, listen_on(options.host, options.port, kListenBacklog));
+  port_ = local_port(socket);
   const MutexLock lock(stop_mutex_);
+  CELSLM_CHECK_OK(handlers_->start(options.n_threads));
+  CELSLM_CHECK_OK(open_handlers_->start(kOpenPathThreads));
+  CELSLM_CHECK_OK(callbacks_->start(kCallbackThreads));
+  listener_ = std::make_shared<Listener>(core_, std::move(socket), tls_);
   try {
-    for (std::size_t i = 0; i < capacity(); ++i) workers_.emplace_back([this] { work(); });
-    acceptor_ = std::thread([this] { accept_loop(); });
+    io_thread_ = std::thread([core = core_] { run_io(*core); });
   } catch (const std::system_error& e) {
-    return fail(ErrorKind::kOverloaded, "cannot start {} threads: {}: configure fewer", capacity(), e.what());
+    return fail(ErrorKind::kOverloaded, "cannot start a thread: {}", e.what());
   }
+  boost::asio::post(core_->io, [listener = listener_] { listener->accept(); });
   return {};
 }
 
 std::string Server::url() const {
-  std::string host = context_.options.host;
+  std::string host = core_->settings.options.host;
   if (host.empty() || host == "0.0.0.0") host = "127.0.0.1";
   if (host == "::") host = "::1";
   if (host.contains(':') && !host.starts_with('[')) host = "[" + host + "]";
   return fmt::format("{}://{}:{}", tls_ ? "https" : "http", host, port_);
 }
 
-void Server::accept_loop() {
-  while (true) {
-    std::array<pollfd, 2> entries{pollfd{.fd = listener_.get(), .events = POLLIN, .revents = 0},
-                                  pollfd{.fd = wakeup_.fd(), .events = POLLIN, .revents = 0}};
-    ::poll(entries.data(), entries.size(), -1);
-    if (entries[1].revents != 0) return;
-    Fd socket = accept_from(listener_);
-    if (socket) {
-      enqueue(std::move(socket));
-    } else if (errno == EMFILE || errno == ENFILE) {
-      // The connection stays in the backlog; polling again immediately would spin until a descriptor is free.
-      context_.table.evict_one();
-      if (wait_for(wakeup_.fd(), POLLIN, steady_clock::now() + milliseconds(20)) != 0) return;
-    }
-  }
-}
-
-void Server::enqueue(Fd socket) {
-  MutexLock lock(mutex_);
-  if (serving_ + waiting_.size() >= capacity()) {
-    lock.unlock();
-    if (!context_.table.evict_one()) {
-      context_.log->warn("all {} connections are in use: refused another one", capacity());
-      const std::string refusal = closing_response(context_.make_error, 503);
-      if (!tls_) ::send(socket.get(), refusal.data(), refusal.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-      return;
-    }
-    lock.lock();
-  }
-  waiting_.push_back(std::move(socket));
-  arrived_.notify_one();
-}
-
-void Server::work() {
-  HttpSession session(context_);
-  MutexLock lock(mutex_);
-  while (true) {
-    arrived_.wait(mutex_, [&]() CELSLM_REQUIRES(mutex_) { return stopping_ || !waiting_.empty(); });
-    if (stopping_) return;
-    Fd socket = std::move(waiting_.front());
-    waiting_.pop_front();
-    ++serving_;
-    lock.unlock();
-    {
-      auto tls = tls_ ? tls_->accept(socket.get()) : nullptr;
-      if (tls || !tls_) {
-        Connection connection(std::move(socket), std::move(tls), context_.options.read_timeout,
-                              context_.options.write_timeout);
-        session.serve(connection);
-      }
-    }
-    lock.lock();
-    --serving_;
-  }
+void Server::on_io_thread(const std::function<void()>& task) {
+  std::promise<void> done;
+  boost::asio::post(core_->io, [&] {
+    task();
+    done.set_value();
+  });
+  done.get_future().wait();
 }
 
 void Server::stop(milliseconds grace) {
   const MutexLock one(stop_mutex_);
-  if (workers_.empty()) return;
-  wakeup_.notify();
-  if (acceptor_.joinable()) acceptor_.join();
-  listener_.reset();
-  {
-    const MutexLock lock(mutex_);
-    stopping_ = true;
-    waiting_.clear();
+  if (!io_thread_.joinable()) return;
+  const auto deadline = steady_clock::now() + grace;
+  on_io_thread([this] {
+    listener_->close();
+    core_->table.drain();
+  });
+  if (!core_->table.wait_until_idle(deadline)) {
+    core_->settings.log->warn("requests that are still running after {} ms are aborted", grace.count());
   }
-  arrived_.notify_all();
-  context_.table.drain();
-  if (!context_.table.wait_until_idle(steady_clock::now() + grace)) {
-    context_.log->warn("requests that are still running after {} ms are aborted", grace.count());
-  }
-  context_.table.abort_all();
-  for (std::thread& worker : workers_) worker.join();
-  workers_.clear();
+  on_io_thread([this] { core_->table.abort_all(); });
+  end_threads();
+}
+
+// Handlers may still post to the I/O thread, and wait for callbacks.
+void Server::end_threads() {
+  handlers_->finish();
+  open_handlers_->finish();
+  callbacks_->finish();
+  work_.reset();
+  io_thread_.join();
 }
 
 bool is_token(std::string_view text) {

@@ -20,11 +20,17 @@ struct HttpServerOptions {
   std::size_t max_body_bytes = 8U << 20;            // of a request
   std::chrono::milliseconds read_timeout{10'000};   // for a request head, and for a body beyond kMinBodyBytesPerS
   std::chrono::milliseconds write_timeout{30'000};  // without progress
-  // Handlers that may run concurrently. A stream occupies one until it ends, so allow for the longest queue of streams that
-  // the machine should carry, plus the short requests beside them. Further requests get 503 immediately, except those to
-  // `open_paths`: kReserveThreads are reserved for these, so that /health responds under full load. An idle thread costs
-  // about 50 KB.
-  int n_threads = 32;
+  // Threads that run handlers and the callbacks of pushed bodies. Neither waiting connections nor pushed or deferred
+  // responses occupy one.
+  int n_threads = 16;
+  // Requests that wait for a thread; further ones get 429. Requests to `open_paths` have threads and a queue of their own,
+  // so that /health responds under full load.
+  std::size_t max_queued = 256;
+  // Connections, those without a request included; for further ones the longest idle are ended, and if there are none they
+  // get 429. 0: as many as the process may open files (net/open_files.h), less kReservedFiles.
+  std::size_t max_connections = 0;
+  // What the bodies of all requests may take beyond kSmallBodyBytes each; requests with larger ones get 429 meanwhile.
+  std::size_t body_memory_bytes = 256U << 20;
   // If not empty, requests without it get 401 (except to `open_paths`). Letters, digits and -._~+/= (RFC 6750).
   std::string bearer_token;
   std::vector<std::string> open_paths = {"/health"};
@@ -35,8 +41,9 @@ struct HttpServerOptions {
   std::string tls_key_file;
 };
 
-// route() and on_error() must be called before start(). Handlers run concurrently on the server's threads. A handler's
-// request stays valid until its stream has ended. If a handler throws, the client gets 500.
+// One thread does all input and output, without blocking; handlers run on a bounded number of others and may block shortly.
+// route() and on_error() must be called before start(). A handler's request stays valid until what it returned has been
+// called (HttpResponse::stream, pushed, deferred). If a handler throws, the client gets 500.
 class HttpServer {
  public:
   // kInvalid, naming the option or the file, for invalid options or an unusable certificate; kMismatch if the key does not
@@ -55,7 +62,7 @@ class HttpServer {
   virtual int port() const = 0;
   virtual std::string url() const = 0;  // "http://127.0.0.1:8080"
   // Stops accepting, gives running handlers and their streams up to `grace` to end, then closes their connections (their
-  // `disconnected` and sinks report it) and waits for them. Idempotent. Must not be called from a handler.
+  // `disconnected`, sinks and bodies report it) and waits for the handlers. Idempotent. Must not be called from a handler.
   virtual void stop(std::chrono::milliseconds grace) = 0;
 };
 

@@ -56,6 +56,10 @@ struct HttpResponse {
   // If set, called once after the headers are sent; the body is pushed from any thread, from then on (net/http_stream.h).
   // Chunked, or with content_length.
   std::function<void(std::shared_ptr<BodyWriter>)> pushed;
+  // With `pushed`: a piece of the body that means nothing (a comment among events), written when nothing has been pushed for
+  // 10 s, since proxies close quiet connections after 30 to 60 s; and every second to a client that has closed its sending
+  // side, since only writing tells whether it still reads.
+  std::string filler;
   // If set, nothing else of this response counts: HttpReply::send() gives the real one later, from any thread.
   std::function<void(std::shared_ptr<HttpReply>)> deferred;
   std::optional<std::uint64_t> content_length;  // of a streamed or pushed body

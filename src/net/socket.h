@@ -22,6 +22,7 @@ class Fd {
   int get() const { return fd_; }
   explicit operator bool() const { return fd_ >= 0; }
   void reset();
+  int release() { return std::exchange(fd_, -1); }  // to a new owner
 
  private:
   int fd_ = -1;
@@ -37,7 +38,7 @@ Result<Fd> listen_on(const std::string& host, int port, int backlog);
 int local_port(const Fd& socket);
 // The next pending connection, non-blocking and with TCP_NODELAY. An empty Fd if there is none or the process is out of
 // descriptors; errno tells which.
-Fd accept_from(const Fd& listener);
+Fd accept_from(int listener);
 // A connected, non-blocking socket with TCP_NODELAY. Errors: kUnavailable.
 Result<Fd> connect_to(const std::string& host, int port, std::chrono::milliseconds timeout);
 

@@ -117,7 +117,7 @@ void RawServer::accept_loop() {
                                   pollfd{.fd = wakeup_.fd(), .events = POLLIN, .revents = 0}};
     ::poll(entries.data(), entries.size(), -1);
     if (entries[1].revents != 0) return;
-    Fd fd = accept_from(listener_);
+    Fd fd = accept_from(listener_.get());
     if (!fd) continue;
     scripts_.emplace_back(
         [this, number = connections_++, peer = RawPeer(std::move(fd))]() mutable { script_(peer, number); });

@@ -190,7 +190,7 @@ void Relay::Impl::step() {
 }
 
 void Relay::Impl::accept_all() {
-  while (Fd client = accept_from(listener_)) {
+  while (Fd client = accept_from(listener_.get())) {
     auto server = down_link_ ? fail(ErrorKind::kUnavailable, "cut")
                              : connect_to(options_.to_host, options_.to_port, std::chrono::seconds(1));
     if (!server) {
