@@ -22,7 +22,6 @@ using namespace std::chrono_literals;
 constexpr int kDefaultPort = 8081;
 constexpr auto kStopGrace = 5s;            // for answers under way when the cloud is asked to stop
 constexpr int kMostStudyQuestions = 1024;  // of a context; the budget ends a study sooner
-constexpr int kConnections = 256;          // every edge keeps a few open, and one that waits for entries holds a thread
 
 constexpr const char* kExamples = R"(Examples:
   celslm cloud --model qwen2.5-0.5b-q4_0.gguf
@@ -153,7 +152,6 @@ Status run_cloud(Environment& env, const CloudCommand& command, HttpServerOption
   CELSLM_TRY(auto producers, make_producers(models, command));
   CELSLM_TRY(const auto service, CloudService::create(options, std::move(producers), env.clock, log));
   server.max_body_bytes = kMaxCloudBodyBytes;
-  server.n_threads = kConnections;
   log->info("{} registered contexts and packs of up to {:.1f} GB in {}", service->n_contexts(),
             static_cast<double>(options.pack_budget_bytes) / 1e9, options.data_folder.string());
   if (!command.studied.empty()) log->info("{} studied contexts in {}", service->n_studied(), command.studied);

@@ -16,8 +16,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto kStopGrace = 10s;   // for answers under way when the edge is asked to stop
-constexpr int kConnections = 192;  // requests that run or wait each hold one; more are refused
+constexpr auto kStopGrace = 10s;  // for answers under way when the edge is asked to stop
 
 constexpr const char* kDescription =
     "Answer OpenAI API requests with a small model; the KV cache of long texts that requests share is fetched from a cloud "
@@ -109,7 +108,6 @@ Status run_edge(Environment& env, const EdgeCommand& command, HttpServerOptions 
       ConstraintHostOptions{.command = {"/proc/self/exe", kConstraintHostCommand, vocabulary.string()}}, env.clock, log);
   CELSLM_TRY(parts.engine, Engine::create(parts.model, {.n_threads = command.n_threads}));
   CELSLM_TRY(const auto edge, EdgeService::create(std::move(parts), options));
-  server.n_threads = kConnections;
   const Served served{.page = PageOf::kEdge,
                       .add_routes = [&](HttpServer& http) { edge->add_routes(http); },
                       .drain =

@@ -68,6 +68,7 @@ void Connection::next_request() {
 void Connection::client_closed() {
   exchange_->client->disconnected = true;
   if (exchange_->reply) exchange_->reply->drop();
+  if (exchange_->body && exchange_->ends_with_input) return client_unreachable();
   // Only what is written tells whether the client still reads.
   if (state_ == State::kSending && !exchange_->filler.empty() && out_.empty() && !std::exchange(exchange_->probed, true))
     write_filler();

@@ -99,6 +99,7 @@ void Connection::respond(HttpResponse response, std::shared_ptr<BodyQueue> body)
   if (body) {
     now.end = BodyQueue::End::kOpen;
     now.filler = std::move(response.filler);
+    now.ends_with_input = response.ends_with_input;
     now.quiet_since = Clock::now();
     now.body = std::move(body);
   }

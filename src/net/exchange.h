@@ -43,6 +43,7 @@ struct Exchange {
   BodyFraming framing = BodyFraming::kNone;
   std::uint64_t left = 0;  // of a body with a length
   std::string filler;
+  bool ends_with_input = false;
   std::chrono::steady_clock::time_point quiet_since;
   bool probed = false;  // since the client has closed its sending side
 };

@@ -13,13 +13,13 @@
 #include <utility>
 
 #include "core/mutex.h"
+#include "core/worker_pool.h"
 #include "net/cors.h"
 #include "net/http_limits.h"
 #include "net/listener.h"
 #include "net/server_core.h"
 #include "net/socket.h"
 #include "net/tls.h"
-#include "net/worker_pool.h"
 
 namespace celslm {
 namespace {

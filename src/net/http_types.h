@@ -60,6 +60,8 @@ struct HttpResponse {
   // 10 s, since proxies close quiet connections after 30 to 60 s; and every second to a client that has closed its sending
   // side, since only writing tells whether it still reads.
   std::string filler;
+  // With `pushed`: a client that closes its sending side counts as gone. For bodies without a filler that may wait long.
+  bool ends_with_input = false;
   // If set, nothing else of this response counts: HttpReply::send() gives the real one later, from any thread.
   std::function<void(std::shared_ptr<HttpReply>)> deferred;
   std::optional<std::uint64_t> content_length;  // of a streamed or pushed body

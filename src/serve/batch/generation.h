@@ -69,8 +69,8 @@ struct GenerationPiece {
   bool left_context = false;  // with finish: KV of an earlier request was used instead of the context
 };
 
-// The channel between the batch loop (puts) and a server thread (takes), shared by all texts of an answer. Thread-safe; the
-// clock must outlive it.
+// The channel between the batch loop (puts) and whoever writes the answer (takes), shared by all texts of an answer.
+// Thread-safe; the clock must outlive it.
 class PieceQueue {
  public:
   explicit PieceQueue(const Clock& clock) : more_(clock) {}
@@ -85,17 +85,35 @@ class PieceQueue {
   }
 
   void put(GenerationPiece piece) CELSLM_EXCLUDES(mutex_) {
+    std::shared_ptr<const std::function<void()>> call;
     {
       const MutexLock lock(mutex_);
       pieces_.push_back(std::move(piece));
+      call = on_piece_;
     }
     more_.notify_all();
+    if (call) (*call)();
+  }
+
+  // `call` is called after each put(), by the thread that puts, and at once if pieces are waiting; empty: no longer.
+  void on_piece(std::function<void()> call) CELSLM_EXCLUDES(mutex_) {
+    std::shared_ptr<const std::function<void()>> next;
+    if (call) next = std::make_shared<const std::function<void()>>(std::move(call));
+    const auto now = next;
+    bool waiting = false;
+    {
+      const MutexLock lock(mutex_);
+      on_piece_.swap(next);  // the last one goes without the lock: it may own this
+      waiting = !pieces_.empty();
+    }
+    if (now && waiting) (*now)();
   }
 
  private:
   Mutex mutex_;
   TimedCondition more_;
   std::deque<GenerationPiece> pieces_ CELSLM_GUARDED_BY(mutex_);
+  std::shared_ptr<const std::function<void()>> on_piece_ CELSLM_GUARDED_BY(mutex_);
 };
 
 // One text that is being generated. Thread-safe.
@@ -108,6 +126,7 @@ class Generation {
 
   // The next piece of this text or of another one of the same answer.
   std::optional<GenerationPiece> take(Duration patience) { return pieces_->take(patience); }
+  void on_piece(std::function<void()> call) { pieces_->on_piece(std::move(call)); }  // of the answer, as PieceQueue's
   void put(GenerationPiece piece) {
     piece.choice = request.choice;
     pieces_->put(std::move(piece));

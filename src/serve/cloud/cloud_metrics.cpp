@@ -1,5 +1,7 @@
 #include "serve/cloud/cloud_metrics.h"
 
+#include "net/observed_response.h"
+
 namespace celslm {
 
 void CloudMetrics::waiting(const HostedModel& model, int packs) {
@@ -64,9 +66,7 @@ std::string CloudMetrics::text(std::size_t contexts, std::uint64_t pack_store_by
 
 HttpHandler counted(CloudMetrics& metrics, std::string route, HttpHandler handler) {
   return [&metrics, route = std::move(route), handler = std::move(handler)](const HttpRequest& request) {
-    HttpResponse response = handler(request);
-    metrics.answered(route, response.status);
-    return response;
+    return observed(handler(request), [&metrics, route](int status) { metrics.answered(route, status); });
   };
 }
 

@@ -45,6 +45,7 @@ Result<std::unique_ptr<CloudService>> CloudService::create(const CloudOptions& o
   auto storage = std::make_unique<SignedPackStorage>(std::move(store), key.public_key());
   std::unique_ptr<CloudService> out(new CloudService(std::move(key), std::move(contexts), std::move(storage),
                                                      std::move(studied), std::move(models), options, clock, std::move(log)));
+  CELSLM_CHECK_OK(out->followers_.start(1));
   if (out->studies_) out->studies_->start();
   return out;
 }
@@ -86,8 +87,14 @@ CloudService::CloudService(SigningKey key, std::unique_ptr<ContextRegistry> cont
                     .storage = *storage_,
                     .metrics = metrics_,
                     .key = key_,
-                    .codecs = codecs_}) {
+                    .codecs = codecs_,
+                    .followers = followers_}) {
   contexts_->on_change([this] { held_.changed(); });
+}
+
+CloudService::~CloudService() {
+  shutdown();
+  followers_.finish();
 }
 
 PackJobsOptions CloudService::jobs_options(const CloudOptions& options) {

@@ -9,6 +9,7 @@
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/result.h"
+#include "core/worker_pool.h"
 #include "net/http_server.h"
 #include "serve/cloud/cloud_metrics.h"
 #include "serve/cloud/cloud_status.h"
@@ -43,7 +44,7 @@ class CloudService {
                                                       std::vector<std::shared_ptr<KvProducer>> models, const Clock& clock,
                                                       Log log);
 
-  ~CloudService() { shutdown(); }
+  ~CloudService();
   CloudService(const CloudService&) = delete;
   CloudService& operator=(const CloudService&) = delete;
 
@@ -74,6 +75,7 @@ class CloudService {
   // Its thread uses jobs_, whose threads wake it and use all of the above: shutdown() ends both. Null: not wanted.
   std::unique_ptr<StudyJobs> studies_;
   PackJobs jobs_;
+  WorkerPool followers_{0};  // of jobs, which shutdown() ends before
   EdgeSightings edges_;
   HeldLists held_;
   CloudStatus status_;

@@ -1,6 +1,7 @@
 #include "serve/cloud/pack_job.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace celslm {
 
@@ -57,6 +58,28 @@ Result<Bytes> PackJob::read(std::uint64_t offset) const {
   return bytes;
 }
 
+int PackJob::follow(std::function<void()> changed) {
+  const MutexLock lock(mutex_);
+  followers_[next_follower_] = std::make_shared<const std::function<void()>>(std::move(changed));
+  return next_follower_++;
+}
+
+void PackJob::unfollow(int follower) {
+  decltype(followers_)::node_type gone;  // may own what follows: destroyed without the lock
+  const MutexLock lock(mutex_);
+  gone = followers_.extract(follower);
+}
+
+void PackJob::notify() {
+  changed_.notify_all();
+  std::vector<std::shared_ptr<const std::function<void()>>> calls;
+  {
+    const MutexLock lock(mutex_);
+    for (const auto& [follower, call] : followers_) calls.push_back(call);
+  }
+  for (const auto& call : calls) (*call)();
+}
+
 void PackJob::begin(std::shared_ptr<PackWriter> writer) {
   const MutexLock lock(mutex_);
   writer_ = std::move(writer);
@@ -71,7 +94,7 @@ void PackJob::announce(std::span<const SignedEntry> next) {
       table_.push_back(entry.entry);
     }
   }
-  changed_.notify_all();
+  notify();
 }
 
 void PackJob::complete(StoredPack pack) {
@@ -81,7 +104,7 @@ void PackJob::complete(StoredPack pack) {
     stored_ = std::move(pack);
     done = std::move(writer_);
   }
-  changed_.notify_all();
+  notify();
 }
 
 void PackJob::fail(Error error) {
@@ -91,7 +114,7 @@ void PackJob::fail(Error error) {
     error_ = std::move(error);
     abandoned = std::move(writer_);
   }
-  changed_.notify_all();
+  notify();
 }
 
 }  // namespace celslm

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -32,6 +34,10 @@ class PackJob {
   Result<Bytes> entries(int from, std::chrono::milliseconds patience) const;
   // True once the job has ended well, waiting up to `patience` for that. The job's error once it has failed.
   Result<bool> wait_complete(std::chrono::milliseconds patience) const;
+  // `changed` is called after each announcement and after the end, by the computing thread, without locks; at least once
+  // more if something changes while this is called. For readers that do not wait on a thread. Returns what unfollow() takes.
+  int follow(std::function<void()> changed);
+  void unfollow(int follower);
   int announced() const;                  // blocks
   std::uint64_t announced_bytes() const;  // of the block region, from its start
   // Bytes of the block region from `offset` to the end of the block it lies in. kNotFound if that has not been announced;
@@ -47,6 +53,8 @@ class PackJob {
   void fail(Error error);
 
  private:
+  void notify();
+
   mutable Mutex mutex_;
   mutable ConditionVariable changed_;
   std::shared_ptr<PackWriter> writer_ CELSLM_GUARDED_BY(mutex_);  // gone once the job has ended
@@ -54,6 +62,8 @@ class PackJob {
   std::vector<BlockEntry> table_ CELSLM_GUARDED_BY(mutex_);       // the same
   std::optional<StoredPack> stored_ CELSLM_GUARDED_BY(mutex_);
   std::optional<Error> error_ CELSLM_GUARDED_BY(mutex_);
+  std::map<int, std::shared_ptr<const std::function<void()>>> followers_ CELSLM_GUARDED_BY(mutex_);
+  int next_follower_ CELSLM_GUARDED_BY(mutex_) = 0;
 };
 
 }  // namespace celslm

@@ -3,13 +3,19 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+
+#include "net/http_stream.h"
+#include "net/pulled_body.h"
 
 namespace celslm {
 namespace {
 
 using namespace std::chrono_literals;
-
-constexpr auto kPatience = 500ms;  // how often a waiting stream checks that its client is still connected
 
 HttpResponse job_blocks(const std::shared_ptr<PackJob>& job, std::string_view range_header, OnSent on_sent) {
   const std::uint64_t announced = job->announced_bytes();
@@ -25,43 +31,75 @@ HttpResponse job_blocks(const std::shared_ptr<PackJob>& job, std::string_view ra
   HttpResponse out{.status = 206, .content_type = kPackContentType};
   out.headers["Content-Range"] = content_range(**range, "*");
   out.content_length = (*range)->end - (*range)->first;
-  out.stream = [job, range = **range, on_sent = std::move(on_sent)](const BodySink& sink) {
-    for (std::uint64_t at = range.first; at < range.end;) {
-      const auto bytes = job->read(at);
-      if (!bytes) return false;
-      const ByteView piece = ByteView(*bytes).first(std::min<std::uint64_t>(bytes->size(), range.end - at));
-      if (!sink(as_text(piece))) return false;
-      on_sent(piece.size());
-      at += piece.size();
-    }
-    return true;
-  };
+  out.pushed = pulled_body([job, at = (*range)->first, end = (*range)->end,
+                            on_sent = std::move(on_sent)]() mutable -> Result<std::optional<std::string>> {
+    if (at == end) return std::nullopt;
+    CELSLM_TRY(const Bytes bytes, job->read(at));
+    const ByteView piece = ByteView(bytes).first(std::min<std::uint64_t>(bytes.size(), end - at));
+    at += piece.size();
+    on_sent(piece.size());
+    return std::string(as_text(piece));
+  });
   return out;
 }
 
-// Whether the pack is complete; false if the client disconnected or the job failed before.
-bool wait_complete(const PackJob& job, const std::function<bool()>& disconnected) {
-  while (true) {
-    const auto complete = job.wait_complete(kPatience);
-    if (!complete) return false;
-    if (*complete) return true;
-    if (disconnected && disconnected()) return false;
-  }
-}
+// One client that follows a job, kept alive by the job until the body ends.
+class EntriesStream : public std::enable_shared_from_this<EntriesStream> {
+ public:
+  EntriesStream(std::shared_ptr<PackJob> job, int from, WorkerPool& followers, OnSent on_sent)
+      : job_(std::move(job)), followers_(followers), on_sent_(std::move(on_sent)), at_(from) {}
 
-bool send_entries(const PackJob& job, int from, const std::function<bool()>& disconnected, const BodySink& sink,
-                  const OnSent& on_sent) {
-  while (from < job.identity.n_blocks()) {
-    const auto entries = job.entries(from, kPatience);
-    if (!entries) return false;
-    if (entries->empty() && disconnected && disconnected()) return false;
-    if (entries->empty()) continue;
-    if (!sink(as_text(*entries))) return false;
-    on_sent(entries->size());
-    from += static_cast<int>(entries->size() / kSignedEntryBytes);
+  void begin(std::shared_ptr<BodyWriter> body) {
+    body_ = std::move(body);
+    follower_ = job_->follow([self = shared_from_this()] { self->schedule(); });
+    scheduled_ = false;
+    body_->on_change([self = shared_from_this()] { self->schedule(); });
+    schedule();
   }
-  return wait_complete(job, disconnected);
-}
+
+ private:
+  void schedule() {
+    if (scheduled_.exchange(true)) return;
+    followers_.run([self = shared_from_this()] {
+      self->scheduled_ = false;
+      if (!self->ended_) self->ended_ = self->push_all();
+    });
+  }
+
+  // What has been announced since the last time, as far as there is room. True once the body has ended.
+  bool push_all() {
+    while (!body_->gone() && at_ < job_->identity.n_blocks()) {
+      const std::size_t room = body_->room() / kSignedEntryBytes * kSignedEntryBytes;
+      if (room == 0) return end_if_gone();
+      auto entries = job_->entries(at_, 0ms);
+      if (!entries) return end(false);
+      if (entries->empty()) return end_if_gone();
+      entries->resize(std::min(entries->size(), room));
+      if (!body_->push(std::string(as_text(*entries)))) return end(false);
+      on_sent_(entries->size());
+      at_ += static_cast<int>(entries->size() / kSignedEntryBytes);
+    }
+    if (body_->gone()) return end(false);
+    const auto complete = job_->wait_complete(0ms);
+    return complete && !*complete ? false : end(complete.has_value());
+  }
+  bool end_if_gone() { return body_->gone() && end(false); }
+  bool end(bool complete) {
+    job_->unfollow(follower_);
+    complete ? body_->end() : body_->abort();
+    return true;
+  }
+
+  const std::shared_ptr<PackJob> job_;
+  WorkerPool& followers_;
+  const OnSent on_sent_;
+  std::shared_ptr<BodyWriter> body_;
+  int follower_ = 0;
+  std::atomic<bool> scheduled_{true};  // until it has begun
+  // The followers' thread only.
+  int at_;
+  bool ended_ = false;
+};
 
 HttpResponse job_header(const PackJob& job, const OnSent& on_sent) {
   HttpResponse out{.status = 202, .content_type = kPackContentType};
@@ -71,11 +109,11 @@ HttpResponse job_header(const PackJob& job, const OnSent& on_sent) {
   return out;
 }
 
-HttpResponse job_entries(const std::shared_ptr<PackJob>& job, int from, std::function<bool()> disconnected, OnSent on_sent) {
+HttpResponse job_entries(const std::shared_ptr<PackJob>& job, int from, WorkerPool& followers, OnSent on_sent) {
   HttpResponse out{.content_type = kPackContentType};
-  out.stream = [job, from, disconnected = std::move(disconnected), on_sent = std::move(on_sent)](const BodySink& sink) {
-    return send_entries(*job, from, disconnected, sink, on_sent);
-  };
+  const auto stream = std::make_shared<EntriesStream>(job, from, followers, std::move(on_sent));
+  out.pushed = [stream](std::shared_ptr<BodyWriter> body) { stream->begin(std::move(body)); };
+  out.ends_with_input = true;
   return out;
 }
 
@@ -86,10 +124,10 @@ HttpResponse header_response(const PackAccess& access, std::string_view blocks, 
   return header_response(std::get<StoredPack>(access), blocks, std::move(on_sent));
 }
 
-HttpResponse entries_response(const PackAccess& access, int from, const SigningKey& key, std::function<bool()> disconnected,
+HttpResponse entries_response(const PackAccess& access, int from, const SigningKey& key, WorkerPool& followers,
                               OnSent on_sent) {
   if (const auto* job = std::get_if<std::shared_ptr<PackJob>>(&access))
-    return job_entries(*job, from, std::move(disconnected), std::move(on_sent));
+    return job_entries(*job, from, followers, std::move(on_sent));
   return entries_response(std::get<StoredPack>(access), from, key, std::move(on_sent));
 }
 

@@ -97,7 +97,7 @@ HttpResponse PackRoutes::get_entries(const HttpRequest& request) {
   }
   const auto access = existing(request);
   if (!access) return access.error();
-  return entries_response(*access, from, parts_.key, request.disconnected, meter("entries"));
+  return entries_response(*access, from, parts_.key, parts_.followers, meter("entries"));
 }
 
 HttpResponse PackRoutes::get_blocks(const HttpRequest& request) {

@@ -26,6 +26,7 @@ struct PackRoutesParts {
   CloudMetrics& metrics;
   const SigningKey& key;
   const std::vector<CodecId>& codecs;  // offered
+  WorkerPool& followers;               // as entries_response() takes it
 };
 
 // Thread-safe.

@@ -6,6 +6,8 @@
 
 #include "core/text.h"
 #include "core/utf8.h"
+#include "net/blocking_response.h"
+#include "net/observed_response.h"
 #include "plan/layer_work.h"
 #include "serve/batch/compute_speed.h"
 #include "serve/edge/edge_status.h"
@@ -77,13 +79,23 @@ Result<std::unique_ptr<EdgeService>> EdgeService::create(EdgeParts parts, const 
     parts.log->info("computing a layer of a context of 1,000 tokens takes {:.0f} ms here",
                     compute_s_per_work * layer_work(1000) * 1e3);
   }
-  return std::unique_ptr<EdgeService>(new EdgeService(std::move(parts), options, compute_s_per_work));
+  auto writers = std::make_unique<WorkerPool>(0);
+  CELSLM_CHECK_OK(writers->start(1));
+  return std::unique_ptr<EdgeService>(new EdgeService(std::move(parts), options, compute_s_per_work, std::move(writers)));
 }
 
-EdgeService::EdgeService(EdgeParts parts, const EdgeOptions& options, double compute_s_per_work)
+// The end of the loop ends all answers, which the writers then write; both use the parts below.
+EdgeService::~EdgeService() {
+  loop_.stop(std::chrono::milliseconds(0));
+  writers_->finish();
+}
+
+EdgeService::EdgeService(EdgeParts parts, const EdgeOptions& options, double compute_s_per_work,
+                         std::unique_ptr<WorkerPool> writers)
     : model_name_(options.model_name.empty() ? parts.model->config().name : options.model_name),
       model_(parts.model),
       store_(parts.store),
+      writers_(std::move(writers)),
       loop_(std::move(parts.engine), *parts.clock, options.batch, parts.log, parts.constraints),
       directory_(parts.cloud, options.contexts, *parts.clock, known_contexts(parts)),
       contexts_(
@@ -113,7 +125,8 @@ CompletionParts EdgeService::completion_parts(const Clock& clock) {
           .loop = loop_,
           .directory = directory_,
           .metrics = metrics_,
-          .clock = clock};
+          .clock = clock,
+          .writers = *writers_};
 }
 
 ContextMemory::FindStudy EdgeService::find_study(const EdgeOptions& options) const {
@@ -128,17 +141,15 @@ int EdgeService::requests_under_way() const {
 
 HttpHandler EdgeService::counted(std::string route, HttpResponse (EdgeService::*handler)(const HttpRequest&)) {
   return [this, route = std::move(route), handler](const HttpRequest& request) {
-    HttpResponse response = (this->*handler)(request);
-    metrics_.answered(route, response.status);
-    return response;
+    return observed((this->*handler)(request), [this, route](int status) { metrics_.answered(route, status); });
   };
 }
 
 void EdgeService::add_routes(HttpServer& server) {
-  server.route("POST", "/v1/chat/completions", counted("chat", &EdgeService::chat_completions));
-  server.route("POST", "/v1/completions", counted("completions", &EdgeService::completions));
-  server.route("POST", "/v1/responses", counted("responses", &EdgeService::responses));
-  server.route("POST", "/v1/embeddings", counted("embeddings", &EdgeService::embeddings));
+  server.route("POST", "/v1/chat/completions", counted("chat", &EdgeService::begin_chat));
+  server.route("POST", "/v1/completions", counted("completions", &EdgeService::begin_completions));
+  server.route("POST", "/v1/responses", counted("responses", &EdgeService::begin_responses));
+  server.route("POST", "/v1/embeddings", counted("embeddings", &EdgeService::begin_embeddings));
   server.route("GET", "/v1/models", [this](const HttpRequest&) { return models(); });
   server.route("GET", "/v1/models/:id", [this](const HttpRequest& r) { return model(r.parameter("id")); });
   // Names like "owner/model", which clients do not escape.
@@ -155,20 +166,36 @@ void EdgeService::add_routes(HttpServer& server) {
   server.on_error(http_error);
 }
 
-HttpResponse EdgeService::chat_completions(const HttpRequest& request) {
+HttpResponse EdgeService::begin_chat(const HttpRequest& request) {
   return completions_.answer(parse_chat_request(request.body), request);
 }
 
-HttpResponse EdgeService::completions(const HttpRequest& request) {
+HttpResponse EdgeService::begin_completions(const HttpRequest& request) {
   return completions_.answer(parse_completion_request(request.body), request);
 }
 
-HttpResponse EdgeService::responses(const HttpRequest& request) {
+HttpResponse EdgeService::begin_responses(const HttpRequest& request) {
   return responses_.answer(parse_responses_request(request.body), request);
 }
 
-HttpResponse EdgeService::embeddings(const HttpRequest& request) {
+HttpResponse EdgeService::begin_embeddings(const HttpRequest& request) {
   return embeddings_.answer(parse_embedding_request(request.body), request);
+}
+
+HttpResponse EdgeService::chat_completions(const HttpRequest& request) {
+  return blocking(begin_chat(request), request);
+}
+
+HttpResponse EdgeService::completions(const HttpRequest& request) {
+  return blocking(begin_completions(request), request);
+}
+
+HttpResponse EdgeService::responses(const HttpRequest& request) {
+  return blocking(begin_responses(request), request);
+}
+
+HttpResponse EdgeService::embeddings(const HttpRequest& request) {
+  return blocking(begin_embeddings(request), request);
 }
 
 HttpResponse EdgeService::put_context(const HttpRequest& request) {

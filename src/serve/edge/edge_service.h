@@ -14,6 +14,7 @@
 #include "core/log.h"
 #include "core/result.h"
 #include "core/spawn.h"
+#include "core/worker_pool.h"
 #include "model/engine/model.h"
 #include "net/http_server.h"
 #include "serve/batch/batch_loop.h"
@@ -49,13 +50,16 @@ struct EdgeParts {
 class EdgeService {
  public:
   static Result<std::unique_ptr<EdgeService>> create(EdgeParts parts, const EdgeOptions& options);
+  ~EdgeService();
+  EdgeService(const EdgeService&) = delete;
+  EdgeService& operator=(const EdgeService&) = delete;
 
   void add_routes(HttpServer& server);
   // Refuses new requests and lets those under way finish for up to `grace`.
   void drain(std::chrono::milliseconds grace) { loop_.stop(grace); }
   int requests_under_way() const;
 
-  // For tests and programs that need no socket.
+  // For tests and programs that need no socket: these wait for the answer.
   HttpResponse chat_completions(const HttpRequest& request);
   HttpResponse completions(const HttpRequest& request);
   HttpResponse responses(const HttpRequest& request);
@@ -69,7 +73,11 @@ class EdgeService {
   void wait_until_loaded() const { contexts_.wait_until_loaded(); }
 
  private:
-  EdgeService(EdgeParts parts, const EdgeOptions& options, double compute_s_per_work);
+  EdgeService(EdgeParts parts, const EdgeOptions& options, double compute_s_per_work, std::unique_ptr<WorkerPool> writers);
+  HttpResponse begin_chat(const HttpRequest& request);
+  HttpResponse begin_completions(const HttpRequest& request);
+  HttpResponse begin_responses(const HttpRequest& request);
+  HttpResponse begin_embeddings(const HttpRequest& request);
   CompletionParts completion_parts(const Clock& clock);
   HttpResponse models() const;
   HttpResponse status() const;
@@ -85,6 +93,7 @@ class EdgeService {
   const std::shared_ptr<const Model> model_;
   const std::shared_ptr<PackStore> store_;
   EdgeMetrics metrics_;
+  const std::unique_ptr<WorkerPool> writers_;
   // Each uses those above it and ends its threads before they go.
   BatchLoop loop_;
   ContextDirectory directory_;

@@ -1,14 +1,55 @@
 #include "serve/edge/embeddings.h"
 
 #include <nlohmann/json.hpp>
+#include <utility>
 
+#include "net/http_stream.h"
+#include "serve/edge/answer_follower.h"
 #include "serve/wire/errors.h"
 #include "serve/wire/protocol.h"
 
 namespace celslm {
 namespace {
 
-constexpr Duration kPatience = std::chrono::seconds(10);  // the loop looks after the client
+class EmbeddingAnswer final : public AnswerFollower {
+ public:
+  EmbeddingAnswer(const CompletionParts& parts, EmbeddingRequest request, std::vector<std::shared_ptr<Generation>> texts)
+      : AnswerFollower(std::move(texts), parts.loop, parts.writers),
+        parts_(parts),
+        request_(std::move(request)),
+        out_(this->texts().size()),
+        left_(out_.size()) {}
+
+  void begin(std::shared_ptr<HttpReply> reply) {
+    reply_ = std::move(reply);
+    reply_->on_gone([self = shared_from_this()] { self->cancel(); });
+    follow();
+  }
+
+ private:
+  bool take(GenerationPiece piece) override {
+    if (piece.error) return send(completion_refusal(*piece.error));
+    if (!piece.finish) return true;
+    if (*piece.finish == FinishReason::kCancelled)
+      return send(error_response(ApiError::kCancelled, "the client disconnected"));
+    parts_.metrics.finished(text(piece.choice).request, piece.usage, piece.times);
+    usage_.prompt_tokens += piece.usage.prompt_tokens;
+    out_[static_cast<std::size_t>(piece.choice)] = std::move(piece.embedding);
+    if (--left_ > 0) return true;
+    return send(json_response(embedding_response(request_, parts_.model_name, out_, usage_)));
+  }
+  bool send(HttpResponse response) {
+    reply_->send(std::move(response));
+    return false;
+  }
+
+  const CompletionParts& parts_;
+  const EmbeddingRequest request_;
+  std::vector<std::vector<float>> out_;
+  Usage usage_;
+  std::size_t left_;
+  std::shared_ptr<HttpReply> reply_;
+};
 
 }  // namespace
 
@@ -30,28 +71,10 @@ HttpResponse Embeddings::answer(Result<EmbeddingRequest> request, const HttpRequ
     wanted.back().choice = static_cast<int>(wanted.size()) - 1;
     wanted.back().client_gone = http.disconnected;
   }
-  const auto texts = parts_.loop.submit(std::move(wanted));
-  return texts ? collect(*request, *texts) : completion_refusal(texts.error());
-}
-
-HttpResponse Embeddings::collect(const EmbeddingRequest& request, const std::vector<std::shared_ptr<Generation>>& texts) {
-  std::vector<std::vector<float>> out(texts.size());
-  Usage usage;
-  for (std::size_t left = texts.size(); left > 0;) {
-    auto piece = texts.front()->take(kPatience);
-    if (!piece) continue;
-    if (piece->error) {
-      for (const auto& text : texts) text->cancel();
-      return completion_refusal(*piece->error);
-    }
-    if (!piece->finish) continue;
-    if (*piece->finish == FinishReason::kCancelled) return error_response(ApiError::kCancelled, "the client disconnected");
-    parts_.metrics.finished(texts[static_cast<std::size_t>(piece->choice)]->request, piece->usage, piece->times);
-    usage.prompt_tokens += piece->usage.prompt_tokens;
-    out[static_cast<std::size_t>(piece->choice)] = std::move(piece->embedding);
-    --left;
-  }
-  return json_response(embedding_response(request, parts_.model_name, out, usage));
+  auto texts = parts_.loop.submit(std::move(wanted));
+  if (!texts) return completion_refusal(texts.error());
+  const auto answer = std::make_shared<EmbeddingAnswer>(parts_, *std::move(request), *std::move(texts));
+  return {.deferred = [answer](std::shared_ptr<HttpReply> reply) { answer->begin(std::move(reply)); }};
 }
 
 }  // namespace celslm

@@ -16,8 +16,6 @@ class Embeddings {
   HttpResponse answer(Result<EmbeddingRequest> request, const HttpRequest& http);
 
  private:
-  HttpResponse collect(const EmbeddingRequest& request, const std::vector<std::shared_ptr<Generation>>& texts);
-
   const CompletionParts parts_;
 };
 

@@ -3,52 +3,83 @@
 #include <fmt/format.h>
 
 #include <nlohmann/json.hpp>
+#include <utility>
 
-#include "serve/edge/quiet_stream.h"
+#include "net/http_stream.h"
+#include "serve/edge/answer_follower.h"
 #include "serve/edge/response_extension.h"
 #include "serve/wire/errors.h"
 #include "serve/wire/protocol.h"
 
 namespace celslm {
-// Takes the answer from the loop to the writer, event by event.
-struct Responses::Run {
-  const CompletionParts& parts;
-  PreparedRequest prepared;
-  std::shared_ptr<Generation> generation;
-  ResponsesWriter writer;
-  QuietStream quiet;
-  AnswerParser parser = prepared.parser();
-  std::optional<Error> error{};
+namespace {
 
-  // Whether all of it was sent; false as soon as `send` is, or the client has gone.
-  bool run(const BodySink& send) {
-    if (!send(writer.begin())) return false;
-    for (;;) {
-      const auto piece = generation->take(kStreamPatience);
-      if (!piece) {
-        // The loop looks after the client of a complete answer.
-        if (prepared.request.stream && !quiet.look_after(send)) return false;
-        continue;
-      }
-      quiet.wrote();
-      if (piece->error) {
-        error = piece->error;
-        return send(writer.fail(*piece->error));
-      }
-      if (const std::string events = writer.add(parser.add(piece->text)); !events.empty() && !send(events)) return false;
-      if (piece->finish) return finish(*piece, send);
-    }
+// Takes the answer from the loop to the writer, event by event; the events go to a stream, or nowhere until all is there.
+class ResponsesAnswer final : public AnswerFollower {
+ public:
+  ResponsesAnswer(const CompletionParts& parts, const PreparedRequest& prepared,
+                  const std::shared_ptr<Generation>& generation, ResponsesWriter writer)
+      : AnswerFollower({generation}, parts.loop, parts.writers),
+        parts_(parts),
+        parser_(prepared.parser()),
+        writer_(std::move(writer)) {}
+
+  void begin(std::shared_ptr<HttpReply> reply) {
+    reply_ = std::move(reply);
+    reply_->on_gone([self = shared_from_this()] { self->cancel(); });
+    writer_.begin();
+    follow();
+  }
+  void stream(std::shared_ptr<BodyWriter> body) {
+    body_ = std::move(body);
+    body_->on_change([self = std::static_pointer_cast<ResponsesAnswer>(shared_from_this())] {
+      if (self->body_->gone()) self->cancel();
+    });
+    if (!send(writer_.begin())) cancel();
+    follow();
   }
 
  private:
-  bool finish(const GenerationPiece& last, const BodySink& send) {
-    parts.metrics.finished(generation->request, last.usage, last.times);
-    if (*last.finish == FinishReason::kCancelled) return false;
-    const std::string rest = writer.add(parser.flush());
-    const auto extension = response_extension(generation->request, last, parts.directory.cloud_trouble());
-    return send(rest + writer.end(*last.finish, last.usage, extension));
+  bool take(GenerationPiece piece) override {
+    if (piece.error) return fail(*piece.error);
+    if (const std::string events = writer_.add(parser_.add(piece.text)); !events.empty() && !send(events)) return abort();
+    return !piece.finish || finish(piece);
   }
+  bool fail(const Error& error) {
+    const std::string event = writer_.fail(error);
+    if (reply_) reply_->send(completion_refusal(error));
+    if (send(event)) end();
+    return false;
+  }
+  bool finish(const GenerationPiece& last) {
+    const GenerationRequest& request = text(0).request;
+    parts_.metrics.finished(request, last.usage, last.times);
+    if (*last.finish == FinishReason::kCancelled) return abort();
+    const std::string rest = writer_.add(parser_.flush());
+    const auto extension = response_extension(request, last, parts_.directory.cloud_trouble());
+    const std::string ending = writer_.end(*last.finish, last.usage, extension);
+    if (send(rest + ending)) end();
+    return false;
+  }
+  bool send(std::string events) { return !body_ || body_->push(std::move(events)); }
+  void end() {
+    if (body_) body_->end();
+    if (reply_) reply_->send(json_response(writer_.response()));
+  }
+  bool abort() {
+    if (body_) body_->abort();
+    if (reply_) reply_->send(error_response(ApiError::kCancelled, "the client disconnected"));
+    return false;
+  }
+
+  const CompletionParts& parts_;
+  AnswerParser parser_;
+  ResponsesWriter writer_;
+  std::shared_ptr<HttpReply> reply_;  // one of the two
+  std::shared_ptr<BodyWriter> body_;
 };
+
+}  // namespace
 
 HttpResponse Responses::answer(Result<ResponsesRequest> request, const HttpRequest& http) {
   if (!request) return error_response(request.error());
@@ -63,25 +94,9 @@ HttpResponse Responses::answer(Result<ResponsesRequest> request, const HttpReque
   auto generation = parts_.loop.submit(std::move(prepared->generation));
   if (!generation) return completion_refusal(generation.error());
   const bool streamed = prepared->request.stream;
-  auto run = std::make_shared<Run>(parts_, *std::move(prepared), *std::move(generation), std::move(writer),
-                                   QuietStream(http, parts_.clock));
-  if (!streamed) return complete(*run);
-  auto events = [run](const BodySink& send) {
-    const bool sent = run->run(send);
-    if (!sent) run->generation->cancel();
-    return sent;
-  };
-  return {.content_type = "text/event-stream",
-          .headers = {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}},
-          .stream = std::move(events)};
-}
-
-HttpResponse Responses::complete(Run& run) {
-  const bool done = run.run([](std::string_view) { return true; });
-  if (!done) run.generation->cancel();
-  if (run.error) return completion_refusal(*run.error);
-  if (!done) return error_response(ApiError::kCancelled, "the client disconnected");
-  return json_response(run.writer.response());
+  const auto answer = std::make_shared<ResponsesAnswer>(parts_, *prepared, *generation, std::move(writer));
+  if (streamed) return event_stream([answer](std::shared_ptr<BodyWriter> to) { answer->stream(std::move(to)); });
+  return {.deferred = [answer](std::shared_ptr<HttpReply> reply) { answer->begin(std::move(reply)); }};
 }
 
 }  // namespace celslm

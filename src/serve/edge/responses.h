@@ -19,9 +19,6 @@ class Responses {
   HttpResponse answer(Result<ResponsesRequest> request, const HttpRequest& http);
 
  private:
-  struct Run;  // one request under way
-  HttpResponse complete(Run& run);
-
   const CompletionParts parts_;
   std::atomic<std::uint64_t> n_answers_{0};
 };

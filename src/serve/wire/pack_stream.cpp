@@ -3,26 +3,32 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <memory>
+#include <optional>
+#include <utility>
+#include <vector>
 
+#include "net/pulled_body.h"
 #include "serve/wire/errors.h"
 
 namespace celslm {
 namespace {
 
-constexpr std::size_t kPieceBytes = 256U << 10;  // handed to the socket at once
+constexpr std::size_t kPieceBytes = 64U << 10;  // pushed at once
+constexpr std::size_t kEntriesTogether = 64;    // signed and pushed at once
 
-std::function<bool(const BodySink&)> stream_of(const StoredPack& pack, std::vector<ByteView> parts, OnSent on_sent) {
-  return [pack, parts = std::move(parts), on_sent = std::move(on_sent)](const BodySink& sink) {
-    for (ByteView rest : parts) {
-      while (!rest.empty()) {
-        const ByteView piece = rest.first(std::min(rest.size(), kPieceBytes));
-        if (!sink(as_text(piece))) return false;
-        on_sent(piece.size());
-        rest = rest.subspan(piece.size());
-      }
-    }
-    return true;
-  };
+std::function<void(std::shared_ptr<BodyWriter>)> body_of(const StoredPack& pack, std::vector<ByteView> parts,
+                                                         OnSent on_sent) {
+  return pulled_body([pack, parts = std::move(parts), part = std::size_t{0},
+                      on_sent = std::move(on_sent)]() mutable -> Result<std::optional<std::string>> {
+    while (part < parts.size() && parts[part].empty()) ++part;
+    if (part == parts.size()) return std::nullopt;
+    ByteView& rest = parts[part];
+    const ByteView piece = rest.first(std::min(rest.size(), kPieceBytes));
+    rest = rest.subspan(piece.size());
+    on_sent(piece.size());
+    return std::string(as_text(piece));
+  });
 }
 
 // Part of a mapped file, which `pack` keeps alive.
@@ -36,7 +42,7 @@ HttpResponse view_response(const StoredPack& pack, ByteView whole, std::string_v
     whole = whole.subspan((*range)->first, (*range)->end - (*range)->first);
   }
   out.content_length = whole.size();
-  out.stream = stream_of(pack, {whole}, std::move(on_sent));
+  out.pushed = body_of(pack, {whole}, std::move(on_sent));
   return out;
 }
 
@@ -55,14 +61,13 @@ Result<ByteView> bytes_of_blocks(const StoredPack& pack, std::string_view blocks
   return block_region(pack).subspan(first.offset, last.offset + last.bytes - first.offset);
 }
 
-bool send_entries(const StoredPack& pack, int from, const SigningKey& key, const BodySink& sink, const OnSent& on_sent) {
+// Signed as they are sent: signing all takes tens of milliseconds.
+std::string signed_entries(const StoredPack& pack, std::size_t from, const SigningKey& key) {
   const Hash256 pack_id = pack.header.identity.id();
-  for (std::size_t i = static_cast<std::size_t>(from); i < pack.header.blocks.size(); ++i) {
-    const Bytes bytes = encode_entry(sign_entry(pack_id, static_cast<std::uint32_t>(i), pack.header.blocks[i], key));
-    if (!sink(as_text(bytes))) return false;
-    on_sent(bytes.size());
-  }
-  return true;
+  std::string out;
+  for (std::size_t i = from; i < std::min(from + kEntriesTogether, pack.header.blocks.size()); ++i)
+    out += as_text(encode_entry(sign_entry(pack_id, static_cast<std::uint32_t>(i), pack.header.blocks[i], key)));
+  return out;
 }
 
 }  // namespace
@@ -89,15 +94,20 @@ HttpResponse header_response(const StoredPack& pack, std::string_view blocks, On
   out.headers["x-celslm-state"] = "complete";
   out.content_length = 0;
   for (const ByteView part : parts) *out.content_length += part.size();
-  out.stream = stream_of(pack, std::move(parts), std::move(on_sent));
+  out.pushed = body_of(pack, std::move(parts), std::move(on_sent));
   return out;
 }
 
 HttpResponse entries_response(const StoredPack& pack, int from, const SigningKey& key, OnSent on_sent) {
   HttpResponse out{.content_type = kPackContentType};
-  out.stream = [pack, from, &key, on_sent = std::move(on_sent)](const BodySink& sink) {
-    return send_entries(pack, from, key, sink, on_sent);
-  };
+  out.pushed = pulled_body([pack, at = static_cast<std::size_t>(from), &key,
+                            on_sent = std::move(on_sent)]() mutable -> Result<std::optional<std::string>> {
+    std::string piece = signed_entries(pack, at, key);
+    if (piece.empty()) return std::nullopt;
+    at += kEntriesTogether;
+    on_sent(piece.size());
+    return piece;
+  });
   return out;
 }
 

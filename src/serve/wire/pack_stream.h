@@ -12,7 +12,7 @@ namespace celslm {
 
 inline constexpr const char* kPackContentType = "application/octet-stream";
 
-// Called with the number of bytes sent, from the streaming thread.
+// Called with the number of bytes that are about to be sent, from a thread of the server's.
 using OnSent = std::function<void(std::size_t bytes)>;
 
 // "bytes 0-99/1234"; total: "*" while unknown.

@@ -1,4 +1,4 @@
-#include "net/worker_pool.h"
+#include "core/worker_pool.h"
 
 #include <system_error>
 #include <utility>
