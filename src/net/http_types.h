@@ -50,8 +50,8 @@ struct HttpResponse {
   std::string content_type = "application/json";
   std::map<std::string, std::string> headers;
   std::string body;
-  // If set, called after the headers are sent to produce the body (chunked, or with content_length if that is set). If it
-  // returns false or throws, the connection is closed so that the client detects an incomplete body.
+  // If set, produces the body (chunked, or with content_length). Short bodies only: it holds a thread of the server's until
+  // its client has read nearly all of it. If it returns false or throws, the client detects an incomplete body.
   std::function<bool(const BodySink&)> stream;
   // If set, called once after the headers are sent; the body is pushed from any thread, from then on (net/http_stream.h).
   // Chunked, or with content_length.

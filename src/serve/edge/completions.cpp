@@ -50,7 +50,7 @@ std::variant<BegunCompletion, HttpResponse> Completions::begin(CompletionRequest
   std::vector<GenerationRequest> wanted;
   const std::size_t n_prompts = std::max<std::size_t>(request.prompts.size(), 1);
   for (std::size_t i = 0; i < n_prompts; ++i) {
-    if (!request.prompts.empty()) request.prompt = request.prompts[i];
+    if (!request.prompts.empty()) request.prompt = auto(request.prompts[i]);
     auto prepared = parts_.preparation.prepare(request, http.client);
     if (!prepared) return completion_refusal(prepared.error());
     if (!prepared->too_long.empty()) return error_response(ApiError::kContextLengthExceeded, prepared->too_long);
