@@ -66,7 +66,7 @@ class Http(Benchmark):
                 [f"beside {idle['connections']:,} idle connections", ms(idle["p50"]), ms(idle["p99"]),
                  f"{idle['memory_mb']:.0f} MiB, {idle['added_mb']:.0f} of them the connections'"]]
         rows += [[f"beside {of['clients']:,} slow clients: {kind}", "", ms(of["p99"]),
-                  f"{'-' if of['ratio'] is None else f'{of['ratio']:.2f}'} times {ms(of['quiet_p99'])}"]
+                  f"{ms(of['ratio'])} times {ms(of['quiet_p99'])}"]
                  for kind, of in result["slow"].items()]
         rows.append([f"beside {followers['clients']:,} followers of one pack", ms(followers["p50"]), ms(followers["p99"]),
                      f"{followers['complete']:,} complete within {followers['spread_s']:.2f} s"])
@@ -119,7 +119,7 @@ class Cloud:
             following = pool.apply_async(crowd.follow, (self.url, f"{self._packs[-1]}/entries?from=0", n, 300))
             health = self.health()
             complete, ends = following.get()
-        same = sum(size == max(complete) for size in complete) if complete else 0
+        same = sum(body == complete[0] for body in complete)
         return {"clients": n, "complete": same, "spread_s": max(ends) - min(ends) if ends else float("inf"), **health}
 
     def _pack(self, seed, tokens):
@@ -131,5 +131,5 @@ class Cloud:
         wait_until(lambda: self.ask("GET", f"{pack}/header") == "complete", "a pack to be computed", timeout_s=300)
 
 
-def ms(time):
-    return "-" if time is None else f"{time:.2f}"
+def ms(number):
+    return "-" if number is None else f"{number:.2f}"

@@ -114,26 +114,38 @@ def be_slow(url, kind, n, big_path, begun, stop):
 
 
 def follow(url, path, n, timeout_s):
-    """n clients that read the same stream to its end: the bodies' sizes, and the seconds until the first and the last ended."""
+    """n clients that read the same stream to its end: the bodies of those that came to it, and the seconds until then."""
     began = time.monotonic()
     ready = selectors.DefaultSelector()
     got = {}
     for _ in range(n):
         client = connect(url)
-        client.sendall(get(path))
+        client.sendall(get(path, close=True))
         client.setblocking(False)
-        got[client] = [0, b""]
+        got[client] = bytearray()
         ready.register(client, selectors.EVENT_READ)
     ends = []
     while len(ends) < n and time.monotonic() - began < timeout_s:
         for key, _ in ready.select(1):
-            client = key.fileobj
-            data = client.recv(1 << 16)
-            got[client] = [got[client][0] + len(data), (got[client][1] + data)[-7:]]
-            if not data or got[client][1].endswith(b"\r\n0\r\n\r\n"):
+            data = key.fileobj.recv(1 << 16)
+            got[key.fileobj] += data
+            if not data:
                 ends.append(time.monotonic() - began)
-                ready.unregister(client)
-    complete = [size for size, tail in got.values() if tail.endswith(b"0\r\n\r\n")]
-    for client in got:
-        client.close()
-    return complete, ends
+                ready.unregister(key.fileobj)
+                key.fileobj.close()
+    return [body for body in map(body_of, got.values()) if body is not None], ends
+
+
+def body_of(answer):
+    """Of a complete chunked answer; None of any other."""
+    head, _, chunks = bytes(answer).partition(b"\r\n\r\n")
+    if not head.startswith(b"HTTP/1.1 200"):
+        return None
+    body = b""
+    while True:
+        size, _, chunks = chunks.partition(b"\r\n")
+        if not size:
+            return None
+        if size == b"0":
+            return body
+        body, chunks = body + chunks[:int(size, 16)], chunks[int(size, 16) + 2:]

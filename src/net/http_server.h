@@ -25,12 +25,12 @@ struct HttpServerOptions {
   int n_threads = 16;
   // Requests that wait for a thread; further ones get 429. Requests to `open_paths` have threads and a queue of their own,
   // so that /health responds under full load.
-  std::size_t max_queued = 256;
+  std::size_t max_queued = 4096;
   // Connections, those without a request included; for further ones the longest idle are ended, and if there are none they
   // get 429. 0: as many as the process may open files (net/open_files.h), less kReservedFiles.
   std::size_t max_connections = 0;
   // What the bodies of all requests may take beyond kSmallBodyBytes each; requests with larger ones get 429 meanwhile.
-  std::size_t body_memory_bytes = 256U << 20;
+  std::size_t body_memory_bytes = 64U << 20;
   // If not empty, requests without it get 401 (except to `open_paths`). Letters, digits and -._~+/= (RFC 6750).
   std::string bearer_token;
   std::vector<std::string> open_paths = {"/health"};
