@@ -57,7 +57,7 @@ ContextLoader::ContextLoader(std::shared_ptr<const Model> model, std::shared_ptr
       neighbours_(std::move(neighbours)),
       options_(options),
       timer_(clock, spawn),
-      workers_(limits_for(options, neighbours_.size() + 1), spawn, parts_.log) {}
+      workers_(limits_for(options, neighbours_.size() + 1), std::move(spawn), parts_.log) {}
 
 ContextLoader::~ContextLoader() {
   std::vector<std::shared_ptr<ContextLoad>> loads;
