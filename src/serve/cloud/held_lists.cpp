@@ -8,8 +8,8 @@
 namespace celslm {
 namespace {
 
-// A connection each; further edges ask again from time to time.
-constexpr std::size_t kMaxHeld = 64;
+// A connection and little memory each; further edges ask again from time to time.
+constexpr std::size_t kMaxHeld = 10'000;
 constexpr Duration kIdle = std::chrono::hours(1);  // nothing waits
 
 }  // namespace
