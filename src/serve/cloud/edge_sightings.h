@@ -10,8 +10,8 @@
 
 namespace celslm {
 
-// An edge reads the cloud's list of contexts every few seconds and names itself in the header kEdgeHeader
-// (serve/wire/protocol.h). Thread-safe; holds a bounded number of names, the latest.
+// An edge asks for the cloud's list of contexts every few minutes at least and names itself in the header kEdgeHeader
+// (serve/wire/edge_header.h). Thread-safe; holds a bounded number of names, the latest.
 class EdgeSightings {
  public:
   explicit EdgeSightings(const Clock& clock) : clock_(clock) {}

@@ -91,9 +91,10 @@ std::vector<ContextInfo> ContextDirectory::list() const {
 
 std::optional<ContextHandle> ContextDirectory::find(const std::function<bool(const ContextHandle&)>& wanted) const {
   std::vector<ContextHandle> handles;
-  for (const auto& [handle, text] : own_) handles.push_back(handle);
   {
     const MutexLock lock(mutex_);
+    handles.reserve(own_.size() + listed_.size());
+    for (const auto& [handle, text] : own_) handles.push_back(handle);
     for (const auto& [handle, info] : listed_) handles.push_back(handle);
   }
   const auto it = std::ranges::find_if(handles, wanted);
@@ -201,20 +202,22 @@ Result<ContextDirectory::Refreshed> ContextDirectory::refresh(const Wait& wait) 
 Result<ContextDirectory::Refreshed> ContextDirectory::take(Result<std::optional<ContextList>> answer,
                                                            const std::string& since) {
   const MutexLock lock(mutex_);
-  Refreshed out{.changed = true, .complete = answer && *answer && (*answer)->complete()};
-  Status applied;
-  if (answer && *answer && ((*answer)->complete() || revision_ == since)) applied = apply(**std::move(answer));
-  if (answer && applied) {
-    out.changed = answer->has_value();
-    out.has_revision = !revision_.empty();
+  auto out = answer ? use(*std::move(answer), since) : Result<Refreshed>(std::unexpected(std::move(answer).error()));
+  in_touch_ = out.has_value();
+  if (out) {
     cloud_trouble_.clear();
-    in_touch_ = true;
-    return out;
+  } else if (out.error().kind != ErrorKind::kCancelled) {
+    cloud_trouble_ = out.error().message;
   }
-  Error error = answer ? std::move(applied).error() : std::move(answer).error();
-  if (error.kind != ErrorKind::kCancelled) cloud_trouble_ = error.message;
-  in_touch_ = false;
-  return std::unexpected(std::move(error));
+  return out;
+}
+
+// Changes of another list than the one that is here now are of no use: another call was faster.
+Result<ContextDirectory::Refreshed> ContextDirectory::use(std::optional<ContextList> list, const std::string& since) {
+  Refreshed out{.changed = list.has_value(), .complete = list && list->complete()};
+  if (list && (list->complete() || revision_ == since)) CELSLM_CHECK_OK(apply(*std::move(list)));
+  out.has_revision = !revision_.empty();
+  return out;
 }
 
 Status ContextDirectory::apply(ContextList list) {

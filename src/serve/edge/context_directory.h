@@ -90,6 +90,7 @@ class ContextDirectory {
  private:
   Result<std::optional<ContextList>> ask(const std::string& since, const Wait& wait);
   Result<Refreshed> take(Result<std::optional<ContextList>> answer, const std::string& since) CELSLM_EXCLUDES(mutex_);
+  Result<Refreshed> use(std::optional<ContextList> list, const std::string& since) CELSLM_REQUIRES(mutex_);
   Status apply(ContextList list) CELSLM_REQUIRES(mutex_);
   void remember_list() CELSLM_REQUIRES(mutex_);
   void refresh_for_request() CELSLM_EXCLUDES(mutex_);
