@@ -484,6 +484,16 @@ TEST_F(EngineRefusalTest, ImportsThatDoNotFit) {
   EXPECT_FALSE(import(0, 0, 2, values, std::span(values).first(1)));
 }
 
+TEST_F(EngineRefusalTest, ImportsThatOverflowWhenTheyAreRotated) {
+  const auto own = KvSegment::create(model_->config(), KvType::kF16, 0, 8).value();
+  const std::vector<float> values(static_cast<std::size_t>(model_->config().kv_width()) * 2, 65504.0F);
+  EXPECT_TRUE(Engine::import_rows(*model_, *own, 0, 0, 2, {}, values));
+  const Status imported = Engine::import_rows(*model_, *own, 1, 2, 2, values, values);
+  ASSERT_FALSE(imported);
+  EXPECT_EQ(imported.error().kind, ErrorKind::kInvalid);
+  EXPECT_THAT(imported.error().message, HasSubstr("layer 1, row 2, head 0: K after its rotation"));
+}
+
 TEST_F(EngineRefusalTest, AbsurdNumbersOfThreads) {
   EXPECT_FALSE(Engine::create(model_, {.n_threads = -1}));
   EXPECT_FALSE(Engine::create(model_, {.n_threads = 100000}));

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <array>
 
 #include "model/engine/engine.h"
 #include "model/engine/model_impl.h"
@@ -42,6 +41,12 @@ Status check_rows(const KvSegment& segment, int first_row, const CondensedRows& 
   return check_log_mass(rows.log_mass);
 }
 
+// Bias and rotation can make more of K than the type holds, though every value of a block fits.
+std::unexpected<Error> too_large(const KvSegment& segment, int layer, int row, int head, bool k_fits) {
+  return fail(ErrorKind::kInvalid, "layer {}, row {}, head {}: {} holds a value that {} cannot hold", layer, row, head,
+              k_fits ? "V" : "K after its rotation", to_string(segment.type()));
+}
+
 }  // namespace
 
 Status Engine::import_rows(const Model& model, KvSegment& segment, int layer, int first_row, int n_tokens,
@@ -62,13 +67,14 @@ Status Engine::import_rows(const Model& model, KvSegment& segment, int layer, in
   const KvRows rows = rows_of(segment, layer, model.impl().weights->k_bias(layer));
   const auto d = static_cast<std::size_t>(config.head_dim);
   std::vector<float> scratch(key_scratch(config.head_dim));
-  RopeTable angles;
+  std::vector<float> far;
   for (int row = first_row; row < first_row + n_tokens; ++row) {
-    if (!k.empty()) angles.fill(rope, std::array{segment.first_position() + row});
+    const RopeAngles angles = k.empty() ? RopeAngles() : model.impl().angles->angles(segment.first_position() + row, far);
     for (int head = 0; head < config.n_kv_heads; ++head) {
       const std::size_t at = static_cast<std::size_t>(row - first_row) * width + static_cast<std::size_t>(head) * d;
-      if (!k.empty()) store_key(rows, rope, head, row, k.data() + at, angles.row(0), scratch.data());
-      if (!v.empty()) store_value(rows, head, row, v.data() + at);
+      const bool k_fits = k.empty() || place_key(rows, rope, head, row, k.data() + at, angles, scratch.data());
+      const bool v_fits = v.empty() || store_value(rows, head, row, v.data() + at);
+      if (!k_fits || !v_fits) return too_large(segment, layer, row, head, k_fits);
     }
   }
   return {};
@@ -82,16 +88,18 @@ Status Engine::import_condensed(const Model& model, KvSegment& segment, int laye
   const Rope& rope = *model.impl().rope;
   const KvRows to = rows_of(segment, layer, model.impl().weights->k_bias(layer));
   std::vector<float> scratch(key_scratch(segment.head_dim()));
-  RopeTable angles;
+  std::vector<float> far;
   for (int head = 0; head < segment.n_kv_heads(); ++head) {
     const std::size_t place = index(head, rows.n_rows, 0);  // of the head's first row in positions and log_mass
     for (int row = 0; row < rows.n_rows; ++row) {
       const std::size_t at = index(row, segment.n_kv_heads(), head) * static_cast<std::size_t>(segment.head_dim());
+      bool k_fits = true;
       if (!rows.k.empty()) {
-        angles.fill(rope, std::array{rows.positions[place + static_cast<std::size_t>(row)]});
-        store_key(to, rope, head, first_row + row, rows.k.data() + at, angles.row(0), scratch.data());
+        const RopeAngles angles = model.impl().angles->angles(rows.positions[place + static_cast<std::size_t>(row)], far);
+        k_fits = place_key(to, rope, head, first_row + row, rows.k.data() + at, angles, scratch.data());
       }
-      if (!rows.v.empty()) store_value(to, head, first_row + row, rows.v.data() + at);
+      const bool v_fits = rows.v.empty() || store_value(to, head, first_row + row, rows.v.data() + at);
+      if (!k_fits || !v_fits) return too_large(segment, layer, first_row + row, head, k_fits);
     }
     if (rows.log_mass.empty()) continue;
     std::copy_n(rows.log_mass.data() + place, rows.n_rows,

@@ -33,6 +33,7 @@ Result<std::unique_ptr<Model::Impl>> load_impl(const std::filesystem::path& path
   CELSLM_TRY(impl->text, Text::load(path));
   impl->fingerprint = fingerprint_of(impl->config, *impl->weights, metadata);
   impl->rope = std::make_unique<const Rope>(impl->config.rope, impl->weights->rope_factors);
+  impl->angles = std::make_unique<const RopeCache>(*impl->rope);
   return impl;
 }
 

@@ -7,6 +7,7 @@
 #include "model/engine/model.h"
 #include "model/engine/weights.h"
 #include "model/kv/rope.h"
+#include "model/kv/rope_cache.h"
 
 namespace celslm {
 
@@ -16,6 +17,7 @@ struct Model::Impl {
   std::unique_ptr<Weights> weights;
   std::unique_ptr<const Text> text;
   std::unique_ptr<const Rope> rope;
+  std::unique_ptr<const RopeCache> angles;  // of rope
 };
 
 }  // namespace celslm

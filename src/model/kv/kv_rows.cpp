@@ -8,14 +8,15 @@
 
 namespace celslm {
 
-void round_to(KvType type, std::span<const float> in, void* out) {
+bool round_to(KvType type, std::span<const float> in, void* out) {
   auto* bytes = static_cast<std::byte*>(out);
   switch (type) {
     case KvType::kF32: std::memcpy(out, in.data(), in.size_bytes()); break;
-    case KvType::kF16: f16_from_f32(in.data(), bytes, in.size()); break;
-    case KvType::kBf16: bf16_from_f32(in.data(), bytes, in.size()); break;
+    case KvType::kF16: return f16_from_f32(in.data(), bytes, in.size());
+    case KvType::kBf16: return bf16_from_f32(in.data(), bytes, in.size());
     case KvType::kQ8: q8_0_from_f32(in.data(), bytes, in.size()); break;
   }
+  return true;
 }
 
 void round_values(KvType type, std::span<const float> in, float* out) {
@@ -46,7 +47,15 @@ std::size_t byte_offset(const KvRows& rows, int head, int row) {
 
 }  // namespace
 
-void store_key(const KvRows& rows, const Rope& rope, int head, int row, const float* k, RopeAngles angles, float* scratch) {
+std::byte* key_row(const KvRows& rows, int head, int row) {
+  return static_cast<std::byte*>(rows.k) + byte_offset(rows, head, row);
+}
+
+std::byte* value_row(const KvRows& rows, int head, int row) {
+  return static_cast<std::byte*>(rows.v) + byte_offset(rows, head, row);
+}
+
+bool store_key(const KvRows& rows, const Rope& rope, int head, int row, const float* k, RopeAngles angles, float* scratch) {
   const auto n = static_cast<std::size_t>(rows.head_dim);
   round_values(rows.type, {k, n}, scratch);
   const float* complete = scratch;
@@ -57,12 +66,11 @@ void store_key(const KvRows& rows, const Rope& rope, int head, int row, const fl
     complete = scratch + n;
   }
   rope.rotate({complete, n}, angles, rotated);
-  round_to(rows.type, {rotated, n}, static_cast<std::byte*>(rows.k) + byte_offset(rows, head, row));
+  return round_to(rows.type, {rotated, n}, key_row(rows, head, row));
 }
 
-void store_value(const KvRows& rows, int head, int row, const float* v) {
-  round_to(rows.type, {v, static_cast<std::size_t>(rows.head_dim)},
-           static_cast<std::byte*>(rows.v) + byte_offset(rows, head, row));
+bool store_value(const KvRows& rows, int head, int row, const float* v) {
+  return round_to(rows.type, {v, static_cast<std::size_t>(rows.head_dim)}, value_row(rows, head, row));
 }
 
 }  // namespace celslm

@@ -25,6 +25,7 @@ class Rope {
   Rope(const RopeConfig& config, const ggml_tensor* factors);
 
   int n_pairs() const { return config_.dimensions / 2; }
+  bool neox() const { return config_.neox; }  // pairs are (i, i + n_pairs()), else (2i, 2i + 1)
   // cos and sin: [n_pairs]
   void angles(int position, std::span<float> cos, std::span<float> sin) const;
   // One head: rotates the first `dimensions` values, copies the others. in and out: [head_dim], not overlapping.
