@@ -37,6 +37,39 @@ std::uint8_t class_of(ByteView numbers, std::size_t channels, std::size_t channe
   return static_cast<std::uint8_t>(2 * ((exponents + n / 2) / n) + (2 * negative > n ? 1 : 0));
 }
 
+// The high bytes of a block, as its streams have them.
+class HighBytes {
+ public:
+  static Result<HighBytes> read(std::span<const std::uint8_t> classes, std::size_t n_tokens, ByteReader& in) {
+    HighBytes out;
+    StreamReader streams(in);
+    for (auto& members : members_of(classes)) {
+      if (members.empty()) continue;
+      Stream& stream = out.streams_.emplace_back(Bytes(n_tokens * members.size()), members.size());
+      CELSLM_CHECK_OK(streams.read(stream.bytes));
+      out.channels_.insert(out.channels_.end(), members.begin(), members.end());
+    }
+    return out;
+  }
+
+  // Of token t: [channels].
+  void row(std::size_t t, std::byte* out) const {
+    const std::uint32_t* channel = channels_.data();
+    for (const auto& [bytes, n] : streams_) {
+      const std::byte* from = bytes.data() + t * n;
+      for (std::size_t i = 0; i < n; ++i) out[*channel++] = from[i];
+    }
+  }
+
+ private:
+  struct Stream {
+    Bytes bytes;        // [n_tokens][n]
+    std::size_t n = 0;  // channels
+  };
+  std::vector<Stream> streams_;          // of the classes present, ascending
+  std::vector<std::uint32_t> channels_;  // in the order of the streams
+};
+
 class LosslessCodec final : public Codec {
  public:
   CodecId id() const override { return CodecId::kF16z; }
@@ -76,11 +109,11 @@ class LosslessCodec final : public Codec {
     ByteReader in(bytes);
     CELSLM_TRY(const auto classes, read_classes(in, channels_of(shape)));
     const ByteView low = in.bytes(values.size());
-    Bytes numbers(2 * values.size());
-    for (std::size_t i = 0; i < low.size(); ++i) numbers[2 * i] = low[i];
-    if (auto status = read_high_bytes(in, classes, numbers); !status) return wrap(std::move(status).error(), "f16z block");
+    auto high = HighBytes::read(classes, static_cast<std::size_t>(shape.n_tokens), in);
+    if (!high) return wrap(std::move(high).error(), "f16z block");
     if (in.remaining() > 0) return fail(ErrorKind::kInvalid, "f16z block: {} bytes behind the last stream", in.remaining());
-    return f16_codec().decode(shape, numbers, values);
+    if (join(low, *high, classes.size(), values)) return {};
+    return fail(ErrorKind::kInvalid, "f16z block holds infinity or NaN");
   }
 
  private:
@@ -95,19 +128,21 @@ class LosslessCodec final : public Codec {
     return fail(ErrorKind::kInvalid, "f16z block: no channel has the class {}", std::ranges::max(out));
   }
 
-  static Status read_high_bytes(ByteReader& in, std::span<const std::uint8_t> classes, Bytes& numbers) {
-    const std::size_t channels = classes.size();
-    StreamReader streams(in);
-    for (const auto& members : members_of(classes)) {
-      if (members.empty()) continue;
-      Bytes high(numbers.size() / 2 / channels * members.size());
-      CELSLM_CHECK_OK(streams.read(high));
-      const std::byte* next = high.data();
-      for (std::size_t row = 0; row < numbers.size() / 2; row += channels) {
-        for (const std::size_t c : members) numbers[2 * (row + c) + 1] = *next++;
+  // Row by row, so that a row's numbers are made and used in the nearest cache. False for infinity and NaN.
+  static bool join(ByteView low, const HighBytes& high, std::size_t channels, std::span<float> values) {
+    Bytes row_high(channels);
+    std::vector<std::uint16_t> numbers(channels);
+    bool finite = true;
+    for (std::size_t t = 0, at = 0; at < values.size(); ++t, at += channels) {
+      high.row(t, row_high.data());
+      const std::byte* row_low = low.data() + at;
+      for (std::size_t c = 0; c < channels; ++c) {
+        numbers[c] = static_cast<std::uint16_t>(static_cast<unsigned>(row_low[c]) | static_cast<unsigned>(row_high[c]) << 8);
       }
+      const auto bytes = std::as_bytes(std::span(numbers));
+      finite = f32_from_f16(bytes.data(), values.data() + at, channels) && finite;
     }
-    return {};
+    return finite;
   }
 };
 

@@ -30,7 +30,11 @@ class Q8Codec final : public Codec {
     CELSLM_CHECK_OK(check_decode(*this, shape, bytes, values));
     const auto width = static_cast<std::size_t>(shape.head_dim);
     if (!f32_from_q8(bytes.data(), bytes.data() + scale_bytes(shape), values.data(), shape.rows(), width)) {
-      return fail(ErrorKind::kInvalid, "q8 block holds a scale that is negative or not finite, or the code -128");
+      return fail(
+          ErrorKind::kInvalid,
+          "q8 block holds what no encoder writes: a scale beyond 0 to {}, the code -128, or a group whose largest code "
+          "is not 127",
+          kQ8LargestScale);
     }
     return {};
   }

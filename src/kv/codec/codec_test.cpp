@@ -350,6 +350,53 @@ TEST_P(TransformCodecTest, RefusesAGainOfZeroAndUnknownKindsOfBody) {
   EXPECT_THAT(codec().decode(shape, unknown, out).error().message, testing::HasSubstr("kind of body is 4"));
 }
 
+// Lead tokens are a q8 block: the first bytes are its scales.
+TEST_P(TransformCodecTest, RefusesALeadThatEncodersRefuse) {
+  const BlockShape shape{.n_tokens = 40, .n_kv_heads = 1, .head_dim = 32};
+  const Bytes good = codec().encode(shape, kv_values(shape.values())).value();
+  std::vector<float> out(shape.values());
+  for (const std::uint16_t scale : {0x7BFF, 0x6008, 0x7C00, 0x7E00, 0xBC00}) {  // 65,504; 516; infinity; NaN; -1
+    Bytes bytes = good;
+    std::memcpy(bytes.data(), &scale, sizeof scale);
+    EXPECT_FALSE(codec().decode(shape, bytes, out)) << scale;
+  }
+}
+
+TEST_P(TransformCodecTest, RefusesAUnitThatMakesValuesF16CannotHold) {
+  const BlockShape shape{.n_tokens = 40, .n_kv_heads = 1, .head_dim = 32};
+  Bytes bytes = codec().encode(shape, kv_values(shape.values())).value();
+  const std::size_t unit_at =
+      1 + find_codec(CodecId::kQ8).value()->encoded_bytes({.n_tokens = 4, .n_kv_heads = 1, .head_dim = 32}).most;
+  std::vector<float> out(shape.values());
+  ASSERT_TRUE(codec().decode(shape, bytes, out));
+  for (const float unit : {1e6F, 0x1p60F, kInfinity, kNan, -1.0F}) {
+    std::memcpy(bytes.data() + unit_at, &unit, sizeof unit);
+    EXPECT_FALSE(codec().decode(shape, bytes, out)) << unit;
+  }
+}
+
+// A cloud that signs nonsense must not be able to make every answer of an edge nonsense.
+TEST(Q8CodecTest, RefusesAScaleThatEncodersRefuse) {
+  const BlockShape shape{.n_tokens = 2, .n_kv_heads = 1, .head_dim = 64};
+  const Codec& codec = **find_codec(CodecId::kQ8);
+  const Bytes good = codec.encode(shape, kv_values(shape.values())).value();
+  std::vector<float> out(shape.values());
+  for (const std::uint16_t scale : {0x7BFF, 0x6008, 0x7C00, 0x7E00, 0xBC00}) {
+    Bytes bytes = good;
+    std::memcpy(bytes.data() + 2, &scale, sizeof scale);
+    EXPECT_THAT(codec.decode(shape, bytes, out).error().message, testing::HasSubstr("a scale beyond 0 to 515.5")) << scale;
+  }
+}
+
+TEST(Q8CodecTest, EncodesWhatItDecodesToTheSameBytes) {
+  const BlockShape shape{.n_tokens = 30, .n_kv_heads = 2, .head_dim = 40};
+  const Codec& codec = **find_codec(CodecId::kQ8);
+  const Bytes bytes = codec.encode(shape, kv_values(shape.values())).value();
+  std::vector<float> values(shape.values());
+  ASSERT_TRUE(codec.decode(shape, bytes, values));
+  EXPECT_EQ(codec.encode(shape, values).value(), bytes);
+}
+
 // KV whose channels have their own size and sign, as in models.
 TEST(LosslessCodecTest, IsShorterWhereChannelsDiffer) {
   const BlockShape shape{.n_tokens = 256, .n_kv_heads = 2, .head_dim = 64};

@@ -75,8 +75,7 @@ constexpr auto make_digits() {
   return out;
 }
 
-// Bytes that no packing writes (base^per_byte and up, or digits behind the row's end) unpack to numbers in range all the
-// same, so they need no check to be harmless.
+// Whatever the byte, the numbers are in range; check_packed() has refused those that no packing writes.
 template <int kMost, std::size_t kPerByte>
 void unpack_digits(const std::byte* in, std::span<std::int16_t> out) {
   static constexpr auto digits = make_digits<kMost, kPerByte>();
@@ -85,6 +84,39 @@ void unpack_digits(const std::byte* in, std::span<std::int16_t> out) {
     std::memcpy(&out[i], digits[static_cast<std::size_t>(*in++)].data(), kPerByte * sizeof(std::int16_t));
   }
   for (std::size_t j = 0; i + j < out.size(); ++j) out[i + j] = digits[static_cast<std::size_t>(*in)][j];
+}
+
+// Of a packing with several digits in a byte; 1 for the others.
+struct Digits {
+  int base = 1;
+  std::size_t per_byte = 1;
+};
+Digits digits_of(Packing packing) {
+  if (packing == Packing::kFives) return {.base = 3, .per_byte = 5};
+  if (packing == Packing::kPairs) return {.base = 15, .per_byte = 2};
+  return {};
+}
+
+int power(int base, std::size_t exponent) {
+  int out = 1;
+  for (std::size_t i = 0; i < exponent; ++i) out *= base;
+  return out;
+}
+
+// Rows of n numbers each. kInvalid for a byte that pack() does not write: more than its digits can be.
+Status check_packed(Packing packing, std::size_t n, ByteView rows) {
+  const auto [base, per_byte] = digits_of(packing);
+  if (base == 1) return {};
+  const int most = power(base, per_byte) - 1;
+  const int most_of_last = n % per_byte == 0 ? most : power(base, n % per_byte) - 1;
+  std::byte largest{0};
+  for (const std::byte byte : rows) largest = std::max(largest, byte);
+  std::byte largest_last{0};
+  const std::size_t stride = packed_bytes(packing, n);
+  for (std::size_t end = stride; end <= rows.size(); end += stride) largest_last = std::max(largest_last, rows[end - 1]);
+  if (static_cast<int>(largest) <= most && static_cast<int>(largest_last) <= most_of_last) return {};
+  return fail(ErrorKind::kInvalid, "a byte of {} digits of base {} is {}, and the last of a row {}", per_byte, base,
+              static_cast<int>(largest), static_cast<int>(largest_last));
 }
 
 // Calls f(class, the indices of its rows) for each class present, in ascending order.
@@ -187,6 +219,7 @@ Result<PackedRows> PackedRows::read(std::span<const RowClass> classes, std::size
     const std::size_t stride = packed_bytes(packing_of(row_class), n);
     Bytes& raw = out.streams_.emplace_back(members.size() * stride);
     CELSLM_CHECK_OK(in.read(raw));
+    CELSLM_CHECK_OK(check_packed(packing_of(row_class), n, raw));
     for (std::size_t i = 0; i < members.size(); ++i) out.rows_[members[i]] = {row_class, raw.data() + i * stride};
     return {};
   });

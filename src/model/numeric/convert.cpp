@@ -185,30 +185,40 @@ HWY_ATTR bool Q8FromF32(const float* in, std::byte* scales, std::byte* codes, st
   return true;
 }
 
+// Whether an encoder writes this scale for a group whose codes have this largest magnitude. Of a scale of k steps of f16's
+// subnormal numbers it is known that k - 1 steps would not have been enough.
+HWY_INLINE bool q8_plausible(std::uint16_t scale, int largest) {
+  if (scale > hwy::BitCastScalar<std::uint16_t>(hwy::F16FromF32(kQ8LargestScale))) return false;  // negative ones, too
+  if (scale >= 255) return largest == 127;
+  const int k = scale;
+  return k == 0 ? largest == 0 : largest <= 127 && largest >= (254 * (k - 1) + k) / (2 * k);
+}
+
 HWY_ATTR bool F32FromQ8(const std::byte* scales, const std::byte* codes, float* out, std::size_t rows, std::size_t n) {
   const hn::CappedTag<float, kQ8Group> d;
   const hn::RebindToSigned<decltype(d)> di32;
   const hn::Rebind<std::int8_t, decltype(d)> di8;
-  auto lowest = hn::Zero(di8);
-  std::uint16_t worst_scale = 0;
+  const hn::Rebind<std::int16_t, decltype(d)> di16;
+  bool plausible = true;
   for (std::size_t row = 0; row < rows; ++row) {
     for (std::size_t i = 0; i < n; i += kQ8Group) {
       std::uint16_t bits = 0;
       std::memcpy(&bits, scales, sizeof bits);
       scales += sizeof bits;
-      worst_scale = std::max(worst_scale, bits);  // negative ones have the highest bit set
       const auto scale = hn::Set(d, f32_of(bits));
+      auto largest = hn::Zero(di16);  // in 16 bits, where -128 has a magnitude
       const auto* from = reinterpret_cast<const std::int8_t*>(codes + i);
       for_steps(std::min(kQ8Group, n - i), hn::Lanes(d), [&](std::size_t j, std::size_t count) HWY_ATTR {
         const auto code = load(di8, from + j, count);
-        lowest = hn::Min(lowest, code);
+        largest = hn::Max(largest, hn::Abs(hn::PromoteTo(di16, code)));
         store(d, hn::Mul(hn::ConvertTo(d, hn::PromoteTo(di32, code)), scale), out + i + j, count);
       });
+      plausible = plausible && q8_plausible(bits, hn::ReduceMax(di16, largest));
     }
     out += n;
     codes += n;
   }
-  return worst_scale < kF16Infinity && hn::AllTrue(di8, hn::Gt(lowest, hn::Set(di8, -128)));
+  return plausible;
 }
 
 }  // namespace HWY_NAMESPACE

@@ -33,13 +33,18 @@ void q8_0_from_f32(const float* in, std::byte* out, std::size_t n);
 // The codec q8, whose scales no value exceeds. `rows` rows of n values each. scales: [rows][ceil(n / 32)] f16; codes:
 // [rows][n] i8.
 inline constexpr std::size_t kQ8Group = 32;
-inline constexpr float kQ8Largest = 127.0F * 65504.0F;  // exact: 23 bits
+// The largest scale of which no code yields what f16 cannot hold, 127 times which is exact.
+inline constexpr float kQ8LargestScale = 515.5F;
+inline constexpr float kQ8Largest = 127.0F * kQ8LargestScale;
+static_assert(kQ8Largest < kF16Limit && 127.0F * 516.0F >= kF16Limit);
 constexpr std::size_t q8_groups(std::size_t n) {
   return (n + kQ8Group - 1) / kQ8Group;
 }
 // Domain: |v| <= kQ8Largest; for others the output is unspecified.
 bool q8_from_f32(const float* in, std::byte* scales, std::byte* codes, std::size_t rows, std::size_t n);
-// Domain: scales finite and not negative, codes not -128.
+// Domain: what q8_from_f32 yields, as far as a group shows it: scales from 0 to kQ8LargestScale, codes not -128, and the
+// largest magnitude of a group's codes 127 (0 where the scale is 0, and down to what the rounding of the scale allows where
+// it is subnormal).
 bool f32_from_q8(const std::byte* scales, const std::byte* codes, float* out, std::size_t rows, std::size_t n);
 
 }  // namespace celslm
