@@ -6,6 +6,7 @@
 #include <ostream>
 
 #include "cli/commands.h"
+#include "kv/pack/pack_file.h"
 #include "kv/pack/pack_inspect.h"
 #include "kv/store/pack_store.h"
 #include "kv/store/pack_tools.h"
@@ -35,10 +36,9 @@ struct PackCommand {
 
 // A pack signed by the key given, otherwise by the one in its header.
 Result<StoredPack> open_pack(const std::string& path, const std::optional<PublicKey>& signer = std::nullopt) {
-  CELSLM_TRY(const auto file, MappedFile::open(path));
-  const ByteView bytes = file->bytes();
-  CELSLM_TRY(const std::uint64_t length, peek_header_bytes(bytes.first(std::min(bytes.size(), kHeaderPrefixBytes))));
-  CELSLM_TRY(const PackHeader header, parse_header_unverified(bytes.first(std::min<std::uint64_t>(bytes.size(), length))));
+  CELSLM_TRY(const auto file, InputFile::open(path));
+  CELSLM_TRY(const Bytes head, read_pack_header(*file));
+  CELSLM_TRY(const PackHeader header, parse_header_unverified(head));
   return open_pack_file(path, signer.value_or(header.signer));
 }
 
@@ -46,9 +46,7 @@ Result<StoredPack> open_pack(const std::string& path, const std::optional<Public
 Status verify(const std::string& path, const std::optional<PublicKey>& signer) {
   CELSLM_TRY(const StoredPack pack, open_pack(path, signer));
   for (int i = 0; i < pack.header.identity.n_blocks(); ++i) {
-    if (const Status good = check_block(pack.header.blocks[static_cast<std::size_t>(i)], pack.block(i)); !good) {
-      return wrap(good.error(), fmt::format("{}: block {}", path, i));
-    }
+    if (const auto good = pack.block(i); !good) return wrap(good.error(), path);
   }
   return {};
 }
@@ -59,7 +57,7 @@ Status convert(Environment& env, const PackCommand& command) {
   CELSLM_TRY(const SigningKey key, SigningKey::load_or_create(command.signing_key));
   CELSLM_TRY(const std::uint64_t bytes, convert_pack(pack, *codec, key, command.out));
   env.out << fmt::format("{}: {} bytes, {:.2f} times smaller, signed by {}\n", command.out, bytes,
-                         static_cast<double>(pack.file->bytes().size()) / static_cast<double>(bytes), key.public_key().hex())
+                         static_cast<double>(pack.file->size()) / static_cast<double>(bytes), key.public_key().hex())
           << std::flush;
   return {};
 }

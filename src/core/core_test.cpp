@@ -134,6 +134,24 @@ TEST_F(FileTest, RemovesNothingButTemporaryFiles) {
   EXPECT_FALSE(remove_abandoned_files(folder_ / "missing"));
 }
 
+TEST_F(FileTest, ReadsPiecesOfAFileAndReportsThoseThatAreGone) {
+  ASSERT_TRUE(write_file_atomically(folder_ / "f", as_bytes("0123456789")));
+  const auto file = InputFile::open(folder_ / "f").value();
+  EXPECT_EQ(file->size(), 10U);
+  EXPECT_EQ(as_text(file->read(3, 4).value()), "3456");
+  EXPECT_EQ(file->read(10, 0).value().size(), 0U);
+  EXPECT_EQ(file->read(7, 4).error().kind, ErrorKind::kIo);
+  EXPECT_EQ(file->read(11, 0).error().kind, ErrorKind::kIo);
+  EXPECT_EQ(file->read(1, SIZE_MAX).error().kind, ErrorKind::kIo);
+  fs::resize_file(folder_ / "f", 5);
+  EXPECT_EQ(as_text(file->read(1, 4).value()), "1234");
+  EXPECT_EQ(file->read(3, 4).error().kind, ErrorKind::kIo);
+  fs::remove(folder_ / "f");
+  EXPECT_EQ(as_text(file->read(0, 2).value()), "01");
+  EXPECT_EQ(InputFile::open(folder_ / "f").error().kind, ErrorKind::kNotFound);
+  EXPECT_EQ(InputFile::open(folder_).error().kind, ErrorKind::kInvalid);
+}
+
 TEST_F(FileTest, MapsAFile) {
   ASSERT_TRUE(write_file_atomically(folder_ / "m", as_bytes("mapped")));
   const auto map = MappedFile::open(folder_ / "m");

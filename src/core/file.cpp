@@ -89,7 +89,40 @@ Result<std::pair<int, fs::path>> create_temporary(const fs::path& path, mode_t m
   return fail(ErrorKind::kIo, "{}: cannot create a temporary file beside it: all names are taken", path.string());
 }
 
+// All n bytes from `offset` on; kIo if the file ends before.
+Result<Bytes> read_exactly(int fd, const fs::path& path, std::uint64_t offset, std::size_t n) {
+  Bytes out(n);
+  std::size_t done = 0;
+  while (done < n) {
+    const ssize_t got = ::pread(fd, out.data() + done, n - done, static_cast<off_t>(offset + done));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return system_error(path, "read");
+    if (got == 0) return fail(ErrorKind::kIo, "{}: ends at byte {}", path.string(), offset + done);
+    done += static_cast<std::size_t>(got);
+  }
+  return out;
+}
+
 }  // namespace
+
+InputFile::InputFile(int fd, std::uint64_t size, fs::path path) : fd_(fd), size_(size), path_(std::move(path)) {}
+
+InputFile::~InputFile() {
+  ::close(fd_);
+}
+
+Result<std::shared_ptr<const InputFile>> InputFile::open(const fs::path& path) {
+  Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (fd.get() < 0) return system_error(path, "open");
+  CELSLM_TRY(const std::uint64_t size, regular_size(fd.get(), path));
+  return std::shared_ptr<const InputFile>(new InputFile(fd.release(), size, path));
+}
+
+// Asked for before anything of that size is allocated.
+Result<Bytes> InputFile::read(std::uint64_t offset, std::size_t n) const {
+  if (offset <= size_ && n <= size_ - offset) return read_exactly(fd_, path_, offset, n);
+  return fail(ErrorKind::kIo, "{}: bytes {} to {} of a file of {}", path_.string(), offset, offset + n, size_);
+}
 
 Result<std::shared_ptr<const MappedFile>> MappedFile::open(const fs::path& path) {
   const Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
@@ -199,16 +232,7 @@ Status AtomicFile::write_at(std::uint64_t offset, ByteView data) {
 }
 
 Result<Bytes> AtomicFile::read_at(std::uint64_t offset, std::size_t n) const {
-  Bytes out(n);
-  std::size_t done = 0;
-  while (done < n) {
-    const ssize_t got = ::pread(fd_, out.data() + done, n - done, static_cast<off_t>(offset + done));
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return system_error(temporary_, "read");
-    if (got == 0) return fail(ErrorKind::kIo, "{}: ends at byte {}", temporary_.string(), offset + done);
-    done += static_cast<std::size_t>(got);
-  }
-  return out;
+  return read_exactly(fd_, temporary_, offset, n);
 }
 
 Status AtomicFile::truncate(std::uint64_t size_bytes) {

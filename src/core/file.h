@@ -13,8 +13,28 @@
 
 namespace celslm {
 
-// A read-only memory map. The bytes live as long as the object; a file truncated by others while mapped raises SIGBUS on
-// access, so map only files that are never rewritten in place (models, packs). Thread-safe.
+// A file that is read in pieces. What others do to it meanwhile is an error of the read that meets it: kIo for bytes that
+// are gone. Renamed or removed, it stays readable. Thread-safe.
+class InputFile {
+ public:
+  static Result<std::shared_ptr<const InputFile>> open(const std::filesystem::path& path);
+  ~InputFile();
+  InputFile(const InputFile&) = delete;
+  InputFile& operator=(const InputFile&) = delete;
+
+  std::uint64_t size() const { return size_; }  // when it was opened
+  const std::filesystem::path& path() const { return path_; }
+  Result<Bytes> read(std::uint64_t offset, std::size_t n) const;
+
+ private:
+  InputFile(int fd, std::uint64_t size, std::filesystem::path path);
+  const int fd_;
+  const std::uint64_t size_;
+  const std::filesystem::path path_;
+};
+
+// A read-only memory map, for model files: too large to be copied. The bytes live as long as the object; a file truncated by
+// others while mapped raises SIGBUS on access. Thread-safe.
 class MappedFile {
  public:
   static Result<std::shared_ptr<const MappedFile>> open(const std::filesystem::path& path);
@@ -65,6 +85,8 @@ class AtomicFile {
   // Without commit(), the destructor renames the file to this path, replacing what is there, instead of removing it.
   void leave_as(std::filesystem::path path) { left_ = std::move(path); }
   Status truncate(std::uint64_t size_bytes);  // where less was written than create() reserved
+  // Another name for it than create() was given, in the same folder. Before commit().
+  void name_it(std::filesystem::path path) { path_ = std::move(path); }
   Status commit();                            // once, after the last write_at
   // The same, but never replaces: false, and nothing written, if `path` exists already.
   Result<bool> commit_new();

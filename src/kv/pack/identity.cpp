@@ -170,6 +170,11 @@ int block_index(const PackIdentity& identity, const BlockRef& ref) {
   return (ref.layer * identity.n_planes() + plane) * identity.n_chunks() + ref.chunk;
 }
 
+std::string describe(const BlockRef& ref) {
+  const char* const kind = ref.kind == BlockKind::kKey ? "K" : ref.kind == BlockKind::kValue ? "V" : "places";
+  return fmt::format("layer {} {} chunk {}", ref.layer, kind, ref.chunk);
+}
+
 BlockRef block_ref(const PackIdentity& identity, int index) {
   const int chunks = identity.n_chunks();
   const int plane = index / chunks % identity.n_planes() - (identity.n_planes() - 2);

@@ -240,24 +240,4 @@ Result<PackIdentity> parse_preamble(ByteView bytes, const PublicKey& signer) {
   return std::move(common.identity);
 }
 
-Status check_block(const BlockEntry& entry, ByteView bytes) {
-  if (bytes.size() != entry.bytes)
-    return fail(ErrorKind::kInvalid, "block has {} bytes; expected {}", bytes.size(), entry.bytes);
-  if (hash_of(bytes) == entry.hash) return {};
-  return fail(ErrorKind::kMismatch, "the block does not match its signed hash");
-}
-
-Status decode_block(const PackIdentity& identity, const BlockRef& ref, const BlockEntry& entry, ByteView bytes,
-                    std::span<float> values) {
-  const auto name = [&ref] {
-    return fmt::format("layer {} {} chunk {}", ref.layer, ref.kind == BlockKind::kKey ? 'K' : 'V', ref.chunk);
-  };
-  if (ref.kind == BlockKind::kPlaces) return fail(ErrorKind::kInvalid, "a block of places has no values");
-  if (auto status = check_block(entry, bytes); !status) return wrap(std::move(status).error(), name());
-  CELSLM_TRY(const Codec* const codec, find_codec(identity.codec));
-  auto status = codec->decode(identity.shape(ref.kind, ref.chunk), bytes, values);
-  if (!status) return wrap(std::move(status).error(), name());
-  return {};
-}
-
 }  // namespace celslm

@@ -101,6 +101,7 @@ struct BlockRef {
 };
 int block_index(const PackIdentity& identity, const BlockRef& ref);
 BlockRef block_ref(const PackIdentity& identity, int index);
+std::string describe(const BlockRef& ref);  // "layer 3 K chunk 1"
 
 struct BlockEntry {
   std::uint64_t offset = 0;  // from the start of the block region
@@ -161,12 +162,5 @@ Result<SignedEntry> parse_entry(ByteView bytes, const PackIdentity& identity, co
 // parse_preamble: kMismatch if the signature is not a valid one by `signer`.
 Bytes encode_preamble(const PackIdentity& identity, const SigningKey& key);
 Result<PackIdentity> parse_preamble(ByteView bytes, const PublicKey& signer);
-
-// Checks that `bytes` are the block of `entry`: kInvalid if the length differs, kMismatch if the hash differs.
-Status check_block(const BlockEntry& entry, ByteView bytes);
-// check_block, then decodes into `values`: [n_tokens][n_kv_heads][head_dim] of identity.shape(). Errors name the block.
-// kInvalid for a block of places: decode_places() is for those.
-Status decode_block(const PackIdentity& identity, const BlockRef& ref, const BlockEntry& entry, ByteView bytes,
-                    std::span<float> values);
 
 }  // namespace celslm

@@ -45,7 +45,8 @@ void run(const Fixture& fixture, ByteView bytes) {
 
 void check_places(const Fixture& fixture, ByteView bytes) {
   const PackIdentity& identity = fixture.identity;
-  const auto places = decode_places(identity, {1, BlockKind::kPlaces, 0}, make_entry(0, bytes), bytes);
+  const int index = block_index(identity, {1, BlockKind::kPlaces, 0});
+  const auto places = decode_places(identity, VerifiedBlock::make(index, 0, Bytes(bytes.begin(), bytes.end())));
   if (!places) return;
   for (const std::int32_t position : places->positions) require(position >= 0 && position < identity.n_tokens());
   for (const float mass : places->log_mass) require(mass >= -32.0F && mass <= 32.0F);

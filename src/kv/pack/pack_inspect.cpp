@@ -7,6 +7,7 @@
 
 #include "core/file.h"
 #include "kv/pack/pack.h"
+#include "kv/pack/pack_file.h"
 #include "kv/pack/places.h"
 
 namespace celslm {
@@ -73,26 +74,30 @@ std::string describe_signature(ByteView header_bytes, const PackHeader& header, 
   return out + line("signature", verdict);
 }
 
-std::string problem_with(const PackHeader& header, int index, ByteView region) {
-  const BlockEntry& entry = header.blocks[static_cast<std::size_t>(index)];
-  if (entry.offset + entry.bytes > region.size()) return "missing: the file ends before it";
+Status check(const PackHeader& header, int index, Bytes bytes) {
   const BlockRef ref = block_ref(header.identity, index);
-  const ByteView bytes = region.subspan(entry.offset, entry.bytes);
-  if (ref.kind == BlockKind::kPlaces) {
-    const auto places = decode_places(header.identity, ref, entry, bytes);
-    return places ? "" : places.error().message;
-  }
+  const auto block = VerifiedBlock::check(index, header.blocks[static_cast<std::size_t>(index)], std::move(bytes));
+  if (!block) return wrap(block.error(), describe(ref));
+  if (ref.kind == BlockKind::kPlaces) return decode_places(header.identity, *block).transform([](const auto&) {});
   std::vector<float> values(header.identity.shape(ref.kind, ref.chunk).values());
-  const auto status = decode_block(header.identity, ref, entry, bytes, values);
-  return status ? "" : status.error().message;
+  return decode_block(header.identity, *block, values);
 }
 
-std::string describe_blocks(const PackHeader& header, ByteView region) {
+std::string problem_with(const PackHeader& header, int index, std::uint64_t region_offset, const InputFile& file) {
+  const BlockEntry& entry = header.blocks[static_cast<std::size_t>(index)];
+  if (region_offset + entry.offset + entry.bytes > file.size()) return "missing: the file ends before it";
+  auto bytes = file.read(region_offset + entry.offset, entry.bytes);
+  if (!bytes) return bytes.error().message;
+  const Status checked = check(header, index, *std::move(bytes));
+  return checked ? "" : checked.error().message;
+}
+
+std::string describe_blocks(const PackHeader& header, std::uint64_t region_offset, const InputFile& file) {
   constexpr int kShown = 10;
   int bad = 0;
   std::string problems;
   for (int i = 0; i < static_cast<int>(header.blocks.size()); ++i) {
-    const std::string problem = problem_with(header, i, region);
+    const std::string problem = problem_with(header, i, region_offset, file);
     if (!problem.empty() && bad++ < kShown) problems += line("", fmt::format("block {}: {}", i, problem));
   }
   if (bad == 0) return line("contents", "every block matches its hash and decodes");
@@ -102,15 +107,12 @@ std::string describe_blocks(const PackHeader& header, ByteView region) {
 }  // namespace
 
 Result<std::string> describe_pack(const fs::path& path, std::optional<PublicKey> signer) {
-  CELSLM_TRY(const auto file, MappedFile::open(path));
-  const ByteView bytes = file->bytes();
-  const auto length = peek_header_bytes(bytes.first(std::min(bytes.size(), kHeaderPrefixBytes)));
-  if (!length) return wrap(length.error(), path.string());
-  const ByteView head = bytes.first(std::min<std::uint64_t>(bytes.size(), *length));
+  CELSLM_TRY(const auto file, InputFile::open(path));
+  CELSLM_TRY(const Bytes head, read_pack_header(*file));
   const auto header = parse_header_unverified(head);
   if (!header) return wrap(header.error(), path.string());
-  return describe_identity(header->identity) + describe_sizes(*header, *length, bytes.size()) +
-         describe_signature(head, *header, signer) + describe_blocks(*header, bytes.subspan(*length));
+  return describe_identity(header->identity) + describe_sizes(*header, head.size(), file->size()) +
+         describe_signature(head, *header, signer) + describe_blocks(*header, head.size(), *file);
 }
 
 }  // namespace celslm

@@ -137,47 +137,44 @@ TEST_F(PackTest, DecodesEveryBlock) {
     const BlockRef ref = block_ref(pack_.identity, i);
     const auto index = static_cast<std::size_t>(i);
     std::vector<float> values(pack_.identity.shape(ref.kind, ref.chunk).values());
-    ASSERT_TRUE(decode_block(pack_.identity, ref, pack_.entries[index], pack_.blocks[index], values));
+    ASSERT_TRUE(decode_block(pack_.identity, pack_.checked(i), values));
     EXPECT_EQ(codec.encode(pack_.identity.shape(ref.kind, ref.chunk), values).value(), pack_.blocks[index]);
   }
 }
 
 TEST_F(PackTest, RefusesABlockWithAnyBitFlippedAndNamesIt) {
-  const BlockRef ref{1, BlockKind::kValue, 1};
-  const auto index = static_cast<std::size_t>(block_index(pack_.identity, ref));
-  std::vector<float> values(pack_.identity.shape(ref.kind, ref.chunk).values());
+  constexpr std::size_t index = 7;
   for (std::size_t bit = 0; bit < pack_.blocks[index].size() * 8; bit += 1001) {
     Bytes bytes = pack_.blocks[index];
     bytes[bit / 8] ^= static_cast<std::byte>(1 << bit % 8);
-    const auto status = decode_block(pack_.identity, ref, pack_.entries[index], bytes, values);
-    ASSERT_FALSE(status);
-    EXPECT_EQ(status.error().kind, ErrorKind::kMismatch);
-    EXPECT_THAT(status.error().message, HasSubstr("layer 1 V chunk 1"));
+    const auto block = VerifiedBlock::check(index, pack_.entries[index], bytes);
+    ASSERT_FALSE(block);
+    EXPECT_EQ(block.error().kind, ErrorKind::kMismatch);
+    EXPECT_THAT(block.error().message, HasSubstr("block 7 "));
   }
 }
 
 TEST_F(PackTest, RefusesATruncatedOrTooLongBlock) {
-  const BlockRef ref{0, BlockKind::kKey, 0};
-  std::vector<float> values(pack_.identity.shape(ref.kind, ref.chunk).values());
   for (const std::size_t length : {std::size_t{0}, pack_.blocks[0].size() - 1, pack_.blocks[0].size() + 1}) {
     Bytes bytes = pack_.blocks[0];
     bytes.resize(length);
-    const auto status = decode_block(pack_.identity, ref, pack_.entries[0], bytes, values);
-    ASSERT_FALSE(status);
-    EXPECT_EQ(status.error().kind, ErrorKind::kInvalid);
+    const auto block = VerifiedBlock::check(0, pack_.entries[0], bytes);
+    ASSERT_FALSE(block);
+    EXPECT_EQ(block.error().kind, ErrorKind::kInvalid);
   }
 }
 
 TEST_F(PackTest, RefusesABlockSwappedWithAnother) {
-  std::vector<float> values(pack_.identity.shape(BlockKind::kKey, 0).values());
-  EXPECT_FALSE(decode_block(pack_.identity, {0, BlockKind::kKey, 0}, pack_.entries[0], pack_.blocks[4], values));
+  EXPECT_FALSE(VerifiedBlock::check(0, pack_.entries[0], pack_.blocks[4]));
 }
 
 TEST_F(PackTest, RefusesASignedBlockThatItsCodecCannotDecode) {
   Bytes infinities(pack_.blocks[0].size(), std::byte{0x7C});
-  const BlockEntry entry = make_entry(0, infinities);
   std::vector<float> values(pack_.identity.shape(BlockKind::kKey, 0).values());
-  EXPECT_EQ(decode_block(pack_.identity, {}, entry, infinities, values).error().kind, ErrorKind::kInvalid);
+  const auto status = decode_block(pack_.identity, VerifiedBlock::make(0, 0, infinities), values);
+  ASSERT_FALSE(status);
+  EXPECT_EQ(status.error().kind, ErrorKind::kInvalid);
+  EXPECT_THAT(status.error().message, HasSubstr("layer 0 K chunk 0"));
 }
 
 TEST_F(PackTest, RefusesAHeaderTruncatedAtAnyByte) {

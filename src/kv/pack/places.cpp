@@ -1,7 +1,5 @@
 #include "kv/pack/places.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cstring>
 
@@ -50,11 +48,10 @@ Bytes encode_places(const RowPlaces& places) {
   return out.take();
 }
 
-Result<RowPlaces> decode_places(const PackIdentity& identity, const BlockRef& ref, const BlockEntry& entry, ByteView bytes) {
-  const auto name = [&ref] { return fmt::format("layer {} places chunk {}", ref.layer, ref.chunk); };
-  if (auto status = check_block(entry, bytes); !status) return wrap(std::move(status).error(), name());
-  auto out = decode(identity, ref, bytes);
-  return out ? std::move(out) : wrap(std::move(out).error(), name());
+Result<RowPlaces> decode_places(const PackIdentity& identity, const VerifiedBlock& block) {
+  const BlockRef ref = block_ref(identity, block.index());
+  auto out = decode(identity, ref, block.bytes());
+  return out ? std::move(out) : wrap(std::move(out).error(), describe(ref));
 }
 
 }  // namespace celslm

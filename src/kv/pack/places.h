@@ -6,7 +6,7 @@
 
 #include "core/bytes.h"
 #include "core/result.h"
-#include "kv/pack/pack.h"
+#include "kv/pack/verified_block.h"
 
 namespace celslm {
 
@@ -28,7 +28,7 @@ struct RowPlaces {
 inline constexpr std::size_t kPlaceBytes = 4 + 4;  // of one row of one KV head
 
 Bytes encode_places(const RowPlaces& places);
-// check_block, then decodes and checks. Safe for untrusted input: kInvalid, naming block and what is wrong.
-Result<RowPlaces> decode_places(const PackIdentity& identity, const BlockRef& ref, const BlockEntry& entry, ByteView bytes);
+// kInvalid, naming the block and what is wrong.
+Result<RowPlaces> decode_places(const PackIdentity& identity, const VerifiedBlock& block);
 
 }  // namespace celslm

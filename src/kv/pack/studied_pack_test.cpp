@@ -32,7 +32,7 @@ class StudiedPackTest : public testing::Test {
 
   // Of block 0, places, with these bytes and their right hash.
   std::string places_refusal(const Bytes& bytes) {
-    const auto read = decode_places(identity_, {0, BlockKind::kPlaces, 0}, make_entry(0, bytes), bytes);
+    const auto read = decode_places(identity_, VerifiedBlock::make(0, 0, bytes));
     EXPECT_FALSE(read);
     return read ? "" : read.error().message;
   }
@@ -70,7 +70,7 @@ TEST_F(StudiedPackTest, IsReadAsItWasWrittenWithEveryCodec) {
         EXPECT_TRUE(block_offset(pack.identity, i).contain(pack.entries[index].offset)) << i;
         EXPECT_TRUE(block_bytes(pack.identity, i).contain(pack.entries[index].bytes)) << i;
         if (ref.kind != BlockKind::kPlaces) continue;
-        const auto places = decode_places(pack.identity, ref, pack.entries[index], pack.blocks[index]);
+        const auto places = decode_places(pack.identity, pack.checked(i));
         ASSERT_TRUE(places) << places.error().message;
         EXPECT_EQ(*places, some_places(pack.identity, ref.chunk));
       }
@@ -140,7 +140,7 @@ TEST_F(StudiedPackTest, RefusesPlacesThatWereNotSigned) {
   const Bytes bytes = encode_places(some_places(identity_, 0));
   Bytes changed = bytes;
   changed[5] ^= std::byte{1};
-  const auto read = decode_places(identity_, {0, BlockKind::kPlaces, 0}, make_entry(0, bytes), changed);
+  const auto read = VerifiedBlock::check(0, make_entry(0, bytes), changed);
   ASSERT_FALSE(read);
   EXPECT_EQ(read.error().kind, ErrorKind::kMismatch);
 }
@@ -148,8 +148,9 @@ TEST_F(StudiedPackTest, RefusesPlacesThatWereNotSigned) {
 TEST_F(StudiedPackTest, DoesNotTakePlacesForValues) {
   const Bytes bytes = encode_places(some_places(identity_, 0));
   std::vector<float> values(identity_.shape(BlockKind::kPlaces, 0).values());
-  EXPECT_FALSE(decode_block(identity_, {0, BlockKind::kPlaces, 0}, make_entry(0, bytes), bytes, values));
-  EXPECT_FALSE(decode_places(identity_, {0, BlockKind::kKey, 0}, make_entry(0, bytes), bytes));
+  EXPECT_FALSE(decode_block(identity_, VerifiedBlock::make(0, 0, bytes), values));
+  const int keys = block_index(identity_, {0, BlockKind::kKey, 0});
+  EXPECT_FALSE(decode_places(identity_, VerifiedBlock::make(keys, 0, bytes)));
 }
 
 TEST_F(StudiedPackTest, SaysHowManyRowsStandForHowManyTokens) {

@@ -65,6 +65,10 @@ struct BuiltPack {
   std::vector<BlockEntry> entries;
   Bytes header;
 
+  VerifiedBlock checked(int index) const {  // what was not changed since
+    const auto i = static_cast<std::size_t>(index);
+    return VerifiedBlock::check(index, entries[i], blocks[i]).value();
+  }
   Bytes file() const {
     Bytes out = header;
     for (const Bytes& block : blocks) out.insert(out.end(), block.begin(), block.end());

@@ -82,8 +82,9 @@ TEST_F(VersionTest, ReadsPacksOfVersion1) {
   std::vector<float> values(6);
   for (int i = 0; i < 2; ++i) {
     const BlockEntry& entry = header.blocks[static_cast<std::size_t>(i)];
-    EXPECT_TRUE(decode_block(header.identity, block_ref(header.identity, i), entry,
-                             ByteView(file_).subspan(header_length_ + entry.offset, entry.bytes), values));
+    const ByteView bytes = ByteView(file_).subspan(header_length_ + entry.offset, entry.bytes);
+    const auto block = VerifiedBlock::check(i, entry, Bytes(bytes.begin(), bytes.end()));
+    EXPECT_TRUE(block && decode_block(header.identity, *block, values));
   }
 }
 

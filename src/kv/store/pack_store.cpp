@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <ctime>
 
+#include "kv/pack/pack_file.h"
 #include "kv/store/store_folder.h"
 
 namespace celslm {
@@ -33,36 +34,52 @@ fs::path part_of_temporary(const fs::path& temporary) {
   return end == std::string::npos ? fs::path() : part_of(temporary.parent_path() / name.substr(0, end + kPackSuffix.size()));
 }
 
-}  // namespace
-
-ByteView StoredPack::block(int index) const {
-  const BlockEntry& entry = header.blocks[static_cast<std::size_t>(index)];
-  return file->bytes().subspan(region_offset + entry.offset, entry.bytes);
+// Where a pack of this signer lies if another signer's has the plain name.
+fs::path name_for_signer(const fs::path& plain, const PublicKey& signer) {
+  return plain.parent_path() / (plain.stem().string() + "." + signer.hex().substr(0, 16) + std::string(kPackSuffix));
 }
 
-ByteView PackPart::block(const BlockEntry& entry) const {
-  const ByteView bytes = file->bytes();
-  const std::uint64_t first = region_offset + entry.offset;
-  return first + entry.bytes <= bytes.size() ? bytes.subspan(first, entry.bytes) : ByteView();
+// Whether the file begins with the undamaged header of another cloud's pack.
+bool is_signed_by_another(const fs::path& path, const PublicKey& signer) {
+  const auto file = InputFile::open(path);
+  if (!file) return false;
+  const auto head = read_pack_header(**file);
+  if (!head) return false;
+  const auto claimed = parse_header_unverified(*head);
+  return claimed && claimed->signer != signer && parse_header(*head, claimed->signer);
+}
+
+}  // namespace
+
+Result<Bytes> StoredPack::read_block(int index) const {
+  const BlockEntry& entry = header.blocks[static_cast<std::size_t>(index)];
+  return file->read(region_offset + entry.offset, entry.bytes);
+}
+
+Result<VerifiedBlock> StoredPack::block(int index) const {
+  CELSLM_TRY(Bytes bytes, read_block(index));
+  return VerifiedBlock::check(index, header.blocks[static_cast<std::size_t>(index)], std::move(bytes));
+}
+
+bool StoredPack::complete() const {
+  return file->read(file->size() - 1, 1).has_value();
+}
+
+Result<VerifiedBlock> PackPart::block(int index, const BlockEntry& entry) const {
+  CELSLM_TRY(Bytes bytes, file->read(region_offset + entry.offset, entry.bytes));
+  return VerifiedBlock::check(index, entry, std::move(bytes));
 }
 
 Result<StoredPack> open_pack_file(const fs::path& path, const PublicKey& signer) {
-  CELSLM_TRY(auto file, MappedFile::open(path));
-  const ByteView bytes = file->bytes();
-  const auto named = [&path](Error error) { return wrap(std::move(error), path.string()); };
-  const auto length = peek_header_bytes(bytes.first(std::min(bytes.size(), kHeaderPrefixBytes)));
-  if (!length) return named(length.error());
-  if (*length > bytes.size()) {
-    return fail(ErrorKind::kInvalid, "{}: truncated: the file has {} bytes, but the header alone has {}", path.string(),
-                bytes.size(), *length);
-  }
-  auto header = parse_header(bytes.first(*length), signer);
-  if (!header) return named(std::move(header).error());
-  if (const std::uint64_t expected = *length + header->block_region_bytes(); bytes.size() != expected) {
-    return fail(ErrorKind::kInvalid, "{}: the file has {} bytes, but its header requires {}", path.string(), bytes.size(),
+  CELSLM_TRY(auto file, InputFile::open(path));
+  CELSLM_TRY(const Bytes head, read_pack_header(*file));
+  auto header = parse_header(head, signer);
+  if (!header) return wrap(std::move(header).error(), path.string());
+  if (const std::uint64_t expected = head.size() + header->block_region_bytes(); file->size() != expected) {
+    return fail(ErrorKind::kInvalid, "{}: the file has {} bytes, but its header requires {}", path.string(), file->size(),
                 expected);
   }
-  return StoredPack{std::move(*header), std::move(file), *length};
+  return StoredPack{std::move(*header), std::move(file), head.size()};
 }
 
 PackStore::PackStore(fs::path folder, std::uint64_t budget_bytes, Log log, bool keep_parts)
@@ -82,8 +99,16 @@ Result<std::unique_ptr<PackStore>> PackStore::open(const fs::path& folder, std::
 }
 
 Result<StoredPack> PackStore::find(const Hash256& pack_id, const PublicKey& signer) {
-  const fs::path path = path_of(pack_id);
+  auto pack = find_at(path_of(pack_id), pack_id, signer);
+  if (pack || pack.error().kind != ErrorKind::kNotFound) return pack;
+  auto named = find_at(name_for_signer(path_of(pack_id), signer), pack_id, signer);
+  return named || named.error().kind != ErrorKind::kNotFound ? std::move(named) : std::move(pack);
+}
+
+Result<StoredPack> PackStore::find_at(const fs::path& path, const Hash256& pack_id, const PublicKey& signer) {
   auto pack = open_pack_file(path, signer);
+  if (!pack && pack.error().kind == ErrorKind::kMismatch && is_signed_by_another(path, signer))
+    return fail(ErrorKind::kNotFound, "{}", pack.error().message);
   if (pack && pack->header.identity.id() != pack_id) {
     pack = fail(ErrorKind::kMismatch, "{}: contains another pack, {}", path.string(), pack->header.identity.id().hex());
   }
@@ -96,12 +121,12 @@ Result<StoredPack> PackStore::find(const Hash256& pack_id, const PublicKey& sign
 }
 
 Result<PackPart> PackStore::part(const PackIdentity& identity) const {
-  CELSLM_TRY(auto file, MappedFile::open(part_of(path_of(identity.id()))));
+  CELSLM_TRY(auto file, InputFile::open(part_of(path_of(identity.id()))));
   return PackPart{std::move(file), header_bytes(identity)};
 }
 
-void PackStore::discard(const Hash256& pack_id, const Error& why) {
-  move_aside(path_of(pack_id), why);
+void PackStore::discard(const StoredPack& pack, const Error& why) {
+  move_aside(pack.file->path(), why);
 }
 
 // May hit a valid pack that another process commits under this name at the same moment; the only cost is that it is fetched
@@ -135,7 +160,8 @@ std::vector<PackStore::Listing> PackStore::list() const {
   std::vector<Listing> out;
   for (const FolderFile& file : list_folder(folder_)) {
     if (file.kind != FolderFile::Kind::kPack) continue;
-    if (const auto id = Hash256::from_hex(file.path.stem().string())) out.push_back({file.path, *id, file.bytes});
+    const std::string name = file.path.stem().string();  // "<pack id>" or "<pack id>.<key>"
+    if (const auto id = Hash256::from_hex(name.substr(0, name.find('.')))) out.push_back({file.path, *id, file.bytes});
   }
   return out;
 }
@@ -158,8 +184,11 @@ Result<std::unique_ptr<PackWriter>> PackStore::create(const PackIdentity& identi
   CELSLM_CHECK_OK(make_room(total));
   // Reserved while the lock is held, so that concurrent evictions count these bytes.
   CELSLM_TRY(auto file, AtomicFile::create(path_of(identity.id()), total));
-  if (!keep_parts_) return make_pack_writer(identity, std::move(file));
-  return make_pack_writer(identity, std::move(file), part_of(path_of(identity.id())));
+  const fs::path plain = path_of(identity.id());
+  const NameFor name = [plain](const PublicKey& signer) {
+    return is_signed_by_another(plain, signer) ? name_for_signer(plain, signer) : plain;
+  };
+  return make_pack_writer(identity, std::move(file), keep_parts_ ? part_of(plain) : fs::path(), name);
 }
 
 }  // namespace celslm

@@ -3,6 +3,8 @@
 //
 //   celslm-packs                     marks the folder as a store; its lock serialises eviction across processes
 //   <pack id>.kvpack                 a complete pack (docs/kv-pack-format.md); its modification time is its last use
+//   <pack id>.<key>.kvpack           the same, signed by a key that begins with these 16 digits, where the name above was taken
+//                                    by a pack that another cloud has signed
 //   <pack id>.kvpack.bad             a damaged pack, kept for inspection until its space is needed
 //   <pack id>.kvpack.part            the blocks of a pack that was never completed, in stores that keep them
 //   <pack id>.kvpack.<pid>.<n>.tmp   a pack being written; locked by its writer, so that one of a dead writer is detected
@@ -17,31 +19,34 @@
 #include "core/log.h"
 #include "core/mutex.h"
 #include "core/result.h"
-#include "kv/pack/pack.h"
+#include "kv/pack/verified_block.h"
 #include "kv/store/pack_writer.h"
 
 namespace celslm {
 
-// A complete pack, memory-mapped. Stays readable if the store evicts its file. The header is checked, the blocks are not
-// yet: use decode_block() or check_block().
+// A complete pack, open for reading. Stays readable if the store evicts its file. The header is checked; the blocks are read
+// when they are asked for: kIo where the file has become shorter.
 struct StoredPack {
   PackHeader header;
-  std::shared_ptr<const MappedFile> file;
+  std::shared_ptr<const InputFile> file;
   std::uint64_t region_offset = 0;  // where the block region starts in the file
 
-  ByteView block(int index) const;  // 0 <= index < header.blocks.size()
+  // 0 <= index < header.blocks.size()
+  Result<Bytes> read_block(int index) const;     // not checked yet
+  Result<VerifiedBlock> block(int index) const;  // kInvalid, kMismatch for a damaged one
+  bool complete() const;                         // the file has not become shorter since it was opened
 };
 
-// The blocks that were written of a pack that was never completed. Which ones is not recorded: a block is present if its
-// bytes pass check_block().
+// The blocks that were written of a pack that was never completed. Which ones is not recorded: a block is present if it
+// passes the check.
 struct PackPart {
-  std::shared_ptr<const MappedFile> file;
+  std::shared_ptr<const InputFile> file;
   std::uint64_t region_offset = 0;
 
-  ByteView block(const BlockEntry& entry) const;  // unchecked; empty if the file is too short
+  Result<VerifiedBlock> block(int index, const BlockEntry& entry) const;  // as StoredPack::block()
 };
 
-// Maps a pack file outside of any store and checks its header. kNotFound, kIo; kInvalid, kMismatch with the file's name.
+// Opens a pack file outside of any store and checks its header. kNotFound, kIo; kInvalid, kMismatch with the file's name.
 Result<StoredPack> open_pack_file(const std::filesystem::path& path, const PublicKey& signer);
 
 // Thread-safe.
@@ -53,15 +58,15 @@ class PackStore {
   static Result<std::unique_ptr<PackStore>> open(const std::filesystem::path& folder, std::uint64_t budget_bytes, Log log,
                                                  bool keep_parts = false);
 
-  // Opens a pack and marks it as used now (its modification time; LRU across processes). kNotFound; kInvalid or kMismatch
-  // for a damaged file or one signed by another key, which is also renamed to *.bad and logged.
+  // Opens a pack and marks it as used now (its modification time; LRU across processes). kNotFound, also where there is only
+  // one that another key has signed; kInvalid or kMismatch for a damaged file, which is also renamed to *.bad and logged.
   Result<StoredPack> find(const Hash256& pack_id, const PublicKey& signer);
 
   // What is kept of an incomplete pack. kNotFound.
   Result<PackPart> part(const PackIdentity& identity) const;
 
-  // Renames a pack to *.bad, for callers that find a damaged block. `why` is logged.
-  void discard(const Hash256& pack_id, const Error& why);
+  // Renames a pack that was found here to *.bad, for callers that find a damaged block. `why` is logged.
+  void discard(const StoredPack& pack, const Error& why);
 
   // Reserves the maximum size of such a pack on disk, and evicts least recently used packs as needed. kOverloaded if it does
   // not fit into the budget beside the packs being written; kIo if the disk is full.
@@ -80,6 +85,7 @@ class PackStore {
   PackStore(std::filesystem::path folder, std::uint64_t budget_bytes, Log log, bool keep_parts);
   std::filesystem::path path_of(const Hash256& pack_id) const;
   Status make_room(std::uint64_t bytes) CELSLM_REQUIRES(evicting_);  // requires the folder lock as well
+  Result<StoredPack> find_at(const std::filesystem::path& path, const Hash256& pack_id, const PublicKey& signer);
   void move_aside(const std::filesystem::path& path, const Error& why);
 
   const std::filesystem::path folder_;

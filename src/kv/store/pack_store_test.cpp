@@ -54,9 +54,7 @@ class PackStoreTest : public testing::Test {
     return store.create(pack.identity);
   }
   static Status put_all(PackWriter& writer, const BuiltPack& pack) {
-    for (std::size_t i = 0; i < pack.blocks.size(); ++i) {
-      CELSLM_CHECK_OK(writer.put(static_cast<int>(i), pack.entries[i], pack.blocks[i]));
-    }
+    for (int i = 0; i < pack.identity.n_blocks(); ++i) CELSLM_CHECK_OK(writer.put(pack.checked(i)));
     return {};
   }
   static Status store_pack(PackStore& store, const BuiltPack& pack) {
@@ -92,7 +90,7 @@ TEST_F(PackStoreTest, RoundTrips) {
   ASSERT_TRUE(found) << found.error().message;
   EXPECT_EQ(found->header.identity, stored.identity);
   for (std::size_t i = 0; i < stored.blocks.size(); ++i) {
-    EXPECT_TRUE(std::ranges::equal(found->block(static_cast<int>(i)), stored.blocks[i])) << i;
+    EXPECT_TRUE(std::ranges::equal(found->block(static_cast<int>(i))->bytes(), stored.blocks[i])) << i;
   }
 }
 
@@ -162,7 +160,7 @@ TEST_F(PackStoreTest, AnAbandonedWriterLeavesNothing) {
   const auto store = open();
   const BuiltPack stored = pack(1);
   {
-    ASSERT_TRUE((*begin(*store, stored))->put(0, stored.entries[0], stored.blocks[0]));
+    ASSERT_TRUE((*begin(*store, stored))->put(stored.checked(0)));
   }
   EXPECT_EQ(store->bytes(), 0U);
 }
@@ -177,7 +175,7 @@ TEST_F(PackStoreTest, BlocksMayBePutInAnyOrderFromSeveralThreads) {
       threads.emplace_back([&, part] {
         for (std::size_t i = stored.blocks.size(); i-- > 0;) {
           if (i % 4 != part) continue;
-          EXPECT_TRUE(writer->put(static_cast<int>(i), stored.entries[i], stored.blocks[i]));
+          EXPECT_TRUE(writer->put(stored.checked(static_cast<int>(i))));
         }
       });
     }
@@ -190,20 +188,19 @@ TEST_F(PackStoreTest, ReadsBlocksWhileOthersAreStillMissing) {
   const auto store = open();
   const BuiltPack stored = pack(1);
   const auto writer = begin(*store, stored).value();
-  ASSERT_TRUE(writer->put(5, stored.entries[5], stored.blocks[5]));
+  ASSERT_TRUE(writer->put(stored.checked(5)));
   EXPECT_EQ(writer->read(5).value(), stored.blocks[5]);
   for (const int missing : {4, -1, 1000}) EXPECT_EQ(writer->read(missing).error().kind, ErrorKind::kNotFound);
 }
 
-TEST_F(PackStoreTest, RefusesABlockThatDoesNotMatchItsEntry) {
+TEST_F(PackStoreTest, RefusesABlockThatThePackCannotHave) {
   const auto store = open();
   const BuiltPack stored = pack(1);
   const auto writer = begin(*store, stored).value();
-  EXPECT_EQ(writer->put(0, stored.entries[0], stored.blocks[2]).error().kind, ErrorKind::kMismatch);
-  EXPECT_FALSE(writer->put(0, stored.entries[0], ByteView(stored.blocks[0]).first(10)));
-  EXPECT_FALSE(writer->put(1, stored.entries[0], stored.blocks[0]));
-  EXPECT_FALSE(writer->put(-1, stored.entries[0], stored.blocks[0]));
-  EXPECT_FALSE(writer->put(1000, stored.entries[0], stored.blocks[0]));
+  for (const int index : {1, -1, 1000}) {
+    EXPECT_FALSE(writer->put(VerifiedBlock::check(index, stored.entries[0], stored.blocks[0]).value())) << index;
+  }
+  EXPECT_FALSE(writer->put(VerifiedBlock::make(0, 0, Bytes(10))));
 }
 
 TEST_F(PackStoreTest, RefusesToCommitWithABlockMissing) {
@@ -211,7 +208,7 @@ TEST_F(PackStoreTest, RefusesToCommitWithABlockMissing) {
   const BuiltPack stored = pack(1);
   const auto writer = begin(*store, stored).value();
   for (std::size_t i = 1; i < stored.blocks.size(); ++i) {
-    ASSERT_TRUE(writer->put(static_cast<int>(i), stored.entries[i], stored.blocks[i]));
+    ASSERT_TRUE(writer->put(stored.checked(static_cast<int>(i))));
   }
   EXPECT_THAT(writer->commit(stored.header).error().message, HasSubstr("block 0 of 12 has not been put"));
   EXPECT_FALSE(find(*store, stored));
@@ -278,13 +275,29 @@ TEST_F(PackBudgetTest, IsSharedByTwoStoresOnOneFolder) {
   EXPECT_TRUE(find(*one, pack(7)));
 }
 
+TEST_F(PackStoreTest, AFileThatIsShortenedOrOverwrittenWhileOpenCostsTheBlocksItLosesAndNoOther) {
+  const auto store = open();
+  const BuiltPack stored = pack(1);
+  ASSERT_TRUE(store_pack(*store, stored));
+  const auto found = find(*store, stored);
+  const int last = stored.identity.n_blocks() - 1;
+  fs::resize_file(file_of(stored), stored.header.size() + stored.entries.back().offset + 1);
+  EXPECT_EQ(found->block(last).error().kind, ErrorKind::kIo);
+  EXPECT_EQ(found->read_block(last).error().kind, ErrorKind::kIo);
+  EXPECT_TRUE(found->block(last - 1));
+  overwrite(stored, Bytes(stored.file().size()));
+  EXPECT_EQ(found->block(0).error().kind, ErrorKind::kMismatch);
+  fs::resize_file(file_of(stored), 0);
+  EXPECT_EQ(found->block(0).error().kind, ErrorKind::kIo);
+}
+
 TEST_F(PackBudgetTest, AnEvictedPackStaysReadableWhileOpen) {
   const auto store = open(size_);
   ASSERT_TRUE(store_pack(*store, pack(1)));
   const auto held = find(*store, pack(1));
   ASSERT_TRUE(store_pack(*store, pack(2)));
   EXPECT_FALSE(find(*store, pack(1)));
-  EXPECT_TRUE(std::ranges::equal(held->block(3), pack(1).blocks[3]));
+  EXPECT_TRUE(std::ranges::equal(held->block(3)->bytes(), pack(1).blocks[3]));
 }
 
 TEST_F(PackBudgetTest, RefusesAPackLargerThanTheBudgetAndKeepsTheOthers) {
@@ -311,7 +324,7 @@ TEST_F(PackBudgetTest, EvictsDamagedPacksBeforeGoodOnes) {
   const auto store = open(2 * size_);
   ASSERT_TRUE(store_pack(*store, pack(1)));
   ASSERT_TRUE(store_pack(*store, pack(2)));
-  store->discard(pack(2).identity.id(), Error{ErrorKind::kMismatch, "a block differs"});
+  store->discard(find(*store, pack(2)).value(), Error{ErrorKind::kMismatch, "a block differs"});
   ASSERT_TRUE(store_pack(*store, pack(3)));
   EXPECT_TRUE(find(*store, pack(1)));
   EXPECT_TRUE(find(*store, pack(3)));
@@ -364,8 +377,65 @@ TEST_F(DamagedPackTest, OfAnotherNameIsMovedAside) {
   EXPECT_THAT(found_with(pack(2).file()).message, HasSubstr("contains another pack"));
 }
 
-TEST_F(DamagedPackTest, OfAnotherSignerIsMovedAside) {
-  EXPECT_EQ(found_with(build_pack(stored_.identity, SigningKey::generate().value()).file()).kind, ErrorKind::kMismatch);
+TEST_F(DamagedPackTest, WhoseSignatureIsNotThatOfTheSignerItNamesIsMovedAside) {
+  Bytes file = build_pack(stored_.identity, SigningKey::generate().value()).file();
+  file[stored_.header.size() - 1] ^= std::byte{1};
+  EXPECT_EQ(found_with(file).kind, ErrorKind::kMismatch);
+}
+
+// Edges of different clouds that share a folder
+
+class SharedStoreTest : public PackStoreTest {
+ protected:
+  Result<StoredPack> find_theirs(PackStore& store) const { return store.find(ours_.identity.id(), their_key_.public_key()); }
+  std::size_t bad_files() const {
+    return static_cast<std::size_t>(std::ranges::count_if(
+        fs::directory_iterator(folder()), [](const auto& entry) { return entry.path().extension() == ".bad"; }));
+  }
+  const SigningKey their_key_ = SigningKey::generate().value();
+  const BuiltPack ours_ = pack(1);
+  const BuiltPack theirs_ = build_pack(ours_.identity, their_key_);
+};
+
+TEST_F(SharedStoreTest, APackOfAnotherCloudStaysWhereItIs) {
+  const auto store = open();
+  ASSERT_TRUE(store_pack(*store, theirs_));
+  const auto found = find(*store, ours_);
+  EXPECT_EQ(found.error().kind, ErrorKind::kNotFound);
+  EXPECT_THAT(found.error().message, HasSubstr("signed by " + their_key_.public_key().hex()));
+  EXPECT_EQ(bad_files(), 0U);
+  EXPECT_TRUE(find_theirs(*store));
+}
+
+TEST_F(SharedStoreTest, EachCloudsPackOfAContextIsKeptBesideTheOthers) {
+  const auto ours = open();
+  const auto theirs = open();
+  ASSERT_TRUE(store_pack(*ours, ours_));
+  ASSERT_TRUE(store_pack(*theirs, theirs_));
+  for (int i = 0; i < 2; ++i) {
+    ASSERT_TRUE(find(*ours, ours_));
+    EXPECT_EQ(find(*ours, ours_)->header.signer, key_.public_key());
+    ASSERT_TRUE(find_theirs(*theirs));
+    EXPECT_EQ(find_theirs(*theirs)->header.signer, their_key_.public_key());
+    ASSERT_TRUE(store_pack(*theirs, theirs_)) << "again, to the name it has";
+    ASSERT_TRUE(store_pack(*ours, ours_));
+  }
+  EXPECT_EQ(bad_files(), 0U);
+  const auto listed = ours->list();
+  ASSERT_EQ(listed.size(), 2U);
+  for (const PackStore::Listing& each : listed) EXPECT_EQ(each.pack_id, ours_.identity.id());
+}
+
+TEST_F(SharedStoreTest, ADamagedPackIsMovedAsideAndTheOthersStays) {
+  const auto store = open();
+  ASSERT_TRUE(store_pack(*store, theirs_));
+  ASSERT_TRUE(store_pack(*store, ours_));
+  const auto found = find(*store, ours_);
+  ASSERT_TRUE(found);
+  store->discard(*found, {ErrorKind::kMismatch, "a block is damaged"});
+  EXPECT_EQ(bad_files(), 1U);
+  EXPECT_FALSE(find(*store, ours_));
+  EXPECT_TRUE(find_theirs(*store));
 }
 
 TEST_F(DamagedPackTest, WithAChangedBlockIsDetectedOnDecodingAndCanBeDiscarded) {
@@ -375,9 +445,9 @@ TEST_F(DamagedPackTest, WithAChangedBlockIsDetectedOnDecodingAndCanBeDiscarded) 
   const auto found = find(*store_, stored_);
   ASSERT_TRUE(found);
   const int last = stored_.identity.n_blocks() - 1;
-  const auto status = check_block(found->header.blocks.back(), found->block(last));
-  ASSERT_FALSE(status);
-  store_->discard(stored_.identity.id(), status.error());
+  const auto block = found->block(last);
+  ASSERT_FALSE(block);
+  store_->discard(*found, block.error());
   EXPECT_EQ(find(*store_, stored_).error().kind, ErrorKind::kNotFound);
 }
 
@@ -399,8 +469,7 @@ class CrashTest : public PackStoreTest {
 
 TEST_F(CrashTest, AnUnfinishedPackOfAKilledProcessIsRemovedOnOpen) {
   const BuiltPack stored = pack(1);
-  killed_after(
-      [&](PackStore& store) { begin(store, stored)->release()->put(0, stored.entries[0], stored.blocks[0]).value(); });
+  killed_after([&](PackStore& store) { begin(store, stored)->release()->put(stored.checked(0)).value(); });
   EXPECT_EQ(unfinished().size(), 1U);
   const auto store = open();
   EXPECT_TRUE(unfinished().empty());
@@ -455,12 +524,10 @@ class PartsTest : public CrashTest {
   static void expect_second_block(const PackStore& store, const BuiltPack& stored) {
     const auto part = store.part(stored.identity);
     ASSERT_TRUE(part) << part.error().message;
-    EXPECT_TRUE(std::ranges::equal(part->block(stored.entries[1]), stored.blocks[1]));
-    EXPECT_FALSE(check_block(stored.entries[0], part->block(stored.entries[0])));
+    EXPECT_TRUE(std::ranges::equal(part->block(1, stored.entries[1])->bytes(), stored.blocks[1]));
+    EXPECT_FALSE(part->block(0, stored.entries[0]));
   }
-  static Status put_second(PackWriter& writer, const BuiltPack& stored) {
-    return writer.put(1, stored.entries[1], stored.blocks[1]);
-  }
+  static Status put_second(PackWriter& writer, const BuiltPack& stored) { return writer.put(stored.checked(1)); }
 };
 
 TEST_F(PartsTest, AnAbandonedWriterLeavesItsBlocks) {
@@ -513,7 +580,7 @@ TEST_F(PartsTest, AFileThatIsTooShortContainsNoBlock) {
   std::ofstream(file_of(stored).string() + ".part") << "short";
   const auto part = store->part(stored.identity);
   ASSERT_TRUE(part);
-  EXPECT_TRUE(part->block(stored.entries[0]).empty());
+  EXPECT_EQ(part->block(0, stored.entries[0]).error().kind, ErrorKind::kIo);
 }
 
 // Unsuitable folders

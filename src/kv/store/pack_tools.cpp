@@ -29,19 +29,20 @@ PlaneDifference compare_planes(std::span<const float> a, std::span<const float> 
 }
 
 // The block that follows those that are there.
-Status put_next(ByteView bytes, PackWriter& writer, std::vector<BlockEntry>& entries) {
+Status put_next(Bytes bytes, PackWriter& writer, std::vector<BlockEntry>& entries) {
   const std::uint64_t offset = entries.empty() ? 0 : entries.back().offset + entries.back().bytes;
-  entries.push_back(make_entry(offset, bytes));
-  return writer.put(static_cast<int>(entries.size()) - 1, entries.back(), bytes);
+  const auto block = VerifiedBlock::make(static_cast<int>(entries.size()), offset, std::move(bytes));
+  entries.push_back(block.entry());
+  return writer.put(block);
 }
 
 Status put_plane(const PackIdentity& identity, const Codec& codec, BlockKind kind, std::span<const float> values,
                  PackWriter& writer, std::vector<BlockEntry>& entries) {
   for (int chunk = 0; chunk < identity.n_chunks(); ++chunk) {
     const BlockShape shape = identity.shape(kind, chunk);
-    CELSLM_TRY(const Bytes bytes, codec.encode(shape, values.first(shape.values())));
+    CELSLM_TRY(Bytes bytes, codec.encode(shape, values.first(shape.values())));
     values = values.subspan(shape.values());
-    CELSLM_CHECK_OK(put_next(bytes, writer, entries));
+    CELSLM_CHECK_OK(put_next(std::move(bytes), writer, entries));
   }
   return {};
 }
@@ -73,11 +74,10 @@ Result<std::vector<float>> read_plane(const StoredPack& pack, int layer, BlockKi
   std::vector<float> out;
   for (int chunk = 0; chunk < identity.n_chunks(); ++chunk) {
     const BlockRef ref{layer, kind, chunk};
-    const int index = block_index(identity, ref);
     const std::size_t before = out.size();
     out.resize(before + identity.shape(kind, chunk).values());
-    const BlockEntry& entry = pack.header.blocks[static_cast<std::size_t>(index)];
-    CELSLM_CHECK_OK(decode_block(identity, ref, entry, pack.block(index), std::span(out).subspan(before)));
+    CELSLM_TRY(const VerifiedBlock block, pack.block(block_index(identity, ref)));
+    CELSLM_CHECK_OK(decode_block(identity, block, std::span(out).subspan(before)));
   }
   return out;
 }
@@ -87,9 +87,8 @@ Result<RowPlaces> read_places(const StoredPack& pack, int layer) {
   RowPlaces out(identity.model.n_kv_heads, static_cast<std::size_t>(identity.n_rows()));
   for (int chunk = 0; chunk < identity.n_chunks(); ++chunk) {
     const BlockRef ref{layer, BlockKind::kPlaces, chunk};
-    const int index = block_index(identity, ref);
-    const BlockEntry& entry = pack.header.blocks[static_cast<std::size_t>(index)];
-    CELSLM_TRY(const RowPlaces some, decode_places(identity, ref, entry, pack.block(index)));
+    CELSLM_TRY(const VerifiedBlock block, pack.block(block_index(identity, ref)));
+    CELSLM_TRY(const RowPlaces some, decode_places(identity, block));
     out.put(static_cast<std::size_t>(chunk) * static_cast<std::size_t>(identity.block_tokens()), some,
             identity.model.n_kv_heads);
   }

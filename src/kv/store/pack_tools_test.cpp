@@ -39,7 +39,7 @@ TEST_F(PackToolsTest, ConvertsToEveryApproximateCodecWithAValidResult) {
     const auto bytes = convert(exact_, *codec);
     ASSERT_TRUE(bytes) << bytes.error().message;
     const StoredPack pack = open("converted");
-    EXPECT_EQ(pack.file->bytes().size(), *bytes);
+    EXPECT_EQ(pack.file->size(), *bytes);
     EXPECT_EQ(pack.header.identity.codec, codec->id());
     const auto difference = compare_packs(exact_, pack);
     ASSERT_TRUE(difference) << difference.error().message;
@@ -62,7 +62,8 @@ TEST_F(PackToolsTest, ConvertsBetweenCodecsThatAreExactForF16AndBack) {
   EXPECT_TRUE(compare_packs(exact_, smaller)->same_values);
   std::filesystem::rename(folder_.path() / "converted", folder_.path() / "smaller");
   ASSERT_TRUE(convert(smaller, *find_codec("f16").value()));
-  EXPECT_TRUE(std::ranges::equal(open("converted").file->bytes(), exact_.file->bytes()));
+  EXPECT_EQ(read_file(folder_.path() / "converted", 1U << 30).value(),
+            read_file(folder_.path() / "exact", 1U << 30).value());
 }
 
 // Whose chunks have another number of rows.

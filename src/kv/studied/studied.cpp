@@ -154,10 +154,10 @@ Result<StudiedContext> parse_studied(ByteView bytes) {
 }
 
 Result<StudiedFile> read_studied(const std::filesystem::path& path) {
-  CELSLM_TRY(const auto file, MappedFile::open(path));
-  auto parsed = parse_studied(file->bytes());
+  CELSLM_TRY(const Bytes bytes, read_file(path, kMaxStudiedBytes));
+  auto parsed = parse_studied(bytes);
   if (!parsed) return wrap(std::move(parsed).error(), path.string());
-  StudiedFile out{.context = *std::move(parsed), .study = {.id = study_id(file->bytes())}};
+  StudiedFile out{.context = *std::move(parsed), .study = {.id = study_id(bytes)}};
   out.study.n_rows = out.context.kv.n_rows;
   return out;
 }

@@ -85,13 +85,13 @@ class PackEncoder {
   // A block's place is known once all before it are encoded, so a layer's blocks are written when the layer is complete.
   Status finish_layer() {
     std::vector<SignedEntry> signed_entries;
-    for (const Plane& plane : planes_) {
-      for (const Bytes& bytes : plane.blocks) {
-        const auto index = static_cast<int>(entries_.size());
-        entries_.push_back(make_entry(end_, bytes));
-        end_ += bytes.size();
-        CELSLM_CHECK_OK(writer_.put(index, entries_.back(), bytes));
-        signed_entries.push_back(sign_entry(job_.pack_id, static_cast<std::uint32_t>(index), entries_.back(), key_));
+    for (Plane& plane : planes_) {
+      for (Bytes& bytes : plane.blocks) {
+        const auto block = VerifiedBlock::make(static_cast<int>(entries_.size()), end_, std::move(bytes));
+        entries_.push_back(block.entry());
+        end_ += block.entry().bytes;
+        CELSLM_CHECK_OK(writer_.put(block));
+        signed_entries.push_back(sign_entry(job_.pack_id, static_cast<std::uint32_t>(block.index()), block.entry(), key_));
       }
     }
     job_.announce(signed_entries);
@@ -119,7 +119,7 @@ class PackEncoder {
 
 bool is_undamaged(const StoredPack& pack) {
   for (int i = 0; i < pack.header.identity.n_blocks(); ++i) {
-    if (!check_block(pack.header.blocks[static_cast<std::size_t>(i)], pack.block(i))) return false;
+    if (!pack.block(i)) return false;
   }
   return true;
 }

@@ -37,7 +37,10 @@ std::uint64_t PackJob::announced_bytes() const {
 
 Result<Bytes> PackJob::read(std::uint64_t offset) const {
   std::shared_ptr<PackWriter> writer;
+  std::shared_ptr<const InputFile> file;
   int index = 0;
+  std::uint64_t at = 0;  // of the block in the file
+  std::size_t n = 0;
   std::size_t skip = 0;
   {
     const MutexLock lock(mutex_);
@@ -48,12 +51,13 @@ Result<Bytes> PackJob::read(std::uint64_t offset) const {
     index = static_cast<int>(it - table_.begin());
     skip = offset - it->offset;
     if (stored_) {
-      const ByteView bytes = stored_->block(index).subspan(skip);
-      return Bytes(bytes.begin(), bytes.end());
+      file = stored_->file;
+      at = stored_->region_offset + it->offset;
+      n = it->bytes;
     }
     writer = writer_;
   }
-  CELSLM_TRY(Bytes bytes, writer->read(index));  // from the disk, without the lock
+  CELSLM_TRY(Bytes bytes, file ? file->read(at, n) : writer->read(index));  // from the disk, without the lock
   bytes.erase(bytes.begin(), bytes.begin() + static_cast<std::ptrdiff_t>(skip));
   return bytes;
 }

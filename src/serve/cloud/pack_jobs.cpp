@@ -66,7 +66,7 @@ Result<PackAccess> PackJobs::request(const PackIdentity& identity) {
 Result<PackAccess> PackJobs::lookup(const Hash256& pack_id) {
   const MutexLock lock(mutex_);
   if (const auto it = jobs_.find(pack_id); it != jobs_.end()) return it->second;
-  if (const StoredPack* open = open_.find(pack_id)) return *open;
+  if (const StoredPack* open = open_.find(pack_id); open && open->complete()) return *open;
   if (auto stored = find_stored(pack_id)) return *std::move(stored);
   return fail(ErrorKind::kNotFound, "nothing computes or holds pack {}: ask for its header first", pack_id.hex());
 }

@@ -62,17 +62,18 @@ class StudiedEncoder {
   Status add_plane(BlockKind kind, std::span<const float> values, ChannelWeights weights) {
     for (int chunk = 0; chunk < identity_.n_chunks(); ++chunk) {
       const BlockShape shape = identity_.shape(kind, chunk);
-      CELSLM_TRY(const Bytes bytes, codec_.encode(shape, values.first(shape.values()), weights));
+      CELSLM_TRY(Bytes bytes, codec_.encode(shape, values.first(shape.values()), weights));
       values = values.subspan(shape.values());
-      CELSLM_CHECK_OK(put(bytes));
+      CELSLM_CHECK_OK(put(std::move(bytes)));
     }
     return {};
   }
 
-  Status put(ByteView bytes) {
-    entries_.push_back(make_entry(end_, bytes));
-    end_ += bytes.size();
-    return writer_.put(static_cast<int>(entries_.size()) - 1, entries_.back(), bytes);
+  Status put(Bytes bytes) {
+    const auto block = VerifiedBlock::make(static_cast<int>(entries_.size()), end_, std::move(bytes));
+    entries_.push_back(block.entry());
+    end_ += block.entry().bytes;
+    return writer_.put(block);
   }
 
   const PackIdentity& identity_;

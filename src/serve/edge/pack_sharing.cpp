@@ -33,7 +33,7 @@ Result<StoredPack> PackSharing::find(const HttpRequest& request) {
   }
   const Hash256 id = identity->id();
   const MutexLock lock(mutex_);
-  if (const StoredPack* open = open_.find(id)) return *open;
+  if (const StoredPack* open = open_.find(id); open && open->complete()) return *open;
   CELSLM_TRY(const PublicKey signer, cloud_->known_key());
   CELSLM_TRY(StoredPack pack, store_->find(id, signer));
   open_.put(id, pack);

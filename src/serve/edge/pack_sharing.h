@@ -40,7 +40,7 @@ class PackSharing {
   const Identify identify_;
   std::atomic<std::uint64_t> sent_bytes_{0};
   Mutex mutex_;
-  // By pack id. Kept mapped, so that a pack's many block requests parse its header once.
+  // By pack id. Kept open, so that a pack's many block requests parse its header once.
   Lru<Hash256, StoredPack> open_ CELSLM_GUARDED_BY(mutex_);
 };
 

@@ -6,12 +6,11 @@
 
 namespace celslm {
 
-Status import_block(const Model& model, const PackIdentity& identity, int index, const BlockEntry& entry, ByteView bytes,
-                    KvSegment& segment) {
-  const BlockRef ref = block_ref(identity, index);
+Status import_block(const Model& model, const PackIdentity& identity, const VerifiedBlock& block, KvSegment& segment) {
+  const BlockRef ref = block_ref(identity, block.index());
   const BlockShape shape = identity.shape(ref.kind, ref.chunk);
   std::vector<float> values(shape.values());
-  CELSLM_CHECK_OK(decode_block(identity, ref, entry, bytes, values));
+  CELSLM_CHECK_OK(decode_block(identity, block, values));
   const bool key = ref.kind == BlockKind::kKey;
   return Engine::import_rows(model, segment, ref.layer, ref.chunk * identity.block_tokens(), shape.n_tokens,
                              key ? std::span<const float>(values) : std::span<const float>(),

@@ -11,28 +11,25 @@ void BlockSink::announced(int first, std::span<const BlockEntry> entries) {
   report_keeping();
   if (!leftover_) return;
   for (const BlockEntry& entry : entries) {
-    const int block = first++;
-    const ByteView bytes = leftover_->block(entry);
-    if (bytes.empty() || !check_block(entry, bytes) || !state_.claim(block)) continue;
-    if (write(block, entry, bytes, Source::kDisk)) keep(block, bytes);
+    const auto block = leftover_->block(first++, entry);
+    if (block && state_.claim(block->index()) && write(*block, Source::kDisk)) keep(*block);
   }
 }
 
-Status BlockSink::place(int block, const BlockEntry& entry, ByteView bytes) {
+Status BlockSink::place(const VerifiedBlock& block) {
   try {
-    return studied_ ? studied_->add(block, entry, bytes)
-                    : import_block(*parts_.model, identity_, block, entry, bytes, *context_.segment);
+    return studied_ ? studied_->add(block) : import_block(*parts_.model, identity_, block, *context_.segment);
   } catch (const std::bad_alloc&) {
-    return fail(ErrorKind::kOverloaded, "there is no memory to decode block {}", block);
+    return fail(ErrorKind::kOverloaded, "there is no memory to decode block {}", block.index());
   }
 }
 
-Status BlockSink::write(int block, const BlockEntry& entry, ByteView bytes, Source source) {
-  const Status imported = place(block, entry, bytes);
+Status BlockSink::write(const VerifiedBlock& block, Source source) {
+  const Status imported = place(block);
   if (imported) {
-    state_.written(block, source);
+    state_.written(block.index(), source);
   } else {
-    state_.released(block);
+    state_.released(block.index());
   }
   return imported;
 }

@@ -27,17 +27,15 @@ class BlockSink {
   // What a source announced: blocks of the leftover that are just that are used.
   void announced(int first, std::span<const BlockEntry> entries);
   // Writes a block that the caller has claimed. Where it cannot be decoded, it is missing again.
-  Status write(int block, const BlockEntry& entry, ByteView bytes, Source source);
+  Status write(const VerifiedBlock& block, Source source);
   // Writes blocks of a layer that was computed here, which the caller has claimed. Where there is no memory for it, they are
   // missing again.
   void write_computed(int layer, std::span<const int> blocks, KvSegment& from);
-  // A checked block from somewhere else than this disk.
-  void keep(int block, ByteView bytes) {
-    keeper_.put(block, bytes);
+  // A block from somewhere else than this disk.
+  void keep(const VerifiedBlock& block) {
+    keeper_.put(block);
     report_keeping();
   }
-  // A block of the pack on this disk is not what was signed.
-  void discard_pack(const Error& why) { parts_.store->discard(identity_.id(), why); }
   // Nothing more is announced.
   void drop_leftover() { leftover_.reset(); }
   void count_network_bytes(std::size_t bytes) {
@@ -47,7 +45,7 @@ class BlockSink {
 
  private:
   void report_keeping() { state_.keeping({.wants_blocks = keeper_.wants_anything(), .complete = keeper_.complete()}); }
-  Status place(int block, const BlockEntry& entry, ByteView bytes);
+  Status place(const VerifiedBlock& block);
 
   const LoadParts& parts_;
   ResidentContext& context_;

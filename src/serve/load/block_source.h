@@ -30,7 +30,7 @@ class BlockSource {
   struct Reader {
     std::function<void(std::size_t bytes)> arrived;  // more bytes are here, of whichever block
     // All bytes of the next block, not checked yet; false ends the reading with kCancelled.
-    std::function<bool(ByteView bytes)> block;
+    std::function<bool(Bytes bytes)> block;
   };
 
   // Blocks to be read in the same request as the header, so that they cost no round trip of their own.
@@ -46,6 +46,9 @@ class BlockSource {
 
   // Reads adjacent blocks, in order. kUnavailable: may succeed next time. kCancelled. Others: its answer makes no sense.
   virtual Status read(std::span<const BlockEntry> entries, const Reader& reader, std::stop_token stop) = 0;
+
+  // A block of it was not what was signed. Nothing more will be read.
+  virtual void discard(const Error& /*why*/) {}
 
   // The pack's signed header, once open() has ended well. kUnavailable if it cannot be had now.
   virtual Result<Bytes> header(std::stop_token stop) = 0;

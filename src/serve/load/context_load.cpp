@@ -22,7 +22,7 @@ ContextLoad::ContextLoad(LoadParts parts, LoadWorkers& workers, LoadTimer& timer
       context_(context),
       identity_(std::move(identity)),
       state_(parts_, context_, identity_, options, *this, *this),
-      keeper_(packs_in(parts_.store), identity_, parts_.log),
+      keeper_(packs_in(parts_.store), identity_, parts_.disk, parts_.log),
       sink_(parts_, context_, identity_, state_, keeper_) {}
 
 void ContextLoad::add_source(std::unique_ptr<BlockSource> source) {
@@ -123,8 +123,8 @@ void ContextLoad::commit() {
   if (!keeper_.complete()) return;
   for (SourceReader& from : readers_) {
     if (!state_.is_opened(from.id()) || stopping_.stop_requested()) continue;
-    const auto header = from.header(stopping_.get_token());
-    const Status kept = header ? keeper_.commit(*header) : std::unexpected(header.error());
+    auto header = from.header(stopping_.get_token());
+    const Status kept = header ? keeper_.commit(*std::move(header)) : std::unexpected(header.error());
     if (kept) return;
     parts_.log->warn("this pack will not be kept on disk: {}", kept.error().message);
   }

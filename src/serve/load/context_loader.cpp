@@ -48,6 +48,7 @@ ContextLoader::ContextLoader(std::shared_ptr<const Model> model, std::shared_ptr
                              const Clock& clock, const LoaderOptions& options, Log log, LoadObserver* observer, Spawn spawn)
     : parts_{.model = std::move(model),
              .store = std::move(store),
+             .disk = std::make_shared<DiskThread>(),
              .memory = std::make_shared<SourceMemory>(),
              .tuning = options.tuning,
              .clock = &clock,
@@ -155,7 +156,7 @@ void ContextLoader::begin(std::shared_ptr<ResidentContext> context, PackChoice c
   // Sources are known before the engine asks whether to compute.
   const bool is_on_disk = choice.stored.has_value();
   if (choice.stored) {
-    load->add_source(std::make_unique<DiskSource>(*std::move(choice.stored)));
+    load->add_source(std::make_unique<DiskSource>(*std::move(choice.stored), parts_.store));
   } else {
     if (parts_.store) {
       if (auto part = parts_.store->part(identity)) load->set_leftover(*std::move(part));
@@ -187,8 +188,11 @@ bool ContextLoader::busy() const {
 }
 
 void ContextLoader::wait_until_idle() const {
-  const MutexLock lock(mutex_);
-  done_.wait(mutex_, [&]() CELSLM_REQUIRES(mutex_) { return loads_.empty(); });
+  {
+    const MutexLock lock(mutex_);
+    done_.wait(mutex_, [&]() CELSLM_REQUIRES(mutex_) { return loads_.empty(); });
+  }
+  parts_.disk->wait_until_idle();
 }
 
 std::optional<StoredPack> ContextLoader::on_disk(const PackIdentity& identity) const {

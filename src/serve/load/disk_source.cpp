@@ -18,17 +18,16 @@ Status DiskSource::open(const Announce& announce, const EarlyRead* early, std::s
 
 Status DiskSource::read(std::span<const BlockEntry> entries, const Reader& reader, std::stop_token stop) {
   for (const BlockEntry& entry : entries) {
+    CELSLM_TRY(Bytes bytes, pack_.file->read(pack_.region_offset + entry.offset, entry.bytes));
     reader.arrived(entry.bytes);
-    const bool go_on =
-        !stop.stop_requested() && reader.block(pack_.file->bytes().subspan(pack_.region_offset + entry.offset, entry.bytes));
-    if (!go_on) return fail(ErrorKind::kCancelled, "the reading was cancelled");
+    if (stop.stop_requested() || !reader.block(std::move(bytes)))
+      return fail(ErrorKind::kCancelled, "the reading was cancelled");
   }
   return {};
 }
 
 Result<Bytes> DiskSource::header(std::stop_token /*stop*/) {
-  const ByteView bytes = pack_.file->bytes().first(pack_.region_offset);
-  return Bytes(bytes.begin(), bytes.end());
+  return pack_.file->read(0, pack_.region_offset);
 }
 
 }  // namespace celslm

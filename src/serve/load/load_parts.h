@@ -9,6 +9,7 @@
 #include "kv/store/pack_store.h"
 #include "model/engine/model.h"
 #include "model/kv/kv_tuning.h"
+#include "serve/load/disk_thread.h"
 #include "serve/load/load_observer.h"
 #include "serve/load/source_memory.h"
 
@@ -20,6 +21,7 @@ inline constexpr Duration kSourceBackoff = std::chrono::seconds(5);  // how long
 struct LoadParts {
   std::shared_ptr<const Model> model;
   std::shared_ptr<PackStore> store;  // may be null
+  std::shared_ptr<DiskThread> disk;  // writes to the store
   std::shared_ptr<SourceMemory> memory;
   std::shared_ptr<const KvTuning> tuning;  // of the KV of all contexts; null: none
   const Clock* clock = nullptr;

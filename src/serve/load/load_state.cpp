@@ -287,7 +287,8 @@ TransferEnd LoadState::how_it_ended(SourceRecord& source, const ActiveTransfer& 
   source.error = read.error();
   // kOverloaded: there is no memory for it, or no bytes are left of this hour's.
   const ErrorKind kind = read.error().kind;
-  const bool hopeless = kind == ErrorKind::kNotFound || kind == ErrorKind::kUnauthorized || kind == ErrorKind::kOverloaded;
+  const bool hopeless = kind == ErrorKind::kNotFound || kind == ErrorKind::kUnauthorized || kind == ErrorKind::kOverloaded ||
+                        source.kind == Source::kDisk;  // a file that has become shorter stays so
   return hopeless ? TransferEnd::kRefused : TransferEnd::kFailed;
 }
 

@@ -1,21 +1,70 @@
 #include "serve/load/pack_keeper.h"
 
-#include <optional>
+#include <utility>
 
 namespace celslm {
 
-PackKeeper::PackKeeper(NewPack new_pack, PackIdentity identity, Log log)
+// The pack's file. Used on the disk's thread, but for given_up.
+class PackKeeper::Writing {
+ public:
+  Writing(NewPack new_pack, PackIdentity identity, Log log)
+      : new_pack_(std::move(new_pack)), identity_(std::move(identity)), log_(std::move(log)) {}
+
+  bool given_up() const { return given_up_.load(); }
+  void give_up(const Error& why) {
+    if (!given_up_.exchange(true)) log_->warn("this pack will not be kept on disk: {}", why.message);
+  }
+
+  void put(const VerifiedBlock& block) {
+    if (const Status written = try_put(block); !written) fail_with(written.error());
+  }
+  void commit(ByteView header) {
+    if (given_up()) return;
+    const Status finished = writer_ ? writer_->commit(header) : fail(ErrorKind::kInternal, "no block was kept");
+    if (!finished) fail_with(finished.error());
+  }
+
+ private:
+  Status try_put(const VerifiedBlock& block) {
+    if (given_up()) return {};
+    if (!writer_) {
+      CELSLM_TRY(writer_, new_pack_(identity_));
+    }
+    return writer_->put(block);
+  }
+  void fail_with(const Error& why) {
+    give_up(why);
+    writer_.reset();
+  }
+
+  const NewPack new_pack_;
+  const PackIdentity identity_;
+  const Log log_;
+  std::atomic<bool> given_up_{false};
+  std::unique_ptr<PackWriter> writer_;
+};
+
+PackKeeper::PackKeeper(NewPack new_pack, PackIdentity identity, std::shared_ptr<DiskThread> disk, Log log)
     : identity_(std::move(identity)),
-      log_(std::move(log)),
-      new_pack_(std::move(new_pack)),
+      disk_(std::move(disk)),
+      writing_(new_pack ? std::make_shared<Writing>(std::move(new_pack), identity_, std::move(log)) : nullptr),
       table_(static_cast<std::size_t>(identity_.n_blocks())),
       kept_(table_.size()) {}
 
-void PackKeeper::give_up(const Error& why) {
-  log_->warn("this pack will not be kept on disk: {}", why.message);
-  new_pack_ = nullptr;
-  writer_.reset();
+// Closing a file, and removing one that was not finished, is work for the disk's thread, too.
+void PackKeeper::close() {
+  {
+    const MutexLock lock(computed_mutex_);
+    closed_ = true;
+    computed_.clear();
+  }
+  const MutexLock lock(mutex_);
   waiting_.clear();
+  if (writing_) disk_->post(0, [writing = std::exchange(writing_, nullptr)] {});
+}
+
+bool PackKeeper::active() const {
+  return writing_ && !writing_->given_up();
 }
 
 void PackKeeper::announce(int first, std::span<const BlockEntry> entries) {
@@ -25,49 +74,51 @@ void PackKeeper::announce(int first, std::span<const BlockEntry> entries) {
     BlockEntry& slot = table_[static_cast<std::size_t>(block)];
     if (slot.bytes != 0) continue;
     slot = entry;
-    if (auto waited = waiting_.extract(block)) keep(block, waited.mapped());
+    if (auto waited = waiting_.extract(block)) check_and_keep(block, std::move(waited.mapped()));
   }
 }
 
-void PackKeeper::put(int block, ByteView bytes) {
+void PackKeeper::put(const VerifiedBlock& block) {
+  const MutexLock lock(mutex_);
+  BlockEntry& slot = table_[static_cast<std::size_t>(block.index())];
+  if (slot.bytes == 0) slot = block.entry();
+  keep(block);
+}
+
+void PackKeeper::put_computed(int block, Bytes bytes) {
   const MutexLock lock(mutex_);
   if (!wants(block)) return;
   if (table_[static_cast<std::size_t>(block)].bytes == 0) {
-    waiting_[block].assign(bytes.begin(), bytes.end());
+    waiting_[block] = std::move(bytes);
   } else {
-    keep(block, bytes);
+    check_and_keep(block, std::move(bytes));
   }
 }
 
-void PackKeeper::keep(int block, ByteView bytes) {
+void PackKeeper::check_and_keep(int block, Bytes bytes) {
   if (!wants(block)) return;
-  const BlockEntry& entry = table_[static_cast<std::size_t>(block)];
-  if (!check_block(entry, bytes)) return;
-  if (!writer_) {
-    auto made = new_pack_(identity_);
-    if (!made) return give_up(made.error());
-    writer_ = *std::move(made);
-  }
-  if (const Status put = writer_->put(block, entry, bytes); !put) return give_up(put.error());
-  kept_[static_cast<std::size_t>(block)] = true;
+  if (const auto checked = VerifiedBlock::check(block, table_[static_cast<std::size_t>(block)], std::move(bytes)))
+    keep(*checked);
+}
+
+void PackKeeper::keep(const VerifiedBlock& block) {
+  const auto index = static_cast<std::size_t>(block.index());
+  if (!wants(block.index()) || table_[index] != block.entry()) return;
+  if (!post(block.bytes().size(), [block](Writing& writing) { writing.put(block); })) return;
+  kept_[index] = true;
   ++n_kept_;
+}
+
+bool PackKeeper::post(std::size_t bytes, std::function<void(Writing&)> work) {
+  if (disk_->post(bytes, [writing = writing_, work = std::move(work)] { work(*writing); })) return true;
+  writing_->give_up({ErrorKind::kOverloaded, "the disk does not keep up with what arrives"});
+  waiting_.clear();
+  return false;
 }
 
 void PackKeeper::add_computed(int layer, std::vector<float> k, std::vector<float> v) {
   const MutexLock lock(computed_mutex_);
   if (!closed_) computed_.push_back({layer, std::move(k), std::move(v)});
-}
-
-void PackKeeper::close() {
-  {
-    const MutexLock lock(computed_mutex_);
-    closed_ = true;
-    computed_.clear();
-  }
-  const MutexLock lock(mutex_);
-  new_pack_ = nullptr;
-  writer_.reset();
-  waiting_.clear();
 }
 
 bool PackKeeper::has_computed() const {
@@ -105,24 +156,28 @@ void PackKeeper::encode(const ComputedLayer& computed) {
       const auto rows = std::span(kind == BlockKind::kKey ? computed.k : computed.v)
                             .subspan(static_cast<std::size_t>(chunk * identity_.block_tokens()) * width,
                                      static_cast<std::size_t>(shape.n_tokens) * width);
-      if (auto bytes = (*codec)->encode(shape, rows)) put(block, *bytes);
+      if (auto bytes = (*codec)->encode(shape, rows)) put_computed(block, *std::move(bytes));
     }
   }
 }
 
 bool PackKeeper::wants_anything() const {
   const MutexLock lock(mutex_);
-  return new_pack_ && n_kept_ < identity_.n_blocks();
+  return active() && n_kept_ < identity_.n_blocks();
 }
 
 bool PackKeeper::complete() const {
   const MutexLock lock(mutex_);
-  return new_pack_ && n_kept_ == identity_.n_blocks();
+  return active() && n_kept_ == identity_.n_blocks();
 }
 
-Status PackKeeper::commit(ByteView header) {
+Status PackKeeper::commit(Bytes header) {
+  CELSLM_TRY(const PackHeader parsed, parse_header_unverified(header));
   const MutexLock lock(mutex_);
-  return writer_ ? writer_->commit(header) : fail(ErrorKind::kInternal, "no block was kept");
+  if (!active()) return fail(ErrorKind::kUnavailable, "it is not kept any more");
+  if (parsed.blocks != table_) return fail(ErrorKind::kMismatch, "the header has other blocks than those that came");
+  post(header.size(), [header = std::move(header)](Writing& writing) { writing.commit(header); });
+  return {};
 }
 
 }  // namespace celslm

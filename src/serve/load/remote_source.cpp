@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <optional>
+#include <utility>
 
 #include "core/printable.h"
 
@@ -22,28 +23,19 @@ class BlockSplitter {
     reader_.arrived(piece.size());
     while (!piece.empty() && !entries_.empty()) {
       const std::size_t wanted = entries_.front().bytes;
-      if (held_.empty() && piece.size() >= wanted) {
-        if (!use(piece.first(wanted))) return false;
-        piece = piece.subspan(wanted);
-        continue;
-      }
       const ByteView part = piece.first(std::min(piece.size(), wanted - held_.size()));
+      held_.reserve(wanted);
       held_.insert(held_.end(), part.begin(), part.end());
       piece = piece.subspan(part.size());
       if (held_.size() < wanted) return true;
-      if (!use(held_)) return false;
-      held_.clear();
+      entries_ = entries_.subspan(1);
+      if (!reader_.block(std::exchange(held_, {}))) return false;
     }
     return true;
   }
   bool finished() const { return entries_.empty(); }
 
  private:
-  bool use(ByteView bytes) {
-    entries_ = entries_.subspan(1);
-    return reader_.block(bytes);
-  }
-
   std::span<const BlockEntry> entries_;
   const BlockSource::Reader& reader_;
   Bytes held_;

@@ -51,26 +51,30 @@ Result<Bytes> SourceReader::header(std::stop_token stop) {
 
 BlockSource::Reader SourceReader::reader(ActiveTransfer& transfer) {
   return {.arrived = [this, &transfer](std::size_t bytes) { state_.bytes_arrived(transfer.id, bytes); },
-          .block = [this, &transfer](ByteView bytes) { return take_block(transfer, bytes); }};
+          .block = [this, &transfer](Bytes bytes) { return take_block(transfer, std::move(bytes)); }};
 }
 
 // False where nothing more of the transfer is wanted.
-bool SourceReader::take_block(ActiveTransfer& transfer, ByteView bytes) {
-  const int block = transfer.next++;
-  const BlockEntry entry = state_.entries(id_, {block, 1}).front();
-  transfer.checked = check_block(entry, bytes);
+bool SourceReader::take_block(ActiveTransfer& transfer, Bytes bytes) {
+  const int index = transfer.next++;
   if (is_network(source_->kind())) sink_.count_network_bytes(bytes.size());
-  if (!transfer.checked) return false;
-  if (state_.verified(transfer.id, block, bytes.size())) {
-    transfer.checked = sink_.write(block, entry, bytes, source_->kind());
+  const auto block = VerifiedBlock::check(index, state_.entries(id_, {index, 1}).front(), std::move(bytes));
+  if (!block) {
+    transfer.checked = std::unexpected(block.error());
+    return false;
+  }
+  if (state_.verified(transfer.id, index, block->bytes().size())) {
+    transfer.checked = sink_.write(*block, source_->kind());
     if (!transfer.checked) return false;
   }
-  if (source_->kind() != Source::kDisk) sink_.keep(block, bytes);
+  if (source_->kind() != Source::kDisk) sink_.keep(*block);
   return transfer.next == transfer.blocks.end() || state_.is_needed(transfer.id);
 }
 
 void SourceReader::end(const ActiveTransfer& transfer, const Status& read) {
-  if (!transfer.checked && source_->kind() == Source::kDisk) sink_.discard_pack(transfer.checked.error());
+  // Else there was no memory for it.
+  const bool damaged = !transfer.checked && transfer.checked.error().kind != ErrorKind::kOverloaded;
+  if (damaged) source_->discard(transfer.checked.error());
   state_.ended(id_, transfer, read);
 }
 

@@ -29,7 +29,7 @@ class SourceReader {
 
  private:
   BlockSource::Reader reader(ActiveTransfer& transfer);
-  bool take_block(ActiveTransfer& transfer, ByteView bytes);
+  bool take_block(ActiveTransfer& transfer, Bytes bytes);
   void end(const ActiveTransfer& transfer, const Status& read);
 
   std::unique_ptr<BlockSource> source_;

@@ -10,15 +10,15 @@ namespace celslm {
 StudiedLayers::StudiedLayers(const Model& model, const PackIdentity& identity, KvSegment& segment)
     : model_(model), identity_(identity), segment_(segment), layers_(identity.model.n_layers) {}
 
-Status StudiedLayers::add(int index, const BlockEntry& entry, ByteView bytes) {
-  const BlockRef ref = block_ref(identity_, index);
+Status StudiedLayers::add(const VerifiedBlock& block) {
+  const BlockRef ref = block_ref(identity_, block.index());
   std::vector<float> values;
   RowPlaces places;
   if (ref.kind == BlockKind::kPlaces) {
-    CELSLM_TRY(places, decode_places(identity_, ref, entry, bytes));
+    CELSLM_TRY(places, decode_places(identity_, block));
   } else {
     values.resize(identity_.shape(ref.kind, ref.chunk).values());
-    CELSLM_CHECK_OK(decode_block(identity_, ref, entry, bytes, values));
+    CELSLM_CHECK_OK(decode_block(identity_, block, values));
   }
   Layer complete;
   {

@@ -22,7 +22,7 @@ class StudiedLayers {
 
   // Decodes and collects a block; each block once. With a layer's last one, the layer is written before this returns. Does
   // nothing for a layer that is computed already.
-  Status add(int index, const BlockEntry& entry, ByteView bytes) CELSLM_EXCLUDES(mutex_);
+  Status add(const VerifiedBlock& block) CELSLM_EXCLUDES(mutex_);
   // Gives the layer the rows of an ordinary segment that holds the context, unless its blocks are complete. kOverloaded
   // where the memory cannot be had.
   Status compute(int layer, const KvSegment& computed) CELSLM_EXCLUDES(mutex_);
