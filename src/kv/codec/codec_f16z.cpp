@@ -128,19 +128,20 @@ class LosslessCodec final : public Codec {
     return fail(ErrorKind::kInvalid, "f16z block: no channel has the class {}", std::ranges::max(out));
   }
 
-  // Row by row, so that a row's numbers are made and used in the nearest cache. False for infinity and NaN.
+  // Some rows at a time, so that their numbers are made and used in the nearest cache. False for infinity and NaN.
   static bool join(ByteView low, const HighBytes& high, std::size_t channels, std::span<float> values) {
-    Bytes row_high(channels);
-    std::vector<std::uint16_t> numbers(channels);
+    const std::size_t rows = 1 + 2048 / channels;
+    Bytes some_high(rows * channels);
+    std::vector<std::uint16_t> numbers(rows * channels);
     bool finite = true;
-    for (std::size_t t = 0, at = 0; at < values.size(); ++t, at += channels) {
-      high.row(t, row_high.data());
-      const std::byte* row_low = low.data() + at;
-      for (std::size_t c = 0; c < channels; ++c) {
-        numbers[c] = static_cast<std::uint16_t>(static_cast<unsigned>(row_low[c]) | static_cast<unsigned>(row_high[c]) << 8);
+    for (std::size_t at = 0; at < values.size(); at += rows * channels) {
+      const std::size_t n = std::min(rows * channels, values.size() - at);
+      for (std::size_t i = 0; i < n; i += channels) high.row((at + i) / channels, some_high.data() + i);
+      for (std::size_t i = 0; i < n; ++i) {
+        numbers[i] =
+            static_cast<std::uint16_t>(static_cast<unsigned>(low[at + i]) | static_cast<unsigned>(some_high[i]) << 8);
       }
-      const auto bytes = std::as_bytes(std::span(numbers));
-      finite = f32_from_f16(bytes.data(), values.data() + at, channels) && finite;
+      finite = f32_from_f16(std::as_bytes(std::span(numbers)).data(), values.data() + at, n) && finite;
     }
     return finite;
   }

@@ -1,6 +1,7 @@
 #include "serve/load/block_import.h"
 
 #include <cstring>
+#include <memory>
 
 #include "model/engine/engine.h"
 
@@ -9,7 +10,8 @@ namespace celslm {
 Status import_block(const Model& model, const PackIdentity& identity, const VerifiedBlock& block, KvSegment& segment) {
   const BlockRef ref = block_ref(identity, block.index());
   const BlockShape shape = identity.shape(ref.kind, ref.chunk);
-  std::vector<float> values(shape.values());
+  const auto memory = std::make_unique_for_overwrite<float[]>(shape.values());
+  const std::span<float> values(memory.get(), shape.values());
   CELSLM_CHECK_OK(decode_block(identity, block, values));
   const bool key = ref.kind == BlockKind::kKey;
   return Engine::import_rows(model, segment, ref.layer, ref.chunk * identity.block_tokens(), shape.n_tokens,
