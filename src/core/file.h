@@ -87,7 +87,7 @@ class AtomicFile {
   Status truncate(std::uint64_t size_bytes);  // where less was written than create() reserved
   // Another name for it than create() was given, in the same folder. Before commit().
   void name_it(std::filesystem::path path) { path_ = std::move(path); }
-  Status commit();                            // once, after the last write_at
+  Status commit();  // once, after the last write_at
   // The same, but never replaces: false, and nothing written, if `path` exists already.
   Result<bool> commit_new();
 

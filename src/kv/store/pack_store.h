@@ -3,7 +3,8 @@
 //
 //   celslm-packs                     marks the folder as a store; its lock serialises eviction across processes
 //   <pack id>.kvpack                 a complete pack (docs/kv-pack-format.md); its modification time is its last use
-//   <pack id>.<key>.kvpack           the same, signed by a key that begins with these 16 digits, where the name above was taken
+//   <pack id>.<key>.kvpack           the same, signed by a key that begins with these 16 digits, where the name above was
+//   taken
 //                                    by a pack that another cloud has signed
 //   <pack id>.kvpack.bad             a damaged pack, kept for inspection until its space is needed
 //   <pack id>.kvpack.part            the blocks of a pack that was never completed, in stores that keep them
