@@ -15,7 +15,7 @@ using boost::system::error_code;
 // A body that grows with what arrives. Beast's string_body allocates what a peer announces.
 struct GrowingBody {
   using value_type = std::string;
-  class reader {
+  class reader {  // NOLINT(readability-identifier-naming): the name that Beast looks for
    public:
     template <bool is_request, typename Fields>
     reader(http::header<is_request, Fields>& /*header*/, std::string& body) : body_(body) {}
