@@ -10,6 +10,7 @@
 #include "cli/study/study.h"
 #include "cli/terminal/model_loading.h"
 #include "cli/terminal/option_kinds.h"
+#include "core/memory_limit.h"
 #include "serve/cloud/cloud_service.h"
 #include "serve/cloud/mapped_producer.h"
 #include "serve/cloud/model_producer.h"
@@ -147,6 +148,7 @@ Result<CloudOptions> cloud_options(const Environment& env, const CloudCommand& c
 Status run_cloud(Environment& env, const CloudCommand& command, HttpServerOptions server) {
   CELSLM_TRY(const Log log, stderr_log("cloud", command.log_level));
   CELSLM_TRY(CloudOptions options, cloud_options(env, command));
+  configure_heap();
   CELSLM_TRY(const Models models, load_models(env, command, {options.data_folder.parent_path() / "weights", log}));
   options.studying = studying_options(models, command);
   CELSLM_TRY(auto producers, make_producers(models, command));

@@ -16,6 +16,8 @@
 #include "cli/terminal/model_loading.h"
 #include "cli/terminal/option_kinds.h"
 #include "core/json.h"
+#include "core/memory_limit.h"
+#include "core/memory_plan.h"
 #include "net/http_client.h"
 #include "plan/layer_work.h"
 #include "serve/batch/compute_speed.h"
@@ -94,14 +96,17 @@ Finding check_cpu() {
 Finding check_memory(std::uint64_t model_bytes) {
   const std::string info = text_of("/proc/meminfo");
   std::uint64_t free = number_in(info, "MemAvailable").value_or(0) * 1024;
-  std::string detail = fmt::format("{:.1f} GB available of {:.1f} GB", static_cast<double>(free) / 1e9,
-                                   static_cast<double>(number_in(info, "MemTotal").value_or(0)) * 1024 / 1e9);
-  if (const auto limit = number_in(text_of("/sys/fs/cgroup/memory.max"))) {
-    const std::uint64_t used = number_in(text_of("/sys/fs/cgroup/memory.current")).value_or(0);
-    free = std::min(free, *limit - std::min(*limit, used));
-    detail += fmt::format("; the cgroup allows {:.1f} GB, {:.1f} GB in use", static_cast<double>(*limit) / 1e9,
-                          static_cast<double>(used) / 1e9);
+  const auto gigabytes = [](std::uint64_t bytes) { return static_cast<double>(bytes) / 1e9; };
+  const MemoryLimit limit = memory_limit();
+  std::string detail = fmt::format("{:.1f} GB available of {:.1f} GB", gigabytes(free), gigabytes(limit.machine_bytes));
+  if (limit.bytes < limit.machine_bytes) {
+    free = std::min(free, limit.bytes);
+    detail += fmt::format("; {} allows {:.1f} GB", limit.set_by, gigabytes(limit.bytes));
   }
+  const std::uint64_t usable = default_memory_limit(limit.bytes);
+  const MemoryPlan plan = plan_memory(usable, model_bytes);
+  detail += fmt::format("; an edge would use up to {:.1f} GB: {:.2f} for contexts, {:.2f} for requests", gigabytes(usable),
+                        gigabytes(plan.context_bytes), gigabytes(plan.request_bytes));
   const bool enough = free > model_bytes + model_bytes / 4;
   if (!enough)
     detail += fmt::format("; the model has {:.1f} GB: take a smaller one", static_cast<double>(model_bytes) / 1e9);

@@ -1,14 +1,18 @@
 // celslm edge: the OpenAI API over a small model on this machine.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 
 #include "cli/commands.h"
 #include "cli/edge_options.h"
 #include "cli/serving.h"
 #include "cli/terminal/model_files.h"
 #include "cli/terminal/model_loading.h"
+#include "core/memory_limit.h"
+#include "core/process_memory.h"
 #include "model/constraint/constraint_host.h"
 #include "net/budgeted_client.h"
 #include "net/http_client.h"
+#include "serve/batch/compute_speed.h"
 #include "serve/edge/edge_service.h"
 
 namespace celslm {
@@ -86,9 +90,23 @@ Result<std::vector<std::shared_ptr<CloudClient>>> make_neighbours(const CloudAcc
   return out;
 }
 
+void log_memory(spdlog::logger& log, const EdgeOptions& options, const ProcessMemory& process) {
+  const auto megabytes = [](std::uint64_t bytes) { return static_cast<double>(bytes) / 1e6; };
+  const MemoryLedger& memory = *options.batch.memory;
+  log.info("memory: {:.0f} MB in all, {:.0f} MB in use, up to {:.0f} MB for contexts and {:.0f} MB for requests",
+           megabytes(memory.limit_bytes()), megabytes(process.bytes()), megabytes(options.context_budget_bytes),
+           megabytes(options.batch.kv_budget_bytes));
+  if (process.bytes() > memory.limit_bytes() / 8 * 7)
+    log.warn("program and model leave {:.0f} MB of {:.0f}: take a smaller model, or allow more with --memory",
+             megabytes(memory.limit_bytes() - std::min(memory.limit_bytes(), process.bytes())),
+             megabytes(memory.limit_bytes()));
+}
+
 Status run_edge(Environment& env, const EdgeCommand& command, HttpServerOptions server) {
   CELSLM_TRY(const Log log, stderr_log("edge", command.log_level));
   CELSLM_TRY(EdgeOptions options, complete_options(command));
+  configure_heap();
+  options.batch.memory = std::make_shared<MemoryLedger>(memory_limit_of(command));
   CELSLM_TRY(const auto folder, data_folder(env, command));
   EdgeParts parts{.clock = &env.clock, .log = log};
   std::shared_ptr<ByteBudget> budget;
@@ -98,6 +116,7 @@ Status run_edge(Environment& env, const EdgeCommand& command, HttpServerOptions 
   CELSLM_TRY(parts.cloud, make_cloud(command.cloud, folder, budget, log));
   CELSLM_TRY(parts.peers, make_neighbours(command.cloud, parts.cloud, budget, log));
   CELSLM_TRY(auto store, PackStore::open(folder / "packs", command.pack_budget_bytes, log, true));
+  parts.process = std::make_shared<ProcessMemory>(*options.batch.memory);
   parts.store = std::move(store);
   parts.known_contexts = folder / ("contexts-" + hash_of(command.cloud.url).hex().substr(0, 16));
   CELSLM_TRY(parts.model, load_model(env, command.model_file, {folder.parent_path() / "weights", log}));
@@ -106,10 +125,18 @@ Status run_edge(Environment& env, const EdgeCommand& command, HttpServerOptions 
   CELSLM_TRY(const auto vocabulary, find_model_file(env, command.model_file));
   parts.constraints = std::make_shared<ConstraintHost>(
       ConstraintHostOptions{.command = {"/proc/self/exe", kConstraintHostCommand, vocabulary.string()}}, env.clock, log);
+  parts.process->model_loaded();
   CELSLM_TRY(parts.engine, Engine::create(parts.model, {.n_threads = command.n_threads}));
+  // Without a cloud nothing depends on the result, but the engine then has the memory that it works with.
+  CELSLM_CHECK_OK(measure_layer_speed(*parts.engine, env.clock));
+  // Pages of the model come into memory with use: all of them are to be counted on.
+  divide_memory(options, std::max<std::uint64_t>(parts.process->bytes(), parts.model->weight_bytes()));
+  log_memory(*log, options, *parts.process);
+  const std::shared_ptr<ProcessMemory> process = parts.process;
   CELSLM_TRY(const auto edge, EdgeService::create(std::move(parts), options));
   const Served served{.page = PageOf::kEdge,
                       .add_routes = [&](HttpServer& http) { edge->add_routes(http); },
+                      .started = [&] { process->started(); },
                       .drain =
                           [&] {
                             log->info("finishing {} requests", edge->requests_under_way());

@@ -1,23 +1,19 @@
 #include "cli/edge_options.h"
 
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
 
 #include "align/tuning/gate.h"
 #include "cli/builtin_codec_quality.h"
 #include "cli/terminal/option_kinds.h"
 #include "core/file.h"
+#include "core/memory_limit.h"
+#include "core/memory_plan.h"
 
 namespace celslm {
 namespace {
 
 constexpr int kDefaultPort = 8080;
 constexpr std::size_t kMaxMeasurementsBytes = 4U << 20;  // a dozen lines per model
-
-std::uint64_t physical_memory_bytes() {
-  return static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
-}
 
 // An option of earlier versions, refused with what to do instead.
 void add_removed(CLI::App& app, const std::string& name, const std::string& instead) {
@@ -40,9 +36,13 @@ void add_request_options(CLI::App& app, EdgeCommand& command) {
   add_number(app, "--max-users", batch.max_running, 1, 256, "Requests that are answered at the same time");
   add_number(app, "--max-queue", batch.max_queued, 0, 4096,
              "Requests that may wait for a free place; further ones are refused with status 429");
+  add_size(app, "--memory", command.memory_bytes,
+           "Memory that this edge may use in all: what does not fit waits, is evicted or is refused with status 429",
+           "nine tenths of what the system allows");
   batch.kv_budget_bytes = 0;
   add_size(app, "--kv-budget", batch.kv_budget_bytes,
-           "Memory for the KV cache of requests' own tokens; requests that do not fit wait", "a quarter of the memory");
+           "Memory for the KV cache of requests' own tokens; requests that do not fit wait",
+           "a quarter of what the model leaves of --memory");
   app.add_flag_callback(
       "--no-reuse", [&batch] { batch.reuse_prefixes = false; },
       "Do not keep the KV cache of finished conversations for requests that continue them; without reuse the same request "
@@ -84,8 +84,10 @@ void add_context_options(CLI::App& app, EdgeCommand& command) {
   app.option_defaults()->group("SHARED CONTEXTS");
   add_list(app, "--context", command.context_files, "FILE",
            "Text file that requests to this edge share as their system message; needs no cloud");
+  options.context_budget_bytes = 0;
   add_size(app, "--context-budget", options.context_budget_bytes,
-           "Memory for contexts' KV; the least recently used are evicted first");
+           "Memory for contexts' KV; the least recently used are evicted first",
+           "half of what the model leaves of --memory");
   add_choice<KvType>(
       app, "--context-kv", options.batch.kv_type,
       {{"f16", KvType::kF16}, {"bf16", KvType::kBf16}, {"f32", KvType::kF32}, {"q8", KvType::kQ8}},
@@ -158,12 +160,21 @@ Result<EdgeOptions> complete_options(const EdgeCommand& command) {
   const bool tunes = guidance == Guidance::kTuned || guidance == Guidance::kStudied;
   if (command.tuning_file.empty() ? guidance == Guidance::kTuned : !tunes)
     return fail(ErrorKind::kInvalid, "--guidance tuned and --tuning FILE belong together (studied may have one)");
-  if (out.batch.kv_budget_bytes == 0) out.batch.kv_budget_bytes = physical_memory_bytes() / 4;
   for (const std::string& file : command.context_files) {
     CELSLM_TRY(const Bytes text, read_file(file, kMaxContextBytes));
     out.contexts.emplace_back(as_text(text));
   }
   return out;
+}
+
+std::uint64_t memory_limit_of(const EdgeCommand& command) {
+  return command.memory_bytes > 0 ? command.memory_bytes : default_memory_limit(memory_limit().bytes);
+}
+
+void divide_memory(EdgeOptions& options, std::uint64_t fixed_bytes) {
+  const MemoryPlan plan = plan_memory(options.batch.memory->limit_bytes(), fixed_bytes);
+  if (options.batch.kv_budget_bytes == 0) options.batch.kv_budget_bytes = plan.request_bytes;
+  if (options.context_budget_bytes == 0) options.context_budget_bytes = plan.context_bytes;
 }
 
 Result<std::shared_ptr<const KvTuning>> tuning_for(const EdgeCommand& command, const Model& model) {

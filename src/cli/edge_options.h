@@ -41,6 +41,7 @@ struct EdgeCommand {
   std::string tuning_file;           // empty: none
   std::vector<std::string> context_files;
   std::string data_folder;
+  std::uint64_t memory_bytes = 0;  // 0: see memory_limit_of()
   std::uint64_t pack_budget_bytes = 8ULL << 30;
   EdgeOptions options;  // see complete_options()
   ListenOptions listen;
@@ -50,10 +51,14 @@ struct EdgeCommand {
 // `command` must outlive the parsing.
 void add_edge_options(CLI::App& app, EdgeCommand& command);
 
-// The options, with the texts of the context files read and, without --kv-budget, a budget computed from this machine's
-// memory. Guidance is, unless chosen, "tuned" with a tuning and "none" without. load.codecs and load.tuning are left to
-// codecs_for() and tuning_for(), which need the model.
+// The options, with the texts of the context files read. Guidance is, unless chosen, "tuned" with a tuning and "none"
+// without. load.codecs and load.tuning are left to codecs_for() and tuning_for(), which need the model.
 Result<EdgeOptions> complete_options(const EdgeCommand& command);
+
+// --memory, or nine tenths of what the system allows this process.
+std::uint64_t memory_limit_of(const EdgeCommand& command);
+// Budgets that were not given, from what program and model (`fixed_bytes`) leave of the ledger's limit.
+void divide_memory(EdgeOptions& options, std::uint64_t fixed_bytes);
 
 // The tuning that contexts are to have, checked for this model and its gate; null: none. Errors name the file.
 Result<std::shared_ptr<const KvTuning>> tuning_for(const EdgeCommand& command, const Model& model);

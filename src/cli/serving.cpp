@@ -1,17 +1,33 @@
 #include "cli/serving.h"
 
+#include <new>
 #include <ostream>
+#include <system_error>
 #include <vector>
 
 #include "net/open_files.h"
 
 namespace celslm {
+namespace {
+
+// Threads and memory that cannot be had while a server starts.
+Status without_exceptions(const std::function<Status()>& run) {
+  try {
+    return run();
+  } catch (const std::bad_alloc&) {
+    return fail(ErrorKind::kOverloaded, "no memory left to start: take a smaller model, or allow more ('ulimit -v')");
+  } catch (const std::system_error& error) {
+    return fail(ErrorKind::kOverloaded, "cannot start: {} (allow more threads: 'ulimit -u')", error.what());
+  }
+}
+
+}  // namespace
 
 int run_server(Environment& env, const ListenOptions& listen, const std::function<Status(HttpServerOptions)>& run) {
   auto options = server_options(listen);
   if (!options && options.error().kind == ErrorKind::kInvalid) return misused(env, options.error().message);
   if (!options) return failed(env, options.error());
-  const Status status = run(*std::move(options));
+  const Status status = without_exceptions([&] { return run(*std::move(options)); });
   return status ? kExitFine : failed(env, status.error());
 }
 
@@ -24,6 +40,7 @@ Status serve_until_signal(Environment& env, const Served& served, const HttpServ
   log->info("up to {} open files", raise_open_file_limit());
   env.signals.arm();
   CELSLM_CHECK_OK(server->start());
+  served.started();
   env.out << "listening on " << server->url() << std::endl;
   env.signals.wait();
   log->info("stopping when running requests have finished; a second signal stops immediately");

@@ -20,6 +20,7 @@ int run_server(Environment& env, const ListenOptions& listen, const std::functio
 struct Served {
   PageOf page;  // which it adds with its routes
   std::function<void(HttpServer&)> add_routes;
+  std::function<void()> started = [] {};  // called when requests are accepted
   std::function<void()> drain;  // refuses new requests and waits for those that run; called before the server stops
 };
 

@@ -8,6 +8,9 @@
 #include <fstream>
 #include <vector>
 
+#include "core/memory_plan.h"
+#include "core/process_memory.h"
+
 namespace celslm {
 namespace {
 
@@ -76,6 +79,32 @@ TEST_F(MemoryLimitTest, WhatIsWrittenIsResident) {
   const std::uint64_t after = resident_memory().anonymous_bytes;
   EXPECT_EQ(block.back(), 'x');  // or the compiler would leave the block out
   EXPECT_GE(after, before + kBytes / 2);
+}
+
+TEST(MemoryPlanTest, DefaultsFitABoxOfOneGigabyte) {
+  const std::uint64_t limit = default_memory_limit(kGigabyte);
+  const std::uint64_t fixed = 500U << 20;  // a model of 0.5B in Q4_K_M
+  const MemoryPlan plan = plan_memory(limit, fixed);
+  EXPECT_LT(fixed + plan.context_bytes + plan.request_bytes, limit);
+  EXPECT_GT(plan.context_bytes, 100U << 20);
+  EXPECT_GT(plan.request_bytes, 50U << 20);
+}
+
+TEST(MemoryPlanTest, SomethingIsLeftBesideAModelThatFillsTheBox) {
+  const MemoryPlan plan = plan_memory(kGigabyte, 2 * kGigabyte);
+  EXPECT_EQ(plan.context_bytes, kGigabyte / 16);
+  EXPECT_EQ(plan.request_bytes, kGigabyte / 32);
+}
+
+TEST(ProcessMemoryTest, CountsWhatTheSystemCounts) {
+  MemoryLedger ledger;
+  ProcessMemory process(ledger);
+  std::vector<char> model(32U << 20, 'm');
+  process.model_loaded();
+  const auto resident = static_cast<double>(resident_memory().bytes());
+  EXPECT_EQ(model.back(), 'm');
+  EXPECT_NEAR(static_cast<double>(process.bytes()), resident, resident / 10);
+  EXPECT_EQ(process.bytes(), ledger.used_bytes());
 }
 
 }  // namespace

@@ -44,6 +44,8 @@ Result<pid_t> spawn(const std::vector<std::string>& command, int control) {
   const int error = ::posix_spawn(&out, command.front().c_str(), &files, &attributes, arguments.data(), environ);
   ::posix_spawnattr_destroy(&attributes);
   ::posix_spawn_file_actions_destroy(&files);
+  if (error == EAGAIN || error == ENOMEM)
+    return fail(ErrorKind::kOverloaded, "no process for grammars can be started; try again later");
   if (error != 0) return fail(ErrorKind::kUnavailable, "the process for grammars does not start: error {}", error);
   return out;
 }
@@ -124,7 +126,7 @@ Result<std::shared_ptr<ConstraintChannel>> ConstraintHost::new_child() {
     if (child && child->first.get() >= 0) {
       return std::make_shared<ConstraintChannel>(std::move(child->first), std::move(child->second), clock_, options_.limits);
     }
-    if (child) return fail(ErrorKind::kUnavailable, "no process for this grammar can be started; try again later");
+    if (child) return fail(ErrorKind::kOverloaded, "no process for this grammar can be started; try again later");
     end_host();
     if (last_try) return std::unexpected(child.error());
   }

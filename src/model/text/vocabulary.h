@@ -4,12 +4,15 @@
 #include <llama.h>
 
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "model/text/chat_template.h"
 #include "model/text/control_words.h"
 #include "model/text/text.h"
+#include "model/text/token_bound.h"
 
 namespace celslm {
 
@@ -26,6 +29,8 @@ struct Text::Impl {
   ChatStyle chat_style;
   // Strings in the template's code that it may look for in contents, and that no control word begins or ends in.
   std::vector<std::string> plain_literals;
+  mutable std::once_flag bound_made;
+  mutable std::optional<const TokenBound> bound;  // made when first needed; none: its tokens may stand for any text
 };
 
 }  // namespace celslm

@@ -1,5 +1,7 @@
 #include "serve/batch/batch_loop.h"
 
+#include <new>
+
 namespace celslm {
 namespace {
 
@@ -8,6 +10,7 @@ using namespace std::chrono_literals;
 // How long a request that waits for its context may go on after it was cancelled: nothing wakes the loop for that.
 constexpr Duration kCancelPoll = 100ms;
 
+const Error kNoMemory{ErrorKind::kOverloaded, "this edge's memory is used up; try again later"};
 const Error kShutDown{ErrorKind::kUnavailable, "this edge is shutting down"};
 
 }  // namespace
@@ -122,12 +125,7 @@ BatchStats BatchLoop::stats() const {
 
 void BatchLoop::run(std::stop_token stop) {
   while (!stop.stop_requested()) {
-    take_arrivals();
-    scheduler_.admit();
-    publish_stats();
-    const bool worked = scheduler_.step();
-    publish_stats();
-    if (worked) continue;
+    if (step()) continue;
     const MutexLock lock(mutex_);
     woken_.wait_for(mutex_, stop, kCancelPoll, [&]() CELSLM_REQUIRES(mutex_) { return wake_; });
     wake_ = false;
@@ -135,6 +133,22 @@ void BatchLoop::run(std::stop_token stop) {
   take_arrivals();
   scheduler_.fail_all(kShutDown);
   publish_stats();
+}
+
+// Memory that cannot be had ends the requests in the batch, not the process.
+bool BatchLoop::step() {
+  try {
+    take_arrivals();
+    scheduler_.admit();
+    publish_stats();
+    const bool worked = scheduler_.step();
+    publish_stats();
+    return worked;
+  } catch (const std::bad_alloc&) {
+    scheduler_.fail_running(kNoMemory);
+    publish_stats();
+    return true;
+  }
 }
 
 void BatchLoop::take_arrivals() {

@@ -44,6 +44,7 @@ class BatchLoop {
   Result<TokenChoice> choice_for(const GenerationRequest& request);
   Status check(const GenerationRequest& request) const;
   void run(std::stop_token stop) CELSLM_EXCLUDES(mutex_);
+  bool step() CELSLM_EXCLUDES(mutex_);
   void take_arrivals() CELSLM_EXCLUDES(mutex_);
   void publish_stats() CELSLM_EXCLUDES(mutex_);
 

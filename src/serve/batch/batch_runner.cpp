@@ -30,7 +30,7 @@ bool is_loading(const Sequence& sequence) {
 }  // namespace
 
 BatchRunner::BatchRunner(Engine& engine, const Clock& clock, KvMemory& memory, const BatchOptions& options)
-    : engine_(engine), clock_(clock), memory_(memory), options_(options), compute_(engine, clock) {}
+    : engine_(engine), clock_(clock), memory_(memory), options_(options), compute_(engine, clock, *options.memory) {}
 
 bool BatchRunner::step(Sequences& running) {
   bool worked = end_choices(running);
@@ -58,8 +58,7 @@ bool BatchRunner::end_choices(const Sequences& running) {
 
 bool BatchRunner::compute_contexts(Sequences& running) {
   for (const auto& sequence : running) {
-    if (!sequence->context()) continue;
-    if (const Status added = compute_.add(sequence->context()); !added) sequence->fail(added.error());
+    if (sequence->context()) compute_.add(sequence->context());
   }
   const ContextCompute::Step step = compute_.advance();
   for (const auto& sequence : running) {

@@ -31,6 +31,9 @@ class BatchRunner {
   // Requests that have ended or failed stay in the list; the caller removes them.
   bool step(Sequences& running);
 
+  // Forgets contexts that are being computed: they begin again with the next request for them.
+  void drop_contexts() { compute_.drop_all(); }
+
   std::uint64_t prompt_tokens() const { return prompt_tokens_; }          // computed so far
   std::uint64_t completion_tokens() const { return completion_tokens_; }  // chosen so far
 

@@ -24,6 +24,13 @@ std::uint64_t own_kv_bytes(const ModelConfig& config, const BatchOptions& option
   return KvSegment::resident_bytes(config, own_type(options, sequence), n_tokens);
 }
 
+KvMemory::KvMemory(const ModelConfig& config, const Clock& clock, const BatchOptions& options)
+    : config_(config),
+      options_(options),
+      lease_(options.memory->note("requests", 0)),
+      prefixes_(clock, *options.memory, {.most = options.max_kept_prefixes, .max_age = options.max_kept_age}),
+      reclaimer_(options.memory->add_reclaimer(kReclaimPrefixes, [this](std::uint64_t bytes) { prefixes_.free(bytes); })) {}
+
 std::uint64_t KvMemory::bytes_of(const Sequence& sequence, int n_tokens) const {
   return own_kv_bytes(config_, options_, sequence, n_tokens);
 }
@@ -37,7 +44,18 @@ std::uint64_t KvMemory::bytes_of(const Sequences& running) const {
 bool KvMemory::make_room(const Sequences& running, std::uint64_t bytes) {
   const std::uint64_t taken = bytes_of(running) + bytes;
   prefixes_.shrink_to(taken < options_.kv_budget_bytes ? options_.kv_budget_bytes - taken : 0);
-  return taken <= options_.kv_budget_bytes;
+  const bool in_budget = taken <= options_.kv_budget_bytes;
+  const bool taken_from_ledger = in_budget && take(taken);
+  ledger_is_full_ = in_budget && !taken_from_ledger;
+  // What runs is there, however full the box: the caller ends some of it.
+  if (!taken_from_ledger) lease_.resize_over_limit(taken - bytes);
+  return taken_from_ledger;
+}
+
+bool KvMemory::take(std::uint64_t bytes) {
+  if (lease_.resize(bytes)) return true;
+  options_.memory->make_room(bytes - lease_.bytes());
+  return lease_.resize(bytes).has_value();
 }
 
 // Texts of one answer share their prompt's KV in any case: both rows are a prefill's, so nothing differs by rounding.
@@ -95,9 +113,25 @@ Result<bool> KvMemory::allocate(Sequence& sequence, const Sequences& running) {
 
 void KvMemory::keep(const Sequence& sequence) {
   if (!options_.reuse_prefixes || !sequence.has_kv() || sequence.done() < kMinPrefix) return;
-  const auto n_tokens = static_cast<std::size_t>(sequence.done());
-  const std::span<const Token> tokens = sequence.tokens().first(n_tokens);
-  prefixes_.keep(place_of(sequence), {tokens.begin(), tokens.end()}, sequence.kv(), bytes_of(sequence, sequence.done()));
+  const std::span<const Token> tokens = sequence.tokens().first(static_cast<std::size_t>(sequence.done()));
+  std::shared_ptr<const KvSegment> kept = sequence.kv();
+  std::uint64_t bytes = bytes_of(sequence, sequence.done());
+  if (auto small = compact(sequence)) {
+    bytes = small->size_bytes();
+    kept = std::move(small);
+  }
+  prefixes_.keep(place_of(sequence), {tokens.begin(), tokens.end()}, std::move(kept), bytes);
+}
+
+// Rows lie by heads, each with room for all that a request may grow to: of a short one, most of the pages in use are empty.
+// Null where little would be gained, or a copy would take long.
+std::shared_ptr<KvSegment> KvMemory::compact(const Sequence& sequence) const {
+  constexpr std::uint64_t kMostCopied = 16ULL << 20;
+  auto out = KvSegment::create(config_, sequence.kv()->type(), sequence.n_context(), sequence.done());
+  if (!out || (*out)->size_bytes() > kMostCopied || (*out)->size_bytes() * 5 / 4 > bytes_of(sequence, sequence.done()))
+    return nullptr;
+  (*out)->copy_from(*sequence.kv(), sequence.done());
+  return *std::move(out);
 }
 
 }  // namespace celslm

@@ -4,6 +4,7 @@
 
 #include <numeric>
 
+#include "tests/support/manual_clock.h"
 #include "tests/support/random_model.h"
 
 namespace celslm {
@@ -26,7 +27,9 @@ class PrefixCacheTest : public testing::Test {
   }
 
   const ModelConfig config_{.n_layers = 2, .n_heads = 2, .n_kv_heads = 2, .head_dim = 8};
-  PrefixCache cache_;
+  testing_support::ManualClock clock_;
+  MemoryLedger memory_{1000};
+  PrefixCache cache_{clock_, memory_, {.most = 3, .max_age = std::chrono::minutes(10)}};
 };
 
 TEST_F(PrefixCacheTest, CountsTheTokensInCommon) {
@@ -92,6 +95,33 @@ TEST_F(PrefixCacheTest, TheLeastRecentlyUsedGoesFirst) {
   EXPECT_EQ(cache_.find({}, std::vector<Token>{4, 5, 6}).n_tokens, 0);
   cache_.shrink_to(0);
   EXPECT_EQ(cache_.size(), 0U);
+}
+
+TEST_F(PrefixCacheTest, KeepsNoMoreThanSoMany) {
+  for (Token t = 0; t < 10; ++t) cache_.keep({}, {t, t, t}, segment(), 4);
+  EXPECT_EQ(cache_.size(), 3U);
+  EXPECT_EQ(cache_.bytes(), 12U);
+  EXPECT_EQ(cache_.find({}, std::vector<Token>{9, 9, 9}).n_tokens, 3);
+}
+
+TEST_F(PrefixCacheTest, KeepsNothingThatHasNotBeenUsedForLong) {
+  cache_.keep({}, {1, 1, 1}, segment(), 4);
+  cache_.keep({}, {2, 2, 2}, segment(), 4);
+  clock_.advance(std::chrono::minutes(9));
+  cache_.find({}, std::vector<Token>{1, 1, 1});
+  clock_.advance(std::chrono::minutes(9));
+  cache_.shrink_to(1000);
+  EXPECT_EQ(cache_.find({}, std::vector<Token>{1, 1, 1}).n_tokens, 3);
+  EXPECT_EQ(cache_.find({}, std::vector<Token>{2, 2, 2}).n_tokens, 0);
+}
+
+TEST_F(PrefixCacheTest, WhatIsKeptIsInTheLedger) {
+  cache_.keep({}, {1, 1, 1}, segment(), 40);
+  cache_.keep({}, {2, 2, 2}, segment(), 40);
+  EXPECT_EQ(memory_.used_bytes(), 80U);
+  cache_.free(10);
+  EXPECT_EQ(memory_.used_bytes(), 40U);
+  EXPECT_EQ(cache_.find({}, std::vector<Token>{2, 2, 2}).n_tokens, 3);
 }
 
 }  // namespace

@@ -7,6 +7,10 @@ namespace {
 
 constexpr int kHeadroom = 64;  // tokens of answer that there is memory for when a request joins the batch
 
+int n_prompt(const Sequence& sequence) {
+  return static_cast<int>(sequence.tokens().size());
+}
+
 bool has_ended(const std::unique_ptr<Sequence>& sequence) {
   return sequence->phase() == Sequence::Phase::kEnded;
 }
@@ -17,7 +21,7 @@ Scheduler::Scheduler(Engine& engine, const Clock& clock, const BatchOptions& opt
     : clock_(clock),
       options_(options),
       log_(std::move(log)),
-      memory_(engine.model().config(), options),
+      memory_(engine.model().config(), clock, options),
       runner_(engine, clock, memory_, options) {}
 
 void Scheduler::admit() {
@@ -30,8 +34,14 @@ void Scheduler::admit() {
   remove_ended();
   while (!waiting_.empty() && static_cast<int>(running_.size()) < options_.max_running) {
     const Sequence& next = *waiting_.front();
-    const int n_tokens = std::min(static_cast<int>(next.tokens().size()) + kHeadroom, next.most_tokens());
-    if (!memory_.make_room(running_, memory_.bytes_of(next, n_tokens)) && !running_.empty()) break;
+    const int n_tokens = std::min(n_prompt(next) + kHeadroom, next.most_tokens());
+    if (!memory_.make_room(running_, memory_.bytes_of(next, n_tokens))) {
+      if (!running_.empty()) break;
+      if (memory_.ledger_is_full() && !memory_.make_room(running_, memory_.bytes_of(next, n_prompt(next)))) {
+        refuse_next();
+        continue;
+      }
+    }
     running_.push_back(std::move(waiting_.front()));
     waiting_.pop_front();
     running_.back()->begin_running(clock_.now());
@@ -46,6 +56,19 @@ bool Scheduler::step() {
   return worked;
 }
 
+// Nothing runs whose end would make room: others hold the memory, and for how long nobody knows.
+void Scheduler::refuse_next() {
+  waiting_.front()->fail({ErrorKind::kOverloaded, "no memory is left for this request's KV; try again later"});
+  remove_ended();
+}
+
+void Scheduler::fail_running(const Error& error) {
+  memory_.drop_kept();
+  runner_.drop_contexts();
+  for (const auto& sequence : running_) sequence->fail(error);
+  remove_ended();
+}
+
 void Scheduler::fail_all(const Error& error) {
   for (const auto& sequence : running_) sequence->fail(error);
   for (const auto& sequence : waiting_) sequence->fail(error);
@@ -56,7 +79,7 @@ void Scheduler::remove_ended() {
   for (const auto& sequence : running_) {
     if (!has_ended(sequence)) continue;
     count_ended(*sequence);
-    memory_.keep(*sequence);
+    if (!sequence->error()) memory_.keep(*sequence);
   }
   running_.remove_if(has_ended);
   for (const auto& sequence : waiting_) {
@@ -85,8 +108,9 @@ void Scheduler::relieve() {
       return;
     }
     const auto last = std::ranges::max_element(running_, {}, [](const auto& s) { return s->number(); });
-    log_->debug("request {} is preempted: the KV budget of {} bytes is used up", (*last)->number(),
-                options_.kv_budget_bytes);
+    log_->debug("request {} is preempted: {} of {} bytes are used up", (*last)->number(),
+                memory_.ledger_is_full() ? "the process's memory" : "the KV budget",
+                memory_.ledger_is_full() ? options_.memory->limit_bytes() : options_.kv_budget_bytes);
     (*last)->preempt();
     ++counted_.preempted;
     waiting_.push_front(std::move(*last));

@@ -29,6 +29,8 @@ class Scheduler {
   void admit();
   // One step of the batch. False if there was nothing to do.
   bool step();
+  // Ends those in the batch, and the computing of contexts: what was being done cannot be gone on with.
+  void fail_running(const Error& error);
   // Ends all requests.
   void fail_all(const Error& error);
   BatchStats stats() const;
@@ -37,6 +39,7 @@ class Scheduler {
   void remove_ended();
   void count_ended(const Sequence& sequence);
   void relieve();
+  void refuse_next();
 
   const Clock& clock_;
   const BatchOptions options_;

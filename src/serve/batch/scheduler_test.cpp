@@ -154,6 +154,48 @@ TEST_F(SchedulerTest, RequestsThatWaitForKvMemoryGetTheSameAnswer) {
   for (int i = 0; i < 6; ++i) EXPECT_EQ(b->run(all[static_cast<std::size_t>(i)]).text, alone(some_tokens(120, i), 20)) << i;
 }
 
+// The same, where the process's memory is the limit, and others hold some of it.
+TEST_F(SchedulerTest, RequestsThatWaitForTheLedgerGetTheSameAnswer) {
+  const auto memory = std::make_shared<MemoryLedger>(4 * bytes_for(200));
+  const auto others = *memory->take("contexts", bytes_for(200));
+  const auto b = batching({.memory = memory});
+  std::vector<std::shared_ptr<Generation>> all;
+  for (int i = 0; i < 6; ++i) all.push_back(b->add(some_tokens(120, i), 20));
+  bool waited = false;
+  for (bool worked = true; worked;) {
+    worked = b->step();
+    waited |= b->stats().running > 0 && b->stats().queued > 0;
+    EXPECT_LE(memory->used_bytes(), memory->limit_bytes());
+  }
+  EXPECT_TRUE(waited);
+  for (int i = 0; i < 6; ++i) EXPECT_EQ(b->run(all[static_cast<std::size_t>(i)]).text, alone(some_tokens(120, i), 20)) << i;
+}
+
+TEST_F(SchedulerTest, RefusesARequestWhereNothingRunsThatCouldMakeRoom) {
+  const auto memory = std::make_shared<MemoryLedger>(bytes_for(500));
+  auto others = *memory->take("contexts", bytes_for(450));
+  const auto b = batching({.memory = memory});
+  const auto generation = b->add(some_tokens(120, 1), 20);
+  EXPECT_FALSE(b->step());
+  Answer refused;
+  collect(*generation, refused, 0s);
+  ASSERT_TRUE(refused.error);
+  EXPECT_EQ(refused.error->kind, ErrorKind::kOverloaded);
+  others.release();
+  EXPECT_EQ(b->run(some_tokens(120, 1), 20).text, alone(some_tokens(120, 1), 20));
+}
+
+TEST_F(SchedulerTest, KeptPrefixesAreGivenUpForWhoeverNeedsTheMemory) {
+  const auto memory = std::make_shared<MemoryLedger>(bytes_for(500));
+  const auto b = batching({.memory = memory});
+  b->run(some_tokens(120, 1), 20);
+  b->step();
+  EXPECT_GT(b->stats().kept_kv_bytes, 0U);
+  EXPECT_EQ(memory->used_bytes(), b->stats().kept_kv_bytes);
+  EXPECT_TRUE(memory->make_room(memory->limit_bytes()));
+  EXPECT_EQ(b->stats().kept_kv_bytes, 0U);
+}
+
 TEST_F(SchedulerTest, APreemptedRequestGetsTheSameAnswer) {
   const auto b = batching({.kv_budget_bytes = bytes_for(700)});
   std::vector<std::shared_ptr<Generation>> all;

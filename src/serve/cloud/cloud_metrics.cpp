@@ -1,6 +1,7 @@
 #include "serve/cloud/cloud_metrics.h"
 
 #include "net/observed_response.h"
+#include "serve/wire/errors.h"
 
 namespace celslm {
 
@@ -66,7 +67,8 @@ std::string CloudMetrics::text(std::size_t contexts, std::uint64_t pack_store_by
 
 HttpHandler counted(CloudMetrics& metrics, std::string route, HttpHandler handler) {
   return [&metrics, route = std::move(route), handler = std::move(handler)](const HttpRequest& request) {
-    return observed(handler(request), [&metrics, route](int status) { metrics.answered(route, status); });
+    return observed(answer_or_refuse([&] { return handler(request); }),
+                    [&metrics, route](int status) { metrics.answered(route, status); });
   };
 }
 

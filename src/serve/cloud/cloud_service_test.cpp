@@ -387,7 +387,7 @@ TEST_F(CloudServiceTest, AnswersOverloadedWithRetryAfterWhenTooManyWait) {
   EXPECT_FALSE(call({.path = path(running, "entries"), .timeout = 0ms, .sink = [](ByteView) { return false; }}));
   EXPECT_EQ(get(path(put("waiting"), "header")).status, 202);
   const HttpAnswer refused = get(path(put("refused"), "header"));
-  EXPECT_EQ(refused.status, 503);
+  EXPECT_EQ(refused.status, 429);
   EXPECT_EQ(code_of(refused), "overloaded");
   EXPECT_TRUE(refused.headers.contains("retry-after"));
 }

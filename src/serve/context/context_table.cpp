@@ -53,14 +53,29 @@ std::uint64_t ContextTable::total_bytes() const {
 }
 
 void ContextTable::evict() {
-  while (total_bytes() > budget_bytes_) {
-    auto oldest = slots_.end();
-    for (auto it = slots_.begin(); it != slots_.end(); ++it) {
-      const bool idle = it->second.context.use_count() == 1;
-      if (idle && (oldest == slots_.end() || it->second.used < oldest->second.used)) oldest = it;
-    }
-    if (oldest == slots_.end()) return;
-    slots_.erase(oldest);
+  while (total_bytes() > budget_bytes_ && evict_one() > 0) {
+  }
+}
+
+std::uint64_t ContextTable::evict_one() {
+  auto oldest = slots_.end();
+  for (auto it = slots_.begin(); it != slots_.end(); ++it) {
+    const bool idle = it->second.context.use_count() == 1;
+    if (idle && (oldest == slots_.end() || it->second.used < oldest->second.used)) oldest = it;
+  }
+  if (oldest == slots_.end()) return 0;
+  const std::uint64_t bytes = oldest->second.context->segment->size_bytes();
+  slots_.erase(oldest);
+  return bytes;
+}
+
+void ContextTable::free(std::uint64_t bytes) {
+  const MutexLock lock(mutex_);
+  std::uint64_t freed = 0;
+  while (freed < bytes) {
+    const std::uint64_t one = evict_one();
+    if (one == 0) return;
+    freed += one;
   }
 }
 

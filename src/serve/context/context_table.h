@@ -27,6 +27,8 @@ class ContextTable {
       CELSLM_EXCLUDES(mutex_);
   // Drops contexts for which `known` is false; it is called with the table locked. Whoever holds them keeps them.
   void drop_unless(const std::function<bool(const ContextHandle&)>& known) CELSLM_EXCLUDES(mutex_);
+  // Evicts contexts that nobody holds, the least recently used first, until so many bytes are free again or none is left.
+  void free(std::uint64_t bytes) CELSLM_EXCLUDES(mutex_);
   std::vector<std::shared_ptr<ResidentContext>> all() const CELSLM_EXCLUDES(mutex_);
   // Null if there is none; does not count as use.
   std::shared_ptr<ResidentContext> find(const ContextHandle& handle) const CELSLM_EXCLUDES(mutex_);
@@ -41,6 +43,8 @@ class ContextTable {
   };
   std::uint64_t total_bytes() const CELSLM_REQUIRES(mutex_);
   void evict() CELSLM_REQUIRES(mutex_);
+  // The bytes of the context that was evicted; 0 if all are held.
+  std::uint64_t evict_one() CELSLM_REQUIRES(mutex_);
 
   const std::uint64_t budget_bytes_;
   mutable Mutex mutex_;

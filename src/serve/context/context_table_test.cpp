@@ -58,6 +58,28 @@ TEST_F(ContextTableTest, KeepsToItsBudgetAgainOnceAContextIsNoLongerInUse) {
   EXPECT_EQ(table.find(context_handle("a")), nullptr);
 }
 
+TEST_F(ContextTableTest, GivesUpWhatNobodyUsesTheLeastRecentlyUsedFirst) {
+  ContextTable table(10 * one_);
+  const auto held = acquire(table, "held");
+  acquire(table, "b");
+  acquire(table, "c");
+  table.free(1);
+  EXPECT_EQ(table.find(context_handle("b")), nullptr);
+  EXPECT_NE(table.find(context_handle("c")), nullptr);
+  table.free(10 * one_);
+  EXPECT_EQ(table.size(), 1U);
+  EXPECT_EQ(table.find(context_handle("held")), held);
+}
+
+TEST_F(ContextTableTest, AContextsMemoryIsReturnedWithIt) {
+  MemoryLedger ledger(2 * one_);
+  ContextTable table(10 * one_);
+  acquire(table, "a")->hold(*ledger.take("contexts", one_));
+  EXPECT_EQ(ledger.used_bytes(), one_);
+  table.free(one_);
+  EXPECT_EQ(ledger.used_bytes(), 0U);
+}
+
 TEST_F(ContextTableTest, PassesOnWhyAContextCannotBeMade) {
   ContextTable table(one_);
   const auto refused = table.acquire(

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "core/memory_ledger.h"
 #include "core/mutex.h"
 #include "core/result.h"
 #include "kv/pack/context_handle.h"
@@ -31,6 +32,9 @@ class ResidentContext {
   const std::vector<Token> tokens;
   const std::optional<ContextStudy> study;
   const std::shared_ptr<KvSegment> segment;  // length() is the context's from the start; layers count once ready
+
+  // The memory that the segment takes, returned when this ends. Before anybody else knows the context.
+  void hold(MemoryLease lease) { lease_ = std::move(lease); }
 
   int n_layers() const { return segment->n_layers(); }
   int ready_layers() const { return ready_.load(std::memory_order_acquire); }  // [0, ready) may be attended to
@@ -66,6 +70,7 @@ class ResidentContext {
   ResidentContext(const ContextHandle& handle, const Hash256& id, std::vector<Token> tokens,
                   const std::optional<ContextStudy>& study, std::shared_ptr<KvSegment> segment);
 
+  MemoryLease lease_;
   std::atomic<int> ready_{0};
   std::atomic<std::uint64_t> bytes_{0};
   mutable Mutex mutex_;

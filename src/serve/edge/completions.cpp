@@ -13,7 +13,6 @@ namespace celslm {
 HttpResponse completion_refusal(const Error& error) {
   switch (error.kind) {
     case ErrorKind::kNotFound: return error_response(ApiError::kUnknownContext, error.message);
-    case ErrorKind::kOverloaded: return error_response(ApiError::kTooManyRequests, error.message);
     default: return error_response(error);
   }
 }

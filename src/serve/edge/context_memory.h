@@ -6,6 +6,8 @@
 #include <optional>
 #include <string>
 
+#include "core/memory_ledger.h"
+#include "core/mutex.h"
 #include "core/result.h"
 #include "model/engine/model.h"
 #include "serve/context/context_table.h"
@@ -13,14 +15,20 @@
 
 namespace celslm {
 
-// Thread-safe. Owns the loader, whose threads end with this.
+struct ContextLimits {
+  std::uint64_t budget_bytes = 0;
+  std::uint64_t headroom_bytes = 0;  // of the ledger, that new contexts leave free: requests need some, too
+  std::shared_ptr<MemoryLedger> memory;
+};
+
+// What contexts take is in the ledger's account "contexts". Thread-safe. Owns the loader, whose threads end with this.
 class ContextMemory {
  public:
   // on_change: something of a context that is being loaded has changed; called from any thread. find_study: the study that
   // is to supply a context's KV; empty: none. What they use must outlive this.
   using FindStudy = std::function<std::optional<ContextStudy>(const ContextHandle&)>;
   ContextMemory(std::shared_ptr<const Model> model, std::unique_ptr<ContextLoader> loader, KvType type,
-                std::uint64_t budget_bytes, std::function<void()> on_change, FindStudy find_study = {});
+                const ContextLimits& limits, std::function<void()> on_change, FindStudy find_study = {});
 
   struct Acquired {
     std::shared_ptr<ResidentContext> context;
@@ -28,8 +36,9 @@ class ContextMemory {
     bool began_load = false;  // by this call
   };
   // The context of this text: in memory already, or new and from now on being loaded. Does not wait for it. kInvalid for a
-  // text that is too long for the model.
-  Result<Acquired> acquire(const std::string& text);
+  // text that is too long for the model; kOverloaded where its memory cannot be had, although kept prefixes and contexts
+  // that nobody uses were given up for it. New ones are taken up one after the other.
+  Result<Acquired> acquire(const std::string& text) CELSLM_EXCLUDES(creating_);
   // Whether acquire() of this text would fit into the budget without evicting anything. False for a text that it would
   // refuse.
   bool fits(const std::string& text) const;
@@ -49,14 +58,18 @@ class ContextMemory {
 
  private:
   Result<std::shared_ptr<ResidentContext>> create(const ContextHandle& handle, const std::string& text) const;
+  Status take_memory(ResidentContext& context) const;
   std::optional<ContextStudy> study_of(const ContextHandle& handle, int n_tokens) const;
 
   const std::shared_ptr<const Model> model_;
   const KvType type_;
   const std::function<void()> on_change_;
   const FindStudy find_study_;
+  const ContextLimits limits_;
+  Mutex creating_;
   ContextTable table_;
-  const std::unique_ptr<ContextLoader> loader_;  // destroyed first: its threads use the table
+  const std::unique_ptr<MemoryLedger::Registration> reclaimer_;  // uses the table
+  const std::unique_ptr<ContextLoader> loader_;                  // destroyed first: its threads use the table
 };
 
 }  // namespace celslm

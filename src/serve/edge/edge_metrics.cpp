@@ -55,6 +55,22 @@ void EdgeMetrics::completed(const LoadSummary& load) {
   }
 }
 
+void EdgeMetrics::memory(const MemoryLedger& ledger, const ResidentMemory& resident) {
+  const auto gauge = [&](const char* name, const char* help, std::uint64_t value, const prometheus::Labels& labels = {}) {
+    metrics_.gauge(name, help, labels).Set(static_cast<double>(value));
+  };
+  for (const auto& account : ledger.accounts()) {
+    gauge("celslm_edge_memory_bytes", "Memory of this process, by who holds it", account.bytes, {{"account", account.name}});
+    gauge("celslm_edge_memory_most_bytes", "The most that the account has held so far", account.most_bytes,
+          {{"account", account.name}});
+  }
+  gauge("celslm_edge_memory_limit_bytes", "What all accounts may hold together", ledger.limit_bytes());
+  gauge("celslm_edge_resident_bytes", "Memory of this process as the system counts it", resident.bytes());
+  auto& refused =
+      metrics_.counter("celslm_edge_memory_refused_total", "Times memory was refused or had to be made free first");
+  refused.Increment(std::max(0.0, static_cast<double>(ledger.refused()) - refused.Value()));
+}
+
 std::string EdgeMetrics::text(const BatchStats& stats, const ContextTable& contexts, const PackStore* store,
                               std::uint64_t shared_bytes) {
   const MutexLock lock(page_mutex_);

@@ -3,6 +3,8 @@
 
 #include <string>
 
+#include "core/memory_ledger.h"
+#include "core/memory_limit.h"
 #include "core/mutex.h"
 #include "kv/store/pack_store.h"
 #include "serve/batch/batch_loop.h"
@@ -26,6 +28,9 @@ class EdgeMetrics final : public LoadObserver {
 
   // A context loaded while no request ran; why: "refine" or "prefetch".
   void loaded_idly(const char* why);
+
+  // The ledger's accounts, and what the system counts of this process.
+  void memory(const MemoryLedger& ledger, const ResidentMemory& resident);
 
   // The page; gauges have the values given. store may be null; shared_bytes: sent to peers.
   std::string text(const BatchStats& stats, const ContextTable& contexts, const PackStore* store, std::uint64_t shared_bytes)

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "core/text.h"
@@ -27,6 +28,16 @@ std::unique_ptr<ContextLoader> make_loader(const EdgeParts& parts, LoaderOptions
                                              parts.log, &observer, parts.spawn);
   out->assume_compute_speed(compute_s_per_work);
   return out;
+}
+
+// Room for the KV of one request of some length stays free of contexts.
+ContextLimits context_limits(const Model& model, const EdgeOptions& options) {
+  constexpr int kTokens = 2048;
+  const int n_tokens = std::min(kTokens, model.config().n_ctx_train);
+  const std::uint64_t request = KvSegment::resident_bytes(model.config(), options.batch.kv_type, n_tokens);
+  return {.budget_bytes = options.context_budget_bytes,
+          .headroom_bytes = std::min<std::uint64_t>(request, options.batch.kv_budget_bytes),
+          .memory = options.batch.memory};
 }
 
 std::optional<KnownContexts> known_contexts(const EdgeParts& parts) {
@@ -95,14 +106,16 @@ EdgeService::EdgeService(EdgeParts parts, const EdgeOptions& options, double com
     : model_name_(options.model_name.empty() ? parts.model->config().name : options.model_name),
       model_(parts.model),
       store_(parts.store),
+      memory_(options.batch.memory),
+      process_(parts.process),
       writers_(std::move(writers)),
       loop_(std::move(parts.engine), *parts.clock, options.batch, parts.log, parts.constraints),
       directory_(parts.cloud, options.contexts, *parts.clock, known_contexts(parts)),
       contexts_(
           model_, make_loader(parts, options.load, compute_s_per_work, directory_, metrics_), options.context_kv_type(),
-          options.context_budget_bytes, [this] { loop_.wake(); }, find_study(options)),
+          context_limits(*model_, options), [this] { loop_.wake(); }, find_study(options)),
       sharing_(make_sharing(parts, contexts_)),
-      preparation_(*model_, directory_, contexts_, *parts.clock),
+      preparation_(*model_, directory_, contexts_, *memory_, *parts.clock),
       completions_(completion_parts(*parts.clock)),
       responses_(completion_parts(*parts.clock)),
       embeddings_(completion_parts(*parts.clock)),
@@ -141,7 +154,10 @@ int EdgeService::requests_under_way() const {
 
 HttpHandler EdgeService::counted(std::string route, HttpResponse (EdgeService::*handler)(const HttpRequest&)) {
   return [this, route = std::move(route), handler](const HttpRequest& request) {
-    return observed((this->*handler)(request), [this, route](int status) { metrics_.answered(route, status); });
+    HttpResponse response = answer_or_refuse([&] { return (this->*handler)(request); });
+    constexpr std::size_t kLarge = 1U << 20;
+    if (request.body.size() > kLarge) trim_heap();  // what it took to read it lies free between other blocks
+    return observed(std::move(response), [this, route](int status) { metrics_.answered(route, status); });
   };
 }
 
@@ -224,6 +240,8 @@ HttpResponse EdgeService::list_contexts() const {
 }
 
 HttpResponse EdgeService::metrics() {
+  if (process_) process_->update();
+  metrics_.memory(*memory_, resident_memory());
   return {.content_type = Metrics::kContentType,
           .body = metrics_.text(loop_.stats(), contexts_.table(), store_.get(), sharing_ ? sharing_->sent_bytes() : 0)};
 }

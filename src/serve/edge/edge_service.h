@@ -12,6 +12,8 @@
 
 #include "core/clock.h"
 #include "core/log.h"
+#include "core/memory_ledger.h"
+#include "core/process_memory.h"
 #include "core/result.h"
 #include "core/spawn.h"
 #include "core/worker_pool.h"
@@ -40,6 +42,7 @@ struct EdgeParts {
   std::vector<std::shared_ptr<CloudClient>> peers;  // other edges that serve packs of the same cloud
   std::shared_ptr<PackStore> store;                 // may be null
   std::filesystem::path known_contexts;             // folder of KnownContexts; empty: nothing is remembered
+  std::shared_ptr<ProcessMemory> process;           // null: program and model are not in the ledger
   std::shared_ptr<ConstraintMaker> constraints;     // null: answers with grammars are refused
   const Clock* clock = nullptr;
   Log log;
@@ -92,6 +95,8 @@ class EdgeService {
   const std::string model_name_;
   const std::shared_ptr<const Model> model_;
   const std::shared_ptr<PackStore> store_;
+  const std::shared_ptr<MemoryLedger> memory_;
+  const std::shared_ptr<ProcessMemory> process_;  // may be null
   EdgeMetrics metrics_;
   const std::unique_ptr<WorkerPool> writers_;
   // Each uses those above it and ends its threads before they go.

@@ -128,13 +128,14 @@ TEST_F(LoadShellTest, AContextWhoseLoadCannotBeginIsComputed) {
   EXPECT_FALSE(loader.busy());
 
   const auto engine = *Engine::create(model_, {.n_threads = 1});
-  ContextCompute compute(*engine, clock_);
-  EXPECT_TRUE(compute.add(context));
+  MemoryLedger memory;
+  ContextCompute compute(*engine, clock_, memory);
+  compute.add(context);
   while (!context->complete()) ASSERT_TRUE(compute.advance().worked);
   const auto expected = fresh();
   ContextLoader plain(model_, nullptr, {}, nullptr, clock_, LoaderOptions(), null_log());
   EXPECT_TRUE(plain.load(expected));
-  EXPECT_TRUE(compute.add(expected));
+  compute.add(expected);
   while (!expected->complete()) ASSERT_TRUE(compute.advance().worked);
   for (int layer = 0; layer < kEdgeLayers; ++layer) {
     const std::size_t n_bytes = static_cast<std::size_t>(context->segment->n_kv_heads()) *

@@ -7,6 +7,8 @@
 #include <random>
 #include <span>
 
+#include "core/text.h"
+#include "model/text/token_bound.h"
 #include "serve/batch/prefix_cache.h"
 #include "serve/openai/tool_grammar.h"
 
@@ -58,12 +60,55 @@ std::vector<Token> shown_tokens(const Text& text, const ChatStyle& style, const 
   return out;
 }
 
+// What a text is tokenized from on is counted first, and has a lease: below, it takes a few megabytes.
+constexpr std::size_t kLongBytes = 64U << 10;
+// Of memory, for each byte of a text that is rendered and tokenized: libllama's symbols and pairs of them, and copies.
+constexpr std::uint64_t kBytesPerByte = 64;
+
+// Texts of which a template shows all but the blanks at the ends. An answer's thoughts may be left out, and what a template
+// takes for thoughts.
+std::string_view shown_in_full(const ChatMessage& message) {
+  if (message.role == "assistant") return {};
+  const std::string_view text = message.content;
+  const std::size_t thoughts = text.rfind("</think>");
+  return trimmed(thoughts == std::string_view::npos ? text : text.substr(thoughts), " \t\n\v\f\r");
+}
+
+std::size_t text_bytes(const CompletionRequest& request) {
+  std::size_t sum = 0;
+  for (const ChatMessage& message : request.messages) sum += message.content.size();
+  if (const auto* words = std::get_if<std::string>(&request.prompt); words != nullptr && !request.chat) sum += words->size();
+  return sum;
+}
+
 // The answer is made of every token's row, none of which a context keeps.
 bool needs_all_rows(const CompletionRequest& request) {
   return !request.chat && (request.max_tokens == 0 || (request.echo && request.logprobs));
 }
 
 }  // namespace
+
+// Why it does not fit the model's context, where that is certain from counting; empty if not.
+std::string RequestPreparation::certainly_too_long(const CompletionRequest& request) const {
+  if (text_bytes(request) < kLongBytes) return "";
+  const auto room = static_cast<std::size_t>(model_.config().n_ctx_train);
+  std::size_t tokens = 0;
+  const auto count = [&](std::string_view text) {
+    if (tokens <= room) tokens += at_least_tokens(model_.text(), text, room - tokens);
+  };
+  const auto* words = std::get_if<std::string>(&request.prompt);
+  if (!request.chat && words != nullptr) count(*words);
+  for (const ChatMessage& message : request.messages) count(shown_in_full(message));
+  if (tokens <= room) return "";
+  return fmt::format("context length exceeded: the prompt has more than {} tokens, the model's context {}", room, room);
+}
+
+Result<MemoryLease> RequestPreparation::memory_to_tokenize(const CompletionRequest& request) const {
+  const std::size_t bytes = text_bytes(request);
+  if (bytes < kLongBytes) return MemoryLease();
+  memory_.make_room(bytes * kBytesPerByte);
+  return memory_.take("tokenizing", bytes * kBytesPerByte);
+}
 
 // The registered text that this request begins with, if any: named by its handle, or found at the beginning of its system
 // message. Where that is so only but for a byte order mark or the line breaks, the message gets the registered form.
@@ -155,10 +200,14 @@ std::string RequestPreparation::echo_of(const CompletionRequest& request) const 
 Result<PreparedRequest> RequestPreparation::prepare(CompletionRequest request, const std::string& client) {
   PreparedRequest out;
   GenerationRequest& generation = out.generation;
+  out.too_long = certainly_too_long(request);
+  if (!out.too_long.empty()) return out;
+  CELSLM_TRY(MemoryLease tokenizing, memory_to_tokenize(request));
   CELSLM_TRY(const std::optional<std::string> shared, shared_text(request));
   if (shared && request.chat && !begins_with_system_message(request))
     request.messages.insert(request.messages.begin(), {.role = "system", .content = *shared});
   CELSLM_TRY(std::vector<Token> tokens, prompt_tokens(request, !shared));
+  tokenizing.release();
   if (shared) CELSLM_CHECK_OK(use_context(*shared, request, tokens, generation));
   if (!request.context && !needs_all_rows(request)) use_resident_context(tokens, generation);
   const auto n_context = static_cast<std::size_t>(generation.n_context());

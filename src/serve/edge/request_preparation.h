@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/clock.h"
+#include "core/memory_ledger.h"
 #include "core/result.h"
 #include "model/engine/model.h"
 #include "serve/batch/generation.h"
@@ -34,15 +35,19 @@ struct PreparedRequest {
 // already: a chance resemblance must make no other node notice. Thread-safe; what it is made of must outlive it.
 class RequestPreparation {
  public:
-  RequestPreparation(const Model& model, ContextDirectory& directory, ContextMemory& contexts, const Clock& clock)
-      : model_(model), directory_(directory), contexts_(contexts), clock_(clock) {}
+  RequestPreparation(const Model& model, ContextDirectory& directory, ContextMemory& contexts, MemoryLedger& memory,
+                     const Clock& clock)
+      : model_(model), directory_(directory), contexts_(contexts), memory_(memory), clock_(clock) {}
 
   // kInvalid: the request contradicts itself. kNotFound: it names an unknown context.
-  // Errors of asking the cloud for the text of a context that is named.
-  // client: whose request it is, HttpRequest::client.
+  // kOverloaded: there is no memory to tokenize it, or for its context. A prompt that is certainly too long is not
+  // tokenized. Errors of asking the cloud for the text of a context that is named. client: whose request it is,
+  // HttpRequest::client.
   Result<PreparedRequest> prepare(CompletionRequest request, const std::string& client);
 
  private:
+  std::string certainly_too_long(const CompletionRequest& request) const;
+  Result<MemoryLease> memory_to_tokenize(const CompletionRequest& request) const;
   Result<std::optional<std::string>> shared_text(CompletionRequest& request);
   Status use_context(const std::string& text, const CompletionRequest& request, const std::vector<Token>& tokens,
                      GenerationRequest& generation);
@@ -53,6 +58,7 @@ class RequestPreparation {
   const Model& model_;
   ContextDirectory& directory_;
   ContextMemory& contexts_;
+  MemoryLedger& memory_;
   const Clock& clock_;
 };
 

@@ -2,7 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <new>
 #include <nlohmann/json.hpp>
+#include <system_error>
 
 #include "core/json.h"
 #include "core/printable.h"
@@ -95,7 +97,7 @@ ApiError answer_to(ErrorKind kind) {
     case ErrorKind::kMismatch: return ApiError::kMismatch;
     case ErrorKind::kUnauthorized: return ApiError::kUnauthorized;
     case ErrorKind::kUnavailable: return ApiError::kUnavailable;
-    case ErrorKind::kOverloaded: return ApiError::kOverloaded;
+    case ErrorKind::kOverloaded: return ApiError::kTooManyRequests;
     case ErrorKind::kCancelled: return ApiError::kCancelled;
     case ErrorKind::kIo:
     case ErrorKind::kInternal: return ApiError::kInternal;
@@ -135,6 +137,18 @@ HttpResponse error_response(ApiError error, std::string_view message) {
 
 HttpResponse error_response(const Error& error) {
   return error_response(answer_to(error.kind), error.message);
+}
+
+HttpResponse answer_or_refuse(const std::function<HttpResponse()>& handler) {
+  constexpr std::string_view kMessage = "this server has no {} left for the request; try again later";
+  try {
+    return handler();
+  } catch (const std::bad_alloc&) {
+    return error_response(ApiError::kTooManyRequests, fmt::format(kMessage, "memory"));
+  } catch (const std::system_error& error) {
+    if (error.code() != std::errc::resource_unavailable_try_again) throw;
+    return error_response(ApiError::kTooManyRequests, fmt::format(kMessage, "thread"));
+  }
 }
 
 HttpResponse http_error(int status, std::string_view message) {

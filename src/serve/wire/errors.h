@@ -2,6 +2,7 @@
 // "Errors", shows the same table; a test compares the two.
 #pragma once
 
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -55,7 +56,7 @@ struct ApiErrorRow {
 // All rows, by status. The first row of a status is what the HTTP layer's own refusals with that status become.
 std::span<const ApiErrorRow> api_errors();
 
-// The answer to an error of this kind, unless the service knows a more precise one.
+// The answer to an error of this kind (429 where this box is full), unless the service knows a more precise one.
 ApiError answer_to(ErrorKind kind);
 
 // The client's view: by status and code; where the code is missing or unknown, by status alone.
@@ -71,6 +72,9 @@ std::string error_body(ApiError error, std::string_view message);
 // With that body and, where trying again later makes sense, Retry-After.
 HttpResponse error_response(ApiError error, std::string_view message);
 HttpResponse error_response(const Error& error);
+
+// The handler's answer; 429 where memory or a thread that it needs cannot be had (std::bad_alloc, std::system_error).
+HttpResponse answer_or_refuse(const std::function<HttpResponse()>& handler);
 
 // For HttpServer::on_error: refusals by the HTTP layer.
 HttpResponse http_error(int status, std::string_view message);

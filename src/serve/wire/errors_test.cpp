@@ -4,8 +4,10 @@
 #include <gtest/gtest.h>
 
 #include <fstream>
+#include <new>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <system_error>
 
 #include "core/bytes.h"
 #include "core/printable.h"
@@ -85,6 +87,20 @@ TEST(ApiErrorsTest, EachRowIsFoundByStatusAndCode) {
     EXPECT_EQ(body["error"]["message"], "a \"message\"\n");
     EXPECT_EQ(kind_of_answer(row.status, row.code), row.client) << row.code;
   }
+}
+
+TEST(ApiErrorsTest, AFullBoxAnswers429WithRetryAfterWhereverItIsNoticed) {
+  const auto expect_full = [](const HttpResponse& answer) {
+    EXPECT_EQ(answer.status, 429);
+    EXPECT_EQ(answer.headers.count("Retry-After"), 1U);
+    EXPECT_EQ(json::parse(answer.body)["error"]["code"], "overloaded");
+  };
+  expect_full(error_response(Error{ErrorKind::kOverloaded, "the ledger is full"}));
+  expect_full(http_error(429, "too many connections"));
+  expect_full(answer_or_refuse([]() -> HttpResponse { throw std::bad_alloc(); }));
+  expect_full(answer_or_refuse(
+      []() -> HttpResponse { throw std::system_error(std::make_error_code(std::errc::resource_unavailable_try_again)); }));
+  EXPECT_EQ(answer_or_refuse([] { return HttpResponse{.status = 204}; }).status, 204);
 }
 
 TEST(ApiErrorsTest, AnAnswerWithoutAKnownCodeCountsByItsStatus) {
