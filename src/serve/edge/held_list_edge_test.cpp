@@ -61,14 +61,19 @@ TEST_F(HeldListEdgeTest, ChangesComeWithoutAskingForThem) {
   EXPECT_LT(asked(), 12);
 }
 
-TEST_F(HeldListEdgeTest, ARemovedContextIsDroppedFromMemoryAtOnce) {
+TEST_F(HeldListEdgeTest, ARemovedContextIsDroppedFromMemorySoon) {
   put(long_text());
   const auto e = edge();
   ASSERT_TRUE(comes_to_list(*e, long_text(), true));
   EXPECT_EQ(sources(ask(*e, long_text())), all("proxy cloud"));
   server_->handle({.method = "DELETE", .path = "/v1/contexts/" + context_handle(long_text()).hex()});
   ASSERT_TRUE(comes_to_list(*e, long_text(), false));
-  EXPECT_TRUE(ask(*e, long_text())["x_celslm"]["context"].is_null());
+  // First it leaves the list, then memory: a request between the two may still read it there.
+  const auto give_up = std::chrono::steady_clock::now() + 20s;
+  bool is_read = true;
+  while (is_read && std::chrono::steady_clock::now() < give_up)
+    is_read = !ask(*e, long_text())["x_celslm"]["context"].is_null();
+  EXPECT_FALSE(is_read);
 }
 
 // A proxy between them, say, that gives up after a minute.
