@@ -7,11 +7,11 @@
 #include <atomic>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "core/mutex.h"
 #include "net/body_queue.h"
 #include "net/http_server.h"
 #include "net/pending_reply.h"
@@ -160,13 +160,13 @@ template <typename T>
 class Slot {
  public:
   void set(std::shared_ptr<T> value) {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     value_ = std::move(value);
   }
   std::shared_ptr<T> wait() {
     std::shared_ptr<T> out;
     EXPECT_TRUE(eventually([&] {
-      const std::lock_guard lock(mutex_);
+      const MutexLock lock(mutex_);
       out = std::exchange(value_, nullptr);
       return out != nullptr;
     }));
@@ -174,8 +174,8 @@ class Slot {
   }
 
  private:
-  std::mutex mutex_;
-  std::shared_ptr<T> value_;
+  Mutex mutex_;
+  std::shared_ptr<T> value_ CELSLM_GUARDED_BY(mutex_);
 };
 
 class HttpStreamTest : public testing::Test {

@@ -7,13 +7,13 @@
 #include <functional>
 #include <latch>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include "core/mutex.h"
 #include "net/http_limits.h"
 #include "net/http_server.h"
 #include "net/http_stream.h"
@@ -49,7 +49,7 @@ class SlowClientsTest : public testing::Test {
     server_->route("GET", "/wait", [this](const HttpRequest&) {
       return HttpResponse{.pushed =
                               [this](std::shared_ptr<BodyWriter> body) {
-                                const std::lock_guard lock(mutex_);
+                                const MutexLock lock(mutex_);
                                 bodies_.push_back(std::move(body));
                               },
                           .filler = ": quiet\n\n"};
@@ -68,17 +68,25 @@ class SlowClientsTest : public testing::Test {
     return peer;
   }
   std::string get(const std::string& path) { return send("GET " + path + " HTTP/1.1\r\nHost: x\r\n\r\n").read_message(); }
+  std::vector<std::shared_ptr<BodyWriter>> bodies() {
+    const MutexLock lock(mutex_);
+    return bodies_;
+  }
+  void forget_bodies() {
+    const MutexLock lock(mutex_);
+    bodies_.clear();
+  }
   std::size_t n_bodies() {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     return bodies_.size();
   }
   bool all_gone() {
-    const std::lock_guard lock(mutex_);
+    const MutexLock lock(mutex_);
     return std::ranges::all_of(bodies_, [](const auto& body) { return body->gone(); });
   }
 
-  std::mutex mutex_;
-  std::vector<std::shared_ptr<BodyWriter>> bodies_;
+  Mutex mutex_;
+  std::vector<std::shared_ptr<BodyWriter>> bodies_ CELSLM_GUARDED_BY(mutex_);
   std::unique_ptr<HttpServer> server_;
 };
 
@@ -103,7 +111,7 @@ TEST_F(SlowClientsTest, WaitingStreamsOccupyNoThread) {
   for (int i = 0; i < 500; ++i) waiting.push_back(send("GET /wait HTTP/1.1\r\nHost: x\r\n\r\n"));
   EXPECT_TRUE(eventually([&] { return n_bodies() == 500; }));
   EXPECT_THAT(get("/short"), HasSubstr("short"));
-  for (const auto& body : bodies_) {
+  for (const auto& body : bodies()) {
     EXPECT_TRUE(body->push("end"));
     body->end();
   }
@@ -142,7 +150,7 @@ TEST_F(SlowClientsTest, AFillerReachesAClientThatOnlyStoppedSending) {
   EXPECT_TRUE(eventually([&] { return n_bodies() == 1; }));
   peer.end_sending();
   EXPECT_THAT(peer.read_until(": quiet\n\n\r\n"), HasSubstr(": quiet"));
-  bodies_.front()->push("data");
+  bodies().front()->push("data");
   EXPECT_THAT(peer.read_until("data"), HasSubstr("data"));
   EXPECT_FALSE(all_gone());
 }
@@ -212,8 +220,8 @@ TEST_F(SlowClientsTest, StopWaitsForPushedBodiesForItsGracePeriod) {
   RawPeer peer = send("GET /wait HTTP/1.1\r\nHost: x\r\n\r\n");
   EXPECT_TRUE(eventually([&] { return n_bodies() == 1; }));
   std::jthread stopper([&] { server_->stop(seconds(20)); });
-  EXPECT_TRUE(bodies_.front()->push("last words"));
-  bodies_.front()->end();
+  EXPECT_TRUE(bodies().front()->push("last words"));
+  bodies().front()->end();
   EXPECT_THAT(peer.read_to_end(), testing::EndsWith("last words\r\n0\r\n\r\n"));
 }
 
@@ -222,12 +230,12 @@ TEST_F(SlowClientsTest, StopEndsWhatOutlastsItAndTellsTheProducer) {
   RawPeer peer = send("GET /wait HTTP/1.1\r\nHost: x\r\n\r\n");
   EXPECT_TRUE(eventually([&] { return n_bodies() == 1; }));
   std::atomic<int> calls{0};
-  bodies_.front()->on_change([&] { ++calls; });
+  bodies().front()->on_change([&] { ++calls; });
   server_->stop(milliseconds(1));
   EXPECT_EQ(calls, 1);
   EXPECT_TRUE(all_gone());
   EXPECT_THAT(peer.read_to_end(), Not(HasSubstr("0\r\n\r\n")));
-  bodies_.clear();  // long after the server: nothing to tell any more
+  forget_bodies();  // long after the server: nothing to tell any more
 }
 
 TEST_F(SlowClientsTest, AProducerMayOutliveItsServer) {
@@ -235,8 +243,8 @@ TEST_F(SlowClientsTest, AProducerMayOutliveItsServer) {
   RawPeer peer = send("GET /wait HTTP/1.1\r\nHost: x\r\n\r\n");
   EXPECT_TRUE(eventually([&] { return n_bodies() == 1; }));
   server_.reset();
-  EXPECT_FALSE(bodies_.front()->push("x"));
-  bodies_.front()->end();
+  EXPECT_FALSE(bodies().front()->push("x"));
+  bodies().front()->end();
 }
 
 }  // namespace

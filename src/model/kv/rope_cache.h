@@ -3,9 +3,9 @@
 
 #include <array>
 #include <memory>
-#include <mutex>
 #include <vector>
 
+#include "core/mutex.h"
 #include "model/kv/rope.h"
 
 namespace celslm {

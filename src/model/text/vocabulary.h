@@ -4,11 +4,11 @@
 #include <llama.h>
 
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "core/mutex.h"
 #include "model/text/chat_template.h"
 #include "model/text/control_words.h"
 #include "model/text/text.h"
