@@ -102,7 +102,7 @@ void log_memory(spdlog::logger& log, const EdgeOptions& options, const ProcessMe
              megabytes(memory.limit_bytes()));
 }
 
-Status run_edge(Environment& env, const EdgeCommand& command, HttpServerOptions server) {
+Status run_edge(Environment& env, const EdgeCommand& command, const HttpServerOptions& server) {
   CELSLM_TRY(const Log log, stderr_log("edge", command.log_level));
   CELSLM_TRY(EdgeOptions options, complete_options(command));
   configure_heap();
@@ -155,7 +155,7 @@ void add_edge(CLI::App& app, Environment& env) {
   edge->callback([command, &env] {
     env.action = [command, &env] {
       return run_server(env, command->listen,
-                        [&](HttpServerOptions server) { return run_edge(env, *command, std::move(server)); });
+                        [&](const HttpServerOptions& server) { return run_edge(env, *command, server); });
     };
   });
 }

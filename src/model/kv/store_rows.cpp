@@ -92,7 +92,7 @@ HWY_INLINE hn::Vec<Bits> rotate(const KeyRow& row, hn::Vec<Bits> largest) {
 }
 
 // False, with nothing written, for rows that do not consist of complete vectors.
-HWY_ATTR bool StoreKeyRow(const KeyRow& row, bool neox, std::uint16_t& largest) {
+HWY_ATTR bool store_key_row(const KeyRow& row, bool neox, std::uint16_t& largest) {
   const D d;
   const std::size_t lanes = hn::Lanes(d);
   if (row.n_pairs % lanes != 0 || row.width % lanes != 0) return false;
@@ -115,7 +115,7 @@ HWY_AFTER_NAMESPACE();
 namespace celslm {
 namespace {
 
-HWY_EXPORT(StoreKeyRow);
+HWY_EXPORT(store_key_row);
 
 constexpr std::uint16_t kF16Infinity = 0x7C00;
 
@@ -126,13 +126,13 @@ bool place_key(const KvRows& rows, const Rope& rope, int head, int row, const fl
   const auto n = static_cast<std::size_t>(rows.head_dim);
   std::uint16_t largest = 0;
   const bool placed =
-      HWY_DYNAMIC_DISPATCH(StoreKeyRow)({.k = k,
-                                         .bias = rows.k_bias ? rows.k_bias + static_cast<std::size_t>(head) * n : nullptr,
-                                         .angles = angles,
-                                         .n_pairs = static_cast<std::size_t>(rope.n_pairs()),
-                                         .width = n,
-                                         .out = reinterpret_cast<std::uint16_t*>(key_row(rows, head, row))},
-                                        rope.neox(), largest);
+      HWY_DYNAMIC_DISPATCH(store_key_row)({.k = k,
+                                           .bias = rows.k_bias ? rows.k_bias + static_cast<std::size_t>(head) * n : nullptr,
+                                           .angles = angles,
+                                           .n_pairs = static_cast<std::size_t>(rope.n_pairs()),
+                                           .width = n,
+                                           .out = reinterpret_cast<std::uint16_t*>(key_row(rows, head, row))},
+                                          rope.neox(), largest);
   return placed ? largest < kF16Infinity : store_key(rows, rope, head, row, k, angles, scratch);
 }
 
