@@ -176,7 +176,8 @@ Status PackKeeper::commit(Bytes header) {
   const MutexLock lock(mutex_);
   if (!active()) return fail(ErrorKind::kUnavailable, "it is not kept any more");
   if (parsed.blocks != table_) return fail(ErrorKind::kMismatch, "the header has other blocks than those that came");
-  post(header.size(), [header = std::move(header)](Writing& writing) { writing.commit(header); });
+  const std::size_t size = header.size();
+  post(size, [header = std::move(header)](Writing& writing) { writing.commit(header); });
   return {};
 }
 
