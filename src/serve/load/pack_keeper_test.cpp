@@ -20,10 +20,14 @@ using testing_support::BuiltPack;
 using testing_support::small_identity;
 
 // A store of one pack whose n-th call fails, counted over creating, writing and finishing. Each call waits for `gate`. What
-// is counted is for when the disk's thread is idle.
+// is counted is for when the disk's thread is idle. Ends when that is, whose work uses it.
 class FakeDisk {
  public:
-  explicit FakeDisk(int fails_at, std::shared_future<void> gate = {}) : left_(fails_at), gate_(std::move(gate)) {}
+  FakeDisk(const DiskThread& thread, int fails_at, std::shared_future<void> gate = {})
+      : thread_(thread), left_(fails_at), gate_(std::move(gate)) {}
+  ~FakeDisk() { thread_.wait_until_idle(); }
+  FakeDisk(const FakeDisk&) = delete;
+  FakeDisk& operator=(const FakeDisk&) = delete;
 
   NewPack new_pack() {
     return [this](const PackIdentity&) -> Result<std::unique_ptr<PackWriter>> {
@@ -64,6 +68,7 @@ class FakeDisk {
     return fail(ErrorKind::kIo, "no space left on device");
   }
 
+  const DiskThread& thread_;
   int left_;
   const std::shared_future<void> gate_;
   int written_ = 0;
@@ -99,7 +104,7 @@ TEST_F(PackKeeperTest, AFailureOfAnyCallCostsThePackAndNothingElse) {
   const int calls = identity_.n_blocks() + 2;  // create, each block, commit
   for (int k = 1; k <= calls + 1; ++k) {
     SCOPED_TRACE(k);
-    FakeDisk disk(k);
+    FakeDisk disk(*thread_, k);
     {
       PackKeeper keeper(disk.new_pack(), identity_, thread_, null_log());
       (void)keep_all(keeper);  // may notice the failure, or be done before it
@@ -123,7 +128,7 @@ TEST_F(PackKeeperTest, WithoutAStoreNothingIsKept) {
 
 TEST_F(PackKeeperTest, ADiskThatHangsDelaysNobody) {
   std::promise<void> gate;
-  FakeDisk disk(kNever, gate.get_future().share());
+  FakeDisk disk(*thread_, kNever, gate.get_future().share());
   {
     PackKeeper keeper(disk.new_pack(), identity_, thread_, null_log());
     EXPECT_TRUE(keep_all(keeper)) << "every block and the header wait for the disk";
@@ -138,7 +143,7 @@ TEST_F(PackKeeperTest, ADiskThatHangsDelaysNobody) {
 
 TEST_F(PackKeeperTest, ADiskThatDoesNotKeepUpCostsThePackAndHoldsNoMoreThanTheLimit) {
   std::promise<void> gate;
-  FakeDisk disk(kNever, gate.get_future().share());
+  FakeDisk disk(*thread_, kNever, gate.get_future().share());
   const std::size_t block = pack_.blocks[0].size();
   const auto narrow = std::make_shared<DiskThread>(3 * block);
   {
@@ -154,7 +159,7 @@ TEST_F(PackKeeperTest, ADiskThatDoesNotKeepUpCostsThePackAndHoldsNoMoreThanTheLi
 }
 
 TEST_F(PackKeeperTest, AFileIsClosedOnTheDisksThread) {
-  FakeDisk disk(kNever);
+  FakeDisk disk(*thread_, kNever);
   {
     PackKeeper(disk.new_pack(), identity_, thread_, null_log()).put(pack_.checked(0));
   }
@@ -165,7 +170,7 @@ TEST_F(PackKeeperTest, AFileIsClosedOnTheDisksThread) {
 }
 
 TEST_F(PackKeeperTest, ABlockOfAnotherEntryThanTheFirstAnnouncedIsNotKept) {
-  FakeDisk disk(kNever);
+  FakeDisk disk(*thread_, kNever);
   PackKeeper keeper(disk.new_pack(), identity_, thread_, null_log());
   keeper.announce(0, pack_.entries);
   keeper.put(VerifiedBlock::make(0, 0, Bytes(pack_.blocks[0].size())));
@@ -176,7 +181,7 @@ TEST_F(PackKeeperTest, ABlockOfAnotherEntryThanTheFirstAnnouncedIsNotKept) {
 }
 
 TEST_F(PackKeeperTest, TheHeaderOfOtherBlocksFinishesNothing) {
-  FakeDisk disk(kNever);
+  FakeDisk disk(*thread_, kNever);
   PackKeeper keeper(disk.new_pack(), identity_, thread_, null_log());
   for (int i = 0; i < identity_.n_blocks(); ++i) keeper.put(pack_.checked(i));
   BuiltPack other = pack_;
