@@ -7,11 +7,11 @@
 #include <functional>
 #include <latch>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "net/http_limits.h"
 #include "net/http_server.h"
+#include "tests/support/eventually.h"
 #include "tests/support/raw_socket.h"
 
 namespace celslm {
@@ -19,6 +19,7 @@ namespace {
 
 using testing::HasSubstr;
 using testing::Not;
+using testing_support::eventually;
 using testing_support::RawPeer;
 
 struct Row {
@@ -203,15 +204,6 @@ void PrintTo(const Leaving& leaving, std::ostream* out) {
 }
 
 class LeavingTest : public testing::TestWithParam<Leaving> {};
-
-bool eventually(const std::function<bool()>& condition) {
-  const auto guard = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > guard) return false;
-    std::this_thread::yield();
-  }
-  return true;
-}
 
 TEST_P(LeavingTest, IsSeenByTheHandler) {
   const auto server = *HttpServer::create({}, null_log());

@@ -12,6 +12,7 @@
 
 #include "core/hash.h"
 #include "net/http_limits.h"
+#include "tests/support/eventually.h"
 #include "tests/support/raw_socket.h"
 
 namespace celslm {
@@ -22,6 +23,7 @@ using std::chrono::seconds;
 using testing::HasSubstr;
 using testing::Not;
 using testing::StartsWith;
+using testing_support::eventually;
 using testing_support::RawPeer;
 
 // A server with a few routes; tests add theirs before start().
@@ -168,16 +170,6 @@ TEST_F(HttpServerTest, AcceptsARequestThatArrivesByteByByte) {
   const std::string request = "POST /echo HTTP/1.1\r\nContent-Length: 5\r\n" + kEnd + "hello";
   for (const char c : request) ASSERT_TRUE(peer.send({&c, 1}));
   EXPECT_THAT(peer.read_to_end(), HasSubstr("\r\n\r\nhello"));
-}
-
-// Waits without sleeping; false only if a generous time limit expires.
-bool eventually(const std::function<bool()>& condition) {
-  const auto guard = std::chrono::steady_clock::now() + seconds(20);
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > guard) return false;
-    std::this_thread::yield();
-  }
-  return true;
 }
 
 const std::string kGetStream = "GET /stream HTTP/1.1\r\n" + kEnd;

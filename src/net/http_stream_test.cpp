@@ -8,13 +8,13 @@
 #include <functional>
 #include <memory>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "core/mutex.h"
 #include "net/body_queue.h"
 #include "net/http_server.h"
 #include "net/pending_reply.h"
+#include "tests/support/eventually.h"
 #include "tests/support/raw_socket.h"
 
 namespace celslm {
@@ -24,6 +24,7 @@ using std::chrono::seconds;
 using testing::ElementsAre;
 using testing::HasSubstr;
 using testing::Not;
+using testing_support::eventually;
 using testing_support::RawPeer;
 
 // --- the ends --------------------------------------------------------------------------------------------------------
@@ -145,15 +146,6 @@ TEST(PendingReplyTest, TellsThatTheClientHasGoneUnlessItWasAnswered) {
 }
 
 // --- over a socket ---------------------------------------------------------------------------------------------------
-
-bool eventually(const std::function<bool()>& condition) {
-  const auto guard = std::chrono::steady_clock::now() + seconds(20);
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > guard) return false;
-    std::this_thread::yield();
-  }
-  return true;
-}
 
 // What a handler has handed out.
 template <typename T>

@@ -18,6 +18,7 @@
 #include "net/http_server.h"
 #include "net/http_stream.h"
 #include "net/pulled_body.h"
+#include "tests/support/eventually.h"
 #include "tests/support/raw_socket.h"
 
 namespace celslm {
@@ -28,16 +29,8 @@ using std::chrono::seconds;
 using testing::HasSubstr;
 using testing::Not;
 using testing::StartsWith;
+using testing_support::eventually;
 using testing_support::RawPeer;
-
-bool eventually(const std::function<bool()>& condition) {
-  const auto guard = std::chrono::steady_clock::now() + seconds(20);
-  while (!condition()) {
-    if (std::chrono::steady_clock::now() > guard) return false;
-    std::this_thread::yield();
-  }
-  return true;
-}
 
 class SlowClientsTest : public testing::Test {
  protected:

@@ -1,9 +1,9 @@
 // An edge over real sockets: clients that leave, and many that wait, with one thread for all their requests.
 #include <algorithm>
-#include <thread>
 #include <vector>
 
 #include "serve/edge/edge_test_support.h"
+#include "tests/support/eventually.h"
 #include "tests/support/raw_socket.h"
 
 namespace celslm {
@@ -29,14 +29,7 @@ class EdgeHttpTest : public EdgeFixture {
     peer.send(fmt::format("POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{}", body.size(), body));
     return peer;
   }
-  bool eventually(const std::function<bool()>& condition) {
-    const auto guard = std::chrono::steady_clock::now() + 30s;
-    while (!condition()) {
-      if (std::chrono::steady_clock::now() > guard) return false;
-      std::this_thread::sleep_for(1ms);
-    }
-    return true;
-  }
+  static bool eventually(const std::function<bool()>& condition) { return testing_support::eventually(condition, 30s); }
 
   const std::unique_ptr<EdgeService> edge_;
   const std::unique_ptr<HttpServer> http_ = *HttpServer::create({.n_threads = 1}, null_log());

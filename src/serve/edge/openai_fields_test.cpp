@@ -1,9 +1,7 @@
 // Fields of the OpenAI API, from a request's JSON to an answer's, on a small random model.
-#include <chrono>
-#include <thread>
-
 #include "serve/batch/prefix_cache.h"
 #include "serve/edge/edge_test_support.h"
+#include "tests/support/eventually.h"
 
 namespace celslm {
 namespace {
@@ -34,12 +32,7 @@ class FieldsTest : public EdgeFixture {
   }
   // The loop counts after it has answered.
   static bool eventually(EdgeService& edge, const std::string& line) {
-    const auto guard = std::chrono::steady_clock::now() + std::chrono::seconds(20);
-    while (!edge.metrics().body.contains(line)) {
-      if (std::chrono::steady_clock::now() > guard) return false;
-      std::this_thread::yield();
-    }
-    return true;
+    return testing_support::eventually([&] { return edge.metrics().body.contains(line); });
   }
   const std::unique_ptr<EdgeService> edge_ = edge();
 };
