@@ -26,10 +26,10 @@ class PackKeeper::Writing {
 
  private:
   Status try_put(const VerifiedBlock& block) {
-    if (given_up()) return {};
-    if (!writer_) {
+    if (!writer_ && !given_up()) {
       CELSLM_TRY(writer_, new_pack_(identity_));
     }
+    if (given_up()) return {};  // while the file was made, which a slow disk takes its time for
     return writer_->put(block);
   }
   void fail_with(const Error& why) {
