@@ -71,7 +71,9 @@ HWY_NOINLINE void multiply_rows(const Operands& in, std::size_t row, float* HWY_
   const std::size_t lanes = hn::Lanes(f32);
   constexpr int kPartQuads = kQuads / kLayout.parts;
   VF sums[kTokens][kVectors];
+  HWY_UNROLL(8)
   for (int t = 0; t < kTokens; ++t) {
+    HWY_UNROLL(2)
     for (int v = 0; v < kVectors; ++v) {
       const float* from = out + static_cast<std::size_t>(t) * out_stride + static_cast<std::size_t>(v) * lanes;
       sums[t][v] = in.first ? hn::Zero(f32) : hn::LoadU(f32, from);
@@ -82,32 +84,40 @@ HWY_NOINLINE void multiply_rows(const Operands& in, std::size_t row, float* HWY_
     const Q8Block* HWY_RESTRICT x = in.x + b;
     for (int part = 0; part < kLayout.parts; ++part) {
       VI dots[kTokens][kVectors];
+      HWY_UNROLL(8)
       for (int t = 0; t < kTokens; ++t) {
+        HWY_UNROLL(2)
         for (int v = 0; v < kVectors; ++v)
           dots[t][v] = hn::Set(i32, start_of<kLayout>(x[static_cast<std::size_t>(t) * in.x_stride], part));
       }
       HWY_UNROLL(8)
       for (int quad = part * kPartQuads; quad < (part + 1) * kPartQuads; ++quad) {
         hn::Vec<U8> w[kVectors];
+        HWY_UNROLL(2)
         for (int v = 0; v < kVectors; ++v)
           w[v] = hn::Load(u8, values + quad * kQuadBytes + static_cast<std::size_t>(v) * lanes * kQuad);
+        HWY_UNROLL(8)
         for (int t = 0; t < kTokens; ++t) {
           std::int32_t four;
           hwy::CopyBytes<4>(x[static_cast<std::size_t>(t) * in.x_stride].values + quad * kQuad, &four);
           const auto a = hn::BitCast(i8, hn::Set(i32, four));
+          HWY_UNROLL(2)
           for (int v = 0; v < kVectors; ++v) dots[t][v] = hn::SumOfMulQuadAccumulate(i32, w[v], a, dots[t][v]);
         }
       }
       const Factors& factors = in.factors[b];
+      HWY_UNROLL(2)
       for (int v = 0; v < kVectors; ++v) {
         const std::size_t at = row + static_cast<std::size_t>(v) * lanes;
         const VF scale = hn::Load(f32, factors.scales[part] + at);
+        HWY_UNROLL(8)
         for (int t = 0; t < kTokens; ++t) {
           const VF both = hn::Mul(scale, hn::Set(f32, x[static_cast<std::size_t>(t) * in.x_stride].scale));
           sums[t][v] = hn::MulAdd(hn::ConvertTo(f32, dots[t][v]), both, sums[t][v]);
         }
         if constexpr (kLayout.mins) {
           const VF min = hn::Load(f32, factors.mins[part] + at);
+          HWY_UNROLL(8)
           for (int t = 0; t < kTokens; ++t) {
             const float sum = sum_of<kLayout>(x[static_cast<std::size_t>(t) * in.x_stride], part);
             sums[t][v] = hn::MulAdd(min, hn::Set(f32, sum), sums[t][v]);
@@ -116,7 +126,9 @@ HWY_NOINLINE void multiply_rows(const Operands& in, std::size_t row, float* HWY_
       }
     }
   }
+  HWY_UNROLL(8)
   for (int t = 0; t < kTokens; ++t) {
+    HWY_UNROLL(2)
     for (int v = 0; v < kVectors; ++v)
       hn::StoreU(sums[t][v], f32, out + static_cast<std::size_t>(t) * out_stride + static_cast<std::size_t>(v) * lanes);
   }
