@@ -30,8 +30,7 @@ struct Engine::Impl {
       : model(std::move(m)),
         cpu(c),
         kernels(options.kernels),
-        n_threads(threads, machine_has_idle_core, kFixedParts),
-        n_threads_of_many(threads, machine_has_idle_core, kTakenShares),
+        n_threads(threads, machine_has_idle_core),
         pass(model->impl(), threads) {}
 
   const ModelConfig& config() const { return model->config(); }
@@ -68,11 +67,10 @@ struct Engine::Impl {
   Status compute() {
     graph->set_masks();
     graph->restart();
-    ThreadCount& count = graph->shape().n_tokens >= kManyRows ? n_threads_of_many : n_threads;
-    cpu.set_threads(backend.get(), count.now());
+    cpu.set_threads(backend.get(), n_threads.now());
     const CpuMeter meter;
     const ggml_status status = ggml_backend_graph_compute(backend.get(), graph->cgraph());
-    count.add(meter.spent());
+    n_threads.add(meter.spent());
     if (status != GGML_STATUS_SUCCESS) return fail(ErrorKind::kInternal, "ggml: {}", ggml_status_to_string(status));
     return {};
   }
@@ -119,8 +117,7 @@ struct Engine::Impl {
   std::shared_ptr<const Model> model;
   const CpuBackend& cpu;
   const KernelPath kernels;
-  ThreadCount n_threads;          // of graphs of few rows
-  ThreadCount n_threads_of_many;  // from kManyRows on
+  ThreadCount n_threads;
   ggml_backend_ptr backend;
   ggml_gallocr_ptr scratch;
   Pass pass;

@@ -20,22 +20,12 @@ struct CpuSpent {
   long preemptions = 0;  // how often a thread had to leave its core
 };
 
-// Cores that threads may lose before there are fewer of them: so many, and so much of each thread's. Where each thread has
-// its fixed part of an operator, a quarter of one core is too much. Where threads take shares from a counter, one that has
-// its core half of the time is still of use.
-struct LossTolerance {
-  double cores = 0.0;
-  double of_each = 0.0;
-};
-inline constexpr LossTolerance kFixedParts{.cores = 0.25};
-inline constexpr LossTolerance kTakenShares{.of_each = 0.6};
-
 // Pure logic. One thread at a time.
 class ThreadCount {
  public:
   // has_idle_core: whether the machine has one. Asked only when one thread more is to be tried.
-  ThreadCount(int most, std::function<bool()> has_idle_core, LossTolerance tolerance)
-      : most_(most), has_idle_core_(std::move(has_idle_core)), tolerance_(tolerance), now_(most) {}
+  ThreadCount(int most, std::function<bool()> has_idle_core)
+      : most_(most), has_idle_core_(std::move(has_idle_core)), now_(most) {}
 
   int now() const { return now_; }
   void add(const CpuSpent& graph) {
@@ -48,6 +38,7 @@ class ThreadCount {
   }
 
  private:
+  static constexpr double kTolerated = 0.25;   // cores that threads may lose before there are fewer of them
   static constexpr double kWindow = 0.02;      // seconds that a decision looks at
   static constexpr double kFirstWait = 0.25;   // seconds of computing until one thread more is tried
   static constexpr double kLongestWait = 4.0;  // after it was tried in vain several times
@@ -58,7 +49,7 @@ class ThreadCount {
   void decide() {
     const double cores = lost();
     since_change_ += window_.wall_s;
-    if (now_ > 1 && cores >= tolerance_.cores + tolerance_.of_each * now_) {
+    if (now_ > 1 && cores >= kTolerated) {
       wait_ = trying_ ? std::min(2 * wait_, kLongestWait) : kFirstWait;
       change(std::max(1, now_ - std::max(1, static_cast<int>(std::lround(cores)))));
       trying_ = false;
@@ -78,7 +69,6 @@ class ThreadCount {
 
   const int most_;
   const std::function<bool()> has_idle_core_;
-  const LossTolerance tolerance_;
   int now_;
   CpuSpent window_;
   double since_change_ = 0.0;

@@ -25,37 +25,27 @@ void run(ThreadCount& count, const Machine& machine, double seconds) {
 }
 
 TEST(ThreadCountTest, AloneAllThreadsAreUsed) {
-  ThreadCount count(2, always, kFixedParts);
+  ThreadCount count(2, always);
   run(count, {}, 10);
   EXPECT_EQ(count.now(), 2);
 }
 
 TEST(ThreadCountTest, ACoreThatIsTakenIsLeftWithinTwoWindows) {
-  ThreadCount count(2, always, kFixedParts);
+  ThreadCount count(2, always);
   run(count, {.taken = 1}, 0.05);
   EXPECT_EQ(count.now(), 1);
 }
 
 TEST(ThreadCountTest, AsManyCoresAsAreTakenAreLeft) {
-  ThreadCount count(8, always, kFixedParts);
+  ThreadCount count(8, always);
   run(count, {.cores = 8, .taken = 3}, 0.05);
   EXPECT_EQ(count.now(), 5);
   run(count, {.cores = 8, .taken = 100}, 1.0);
   EXPECT_EQ(count.now(), 1);
 }
 
-TEST(ThreadCountTest, WhereThreadsTakeSharesHalfACoreIsStillUsed) {
-  ThreadCount count(2, always, kTakenShares);
-  run(count, {.taken = 0.5}, 10);
-  EXPECT_EQ(count.now(), 2);
-  run(count, {.taken = 1}, 10);
-  EXPECT_EQ(count.now(), 2);
-  run(count, {.taken = 1.4}, 0.05);
-  EXPECT_EQ(count.now(), 1);
-}
-
 TEST(ThreadCountTest, ACoreThatIsFreeAgainIsUsedWithinSeconds) {
-  ThreadCount count(2, always, kFixedParts);
+  ThreadCount count(2, always);
   run(count, {.taken = 1}, 60);
   run(count, {}, 5);
   EXPECT_EQ(count.now(), 2);
@@ -64,7 +54,7 @@ TEST(ThreadCountTest, ACoreThatIsFreeAgainIsUsedWithinSeconds) {
 }
 
 TEST(ThreadCountTest, WhileItIsTakenItIsTriedRarely) {
-  ThreadCount count(2, always, kFixedParts);
+  ThreadCount count(2, always);
   run(count, {.taken = 1}, 20);
   int graphs = 0, tries = 0;
   for (double t = 0; t < 40; t += 0.01, ++graphs) {
@@ -77,7 +67,7 @@ TEST(ThreadCountTest, WhileItIsTakenItIsTriedRarely) {
 
 TEST(ThreadCountTest, WhileNoCoreIsIdleNoneIsTried) {
   bool idle = false;
-  ThreadCount count(2, [&] { return idle; }, kFixedParts);
+  ThreadCount count(2, [&] { return idle; });
   run(count, {.taken = 1}, 0.05);
   for (int i = 0; i < 10000; ++i) {
     ASSERT_EQ(count.now(), 1);
@@ -89,7 +79,7 @@ TEST(ThreadCountTest, WhileNoCoreIsIdleNoneIsTried) {
 }
 
 TEST(ThreadCountTest, ThreadsThatSleepHaveNotLostTheirCores) {
-  ThreadCount count(2, always, kFixedParts);
+  ThreadCount count(2, always);
   for (int i = 0; i < 1000; ++i) count.add({.wall_s = 0.01, .cpu_s = 0.011, .preemptions = 0});
   EXPECT_EQ(count.now(), 2);
 }
