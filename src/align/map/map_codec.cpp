@@ -141,10 +141,9 @@ Result<Gate> read_gate(ByteReader& in, const MapModel& target) {
   out.state = static_cast<GateState>(state);
   out.split = static_cast<int>(split);
   for (std::uint32_t i = 0; i < n; ++i) {
-    SplitMetrics s{.split = static_cast<int>(std::min(in.u32(), n_layers)),
-                   .questions = in.u32(),
-                   .right = in.u32(),
-                   .native_right = in.u32()};
+    const std::uint32_t judged = in.u32();
+    if (judged > n_layers) return fail(ErrorKind::kInvalid, "gate: split {} of {} layers", judged, n_layers);
+    SplitMetrics s{.split = static_cast<int>(judged), .questions = in.u32(), .right = in.u32(), .native_right = in.u32()};
     s.kl = read_f64(in);
     out.splits.push_back(s);
   }
