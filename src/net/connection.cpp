@@ -41,7 +41,7 @@ void Connection::close() {
   timer_.cancel();
   out_.clear();
   if (!exchange_) return;
-  core_->body_memory -= exchange_->body_memory;
+  core_->bodies.resize(exchange_->body_memory, 0);
   exchange_->client->end();
   if (exchange_->reply) exchange_->reply->drop();
   if (exchange_->body) exchange_->body->drop();

@@ -42,7 +42,7 @@ void Connection::on_flushed() {
 }
 
 void Connection::end_exchange() {
-  core_->body_memory -= exchange_->body_memory;
+  core_->bodies.resize(exchange_->body_memory, 0);
   exchange_->client->end();
   const bool last = exchange_->last || core_->table.draining();
   exchange_.reset();

@@ -116,9 +116,7 @@ void Connection::begin_body() {
 bool Connection::fits_memory() {
   const std::size_t bytes = reader_.body_bytes();
   const std::size_t counted = bytes > kSmallBodyBytes ? bytes - kSmallBodyBytes : 0;
-  core_->body_memory += counted - exchange_->body_memory;
-  exchange_->body_memory = counted;
-  return counted == 0 || core_->body_memory <= core_->settings.options.body_memory_bytes;
+  return core_->bodies.resize(exchange_->body_memory, counted) || counted == 0;
 }
 
 bool Connection::step_body() {

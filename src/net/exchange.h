@@ -35,7 +35,7 @@ struct Exchange {
   bool http_1_0 = false;
   bool last = false;            // the connection is closed behind it
   bool will_linger = false;     // because the request was not read to its end
-  std::size_t body_memory = 0;  // of ServerCore::body_memory
+  std::size_t body_memory = 0;  // of ServerCore::bodies
 
   std::shared_ptr<PendingReply> reply;             // owed
   std::shared_ptr<BodyQueue> body;                 // being pushed

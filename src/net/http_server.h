@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "core/log.h"
+#include "core/memory_ledger.h"
 #include "core/result.h"
 #include "net/http_types.h"
 
@@ -31,11 +32,13 @@ struct HttpServerOptions {
   std::size_t max_connections = 0;
   // What the bodies of all requests may take beyond kSmallBodyBytes each; requests with larger ones get 429 meanwhile.
   std::size_t body_memory_bytes = 64U << 20;
+  std::shared_ptr<MemoryLedger> memory;  // that these bodies are counted in, too; null: none
   // If not empty, requests without it get 401 (except to `open_paths`). Letters, digits and -._~+/= (RFC 6750).
   std::string bearer_token;
   std::vector<std::string> open_paths = {"/health"};
   // Origins of web pages that may use this server from a browser, as check_origins() (net/cors.h) takes them. A page of any
-  // other origin may neither read an answer nor ask for anything but GET and HEAD (403).
+  // other origin may neither read an answer nor ask for anything but GET and HEAD (403). Where `host` is a loopback address
+  // and there is no token, requests by another's name (CrossOrigin::names_another_host) get 403, too.
   std::vector<std::string> allowed_origins;
   std::string tls_certificate_file;  // PEM; set both or neither
   std::string tls_key_file;

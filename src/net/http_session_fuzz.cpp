@@ -62,7 +62,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   std::make_shared<Connection>(core, Fd(pair[1]), nullptr)->start();
   core->io.restart();
   core->io.run();  // until the connection has closed
-  if (core->table.size() != 0 || core->body_memory != 0) std::abort();
+  if (core->table.size() != 0 || core->bodies.bytes() != 0) std::abort();
   std::array<char, 4096> answer{};
   const ssize_t n = ::recv(client.get(), answer.data(), answer.size(), MSG_DONTWAIT);
   if (n > 0 && !std::string_view(answer.data(), static_cast<std::size_t>(n)).starts_with("HTTP/1.1 ")) std::abort();

@@ -48,7 +48,7 @@ ContextLoader::ContextLoader(std::shared_ptr<const Model> model, std::shared_ptr
                              const Clock& clock, const LoaderOptions& options, Log log, LoadObserver* observer, Spawn spawn)
     : parts_{.model = std::move(model),
              .store = std::move(store),
-             .disk = std::make_shared<DiskThread>(),
+             .disk = std::make_shared<DiskThread>(DiskThread::kMaxBytes, options.memory),
              .memory = std::make_shared<SourceMemory>(),
              .tuning = options.tuning,
              .clock = &clock,

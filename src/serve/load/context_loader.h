@@ -34,6 +34,7 @@ struct LoaderOptions {
   int n_connections = 4;                                                // to each source, for one context
   LoadPolicy policy;
   std::shared_ptr<const ByteBudget> budget;  // that the clients' calls are paid from; null: no limit
+  std::shared_ptr<MemoryLedger> memory;      // that rows which wait for the disk are counted in; null: none
   // Whether other nodes may be asked for a context, which tells them its handle; empty: they may.
   std::function<bool(const ContextHandle&)> may_ask;
   // kMapped: through the cloud's layer map where it has one. kStudied: see ResidentContext::study.

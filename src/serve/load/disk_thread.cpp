@@ -5,6 +5,9 @@
 
 namespace celslm {
 
+DiskThread::DiskThread(std::size_t max_bytes, std::shared_ptr<MemoryLedger> ledger)
+    : max_bytes_(max_bytes), ledger_(ledger ? std::move(ledger) : std::make_shared<MemoryLedger>()) {}
+
 DiskThread::~DiskThread() {
   std::thread thread;
   {
@@ -26,10 +29,15 @@ bool DiskThread::start() {
   return true;
 }
 
+Result<MemoryLease> DiskThread::take(std::size_t bytes) const {
+  return ledger_->take("rows for the disk", bytes);
+}
+
 bool DiskThread::post(std::size_t bytes, std::function<void()> work) {
+  auto memory = take(bytes);
   const MutexLock lock(mutex_);
-  if (bytes > max_bytes_ - bytes_ || !start()) return false;
-  queue_.push_back({bytes, std::move(work)});
+  if (!memory || bytes > max_bytes_ - bytes_ || !start()) return false;
+  queue_.push_back({*std::move(memory), bytes, std::move(work)});
   bytes_ += bytes;
   changed_.notify_all();
   return true;
@@ -46,6 +54,7 @@ void DiskThread::run() {
     lock.unlock();
     work.run();
     work.run = nullptr;  // what it held is gone before it counts as done
+    work.memory.release();
     lock.lock();
     running_ = false;
     bytes_ -= work.bytes;

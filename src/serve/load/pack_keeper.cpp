@@ -117,8 +117,10 @@ bool PackKeeper::post(std::size_t bytes, std::function<void(Writing&)> work) {
 }
 
 void PackKeeper::add_computed(int layer, std::vector<float> k, std::vector<float> v) {
+  if (!disk_) return;  // nothing is kept
+  auto memory = disk_->take((k.size() + v.size()) * sizeof(float));
   const MutexLock lock(computed_mutex_);
-  if (!closed_) computed_.push_back({layer, std::move(k), std::move(v)});
+  if (memory && !closed_) computed_.push_back({layer, std::move(k), std::move(v), *std::move(memory)});
 }
 
 bool PackKeeper::has_computed() const {

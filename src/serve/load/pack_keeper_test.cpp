@@ -158,6 +158,23 @@ TEST_F(PackKeeperTest, ADiskThatDoesNotKeepUpCostsThePackAndHoldsNoMoreThanTheLi
   EXPECT_FALSE(disk.finished());
 }
 
+TEST_F(PackKeeperTest, WhatWaitsForTheDiskIsInTheLedgerAndMayBeRefused) {
+  const std::size_t block = pack_.blocks[0].size();
+  const auto ledger = std::make_shared<MemoryLedger>(3 * block);
+  const auto counted = std::make_shared<DiskThread>(DiskThread::kMaxBytes, ledger);
+  std::promise<void> gate;
+  FakeDisk disk(*counted, kNever, gate.get_future().share());
+  PackKeeper keeper(disk.new_pack(), identity_, counted, null_log());
+  keeper.put(pack_.checked(0));
+  EXPECT_GE(ledger->used_bytes(), block);
+  for (int i = 1; i < identity_.n_blocks(); ++i) keeper.put(pack_.checked(i));
+  EXPECT_FALSE(keeper.wants_anything());
+  EXPECT_LE(ledger->used_bytes(), 3 * block);
+  gate.set_value();
+  counted->wait_until_idle();
+  EXPECT_EQ(ledger->used_bytes(), 0U);
+}
+
 TEST_F(PackKeeperTest, AFileIsClosedOnTheDisksThread) {
   FakeDisk disk(*thread_, kNever);
   {
