@@ -14,6 +14,7 @@
 #include <utility>
 
 #include "cli/commands.h"
+#include "cli/edge_options.h"
 #include "cli/listen_options.h"
 #include "cli/terminal/model_loading.h"
 #include "cli/test_support.h"
@@ -116,6 +117,17 @@ TEST(CommandLineTest, OtherMachinesAreServedWithoutTlsOnlyOnRequest) {
   EXPECT_TRUE(server_options({.host = "0.0.0.0", .insecure = true}));
   EXPECT_TRUE(server_options({.host = "127.0.0.1"}));
   EXPECT_TRUE(server_options({.host = "0.0.0.0", .tls_certificate_file = "c", .tls_key_file = "k"}));
+}
+
+TEST(CommandLineTest, AnEdgeForwardsRegistrationsWhereItIsAsCarefulAsItsCloud) {
+  const auto forwards = [](const char* cloud_token, const char* own_token) {
+    return complete_options({.cloud = {.token_file = cloud_token}, .listen = {.token_file = own_token}})
+        ->forwards_registrations;
+  };
+  EXPECT_TRUE(forwards("", ""));
+  EXPECT_TRUE(forwards("", "own"));
+  EXPECT_TRUE(forwards("cloud", "own"));
+  EXPECT_FALSE(forwards("cloud", ""));
 }
 
 TEST(CommandLineTest, ATokenIsTheFilesContentWithoutTheSpaceAroundIt) {

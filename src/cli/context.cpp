@@ -42,6 +42,7 @@ struct ContextCommand {
   std::string cloud = "http://127.0.0.1:8081";
   std::string edge;
   std::string token_file;
+  bool token_in_clear = false;
   std::string ca_file;
   std::string file;
   std::string name;
@@ -52,7 +53,9 @@ struct ContextCommand {
 };
 
 Result<std::unique_ptr<HttpClient>> connect(const ContextCommand& command) {
-  HttpClientOptions options{.base_url = command.edge.empty() ? command.cloud : command.edge, .ca_file = command.ca_file};
+  HttpClientOptions options{.base_url = command.edge.empty() ? command.cloud : command.edge,
+                            .ca_file = command.ca_file,
+                            .token_in_clear = command.token_in_clear};
   if (!command.token_file.empty()) {
     CELSLM_TRY(options.bearer_token, read_token(command.token_file));
   }
@@ -174,6 +177,7 @@ void add_place(CLI::App& app, ContextCommand& command) {
   app.add_option("--cloud", command.cloud, "URL of the cloud")->envname("CELSLM_CLOUD")->capture_default_str();
   app.add_option("--edge", command.edge, "URL of an edge that forwards the request to its cloud, instead of --cloud");
   app.add_option("--token-file", command.token_file, "File with the bearer token to send");
+  add_token_in_clear(app, command.token_in_clear);
   app.add_option("--ca-file", command.ca_file, "PEM file with certificates to trust (default: the system's)");
 }
 

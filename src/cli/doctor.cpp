@@ -38,6 +38,7 @@ struct DoctorCommand {
   std::string model;
   std::string cloud;
   std::string token_file;
+  bool token_in_clear = false;
   std::string ca_file;
   int port = 8080;
   bool as_json = false;
@@ -142,7 +143,7 @@ Finding check_disk(const Environment& env) {
 }
 
 Result<json> ask_cloud(const DoctorCommand& command) {
-  HttpClientOptions options{.base_url = command.cloud, .ca_file = command.ca_file};
+  HttpClientOptions options{.base_url = command.cloud, .ca_file = command.ca_file, .token_in_clear = command.token_in_clear};
   if (!command.token_file.empty()) {
     CELSLM_TRY(options.bearer_token, read_token(command.token_file));
   }
@@ -228,6 +229,7 @@ void add_doctor(CLI::App& app, Environment& env) {
   doctor->add_option("--cloud", command->cloud, "URL of a cloud to reach")->option_text("URL");
   doctor->add_option("--cloud-token-file", command->token_file, "File with the bearer token for the cloud")
       ->option_text("FILE");
+  add_token_in_clear(*doctor, command->token_in_clear);
   doctor->add_option("--cloud-ca", command->ca_file, "PEM file with the authority of the cloud's certificate")
       ->option_text("FILE");
   add_number(*doctor, "--port", command->port, 0, 65535, "Port that has to be free");

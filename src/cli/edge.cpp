@@ -54,9 +54,9 @@ std::filesystem::path key_file(const std::filesystem::path& folder, const std::s
 }
 
 // budget: what the calls are paid from; null: nothing.
-Result<std::unique_ptr<HttpClient>> connect(const std::string& url, const std::string& ca_file,
-                                            const std::string& token_file, const std::shared_ptr<ByteBudget>& budget) {
-  HttpClientOptions http{.base_url = url, .ca_file = ca_file};
+Result<std::unique_ptr<HttpClient>> connect(const CloudAccess& access, const std::string& url, const std::string& token_file,
+                                            const std::shared_ptr<ByteBudget>& budget) {
+  HttpClientOptions http{.base_url = url, .ca_file = access.ca_file, .token_in_clear = access.token_in_clear};
   if (!token_file.empty()) {
     CELSLM_TRY(http.bearer_token, read_token(token_file));
   }
@@ -68,7 +68,7 @@ Result<std::unique_ptr<HttpClient>> connect(const std::string& url, const std::s
 Result<std::shared_ptr<CloudClient>> make_cloud(const CloudAccess& access, const std::filesystem::path& folder,
                                                 const std::shared_ptr<ByteBudget>& budget, const Log& log) {
   if (access.url.empty()) return std::shared_ptr<CloudClient>();
-  CELSLM_TRY(auto http, connect(access.url, access.ca_file, access.token_file, budget));
+  CELSLM_TRY(auto http, connect(access, access.url, access.token_file, budget));
   std::optional<PublicKey> pinned;
   if (!access.public_key.empty()) {
     CELSLM_TRY(pinned, PublicKey::from_hex(access.public_key));
@@ -84,7 +84,7 @@ Result<std::vector<std::shared_ptr<CloudClient>>> make_neighbours(const CloudAcc
   if (!access.peers.empty() && !cloud)
     return fail(ErrorKind::kInvalid, "--peer needs --cloud: packs are checked against the cloud's key");
   for (const std::string& url : access.peers) {
-    CELSLM_TRY(auto http, connect(url, access.ca_file, access.peer_token_file, budget));
+    CELSLM_TRY(auto http, connect(access, url, access.peer_token_file, budget));
     out.push_back(std::make_shared<CloudClient>(std::move(http), cloud, log));
   }
   return out;
@@ -142,7 +142,9 @@ Status run_edge(Environment& env, const EdgeCommand& command, const HttpServerOp
                             log->info("finishing {} requests", edge->requests_under_way());
                             edge->drain(kStopGrace);
                           }};
-  return serve_until_signal(env, served, server, kStopGrace, log);
+  HttpServerOptions counted = server;
+  counted.memory = options.batch.memory;
+  return serve_until_signal(env, served, counted, kStopGrace, log);
 }
 
 }  // namespace

@@ -71,6 +71,7 @@ void add_cloud_options(CLI::App& app, EdgeCommand& command) {
   add_list(app, "--peer", cloud.peers, "URL", "URL of another edge of the same cloud from which packs may be fetched, too");
   app.add_option("--peer-token-file", cloud.peer_token_file, "File with the bearer token for the peers")
       ->option_text("FILE");
+  add_token_in_clear(app, cloud.token_in_clear);
   add_number(app, "--connections", load.n_connections, 1, 64, "Connections to one server while a context is fetched");
   add_size(app, "--max-bytes-per-hour", cloud.max_bytes_per_hour,
            "Limit for what is sent to and received from cloud and peers within any hour; when it is reached, contexts are "
@@ -155,6 +156,7 @@ void add_edge_options(CLI::App& app, EdgeCommand& command) {
 
 Result<EdgeOptions> complete_options(const EdgeCommand& command) {
   EdgeOptions out = command.options;
+  out.forwards_registrations = command.cloud.token_file.empty() || !command.listen.token_file.empty();
   out.load.guidance = command.guidance.value_or(command.tuning_file.empty() ? Guidance::kNone : Guidance::kTuned);
   const Guidance guidance = out.load.guidance;
   const bool tunes = guidance == Guidance::kTuned || guidance == Guidance::kStudied;

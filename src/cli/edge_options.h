@@ -23,6 +23,7 @@ struct CloudAccess {
   std::string token_file;
   std::vector<std::string> peers;
   std::string peer_token_file;
+  bool token_in_clear = false;                    // may cross the network without TLS
   std::uint64_t max_bytes_per_hour = UINT64_MAX;  // over the network, of all calls together
 };
 

@@ -1,10 +1,13 @@
 #include "cli/serving.h"
 
+#include <sys/stat.h>
+
 #include <new>
 #include <ostream>
 #include <system_error>
 #include <vector>
 
+#include "net/address.h"
 #include "net/open_files.h"
 
 namespace celslm {
@@ -21,9 +24,16 @@ Status without_exceptions(const std::function<Status()>& run) {
   }
 }
 
+// What servers write, contexts' texts and KV among it, is their user's alone.
+void write_private_files() {
+  constexpr mode_t kOthers = 0077;
+  ::umask(::umask(kOthers) | kOthers);
+}
+
 }  // namespace
 
 int run_server(Environment& env, const ListenOptions& listen, const std::function<Status(HttpServerOptions)>& run) {
+  write_private_files();
   auto options = server_options(listen);
   if (!options && options.error().kind == ErrorKind::kInvalid) return misused(env, options.error().message);
   if (!options) return failed(env, options.error());
@@ -38,6 +48,9 @@ Status serve_until_signal(Environment& env, const Served& served, const HttpServ
   CELSLM_TRY(const auto server, HttpServer::create(complete, log));
   served.add_routes(*server);
   log->info("up to {} open files", raise_open_file_limit());
+  if (options.bearer_token.empty() && !is_loopback(options.host))
+    log->warn("everybody who can reach {} may use this server; with --token-file only those who have the token",
+              options.host);
   env.signals.arm();
   CELSLM_CHECK_OK(server->start());
   served.started();

@@ -11,6 +11,13 @@ std::string_view unbracketed(std::string_view host) {
   return host.starts_with('[') && host.ends_with(']') ? host.substr(1, host.size() - 2) : host;
 }
 
+bool is_address(std::string_view host) {
+  const std::string text(unbracketed(host));
+  in_addr v4{};
+  in6_addr v6{};
+  return ::inet_pton(AF_INET, text.c_str(), &v4) == 1 || ::inet_pton(AF_INET6, text.c_str(), &v6) == 1;
+}
+
 bool is_loopback(std::string_view host) {
   host = unbracketed(host);
   if (host == "localhost") return true;

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cctype>
 
+#include "net/address.h"
+
 namespace celslm {
 namespace {
 
@@ -24,6 +26,11 @@ std::string_view without_default_port(std::string_view authority) {
     if (authority.ends_with(port)) authority.remove_suffix(port.size());
   }
   return authority;
+}
+
+std::string_view without_port(std::string_view authority) {
+  const std::size_t colon = authority.rfind(':');
+  return colon == std::string_view::npos || authority.ends_with(']') ? authority : authority.substr(0, colon);
 }
 
 // The scheme does not count: behind a proxy that ends TLS it differs.
@@ -58,12 +65,21 @@ Status check_origins(const std::vector<std::string>& origins) {
   return {};
 }
 
-CrossOrigin::CrossOrigin(std::vector<std::string> allowed) : allowed_(std::move(allowed)) {
+CrossOrigin::CrossOrigin(std::vector<std::string> allowed, bool loopback)
+    : allowed_(std::move(allowed)), loopback_(loopback) {
   for (std::string& origin : allowed_) origin = lower(std::move(origin));
 }
 
 bool CrossOrigin::allows(std::string_view origin) const {
   return std::ranges::contains(allowed_, "*") || std::ranges::contains(allowed_, origin);
+}
+
+bool CrossOrigin::names_another_host(const Headers& request) const {
+  const std::string host = lower(value_of(request, "host"));
+  if (!loopback_ || host.empty() || std::ranges::contains(allowed_, "*")) return false;
+  const std::string_view name = without_port(host);
+  if (!name.contains('.') || is_address(name) || name.ends_with(".localhost")) return false;
+  return std::ranges::none_of(allowed_, [&](const std::string& origin) { return same_authority(origin, host); });
 }
 
 bool CrossOrigin::refuses(std::string_view method, const Headers& request) const {

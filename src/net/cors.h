@@ -22,8 +22,12 @@ Status check_origins(const std::vector<std::string>& origins);
 // Immutable; thread-safe.
 class CrossOrigin {
  public:
-  // allowed: as check_origins() takes them.
-  explicit CrossOrigin(std::vector<std::string> allowed);
+  // allowed: as check_origins() takes them. loopback: whether only this box is meant to ask, and without a token.
+  explicit CrossOrigin(std::vector<std::string> allowed, bool loopback = false);
+
+  // Asked by a name that anybody may own (with a dot, and no address): what a page of another site does whose name was made
+  // to lead to this box, so that the browser takes this server for the page's own (DNS rebinding).
+  bool names_another_host(const Headers& request) const;
 
   // A page of another origin, which is not allowed, asks for something other than reading.
   bool refuses(std::string_view method, const Headers& request) const;
@@ -37,6 +41,7 @@ class CrossOrigin {
   bool allows(std::string_view origin) const;
 
   std::vector<std::string> allowed_;
+  bool loopback_;
 };
 
 }  // namespace celslm

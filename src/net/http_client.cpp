@@ -8,11 +8,13 @@
 #include <charconv>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
 #include "core/mutex.h"
 #include "core/text.h"
+#include "net/address.h"
 #include "net/http_limits.h"
 
 namespace celslm {
@@ -377,24 +379,43 @@ Result<HttpAnswer> CurlClient::call(const HttpCall& call) {
   return std::move(receiver.answer);
 }
 
-Status check_base_url(const std::string& text) {
+// One part of a URL, in lower case where it is the scheme or the host; nullopt where it has none.
+std::optional<std::string> part_of(CURLU* url, CURLUPart part) {
+  char* value = nullptr;
+  const CURLUcode code = curl_url_get(url, part, &value, 0);
+  std::optional<std::string> out;
+  if (code == CURLUE_OK && value != nullptr) out = value;
+  curl_free(value);
+  return out;
+}
+
+// Without a user's name and password, which do not belong in messages.
+std::string without_credentials(const std::string& url) {
+  const std::size_t mark = url.find("://");
+  const std::size_t begin = mark == std::string::npos ? 0 : mark + 3;
+  const std::size_t at = url.rfind('@');
+  return at == std::string::npos || at < begin ? url : url.substr(0, begin) + "..." + url.substr(at);
+}
+
+Status check_base_url(const HttpClientOptions& options) {
+  const std::string& text = options.base_url;
   const std::unique_ptr<CURLU, FreeUrl> url(curl_url());
   const auto bad = [&](const char* why) {
-    return fail(ErrorKind::kInvalid, "'{}': {}: expected http://HOST:PORT or https://…", text, why);
+    return fail(ErrorKind::kInvalid, "'{}': {}: expected http://HOST:PORT or https://…", without_credentials(text), why);
   };
   if (!url || !is_plain(text) || curl_url_set(url.get(), CURLUPART_URL, text.c_str(), 0) != CURLUE_OK)
     return bad("not a URL");
-  char* scheme = nullptr;
-  curl_url_get(url.get(), CURLUPART_SCHEME, &scheme, 0);  // in lower case
-  const std::string name = scheme == nullptr ? "" : scheme;
-  curl_free(scheme);
-  if (name != "http" && name != "https") return bad("neither http nor https");
+  const std::string scheme = part_of(url.get(), CURLUPART_SCHEME).value_or("");
+  if (scheme != "http" && scheme != "https") return bad("neither http nor https");
   for (const CURLUPart part : {CURLUPART_QUERY, CURLUPART_FRAGMENT, CURLUPART_USER, CURLUPART_PASSWORD}) {
-    char* value = nullptr;
-    const CURLUcode code = curl_url_get(url.get(), part, &value, 0);
-    curl_free(value);
-    if (code == CURLUE_OK) return bad("a base URL must not have a user, query or fragment");
+    if (part_of(url.get(), part)) return bad("a base URL must not have a user, query or fragment");
   }
+  const bool leaves = scheme == "http" && !is_loopback(part_of(url.get(), CURLUPART_HOST).value_or(""));
+  if (leaves && !options.bearer_token.empty() && !options.token_in_clear)
+    return fail(
+        ErrorKind::kInvalid,
+        "'{}': the token would cross the network where others can read it: use https://, or allow it (--token-in-clear)",
+        text);
   return {};
 }
 
@@ -403,7 +424,7 @@ Status check_base_url(const std::string& text) {
 Result<std::unique_ptr<HttpClient>> make_http_client(const HttpClientOptions& options) {
   static const CURLcode initialised = curl_global_init(CURL_GLOBAL_DEFAULT);
   if (initialised != CURLE_OK) return fail(ErrorKind::kInternal, "libcurl: {}", curl_easy_strerror(initialised));
-  CELSLM_CHECK_OK(check_base_url(options.base_url));
+  CELSLM_CHECK_OK(check_base_url(options));
   if (!options.ca_file.empty() && !std::filesystem::is_regular_file(options.ca_file)) {
     return fail(ErrorKind::kNotFound, "{}: no such certificate file", options.ca_file);
   }

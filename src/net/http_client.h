@@ -72,10 +72,12 @@ class HttpClient {
 struct HttpClientOptions {
   std::string base_url;  // "http://host:port" or "https://…"
   std::string bearer_token;
-  std::string ca_file;  // trusted certificates for https; empty: the system's
+  std::string ca_file;          // trusted certificates for https; empty: the system's
+  bool token_in_clear = false;  // whether a token may be sent over http to another machine
 };
 
-// kInvalid for a malformed base_url, kNotFound for a missing ca_file. Does not connect yet.
+// kInvalid for a malformed base_url, or a token that would cross the network in clear; kNotFound for a missing ca_file. Does
+// not connect yet.
 Result<std::unique_ptr<HttpClient>> make_http_client(const HttpClientOptions& options);
 
 }  // namespace celslm

@@ -417,6 +417,24 @@ TEST(HttpClientTest, RejectsMalformedBaseUrls) {
   EXPECT_EQ(make_http_client({.base_url = "https://host", .ca_file = "/none.pem"}).error().kind, ErrorKind::kNotFound);
 }
 
+TEST(HttpClientTest, NeitherShowsPasswordsNorSendsTokensInClear) {
+  for (const char* url : {"http://user:secret@host", "ftp://user:secret@host", "user:secret@host", "http://u:secret@a b"}) {
+    const auto client = make_http_client({.base_url = url});
+    ASSERT_FALSE(client) << url;
+    EXPECT_THAT(client.error().message, testing::Not(HasSubstr("secret")));
+  }
+  const auto with_token = [](const char* url, bool in_clear = false) {
+    return make_http_client({.base_url = url, .bearer_token = "token", .token_in_clear = in_clear});
+  };
+  EXPECT_THAT(with_token("http://cloud:8081").error().message, HasSubstr("https://"));
+  EXPECT_FALSE(with_token("HTTP://10.0.0.1"));
+  EXPECT_FALSE(with_token("http://localhost.evil.example"));
+  EXPECT_TRUE(with_token("http://cloud:8081", true));
+  for (const char* url : {"https://cloud", "http://127.0.0.1:8081", "http://[::1]:8081", "http://localhost"})
+    EXPECT_TRUE(with_token(url)) << url;
+  EXPECT_TRUE(make_http_client({.base_url = "http://cloud:8081"}));
+}
+
 class TlsTest : public EchoServerTest {
  protected:
   void start_tls() {

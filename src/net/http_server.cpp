@@ -14,6 +14,7 @@
 
 #include "core/mutex.h"
 #include "core/worker_pool.h"
+#include "net/address.h"
 #include "net/cors.h"
 #include "net/http_limits.h"
 #include "net/listener.h"
@@ -73,11 +74,12 @@ Server::Server(const HttpServerOptions& options, std::unique_ptr<TlsContext> tls
     : tls_(std::move(tls)),
       handlers_(std::make_shared<WorkerPool>(options.max_queued)),
       open_handlers_(std::make_shared<WorkerPool>(options.max_queued)),
-      core_(std::make_shared<ServerCore>(ServerSettings{.options = options,
-                                                        .router = {},
-                                                        .token_hash = hash_of(options.bearer_token),
-                                                        .cross_origin = CrossOrigin(options.allowed_origins),
-                                                        .log = std::move(log)})),
+      core_(std::make_shared<ServerCore>(ServerSettings{
+          .options = options,
+          .router = {},
+          .token_hash = hash_of(options.bearer_token),
+          .cross_origin = CrossOrigin(options.allowed_origins, options.bearer_token.empty() && is_loopback(options.host)),
+          .log = std::move(log)})),
       work_(boost::asio::make_work_guard(core_->io)) {
   core_->run_handler = [handlers = handlers_, open = open_handlers_](bool is_open, std::function<void()> task) {
     return (is_open ? open : handlers)->try_run(std::move(task));
@@ -105,8 +107,7 @@ Status Server::start() {
 
 std::string Server::url() const {
   std::string host = core_->settings.options.host;
-  if (host.empty() || host == "0.0.0.0") host = "127.0.0.1";
-  if (host == "::") host = "::1";
+  if (host.empty()) host = "0.0.0.0";
   if (host.contains(':') && !host.starts_with('[')) host = "[" + host + "]";
   return fmt::format("{}://{}:{}", tls_ ? "https" : "http", host, port_);
 }

@@ -66,6 +66,7 @@ struct Gate {
   int check() {
     const HttpRequest& request = out.request;
     if (const int status = check_framing(request.headers, settings.options.max_body_bytes); status != 200) return status;
+    if (settings.cross_origin.names_another_host(request.headers)) return 403;
     if (CrossOrigin::is_preflight(request.method, request.headers)) return 204;
     if (settings.cross_origin.refuses(request.method, request.headers)) return 403;
     out.is_open = std::ranges::contains(settings.options.open_paths, raw_path);

@@ -37,7 +37,9 @@ HttpResponse default_error(int status, std::string_view message) {
 const char* message_for(int status) {
   switch (status) {
     case 400: return "malformed HTTP request";
-    case 403: return "a page of another origin may not do that: allow its origin with --cors-origin";
+    case 403:
+      return "a page of another origin may not do that, nor one that calls this server by its own name: allow its origin "
+             "with --cors-origin";
     case 401: return "missing or wrong bearer token: send 'Authorization: Bearer …'";
     case 404: return "no such path";
     case 405: return "this path does not support that method";

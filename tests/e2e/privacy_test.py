@@ -43,3 +43,11 @@ def test_nothing_of_a_prompt_is_sent_to_the_cloud_or_a_neighbour(cloud, edge, st
         assert b"/v1/packs/" in sent, f"{name} recorded nothing"
         for word in ("XQZJV", "90210", "secret", "Private", "Hello", handle_of(PRIVATE_SYSTEM_MESSAGE)):
             assert word.encode() not in sent, name
+
+
+def test_what_servers_write_is_their_users_alone(cloud, edge, folder, ask):
+    ask(edge)
+    support.wait_for_kept_pack(edge)
+    written = [path for server in (cloud, edge) for path in (folder / server.name).rglob("*")]
+    assert any(path.suffix == ".kvpack" for path in written)
+    assert not [path for path in written if path.lstat().st_mode & 0o077]

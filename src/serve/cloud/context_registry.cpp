@@ -76,6 +76,7 @@ Result<std::unique_ptr<ContextRegistry>> ContextRegistry::open(const fs::path& f
 }
 
 Status ContextRegistry::load() {
+  CELSLM_CHECK_OK(remove_abandoned_files(folder_).transform([](int) {}));
   std::error_code error;
   std::vector<fs::path> paths;
   for (fs::directory_iterator it(folder_, error), end; !error && it != end; it.increment(error)) {

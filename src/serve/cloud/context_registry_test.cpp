@@ -88,6 +88,14 @@ TEST_F(ContextRegistryTest, RefusesNamesThatWouldHarmATerminalOrAList) {
   EXPECT_TRUE(registry->put("t", std::string(kMaxContextNameBytes, 'n')));
 }
 
+TEST_F(ContextRegistryTest, WhatAKilledCloudWasWritingGoes) {
+  const auto info = open()->put("a text", "");
+  const fs::path left = folder_ / (info->handle.hex() + ".json.4711.1.tmp");
+  overwrite(left, "half a te");
+  EXPECT_THAT(open()->list(), SizeIs(1));
+  EXPECT_FALSE(fs::exists(left));
+}
+
 TEST_F(ContextRegistryTest, SetsDamagedFilesAsideAndKeepsTheOthers) {
   ContextHandle good;
   ContextHandle changed;

@@ -63,5 +63,18 @@ TEST_F(EdgeHttpTest, ManyWaitWithOneThread) {
   }
 }
 
+// A page of a site whose name was made to lead to this box would read everything here.
+TEST_F(EdgeHttpTest, ANameThatOthersMayOwnIsNotAnswered) {
+  const auto asked_by = [&](const std::string& host) {
+    RawPeer peer = RawPeer::connect(http_->port());
+    peer.send("GET /v1/models HTTP/1.1\r\nHost: " + host + "\r\nConnection: close\r\n\r\n");
+    return peer.read_to_end();
+  };
+  for (const char* host : {"evil.example", "evil.example:8080", "127.0.0.1.evil.example", "localhost.evil.example."})
+    EXPECT_THAT(asked_by(host), HasSubstr("403 Forbidden")) << host;
+  for (const char* host : {"localhost:8080", "127.0.0.1:8080", "[::1]:8080", "edge", "app.localhost", "192.168.1.7"})
+    EXPECT_THAT(asked_by(host), HasSubstr("200 OK")) << host;
+}
+
 }  // namespace
 }  // namespace celslm

@@ -23,6 +23,8 @@ struct EdgeOptions {
   int max_prefetched = 0;
   // ... and exact KV in place of what came by an approximate codec.
   bool refine = false;
+  // Whether clients may register and remove contexts at the cloud through this edge, with its token.
+  bool forwards_registrations = true;
   LoaderOptions load;
   // batch.kv_type is contexts' type, too, unless load.codecs begins with an exact codec: see context_kv_type().
   BatchOptions batch;

@@ -21,8 +21,10 @@ namespace {
 
 using nlohmann::json;
 
-std::unique_ptr<ContextLoader> make_loader(const EdgeParts& parts, LoaderOptions options, double compute_s_per_work,
+std::unique_ptr<ContextLoader> make_loader(const EdgeParts& parts, const EdgeOptions& edge, double compute_s_per_work,
                                            const ContextDirectory& directory, LoadObserver& observer) {
+  LoaderOptions options = edge.load;
+  options.memory = edge.batch.memory;
   options.may_ask = [&directory](const ContextHandle& handle) { return directory.is_public(handle); };
   auto out = std::make_unique<ContextLoader>(parts.model, parts.cloud, parts.peers, parts.store, *parts.clock, options,
                                              parts.log, &observer, parts.spawn);
@@ -104,6 +106,7 @@ EdgeService::~EdgeService() {
 EdgeService::EdgeService(EdgeParts parts, const EdgeOptions& options, double compute_s_per_work,
                          std::unique_ptr<WorkerPool> writers)
     : model_name_(options.model_name.empty() ? parts.model->config().name : options.model_name),
+      forwards_registrations_(options.forwards_registrations),
       model_(parts.model),
       store_(parts.store),
       memory_(options.batch.memory),
@@ -112,7 +115,7 @@ EdgeService::EdgeService(EdgeParts parts, const EdgeOptions& options, double com
       loop_(std::move(parts.engine), *parts.clock, options.batch, parts.log, parts.constraints),
       directory_(parts.cloud, options.contexts, *parts.clock, known_contexts(parts)),
       contexts_(
-          model_, make_loader(parts, options.load, compute_s_per_work, directory_, metrics_), options.context_kv_type(),
+          model_, make_loader(parts, options, compute_s_per_work, directory_, metrics_), options.context_kv_type(),
           context_limits(*model_, options), [this] { loop_.wake(); }, find_study(options)),
       sharing_(make_sharing(parts, contexts_)),
       preparation_(*model_, directory_, contexts_, *memory_, *parts.clock),
@@ -214,7 +217,14 @@ HttpResponse EdgeService::embeddings(const HttpRequest& request) {
   return blocking(begin_embeddings(request), request);
 }
 
+HttpResponse EdgeService::not_forwarded() {
+  return error_response(ApiError::kNotForwarded,
+                        "this edge takes requests without a token and its cloud does not: register at the cloud, or start "
+                        "the edge with --token-file");
+}
+
 HttpResponse EdgeService::put_context(const HttpRequest& request) {
+  if (!forwards_registrations_) return not_forwarded();
   const auto wanted = registration_from(request.body);
   if (!wanted) return error_response(wanted.error());
   const auto info = directory_.put(wanted->text, wanted->name, request.parameter("prefill") == "1");
@@ -222,6 +232,7 @@ HttpResponse EdgeService::put_context(const HttpRequest& request) {
 }
 
 HttpResponse EdgeService::remove_context(const HttpRequest& request) {
+  if (!forwards_registrations_) return not_forwarded();
   const std::string name = request.parameter("context");
   const auto handle = Hash256::from_hex(name);
   if (!handle) return error_response(ApiError::kUnknownContext, "no context " + name + " is registered here");

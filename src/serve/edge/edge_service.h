@@ -86,6 +86,7 @@ class EdgeService {
   HttpResponse status() const;
   HttpResponse model(const std::string& id) const;
   nlohmann::json described_model() const;
+  static HttpResponse not_forwarded();
   HttpResponse put_context(const HttpRequest& request);
   HttpResponse remove_context(const HttpRequest& request);
   HttpResponse list_contexts() const;
@@ -93,6 +94,7 @@ class EdgeService {
   HttpHandler counted(std::string route, HttpResponse (EdgeService::*handler)(const HttpRequest&));
 
   const std::string model_name_;
+  const bool forwards_registrations_;
   const std::shared_ptr<const Model> model_;
   const std::shared_ptr<PackStore> store_;
   const std::shared_ptr<MemoryLedger> memory_;

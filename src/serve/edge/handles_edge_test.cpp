@@ -35,6 +35,25 @@ TEST_F(HandlesEdgeTest, AHandleThatWasRegisteredAMomentAgoIsServed) {
   EXPECT_THAT(client_->sent(), HasSubstr("/v1/packs/" + context_handle(long_text()).hex()));
 }
 
+TEST_F(HandlesEdgeTest, AnEdgeThatTakesEverybodyLendsNobodyItsToken) {
+  put(long_text());
+  const auto e = edge({}, {.forwards_registrations = false});
+  LocalServer clients;
+  e->add_routes(clients);
+  const std::string listed = "/v1/contexts/" + context_handle(long_text()).hex();
+  const std::vector<HttpRequest> changes{
+      {.method = "POST", .path = "/v1/contexts", .body = json{{"text", "spam"}}.dump()},
+      {.method = "DELETE", .path = listed},
+  };
+  for (const HttpRequest& request : changes) {
+    const HttpResponse response = clients.handle(request);
+    EXPECT_EQ(response.status, 403);
+    EXPECT_EQ(json::parse(response.body)["error"]["code"], "not_forwarded");
+  }
+  EXPECT_THAT(client_->sent(), Not(HasSubstr("spam")));
+  EXPECT_THAT(clients.handle({.method = "GET", .path = "/v1/contexts"}).body, HasSubstr(context_handle(long_text()).hex()));
+}
+
 // The cloud lists it, too: that is how it could be asked for.
 TEST_F(HandlesEdgeTest, NoOtherNodeIsAskedForATextOfTheEdgesOwn) {
   const std::string own = long_text('o');

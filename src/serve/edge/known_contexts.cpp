@@ -29,6 +29,7 @@ std::uint64_t bytes_in(const fs::path& folder) {
 }  // namespace
 
 ContextList KnownContexts::load() const {
+  (void)remove_abandoned_files(folder_);  // of an edge that was killed; there may be no folder yet
   const auto bytes = read_file(folder_ / kList, kMaxListBytes);
   if (!bytes) return {};
   const auto object = parse_object(as_text(*bytes));

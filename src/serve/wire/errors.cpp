@@ -20,6 +20,7 @@ constexpr std::array kRows{
     ApiErrorRow{ApiError::kContextLengthExceeded, 400, "context_length_exceeded", ErrorKind::kInvalid},
     ApiErrorRow{ApiError::kUnauthorized, 401, "unauthorized", ErrorKind::kUnauthorized},
     ApiErrorRow{ApiError::kOriginNotAllowed, 403, "origin_not_allowed", ErrorKind::kUnauthorized},
+    ApiErrorRow{ApiError::kNotForwarded, 403, "not_forwarded", ErrorKind::kUnauthorized},
     ApiErrorRow{ApiError::kNotFound, 404, "not_found", ErrorKind::kNotFound},
     ApiErrorRow{ApiError::kUnknownContext, 404, "unknown_context", ErrorKind::kNotFound},
     ApiErrorRow{ApiError::kUnknownModel, 404, "unknown_model", ErrorKind::kNotFound},

@@ -20,6 +20,7 @@ enum class ApiError {
   kContextLengthExceeded,
   kUnauthorized,
   kOriginNotAllowed,
+  kNotForwarded,
   kNotFound,
   kUnknownContext,
   kUnknownModel,
