@@ -22,15 +22,6 @@ std::string differing(const char* field, const Hash256& here, const Hash256& the
 
 }  // namespace
 
-const char* to_string(Architecture architecture) {
-  switch (architecture) {
-    case Architecture::kLlama: return "llama";
-    case Architecture::kQwen2: return "qwen2";
-    case Architecture::kQwen3: return "qwen3";
-  }
-  return "unknown";
-}
-
 Hash256 ModelFingerprint::id() const {
   Hasher hasher;
   hasher.update_field(kFingerprintDomain).update_field(architecture);

@@ -7,13 +7,11 @@
 
 #include "core/hash.h"
 #include "core/result.h"
+#include "model/architecture.h"
 
 namespace celslm {
 
 using Token = std::int32_t;
-
-enum class Architecture { kLlama, kQwen2, kQwen3 };
-const char* to_string(Architecture architecture);  // as in GGUF's general.architecture
 
 enum class RopeScaling { kNone, kLinear, kYarn };  // Llama-3 scaling comes as a tensor of frequency factors
 
@@ -52,6 +50,7 @@ struct ModelConfig {
   bool key_bias = false;  // some layer adds a bias to K, which K before RoPE (in packs, taps, maps) does not contain
   bool qk_norm = false;
 
+  const ArchitectureTraits& traits() const { return traits_of(architecture); }
   int kv_width() const { return n_kv_heads * head_dim; }  // values of K (or V) per token and layer
 };
 

@@ -61,11 +61,5 @@ TEST(ModelFingerprintTest, TheIdIsStableAcrossBuilds) {
   EXPECT_EQ(fingerprint().id().hex(), "49893164e208ddd2c4753efb083c2b27c7d49400b91667cf75720fe44dc3eed7");
 }
 
-TEST(ArchitectureTest, IsSpelledAsInGguf) {
-  EXPECT_STREQ(to_string(Architecture::kLlama), "llama");
-  EXPECT_STREQ(to_string(Architecture::kQwen2), "qwen2");
-  EXPECT_STREQ(to_string(Architecture::kQwen3), "qwen3");
-}
-
 }  // namespace
 }  // namespace celslm

@@ -164,7 +164,7 @@ class WeightsLoader {
     CELSLM_TRY(out_->output.b, vector("output.bias", config_.n_vocab, false));
     config_.tied_output = out_->output.w == nullptr;
     if (config_.tied_output) out_->output.w = out_->token_embd;
-    if (config_.architecture == Architecture::kLlama) {
+    if (config_.traits().frequency_factors) {
       CELSLM_TRY(out_->rope_factors, vector("rope_freqs.weight", config_.rope.dimensions / 2, false));
     }
     config_.rope.has_frequency_factors = out_->rope_factors != nullptr;
@@ -178,7 +178,7 @@ class WeightsLoader {
   Status name_layer(const std::string& p) {
     const std::int64_t d = config_.n_embd;
     const std::int64_t q_width = std::int64_t{config_.n_heads} * config_.head_dim;
-    const bool qk_norm = config_.architecture == Architecture::kQwen3;
+    const bool qk_norm = config_.traits().head_norm == HeadNorm::kBeforeRope;
     LayerWeights w;
     CELSLM_TRY(w.attn_norm, vector(p + "attn_norm.weight", d, true));
     CELSLM_TRY(w.q, linear(p + "attn_q", d, q_width));

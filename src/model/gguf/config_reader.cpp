@@ -1,7 +1,6 @@
 // The model's shape from its GGUF, with limits beside each size, after libllama's rules for defaults.
 #include <fmt/format.h>
 
-#include <array>
 #include <cmath>
 #include <format>
 #include <string>
@@ -21,12 +20,9 @@ constexpr int kMaxHeadDim = 1024;
 constexpr int kMaxContext = 1 << 30;  // tokens
 
 Result<Architecture> architecture_from(const std::string& name) {
-  constexpr std::array kAll = {Architecture::kLlama, Architecture::kQwen2, Architecture::kQwen3};
+  if (const ArchitectureTraits* found = find_architecture(name)) return found->architecture;
   std::string ours;
-  for (const Architecture a : kAll) {
-    if (name == to_string(a)) return a;
-    ours += fmt::format("{}{}", ours.empty() ? "" : ", ", to_string(a));
-  }
+  for (const ArchitectureTraits& a : all_architectures()) ours += fmt::format("{}{}", ours.empty() ? "" : ", ", a.name);
   return fail(ErrorKind::kInvalid, "architecture '{}' is not supported; supported are {}", name, ours);
 }
 
@@ -52,7 +48,7 @@ void resolve_yarn(RopeConfig& rope, float attention_factor) {
 Result<RopeConfig> read_rope(const GgufMetadata& m, const std::string& prefix, const ModelConfig& config) {
   const std::string p = prefix + "rope.";
   RopeConfig rope;
-  rope.neox = config.architecture != Architecture::kLlama;
+  rope.neox = config.traits().neox;
   CELSLM_TRY(rope.dimensions, m.integer(p + "dimension_count", 2, config.head_dim, config.head_dim));
   if (rope.dimensions % 2 != 0) return fail(ErrorKind::kInvalid, "'{}dimension_count' is {}, not even", p, rope.dimensions);
   CELSLM_TRY(rope.base, m.real(p + "freq_base", 1.0F, 1e12F, 10000.0F));
@@ -116,9 +112,9 @@ Result<ModelConfig> read_config(const GgufMetadata& m) {
   CELSLM_TRY(config.attention_scale, m.real(p + "attention.scale", 0.0F, 1e6F, 0.0F));
   if (config.attention_scale == 0.0F) config.attention_scale = 1.0F / std::sqrt(static_cast<float>(config.head_dim));
   CELSLM_TRY(config.rope, read_rope(m, p, config));
-  if (config.architecture == Architecture::kLlama && config.rope.dimensions != config.head_dim) {
-    return fail(ErrorKind::kInvalid, "RoPE over {} of a head's {} dimensions is not supported for llama",
-                config.rope.dimensions, config.head_dim);
+  if (!config.traits().partial_rope && config.rope.dimensions != config.head_dim) {
+    return fail(ErrorKind::kInvalid, "RoPE over {} of a head's {} dimensions is not supported for {}",
+                config.rope.dimensions, config.head_dim, architecture);
   }
   return config;
 }
