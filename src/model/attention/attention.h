@@ -25,12 +25,16 @@ namespace celslm {
 // Rows [first_row, first_row + n_rows) of the batch attend to one segment. Row i (0-based within the group) sees the first
 // `visible + i * causal` tokens of it: causal = 1 for a chunk's own rows, 0 for a context.
 // visible counts beyond the segment's capacity are cut off there; tokens that no row sees are never read.
+// With a sliding window it does not see the first `hidden + i * sliding` of them, where that is positive: each row's window
+// begins one token behind the row's before, in a context too.
 struct AttentionGroup {
   KvView kv;
   int first_row = 0;
   int n_rows = 0;
   int visible = 0;
   int causal = 0;
+  int hidden = 0;
+  int sliding = 0;  // 1 with a sliding window
 };
 
 struct AttentionArgs {
@@ -41,16 +45,24 @@ struct AttentionArgs {
   int n_kv_heads = 0;
   int head_dim = 0;  // a multiple of 8
   float scale = 1.0F;
+  const float* sinks = nullptr;  // [n_heads]: the score of a key without a value that each row of the head sees; null: none
   // A row may be in several groups (context and own); in none, or where it sees nothing, its output is zero. Groups that
   // share a segment (the same kv.k), adjacent and in ascending order of their rows, are treated as one product.
   std::span<const AttentionGroup> groups;
+};
+
+// Tokens [first, last) of a segment.
+struct AttentionSeen {
+  int first = 0;
+  int last = 0;
+  int count() const { return last - first; }
 };
 
 // Scratch for one thread of one call, re-used between calls. Its contents mean nothing between them.
 struct AttentionScratch {
   struct Vector {
     int index;
-    int visible;
+    AttentionSeen seen;
   };
   std::vector<float> values;
   std::vector<std::size_t> costs;

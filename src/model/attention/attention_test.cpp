@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -268,6 +269,58 @@ TEST_P(AttentionTest, GivesARowTheSameBitsInAChunkAsAlone) {
     const std::vector<float> together = chunk.run();
     for (const int row : {0, 1, 56, 57, 58, 116, 117, 118, 148, 149}) {
       EXPECT_EQ(chunk.run_row(row), attention_test::row_of(chunk, together, row)) << row;
+    }
+  }
+}
+
+// Chunks behind contexts that begin inside their windows, end before them, or are there not at all.
+Problem windowed_batch(KvType type, int window, int gqa = 3) {
+  Problem problem({.n_heads = 2 * gqa, .n_kv_heads = 2, .head_dim = 64, .type = type}, 61, static_cast<unsigned>(window));
+  return problem.windowed(0, 0, 0, 40, window)
+      .windowed(300, 0, 40, 2, window)
+      .windowed(300, 25, 42, 17, window)
+      .windowed(10, 290, 59, 1, window)
+      .windowed(5, 2, 60, 1, window);
+}
+
+TEST_P(AttentionTest, AgreesWithTheReferenceUnderASlidingWindow) {
+  for (const KvType type : kTypes) {
+    for (const int window : {1, 2, 15, 16, 17, 100, 127, 128, 129, 200, 1000}) {
+      const Problem problem = windowed_batch(type, window);
+      EXPECT_LT(largest_difference(problem.run(3), problem.reference()), 5e-6F) << to_string(type) << ' ' << window;
+    }
+  }
+}
+
+TEST_P(AttentionTest, GivesARowTheSameBitsAloneAsInABatchUnderASlidingWindow) {
+  for (const int window : {1, 20, 130}) {
+    const Problem batch = windowed_batch(KvType::kF16, window, 7);
+    const std::vector<float> together = batch.run(2);
+    for (int row = 0; row < 61; ++row)
+      EXPECT_EQ(batch.run_row(row), attention_test::row_of(batch, together, row)) << window << ' ' << row;
+  }
+}
+
+// Users of one context who stand at its beginning and at its end: what lies between their windows is read by nobody.
+TEST_P(AttentionTest, ReadsNothingBetweenWindowsThatAreFarApart) {
+  Problem problem({.n_heads = 2, .n_kv_heads = 1, .head_dim = 64, .type = KvType::kF32}, 2, 3);
+  std::vector<float> values(std::size_t{1000} * 64);
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const bool between = i >= std::size_t{128} * 64 && i < std::size_t{896} * 64;
+    values[i] = between ? std::numeric_limits<float>::quiet_NaN() : static_cast<float>(i % 97) / 97.0F;
+  }
+  const KvView kv{.type = KvType::kF32, .k = values.data(), .v = values.data(), .capacity = 1000, .length = 1000};
+  problem.group({.kv = kv, .n_rows = 1, .visible = 100, .hidden = 20, .sliding = 1});
+  problem.group({.kv = kv, .first_row = 1, .n_rows = 1, .visible = 1000, .hidden = 900, .sliding = 1});
+  EXPECT_LT(largest_difference(problem.run(), problem.reference()), 5e-6F);
+}
+
+TEST_P(AttentionTest, AgreesWithTheReferenceWhereHeadsHaveSinks) {
+  for (const KvType type : kTypes) {
+    for (const int window : {1, 30, 500}) {
+      Problem problem = windowed_batch(type, window);
+      problem.sinks();
+      EXPECT_LT(largest_difference(problem.run(2), problem.reference()), 5e-6F) << to_string(type) << ' ' << window;
     }
   }
 }

@@ -1,6 +1,7 @@
 // Random attention problems with known shapes, for the tests and the benchmark of the kernel.
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
@@ -16,11 +17,12 @@
 
 namespace celslm::attention_test {
 
-// Owns one segment's K and V. Rows at and above `length` hold NaN: a kernel that lets one in shows it.
+// Owns one segment's K and V. Rows at and above `length`, and below `first`, hold NaN: a kernel that lets one in shows it.
 class Store {
  public:
-  Store(KvType type, int n_kv_heads, int head_dim, int length, int capacity, std::mt19937& random)
+  Store(KvType type, int n_kv_heads, int head_dim, int length, int capacity, std::mt19937& random, int first = 0)
       : type_(type),
+        first_(first),
         length_(length),
         capacity_(capacity),
         k_(fill(n_kv_heads, head_dim, random)),
@@ -50,7 +52,7 @@ class Store {
     for (int head = 0; head < n_kv_heads; ++head) {
       for (int token = 0; token < capacity_; ++token) {
         for (int d = 0; d < head_dim; ++d) {
-          append(out, token < length_ ? normal(random) : std::numeric_limits<float>::quiet_NaN());
+          append(out, token >= first_ && token < length_ ? normal(random) : std::numeric_limits<float>::quiet_NaN());
         }
       }
     }
@@ -64,7 +66,7 @@ class Store {
     std::vector<std::byte> out(row * static_cast<std::size_t>(n_kv_heads * capacity_), std::byte{0xFF});
     std::vector<float> values(static_cast<std::size_t>(head_dim));
     for (int head = 0; head < n_kv_heads; ++head) {
-      for (int token = 0; token < length_; ++token) {
+      for (int token = first_; token < length_; ++token) {
         for (float& value : values) value = normal(random);
         round_to(KvType::kQ8, values, out.data() + row * static_cast<std::size_t>(head * capacity_ + token));
       }
@@ -86,6 +88,7 @@ class Store {
   }
 
   KvType type_;
+  int first_;
   int length_;
   int capacity_;
   std::vector<std::byte> k_;
@@ -110,9 +113,9 @@ class Problem {
     out_.assign(values(), std::numeric_limits<float>::quiet_NaN());
   }
 
-  std::shared_ptr<const Store> store(int length, int capacity) {
+  std::shared_ptr<const Store> store(int length, int capacity, int first = 0) {
     stores_.push_back(
-        std::make_shared<const Store>(shape_.type, shape_.n_kv_heads, shape_.head_dim, length, capacity, random_));
+        std::make_shared<const Store>(shape_.type, shape_.n_kv_heads, shape_.head_dim, length, capacity, random_, first));
     return stores_.back();
   }
 
@@ -140,6 +143,34 @@ class Problem {
         {.kv = kv->view(), .first_row = first_row, .n_rows = n_rows, .visible = length - n_rows + 1, .causal = 1});
     return *this;
   }
+  // Rows are the next n_rows tokens behind a context of `context` tokens and `before` own ones; each sees the `window` tokens
+  // that end with itself. What no row sees is NaN.
+  Problem& windowed(int context, int before, int first_row, int n_rows, int window) {
+    const int hidden = context + before + 1 - window;
+    if (context > 0) {
+      const auto kv = store(context, context + 3, std::max(0, hidden));
+      groups_.push_back({.kv = kv->view(),
+                         .first_row = first_row,
+                         .n_rows = n_rows,
+                         .visible = context,
+                         .hidden = hidden,
+                         .sliding = 1});
+    }
+    const auto kv = store(before + n_rows, before + n_rows + 3, std::max(0, hidden - context));
+    groups_.push_back({.kv = kv->view(),
+                       .first_row = first_row,
+                       .n_rows = n_rows,
+                       .visible = before + 1,
+                       .causal = 1,
+                       .hidden = hidden - context,
+                       .sliding = 1});
+    return *this;
+  }
+  Problem& sinks() {
+    std::normal_distribution<float> normal;
+    for (int i = 0; i < shape_.n_heads; ++i) sinks_.push_back(normal(random_));
+    return *this;
+  }
   Problem& group(const AttentionGroup& group) {
     groups_.push_back(group);
     return *this;
@@ -154,6 +185,7 @@ class Problem {
             .n_kv_heads = shape_.n_kv_heads,
             .head_dim = shape_.head_dim,
             .scale = 1.0F / std::sqrt(static_cast<float>(shape_.head_dim)),
+            .sinks = sinks_.empty() ? nullptr : sinks_.data(),
             .groups = groups_};
   }
 
@@ -173,7 +205,10 @@ class Problem {
     for (AttentionGroup group : groups_) {
       const int i = row - group.first_row;
       if (i < 0 || i >= group.n_rows) continue;
-      groups.push_back({.kv = group.kv, .n_rows = 1, .visible = group.visible + i * group.causal});
+      groups.push_back({.kv = group.kv,
+                        .n_rows = 1,
+                        .visible = group.visible + i * group.causal,
+                        .hidden = group.hidden + i * group.sliding});
     }
     std::vector<float> out(row_values());
     AttentionArgs args = this->args(out.data());
@@ -198,6 +233,7 @@ class Problem {
   std::vector<float> out_;
   std::vector<std::shared_ptr<const Store>> stores_;
   std::vector<AttentionGroup> groups_;
+  std::vector<float> sinks_;
 };
 
 inline std::vector<float> row_of(const Problem& problem, const std::vector<float>& out, int row) {

@@ -114,16 +114,27 @@ struct RunningSoftmax {
   float* sums;  // [kLanes]
 };
 
-// Turns the scores of a row's first n_visible >= 1 keys of a tile into weights 2^(score - max), zero behind; returns the
-// factor for what was added up before. scores: [kTile], of which ceil(n_keys / kLanes) vectors are valid.
-HWY_NOINLINE float weigh(float* HWY_RESTRICT scores, std::size_t n_visible, std::size_t n_keys, RunningSoftmax state) {
+// Keys [first, last) of a tile.
+struct Keys {
+  std::size_t first;
+  std::size_t last;
+};
+
+// Turns the scores of a row's keys `seen` of a tile, at least one, into weights 2^(score - max), zero for the others of
+// `all`, which begins at a multiple of kLanes; returns the factor for what was added up before. scores: [kTile], of which
+// the vectors that hold `all` are valid.
+HWY_NOINLINE float weigh(float* HWY_RESTRICT scores, Keys seen, Keys all, RunningSoftmax state) {
   const F32 d;
   const VF masked = hn::Neg(hn::Inf(d));
   VF largest = masked;
-  for (std::size_t i = 0; i < n_keys; i += kLanes) {
+  for (std::size_t i = all.first; i < all.last; i += kLanes) {
     VF s = hn::Load(d, scores + i);
-    if (i + kLanes > n_visible) {
-      s = hn::IfThenElse(hn::FirstN(d, n_visible > i ? n_visible - i : 0), s, masked);
+    if (i + kLanes > seen.last) {
+      s = hn::IfThenElse(hn::FirstN(d, seen.last > i ? seen.last - i : 0), s, masked);
+      hn::Store(s, d, scores + i);
+    }
+    if (i < seen.first) {
+      s = hn::IfThenElse(hn::FirstN(d, seen.first - i), masked, s);
       hn::Store(s, d, scores + i);
     }
     largest = hn::Max(largest, s);
@@ -132,7 +143,7 @@ HWY_NOINLINE float weigh(float* HWY_RESTRICT scores, std::size_t n_visible, std:
   const VF correction = exp2_nonpositive(d, hn::Set(d, *state.max - max));
   const VF shift = hn::Set(d, max);
   VF sum = hn::Zero(d);
-  for (std::size_t i = 0; i < n_keys; i += kLanes) {
+  for (std::size_t i = all.first; i < all.last; i += kLanes) {
     const VF weight = exp2_nonpositive(d, hn::Sub(hn::Load(d, scores + i), shift));
     sum = hn::Add(sum, weight);
     hn::Store(weight, d, scores + i);
@@ -150,44 +161,58 @@ struct Tile {
   const float* log_mass;  // [n_keys], or null
   std::size_t head_dim;
   std::size_t width;
-  int first;   // token of column 0
-  int n_keys;  // <= kTile
+  int first;      // token of column 0
+  int first_key;  // of the columns that hold keys, [first_key, n_keys)
+  int n_keys;     // <= kTile
 };
 
 // A block's rows: [kRows] queries side by side, and where each row's state lies.
 struct BlockRows {
   const float* q;  // [head_dim][kRows]
-  const int* visible;
+  const Seen* seen;
   float* const* outputs;
   const RunningSoftmax* softmax;
   float* scores;  // scratch, [kRows][kTile]
 };
 
-// Adds the tile to the rows' running sums. At least one row sees at least one of its keys.
+// Adds the keys of the tile that a row sees to its running sums.
 template <int kRows, typename V>
 void attend_block(const Tile<V>& tile, const BlockRows& rows) {
   constexpr int kColumns = columns(kRows);
-  int n_keys = 0;
-  for (int r = 0; r < kRows; ++r) n_keys = std::max(n_keys, rows.visible[r] - tile.first);
-  n_keys = std::min(n_keys, tile.n_keys);
+  constexpr int kStep = kColumns * static_cast<int>(kLanes);
+  int begin = tile.n_keys;
+  int end = 0;
+  for (int r = 0; r < kRows; ++r) {
+    begin = std::min(begin, rows.seen[r].first - tile.first);
+    end = std::max(end, rows.seen[r].last - tile.first);
+  }
+  begin = std::max(begin, tile.first_key);
+  end = std::min(end, tile.n_keys);
+  if (begin >= end) return;
 
-  for (int c = 0; c < n_keys; c += kColumns * kLanes) {
+  const int column = begin / kStep * kStep;
+  for (int c = column; c < end; c += kStep) {
     score_columns<kRows, kColumns>(rows.q, tile.keys, tile.head_dim, c, rows.scores);
   }
   float corrections[kRows];
   for (int r = 0; r < kRows; ++r) {
-    const int n_visible = rows.visible[r] - tile.first;
+    const int first = std::max(begin, rows.seen[r].first - tile.first);
+    const int last = std::min(end, rows.seen[r].last - tile.first);
     float* const scores = rows.scores + r * kTile;
-    if (tile.log_mass != nullptr) add_log_mass(tile.log_mass, n_keys, scores);
-    corrections[r] = n_visible > 0 ? weigh(scores, n_visible, n_keys, rows.softmax[r]) : 1.0F;
-    if (n_visible <= 0) std::fill_n(scores, n_keys, 0.0F);
+    if (tile.log_mass != nullptr) add_log_mass(tile.log_mass, end, scores);
+    const auto at = [](int key) { return static_cast<std::size_t>(key); };
+    corrections[r] = first < last ? weigh(scores, {at(first), at(last)}, {at(column), at(end)}, rows.softmax[r]) : 1.0F;
+    if (first >= last) std::fill(scores + column, scores + end, 0.0F);
   }
+  const float* const weights = rows.scores + begin;
+  const V* const values = tile.values + static_cast<std::size_t>(begin) * tile.width;
+  const auto n_keys = static_cast<std::size_t>(end - begin);
   std::size_t d = 0;
   for (; d + kColumns * kLanes <= tile.width; d += kColumns * kLanes) {
-    add_columns<kRows, kColumns>(rows.scores, tile.values, tile.width, n_keys, corrections, rows.outputs, d);
+    add_columns<kRows, kColumns>(weights, values, tile.width, n_keys, corrections, rows.outputs, d);
   }
   for (; d < tile.width; d += kLanes) {
-    add_columns<kRows, 1>(rows.scores, tile.values, tile.width, n_keys, corrections, rows.outputs, d);
+    add_columns<kRows, 1>(weights, values, tile.width, n_keys, corrections, rows.outputs, d);
   }
 }
 

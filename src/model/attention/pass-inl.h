@@ -65,6 +65,7 @@ class Pass {
     std::fill_n(outputs_, n * width_, 0.0F);
     std::fill_n(sums_, n * kLanes, 0.0F);
     std::fill_n(max_, n, std::numeric_limits<float>::lowest());
+    if (args_.sinks != nullptr) begin_with_sinks();
     for (std::span<const AttentionGroup> left = args_.groups; !left.empty();) left = left.subspan(attend_groups(left));
     write();
   }
@@ -89,9 +90,25 @@ class Pass {
     const auto end = static_cast<std::size_t>(std::max(0, group.first_row + group.n_rows)) * gqa_;
     const auto begin = static_cast<std::size_t>(std::max(0, group.first_row)) * gqa_;
     for (std::size_t v = std::max(begin, first_); v < std::min(end, first_ + n_); ++v) {
-      const int visible = visible_to(group, static_cast<int>(v / gqa_));
-      if (visible > 0) list_.push_back({.index = static_cast<int>(v - first_), .visible = visible});
+      const Seen seen = seen_by(group, static_cast<int>(v / gqa_));
+      if (seen.count() > 0) list_.push_back({.index = static_cast<int>(v - first_), .seen = seen});
     }
+  }
+
+  // As if each vector had seen a key of this score already, whose value is zero.
+  void begin_with_sinks() {
+    for (std::size_t i = 0; i < n_; ++i) {
+      max_[i] = args_.sinks[kv_head_ * gqa_ + (first_ + i) % gqa_] * std::numbers::log2e_v<float>;
+      sums_[i * kLanes] = 1.0F;
+    }
+  }
+
+  // Of the segment at hand: what some vector sees.
+  Seen seen_by_any() const {
+    Seen out = list_.front().seen;
+    for (const Vector& v : list_)
+      out = {.first = std::min(out.first, v.seen.first), .last = std::max(out.last, v.seen.last)};
+    return out;
   }
 
   void attend(const KvView& kv) {
@@ -110,13 +127,15 @@ class Pass {
     const std::size_t head = kv_head_ * static_cast<std::size_t>(kv.capacity) * row;
     const auto* const k = static_cast<const std::byte*>(kv.k) + head;
     const auto* const v = static_cast<const std::byte*>(kv.v) + head;
-    const int n_tokens = std::ranges::max(list_, {}, &Vector::visible).visible;
-    for (int token = 0; token < n_tokens; token += kTile) {
-      const int n_keys = std::min(kTile, n_tokens - token);
-      widen_q8(k + token * row, head_dim_, n_keys, head_dim_, values_);
-      transpose_keys<float>(values_, head_dim_, n_keys, keys_);
-      widen_q8(v + token * row, head_dim_, n_keys, width_, values_);
-      attend_blocks<float>({keys_, values_, log_mass(kv, token), head_dim_, width_, token, n_keys});
+    const Seen seen = seen_by_any();
+    for (int token = seen.first / kTile * kTile; token < seen.last; token += kTile) {
+      if (!any_sees(token)) continue;  // between the windows of users far apart
+      const int first = std::max(0, seen.first - token);
+      const int n_keys = std::min(kTile, seen.last - token);
+      widen_q8(k + (token + first) * row, head_dim_, n_keys - first, head_dim_, values_ + first * head_dim_);
+      transpose_keys<float>(values_, head_dim_, first, n_keys, keys_);
+      widen_q8(v + (token + first) * row, head_dim_, n_keys - first, width_, values_ + first * width_);
+      attend_blocks<float>({keys_, values_, log_mass(kv, token), head_dim_, width_, token, first, n_keys});
     }
   }
 
@@ -128,23 +147,30 @@ class Pass {
   std::size_t n_blocks() const { return (list_.size() + kMaxRows - 1) / kMaxRows; }
   std::size_t block_begin(std::size_t block) const { return list_.size() * block / n_blocks(); }
 
+  // Whether a vector sees something of the tile.
+  bool any_sees(int token) const {
+    return std::ranges::any_of(list_, [&](const Vector& v) { return v.seen.first < token + kTile && v.seen.last > token; });
+  }
+
   template <typename T>
   void attend(const KvView& kv) {
     pack_queries();
     const T* const k = static_cast<const T*>(kv.k) + kv_head_ * kv.capacity * head_dim_;
     const T* const v = static_cast<const T*>(kv.v) + kv_head_ * kv.capacity * head_dim_;
-    const int n_tokens = std::ranges::max(list_, {}, &Vector::visible).visible;
+    const Seen seen = seen_by_any();
     // One block reads each value once: converting them on the way saves the store. Not where rows end within a vector.
     const bool direct = n_blocks() == 1 && head_dim_ == width_;
-    for (int token = 0; token < n_tokens; token += kTile) {
-      const int n_keys = std::min(kTile, n_tokens - token);
-      transpose_keys(k + token * head_dim_, head_dim_, n_keys, keys_);
+    for (int token = seen.first / kTile * kTile; token < seen.last; token += kTile) {
+      if (!any_sees(token)) continue;  // between the windows of users far apart
+      const int first = std::max(0, seen.first - token);
+      const int n_keys = std::min(kTile, seen.last - token);
+      transpose_keys(k + token * head_dim_, head_dim_, first, n_keys, keys_);
       const T* const values = v + token * head_dim_;
       if (direct) {
-        attend_blocks<T>({keys_, values, log_mass(kv, token), head_dim_, width_, token, n_keys});
+        attend_blocks<T>({keys_, values, log_mass(kv, token), head_dim_, width_, token, first, n_keys});
       } else {
-        convert_values(values, head_dim_, n_keys, width_, values_);
-        attend_blocks<float>({keys_, values_, log_mass(kv, token), head_dim_, width_, token, n_keys});
+        convert_values(values + first * head_dim_, head_dim_, n_keys - first, width_, values_ + first * width_);
+        attend_blocks<float>({keys_, values_, log_mass(kv, token), head_dim_, width_, token, first, n_keys});
       }
     }
   }
@@ -154,19 +180,17 @@ class Pass {
     for (std::size_t block = 0; block < n_blocks(); ++block) {
       const std::size_t begin = block_begin(block);
       const std::size_t n_rows = block_begin(block + 1) - begin;
-      std::array<int, kMaxRows> visible;
+      std::array<Seen, kMaxRows> seen;
       std::array<float*, kMaxRows> outputs;
       std::array<RunningSoftmax, kMaxRows> softmax;
-      int most = 0;
       for (std::size_t r = 0; r < n_rows; ++r) {
         const Vector& vector = list_[begin + r];
-        most = std::max(most, visible[r] = vector.visible);
+        seen[r] = vector.seen;
         outputs[r] = outputs_ + vector.index * width_;
         softmax[r] = {max_ + vector.index, sums_ + vector.index * kLanes};
       }
-      if (most <= tile.first) continue;
       attend_block_of<V>(static_cast<int>(n_rows))(
-          tile, {queries_ + begin * head_dim_, visible.data(), outputs.data(), softmax.data(), scores_});
+          tile, {queries_ + begin * head_dim_, seen.data(), outputs.data(), softmax.data(), scores_});
     }
   }
 

@@ -2,6 +2,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "hwy/base.h"
@@ -35,18 +36,14 @@ double log_mass_at(const KvView& kv, int kv_head, int token) {
   return kv.log_mass == nullptr ? 0.0 : kv.log_mass[static_cast<std::size_t>(kv_head) * kv.capacity + token];
 }
 
-int visible_to(const AttentionGroup& group, int row) {
-  const int i = row - group.first_row;
-  if (i < 0 || i >= group.n_rows) return 0;
-  return std::clamp(group.visible + i * group.causal, 0, group.kv.capacity);
-}
-
 // Calls f(kv, token) for all that the row sees, in order.
 template <typename F>
 void for_each_visible(const AttentionArgs& args, int row, const F& f) {
   for (const AttentionGroup& group : args.groups) {
-    const int visible = visible_to(group, row);
-    for (int token = 0; token < visible; ++token) f(group.kv, token);
+    const int i = row - group.first_row;
+    if (i < 0 || i >= group.n_rows) continue;
+    const int visible = std::min(group.visible + i * group.causal, group.kv.capacity);
+    for (int token = std::max(0, group.hidden + i * group.sliding); token < visible; ++token) f(group.kv, token);
   }
 }
 
@@ -61,8 +58,9 @@ void attend(const AttentionArgs& args, int row, int head) {
     scores.push_back(dot * args.scale + log_mass_at(kv, kv_head, token));
   });
 
-  const double max = scores.empty() ? 0.0 : *std::ranges::max_element(scores);
-  double sum = 0;
+  const double sink = args.sinks == nullptr ? -std::numeric_limits<double>::infinity() : args.sinks[head];
+  const double max = scores.empty() ? 0.0 : std::max(sink, *std::ranges::max_element(scores));
+  double sum = std::exp(sink - max);
   for (double& s : scores) sum += s = std::exp(s - max);
 
   std::vector<double> out(args.head_dim);

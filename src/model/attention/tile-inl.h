@@ -78,10 +78,10 @@ HWY_INLINE void widen_q8(const std::byte* rows, std::size_t head_dim, std::size_
 
 #if HWY_TARGET == HWY_SCALAR
 
-// k: [n_keys][head_dim] -> out: [head_dim][kTile]
+// Keys [first, n_keys) of k: [n_keys][head_dim] -> out: [head_dim][kTile]
 template <typename T>
-void transpose_keys(const T* k, std::size_t head_dim, std::size_t n_keys, float* HWY_RESTRICT out) {
-  for (std::size_t key = 0; key < n_keys; ++key) {
+void transpose_keys(const T* k, std::size_t head_dim, std::size_t first, std::size_t n_keys, float* HWY_RESTRICT out) {
+  for (std::size_t key = first; key < n_keys; ++key) {
     for (std::size_t d = 0; d < head_dim; ++d) out[d * kTile + key] = hn::GetLane(load_f32(k + key * head_dim + d));
   }
 }
@@ -139,15 +139,17 @@ HWY_INLINE void store_word(Words w, const hwy::float16_t* /*type*/, float* HWY_R
   hn::Store(hn::PromoteTo(F32(), upper), F32(), out + kTile);
 }
 
-// k: [n_keys][head_dim] -> out: [head_dim][kTile]. Columns n_keys.. up to the next multiple of kLanes repeat the last key,
-// later columns are not written. Words are transposed first and converted after: half the shuffles for 16-bit types.
+// Keys [first, n_keys) of k: [n_keys][head_dim] -> out: [head_dim][kTile]. Columns beside them up to a multiple of kLanes
+// repeat the first or the last key, those further away are not written. Words are transposed first and converted after: half
+// the shuffles for 16-bit types.
 template <typename T>
-void transpose_keys(const T* k, std::size_t head_dim, std::size_t n_keys, float* HWY_RESTRICT out) {
+void transpose_keys(const T* k, std::size_t head_dim, std::size_t first, std::size_t n_keys, float* HWY_RESTRICT out) {
   constexpr std::size_t kPerWord = sizeof(std::uint32_t) / sizeof(T);
   const auto* words = reinterpret_cast<const std::uint32_t*>(k);
   std::array<std::size_t, kLanes> offsets;
-  for (std::size_t key = 0; key < n_keys; key += kLanes) {
-    for (std::size_t i = 0; i < kLanes; ++i) offsets[i] = std::min(key + i, n_keys - 1) * (head_dim / kPerWord);
+  for (std::size_t key = first / kLanes * kLanes; key < n_keys; key += kLanes) {
+    for (std::size_t i = 0; i < kLanes; ++i)
+      offsets[i] = std::clamp(key + i, first, n_keys - 1) * (head_dim / kPerWord);
     for (std::size_t d = 0; d < head_dim; d += 4 * kPerWord) {
       Words w0, w1, w2, w3;
       transpose_4_words(words + d / kPerWord, offsets.data(), w0, w1, w2, w3);

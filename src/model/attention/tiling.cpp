@@ -14,17 +14,18 @@ void cumulate_costs(const AttentionArgs& args, std::vector<std::size_t>& costs) 
   costs.assign(args.n_rows, kRowCost);
   for (const AttentionGroup& group : args.groups) {
     const int last = std::min(args.n_rows, group.first_row + group.n_rows);
-    for (int row = std::max(0, group.first_row); row < last; ++row) costs[row] += visible_to(group, row);
+    for (int row = std::max(0, group.first_row); row < last; ++row) costs[row] += seen_by(group, row).count();
   }
   std::partial_sum(costs.begin(), costs.end(), costs.begin());
 }
 
 }  // namespace
 
-int visible_to(const AttentionGroup& group, int row) {
+Seen seen_by(const AttentionGroup& group, int row) {
   const int i = row - group.first_row;
-  if (i < 0 || i >= group.n_rows) return 0;
-  return std::clamp(group.visible + i * group.causal, 0, group.kv.capacity);
+  if (i < 0 || i >= group.n_rows) return {};
+  const int last = std::clamp(group.visible + i * group.causal, 0, group.kv.capacity);
+  return {.first = std::clamp(group.hidden + i * group.sliding, 0, last), .last = last};
 }
 
 UnitRange share_of(const AttentionArgs& args, int ith, int nth, std::vector<std::size_t>& costs) {

@@ -25,8 +25,10 @@ inline constexpr int kMaxVectors = 256;
 
 inline constexpr std::size_t kAlignment = 64;  // bytes; the widest vector
 
-// Tokens of the group that the row sees; 0 for rows outside of it.
-int visible_to(const AttentionGroup& group, int row);
+using Seen = AttentionSeen;
+
+// What the row sees of the group's segment; nothing for rows outside of the group.
+Seen seen_by(const AttentionGroup& group, int row);
 
 struct UnitRange {
   std::size_t first = 0;
