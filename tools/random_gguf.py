@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes a GGUF with the exact shape of a published model and random weights, for measuring speed without its weights.
+"""Writes a GGUF with the exact shape of a published model, or with the layers of an architecture, and random weights, for
+measuring speed without its weights.
 
     tools/random_gguf.py qwen2.5-0.5b build/bench-models/qwen2.5-0.5b-f16.gguf
     llama-quantize build/bench-models/qwen2.5-0.5b-f16.gguf build/bench-models/qwen2.5-0.5b-q4_0.gguf Q4_0
@@ -38,13 +39,68 @@ class Shape:
     rope_base: float
     epsilon: float
     context: int = 32768
+    head_width: int | None = None  # if it is not width / heads
+    deviation: float = 0.02  # of weights: that of trained models
+    experts: int = 0  # of a layer; their width is ff
+    experts_used: int = 2
+    rotated: int | None = None  # dimensions of a head that RoPE turns, if not all
+    keys: dict[str, int | float | bool | str] = dataclasses.field(default_factory=dict)  # behind "<architecture>."
 
     @property
     def head(self) -> int:
-        return self.width // self.heads
+        return self.head_width or self.width // self.heads
 
 
-SHAPES = {
+# What layers of an architecture have beside those of a Llama, as libllama's loaders want it.
+NORMS_BEHIND = ("gemma3", "exaone4")  # of what attention and MLP put out
+NO_NORMS_BEFORE = ("exaone4",)
+HEAD_NORMS = ("qwen3", "gemma3", "hunyuan-dense", "exaone4", "qwen3moe")
+FUSED = ("phi3",)
+BIASES = ("qwen2", "gpt-oss")
+OUTPUT_OF_ITS_OWN = ("gpt-oss",)
+
+
+def of_one_size(architecture: str, tiny: bool, **more) -> Shape:
+    """Shapes that differ by their architecture only: about 120M parameters, or next to nothing."""
+    if tiny:
+        sizes = {"layers": 4, "width": 64, "heads": 4, "kv_heads": 2, "ff": 96, "vocabulary": 512, "context": 1024,
+                 "deviation": 0.125}  # 1 / sqrt(width): what layers add is as large as what they are added to
+    else:
+        sizes = {"layers": 8, "width": 1024, "heads": 16, "kv_heads": 4, "ff": 2816, "vocabulary": 32768}
+    return Shape(architecture, rope_base=1e6, epsilon=1e-6, **sizes | more)
+
+
+def architectures(tiny: bool) -> dict[str, Shape]:
+    def shape(architecture: str, **more) -> Shape:
+        return of_one_size(architecture, tiny, **more)
+
+    window = 32 if tiny else 512
+    original = 64 if tiny else 4096  # tokens, before the reach was made longer
+    wide_heads = {"head_width": 32} if tiny else {"heads": 4, "kv_heads": 1, "head_width": 256}
+    yarn = {"rope.scaling.type": "yarn", "rope.scaling.factor": 16.0, "rope.scaling.original_context_length": original,
+            "rope.scaling.yarn_log_multiplier": 1.0, "attention.temperature_scale": 0.1}
+    experts = {} if tiny else {"ff": 704}
+    long = {"rope.scaling.original_context_length": original, "rope.scaling.attn_factor": 1.19}
+    scales = {"embedding_scale": 12.0, "residual_scale": 0.22, "attention.scale": 1 / 64, "logit_scale": 8.0}
+    return {
+        "llama": shape("llama"),
+        "qwen2": shape("qwen2"),
+        "qwen3": shape("qwen3"),
+        "gemma3": shape("gemma3", layers=6, keys={"attention.sliding_window": window}, **wide_heads),
+        "smollm3": shape("smollm3"),
+        "mistral3": shape("mistral3", keys=yarn),
+        "phi3": shape("phi3", rotated=12 if tiny else 48, keys=long),
+        "granite": shape("granite", keys=scales),
+        "ernie4_5": shape("ernie4_5"),
+        "hunyuan-dense": shape("hunyuan-dense"),
+        # Its windows are in models of 64 layers only.
+        "exaone4": shape("exaone4", **({"layers": 64, "keys": {"attention.sliding_window": window}} if tiny else {})),
+        "qwen3moe": shape("qwen3moe", experts=8, **experts),
+        "gpt-oss": shape("gpt-oss", experts=8, keys={"attention.sliding_window": window}, **experts),
+    }
+
+
+SHAPES = architectures(tiny=False) | {f"tiny-{name}": shape for name, shape in architectures(tiny=True).items()} | {
     "tiny": Shape("qwen2", 4, 64, 2, 1, 128, 512, 1e6, 1e-6),  # not a published model: for smoke tests
     "qwen2.5-0.5b": Shape("qwen2", 24, 896, 14, 2, 4864, 151936, 1e6, 1e-6),
     "qwen2.5-1.5b": Shape("qwen2", 28, 1536, 12, 2, 8960, 151936, 1e6, 1e-6),
@@ -62,7 +118,8 @@ def byte_tokens() -> list[str]:
 
 
 def write_metadata(out: gguf.GGUFWriter, name: str, shape: Shape) -> None:
-    out.add_name(f"{name} (random weights)")
+    # libllama takes a vocabulary for that of Phi-3, with words that are not in this one, if the model's name has "phi3" in it.
+    out.add_name(f"{name.replace('phi3', 'phi 3')} (random weights)")
     out.add_context_length(shape.context)
     out.add_embedding_length(shape.width)
     out.add_block_count(shape.layers)
@@ -71,7 +128,17 @@ def write_metadata(out: gguf.GGUFWriter, name: str, shape: Shape) -> None:
     out.add_head_count_kv(shape.kv_heads)
     out.add_layer_norm_rms_eps(shape.epsilon)
     out.add_rope_freq_base(shape.rope_base)
-    out.add_rope_dimension_count(shape.head)
+    out.add_rope_dimension_count(shape.rotated or shape.head)
+    if shape.head_width:
+        out.add_key_length(shape.head)
+        out.add_value_length(shape.head)
+    if shape.experts:
+        out.add_expert_count(shape.experts)
+        out.add_expert_used_count(shape.experts_used)
+        out.add_expert_feed_forward_length(shape.ff)
+    write = {int: out.add_uint32, float: out.add_float32, bool: out.add_bool, str: out.add_string}
+    for key, value in shape.keys.items():
+        write[type(value)](f"{shape.architecture}.{key}", value)
     out.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
 
 
@@ -94,31 +161,65 @@ def write_tokenizer(out: gguf.GGUFWriter, shape: Shape) -> None:
 
 
 def tensors(shape: Shape, seed: int):
-    """Yields (name, array). The output head is tied to token_embd, as in the original models."""
+    """Yields (name, array). The output head is tied to token_embd, as in the original models, where libllama allows it."""
     random = numpy.random.default_rng(seed)
 
     def matrix(rows: int, columns: int) -> numpy.ndarray:
         values = random.standard_normal((rows, columns), dtype=numpy.float32)
-        return (values * numpy.float32(0.02)).astype(numpy.float16)
+        return (values * numpy.float32(shape.deviation)).astype(numpy.float16)
 
     def ones(n: int) -> numpy.ndarray:
         return numpy.ones(n, numpy.float32)
 
+    architecture = shape.architecture
     yield "token_embd.weight", matrix(shape.vocabulary, shape.width)
     yield "output_norm.weight", ones(shape.width)
+    if architecture in OUTPUT_OF_ITS_OWN:
+        yield "output.weight", matrix(shape.vocabulary, shape.width)
+    if architecture == "phi3":
+        for reach, factor in (("long", 5.0), ("short", 1.2)):
+            yield f"rope_factors_{reach}.weight", ones((shape.rotated or shape.head) // 2) * numpy.float32(factor)
     widths = {"q": shape.heads * shape.head, "k": shape.kv_heads * shape.head, "v": shape.kv_heads * shape.head}
     for layer in range(shape.layers):
         p = f"blk.{layer}."
-        yield p + "attn_norm.weight", ones(shape.width)
-        for part, rows in widths.items():
+        if architecture not in NO_NORMS_BEFORE:
+            yield p + "attn_norm.weight", ones(shape.width)
+            yield p + ("post_attention_norm" if architecture == "gpt-oss" else "ffn_norm") + ".weight", ones(shape.width)
+        if architecture in NORMS_BEHIND:
+            yield p + "post_attention_norm.weight", ones(shape.width)
+            yield p + "post_ffw_norm.weight", ones(shape.width)
+        for part, rows in {"qkv": sum(widths.values())}.items() if architecture in FUSED else widths.items():
             yield f"{p}attn_{part}.weight", matrix(rows, shape.width)
-            if shape.architecture == "qwen2":
+            if architecture in BIASES:
                 yield f"{p}attn_{part}.bias", numpy.zeros(rows, numpy.float32)
+        if architecture in HEAD_NORMS:
+            yield p + "attn_q_norm.weight", ones(shape.head)
+            yield p + "attn_k_norm.weight", ones(shape.head)
         yield p + "attn_output.weight", matrix(shape.width, widths["q"])
-        yield p + "ffn_norm.weight", ones(shape.width)
-        yield p + "ffn_gate.weight", matrix(shape.ff, shape.width)
-        yield p + "ffn_up.weight", matrix(shape.ff, shape.width)
+        if shape.experts:
+            yield from experts(p, shape, matrix)
+            continue
+        if architecture not in FUSED:
+            yield p + "ffn_gate.weight", matrix(shape.ff, shape.width)
+        yield p + "ffn_up.weight", matrix(shape.ff * (2 if architecture in FUSED else 1), shape.width)
         yield p + "ffn_down.weight", matrix(shape.width, shape.ff)
+
+
+def experts(p: str, shape: Shape, matrix):
+    """The MLPs of a layer, and what gpt-oss has beside them."""
+    with_biases = shape.architecture == "gpt-oss"
+    if with_biases:
+        yield p + "attn_sinks.weight", numpy.zeros(shape.heads, numpy.float32)
+        yield p + "attn_output.bias", numpy.zeros(shape.width, numpy.float32)
+        yield p + "ffn_gate_inp.bias", numpy.zeros(shape.experts, numpy.float32)
+    # Larger than other weights, so that rounding does not change who is chosen.
+    yield p + "ffn_gate_inp.weight", matrix(shape.experts, shape.width).astype(numpy.float32) * numpy.float32(20)
+    for part, rows, columns in (("gate", shape.ff, shape.width), ("up", shape.ff, shape.width),
+                                ("down", shape.width, shape.ff)):
+        values = matrix(shape.experts * rows, columns)
+        yield f"{p}ffn_{part}_exps.weight", values.reshape(shape.experts, rows, columns)
+        if with_biases:
+            yield f"{p}ffn_{part}_exps.bias", numpy.zeros((shape.experts, rows), numpy.float32)
 
 
 def write(name: str, path: pathlib.Path, seed: int) -> None:

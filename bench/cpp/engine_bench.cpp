@@ -82,9 +82,15 @@ TokenWork token_work(const Model& model) {
     out.bytes += m.packed != nullptr ? static_cast<double>(m.packed->size_bytes()) : static_cast<double>(ggml_nbytes(m.w));
   };
   for (const LayerWeights& layer : weights.layers) {
-    for (const Linear* m : {&layer.q, &layer.k, &layer.v, &layer.attn_output, &layer.gate, &layer.up, &layer.down}) {
+    for (const Linear* m : layer.linears()) {
       out.layer_products += static_cast<double>(m->w->ne[0]) * static_cast<double>(m->w->ne[1]);
       add(*m);
+    }
+    const double share = static_cast<double>(model.config().experts.n_used) / std::max(1, model.config().experts.n);
+    for (const ggml_tensor* m : {layer.experts.gate, layer.experts.up, layer.experts.down}) {
+      if (m == nullptr) continue;
+      out.layer_products += share * static_cast<double>(ggml_nelements(m));
+      out.bytes += share * static_cast<double>(ggml_nbytes(m));
     }
   }
   add(weights.output);

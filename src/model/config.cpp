@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <span>
 #include <string_view>
 
@@ -21,6 +22,10 @@ std::string differing(const char* field, const Hash256& here, const Hash256& the
 }
 
 }  // namespace
+
+bool ModelConfig::has_windows() const {
+  return std::ranges::any_of(layers, [](const LayerTraits& layer) { return layer.window > 0; });
+}
 
 Hash256 ModelFingerprint::id() const {
   Hasher hasher;

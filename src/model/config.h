@@ -13,7 +13,8 @@ namespace celslm {
 
 using Token = std::int32_t;
 
-enum class RopeScaling { kNone, kLinear, kYarn };  // Llama-3 scaling comes as a tensor of frequency factors
+// Llama-3 scaling and the longer reach of kLong come as tensors of frequency factors.
+enum class RopeScaling { kNone, kLinear, kYarn, kLong };
 
 // As ggml's RoPE takes it: defaults resolved, and YaRN's magnitude folded into yarn_attn_factor.
 struct RopeConfig {
@@ -30,6 +31,29 @@ struct RopeConfig {
   bool has_frequency_factors = false;
 };
 
+// Which of a model's RoPEs a layer turns Q and K by.
+enum class RopeUse : std::uint8_t { kGlobal, kLocal, kNone };
+inline constexpr std::size_t kRopeUses = 3;
+
+// Where layers differ from each other.
+struct LayerTraits {
+  RopeUse rope = RopeUse::kGlobal;
+  int window = 0;  // a token attends to so many tokens, the last of them itself; 0: to all
+};
+
+// Queries far into a text are made larger: by 1 + scale * log(1 + floor(position / step)).
+struct QueryTemperature {
+  float scale = 0.0F;  // 0: they are not
+  int step = 0;        // tokens
+};
+
+// The MLPs of a layer of which a token passes some.
+struct ExpertsConfig {
+  int n = 0;  // 0: there is one MLP, and it is no expert
+  int n_used = 0;
+  int n_ff = 0;  // of each
+};
+
 // Constant after loading.
 struct ModelConfig {
   std::string name;  // general.name, or the file's name
@@ -39,17 +63,28 @@ struct ModelConfig {
   int n_heads = 0;
   int n_kv_heads = 0;
   int head_dim = 0;  // of K and of V: models in which they differ are refused
-  int n_ff = 0;
+  int n_ff = 0;      // of the one MLP
+  ExpertsConfig experts;
   int n_vocab = 0;
   int n_ctx_train = 0;  // tokens
   float rms_epsilon = 1e-5F;
   float attention_scale = 0.0F;  // of scores; 1/sqrt(head_dim) unless the model's metadata sets it
   RopeConfig rope;
+  RopeConfig local_rope;      // of layers that use it: those with a window, in some architectures
+  bool long_factors = false;  // of FrequencyFactors::kLongShort, the long ones: contexts may be longer than the original
+  std::vector<LayerTraits> layers;  // [n_layers]
+  QueryTemperature temperature;
+  float embedding_scale = 1.0F;  // of what the token embedding gives
+  float residual_scale = 1.0F;   // of what attention and MLP add
+  float logit_scale = 1.0F;
+  float logit_softcap = 0.0F;  // logits become softcap * tanh(logits / softcap); 0: they stay
   bool tied_output = false;
   bool qkv_bias = false;
   bool key_bias = false;  // some layer adds a bias to K, which K before RoPE (in packs, taps, maps) does not contain
   bool qk_norm = false;
 
+  const LayerTraits& layer(int i) const { return layers[static_cast<std::size_t>(i)]; }
+  bool has_windows() const;
   const ArchitectureTraits& traits() const { return traits_of(architecture); }
   int kv_width() const { return n_kv_heads * head_dim; }  // values of K (or V) per token and layer
 };
@@ -67,9 +102,9 @@ struct ModelFingerprint {
   std::uint32_t n_layers = 0;
   std::uint32_t n_kv_heads = 0;
   std::uint32_t head_dim = 0;
-  std::string rope;                          // canonical text of RopeConfig
-  Hash256 weights;                           // over every tensor's name, type, shape and bytes
-  Hash256 tokenizer;                         // over every tokenizer.* key of the GGUF
+  std::string rope;   // canonical text of RopeConfig, and of what else the metadata decides about the graphs
+  Hash256 weights;    // over every tensor's name, type, shape and bytes
+  Hash256 tokenizer;  // over every tokenizer.* key of the GGUF
   Arithmetic arithmetic = Arithmetic::kCpu;  // not part of id(), which names weights whoever computes with them
 
   bool operator==(const ModelFingerprint&) const = default;

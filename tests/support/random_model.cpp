@@ -8,8 +8,10 @@
 #include <atomic>
 #include <cmath>
 #include <cstdlib>
+#include <initializer_list>
 #include <random>
 #include <stdexcept>
+#include <tuple>
 #include <vector>
 
 namespace celslm::testing_support {
@@ -70,6 +72,7 @@ class Writer {
   void run(const fs::path& path) {
     write_shape();
     write_rope();
+    for (const RandomModelKey& of : m_.keys) std::visit([&](auto value) { set(of.name.c_str(), value); }, of.value);
     write_tokenizer();
     write_tensors();
     if (m_.edit) m_.edit(gguf_.get());
@@ -81,6 +84,7 @@ class Writer {
   void set(const char* name, int value) {
     gguf_set_val_u32(gguf_.get(), key(name).c_str(), static_cast<std::uint32_t>(value));
   }
+  void set(const char* name, bool value) { gguf_set_val_bool(gguf_.get(), key(name).c_str(), value); }
   void set(const char* name, float value) { gguf_set_val_f32(gguf_.get(), key(name).c_str(), value); }
 
   void write_shape() {
@@ -90,6 +94,11 @@ class Writer {
     set("embedding_length", m_.n_embd);
     set("block_count", m_.n_layers);
     set("feed_forward_length", m_.n_ff);
+    if (has_experts()) {
+      set("expert_count", m_.n_experts);
+      set("expert_used_count", m_.n_experts_used);
+      set("expert_feed_forward_length", m_.n_ff);
+    }
     set("attention.head_count", m_.n_heads);
     set("attention.head_count_kv", m_.n_kv_heads);
     set("attention.layer_norm_rms_epsilon", 1e-5F);
@@ -97,7 +106,8 @@ class Writer {
       set("attention.key_length", m_.head_dim);
       set("attention.value_length", m_.head_dim);
     }
-    set("rope.dimension_count", head_dim_);
+    set("rope.dimension_count", rope_dimensions());
+    if (m_.architecture == "granite") set("logit_scale", 4.0F);  // required
   }
 
   void write_rope() {
@@ -166,28 +176,85 @@ class Writer {
     matrix("token_embd.weight", m_.n_embd, n_vocab, 1.0F);
     vector("output_norm.weight", m_.n_embd, 1.0F, 0.1F);
     if (!m_.tied) projection("output", m_.n_embd, n_vocab, false);
-    if (m_.frequency_factors) vector("rope_freqs.weight", head_dim_ / 2, 3.0F, 0.5F);
+    if (m_.frequency_factors) write_factors();
     for (int i = 0; i < m_.n_layers; ++i) write_layer(fmt::format("blk.{}.", i));
     if (!m_.extra_tensor.empty()) vector(m_.extra_tensor, m_.n_embd, 0.0F, 1.0F);
   }
 
+  int rope_dimensions() const { return m_.rope_dimensions == 0 ? head_dim_ : m_.rope_dimensions; }
+
+  void write_factors() {
+    const int n = rope_dimensions() / 2;
+    if (m_.architecture != "phi3") return vector("rope_freqs.weight", n, 3.0F, 0.5F);
+    vector("rope_factors_long.weight", n, 5.0F, 0.5F);
+    vector("rope_factors_short.weight", n, 1.2F, 0.1F);
+  }
+
+  bool is_one_of(std::initializer_list<const char*> names) const {
+    return std::ranges::any_of(names, [&](const char* name) { return m_.architecture == name; });
+  }
+
   void write_layer(const std::string& p) {
-    const bool bias = m_.qkv_bias || m_.architecture == "qwen2";
+    const bool only_post_norms = m_.architecture == "exaone4";
+    const bool post_norms = only_post_norms || m_.architecture == "gemma3";
     const int q_width = m_.n_heads * head_dim_;
-    const int kv_width = m_.n_kv_heads * head_dim_;
-    vector(p + "attn_norm.weight", m_.n_embd, 1.0F, 0.1F);
-    projection(p + "attn_q", m_.n_embd, q_width, bias);
-    projection(p + "attn_k", m_.n_embd, kv_width, bias, m_.key_bias);
-    projection(p + "attn_v", m_.n_embd, kv_width, bias);
-    if (m_.architecture == "qwen3") {
+    if (!only_post_norms) vector(p + "attn_norm.weight", m_.n_embd, 1.0F, 0.1F);
+    write_projections(p, q_width, m_.n_kv_heads * head_dim_);
+    if (is_one_of({"qwen3", "gemma3", "hunyuan-dense", "exaone4", "qwen3moe"})) {
       vector(p + "attn_q_norm.weight", head_dim_, 1.0F, 0.1F);
       vector(p + "attn_k_norm.weight", head_dim_, 1.0F, 0.1F);
     }
-    projection(p + "attn_output", q_width, m_.n_embd, false);
-    vector(p + "ffn_norm.weight", m_.n_embd, 1.0F, 0.1F);
-    projection(p + "ffn_gate", m_.n_embd, m_.n_ff, false);
-    projection(p + "ffn_up", m_.n_embd, m_.n_ff, false);
+    const bool gpt_oss = m_.architecture == "gpt-oss";
+    if (gpt_oss) vector(p + "attn_sinks.weight", m_.n_heads, 0.0F, 1.0F);
+    projection(p + "attn_output", q_width, m_.n_embd, gpt_oss);
+    if (post_norms || gpt_oss) vector(p + "post_attention_norm.weight", m_.n_embd, 1.0F, 0.1F);
+    if (!only_post_norms && !gpt_oss) vector(p + "ffn_norm.weight", m_.n_embd, 1.0F, 0.1F);
+    if (has_experts()) {
+      write_experts(p, gpt_oss);
+      return;
+    }
+    if (m_.architecture == "phi3") {
+      projection(p + "ffn_up", m_.n_embd, 2 * m_.n_ff, false);
+    } else {
+      projection(p + "ffn_gate", m_.n_embd, m_.n_ff, false);
+      projection(p + "ffn_up", m_.n_embd, m_.n_ff, false);
+    }
     projection(p + "ffn_down", m_.n_ff, m_.n_embd, false);
+    if (post_norms) vector(p + "post_ffw_norm.weight", m_.n_embd, 1.0F, 0.1F);
+  }
+
+  bool has_experts() const { return is_one_of({"qwen3moe", "gpt-oss"}); }
+
+  void write_experts(const std::string& p, bool bias) {
+    router(p + "ffn_gate_inp.weight", m_.n_embd, m_.n_experts);
+    if (bias) vector(p + "ffn_gate_inp.bias", m_.n_experts, 0.0F, 0.5F);
+    for (const auto& [name, n_in, n_out] : {std::tuple("ffn_gate_exps", m_.n_embd, m_.n_ff),
+                                            {"ffn_up_exps", m_.n_embd, m_.n_ff},
+                                            {"ffn_down_exps", m_.n_ff, m_.n_embd}}) {
+      const auto n = static_cast<std::size_t>(n_in) * static_cast<std::size_t>(n_out * m_.n_experts);
+      add(p + name + ".weight", ggml_new_tensor_3d(tensors_.get(), m_.type, n_in, n_out, m_.n_experts),
+          normal(n, 0.0F, 1.0F / std::sqrt(static_cast<float>(n_in))));
+      if (!bias) continue;
+      add(p + name + ".bias", ggml_new_tensor_2d(tensors_.get(), GGML_TYPE_F32, n_out, m_.n_experts),
+          normal(static_cast<std::size_t>(n_out * m_.n_experts), 0.0F, 0.5F));
+    }
+  }
+
+  // f32 in every file: it decides too much.
+  void router(const std::string& name, int n_in, int n_out) {
+    add(name, ggml_new_tensor_2d(tensors_.get(), GGML_TYPE_F32, n_in, n_out),
+        normal(static_cast<std::size_t>(n_in) * static_cast<std::size_t>(n_out), 0.0F, 1.0F));
+  }
+
+  void write_projections(const std::string& p, int q_width, int kv_width) {
+    const bool bias = m_.qkv_bias || is_one_of({"qwen2", "gpt-oss"});
+    if (m_.architecture == "phi3" && !m_.separate_projections) {
+      projection(p + "attn_qkv", m_.n_embd, q_width + 2 * kv_width, bias);
+      return;
+    }
+    projection(p + "attn_q", m_.n_embd, q_width, bias);
+    projection(p + "attn_k", m_.n_embd, kv_width, bias, m_.key_bias);
+    projection(p + "attn_v", m_.n_embd, kv_width, bias);
   }
 
   const RandomModel& m_;

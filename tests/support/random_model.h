@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <functional>
 #include <string>
+#include <variant>
 #include <vector>
 
 namespace celslm::testing_support {
@@ -17,26 +18,37 @@ inline constexpr const char* kChatMlTemplate =
     "endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
+// A metadata key of the architecture, without its prefix.
+struct RandomModelKey {
+  std::string name;
+  std::variant<int, float, bool> value;
+};
+
 struct RandomModel {
-  std::string architecture = "llama";  // llama, qwen2, qwen3; with any other name a llama model under that name
+  std::string architecture = "llama";  // any that the engine knows; with any other name a llama model under that name
   int n_layers = 2;
   int n_embd = 64;
   int n_heads = 4;
   int n_kv_heads = 2;
-  int head_dim = 0;  // 0: n_embd / n_heads, without key_length in the file
-  int n_ff = 96;
+  int head_dim = 0;   // 0: n_embd / n_heads, without key_length in the file
+  int n_ff = 96;      // of each expert, for qwen3moe and gpt-oss
+  int n_experts = 4;  // for those
+  int n_experts_used = 2;
   int n_ctx = 512;
   int n_filler = 0;                // additional tokens beside bytes, merges and control words
   ggml_type type = GGML_TYPE_F32;  // of matrices; rows must consist of complete blocks
   bool tied = false;
-  bool qkv_bias = false;  // always, for qwen2
-  float key_bias = 0.5F;  // standard deviation of K's bias, where there is one; real Qwen2's reaches 200
+  bool qkv_bias = false;    // always, for qwen2
+  float key_bias = 0.5F;    // standard deviation of K's bias, where there is one; real Qwen2's reaches 200
+  int rope_dimensions = 0;  // 0: head_dim
   float rope_base = 10000.0F;
   std::string rope_scaling;  // empty: not in the file
   float rope_factor = 0.0F;  // 0: not in the file
   int rope_original_context = 0;
   float yarn_attn_factor = 0.0F;  // 0: not in the file
   bool frequency_factors = false;
+  std::vector<RandomModelKey> keys;   // in addition
+  bool separate_projections = false;  // not fused, for phi3
   bool add_bos = false;
   std::vector<std::string> control_words = {"<|im_start|>", "<|im_end|>"};  // the last one is both EOS and BOS
   std::string chat_template = kChatMlTemplate;                              // empty: none

@@ -77,6 +77,7 @@ class Condenser {
 Result<std::vector<CondensedKv>> condense(Engine& engine, const ExactKv& context,
                                           std::span<const std::vector<Token>> conversations,
                                           std::span<const MatchOptions> variants, const CondenseOptions& options) {
+  CELSLM_CHECK_OK(check_condensable(engine.model().config()));
   Condenser condenser(engine, context, variants, options);
   CELSLM_CHECK_OK(condenser.check());
   CELSLM_TRY(StudyQueries study, StudyQueries::start(engine, context.segment, conversations));
@@ -91,6 +92,7 @@ Result<CondensedKv> condense_on_policy(Engine& engine, const ExactKv& context,
                                        std::span<const std::vector<Token>> conversations, const MatchOptions& variant,
                                        const CondenseOptions& options) {
   const Model& model = engine.model();
+  CELSLM_CHECK_OK(check_condensable(model.config()));
   Condenser condenser(engine, context, {&variant, 1}, options);
   CELSLM_CHECK_OK(condenser.check());
   CELSLM_TRY(StudyQueries study, StudyQueries::start(engine, context.segment, conversations));

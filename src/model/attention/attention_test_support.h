@@ -143,18 +143,14 @@ class Problem {
         {.kv = kv->view(), .first_row = first_row, .n_rows = n_rows, .visible = length - n_rows + 1, .causal = 1});
     return *this;
   }
-  // Rows are the next n_rows tokens behind a context of `context` tokens and `before` own ones; each sees the `window` tokens
-  // that end with itself. What no row sees is NaN.
+  // Rows are the next n_rows tokens behind a context of `context` tokens and `before` own ones; each sees the `window`
+  // tokens that end with itself. What no row sees is NaN.
   Problem& windowed(int context, int before, int first_row, int n_rows, int window) {
     const int hidden = context + before + 1 - window;
     if (context > 0) {
       const auto kv = store(context, context + 3, std::max(0, hidden));
-      groups_.push_back({.kv = kv->view(),
-                         .first_row = first_row,
-                         .n_rows = n_rows,
-                         .visible = context,
-                         .hidden = hidden,
-                         .sliding = 1});
+      groups_.push_back(
+          {.kv = kv->view(), .first_row = first_row, .n_rows = n_rows, .visible = context, .hidden = hidden, .sliding = 1});
     }
     const auto kv = store(before + n_rows, before + n_rows + 3, std::max(0, hidden - context));
     groups_.push_back({.kv = kv->view(),

@@ -148,8 +148,7 @@ void transpose_keys(const T* k, std::size_t head_dim, std::size_t first, std::si
   const auto* words = reinterpret_cast<const std::uint32_t*>(k);
   std::array<std::size_t, kLanes> offsets;
   for (std::size_t key = first / kLanes * kLanes; key < n_keys; key += kLanes) {
-    for (std::size_t i = 0; i < kLanes; ++i)
-      offsets[i] = std::clamp(key + i, first, n_keys - 1) * (head_dim / kPerWord);
+    for (std::size_t i = 0; i < kLanes; ++i) offsets[i] = std::clamp(key + i, first, n_keys - 1) * (head_dim / kPerWord);
     for (std::size_t d = 0; d < head_dim; d += 4 * kPerWord) {
       Words w0, w1, w2, w3;
       transpose_4_words(words + d / kPerWord, offsets.data(), w0, w1, w2, w3);

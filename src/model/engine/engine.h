@@ -83,6 +83,9 @@ class Engine {
   std::unique_ptr<Impl> impl_;
 };
 
+// kInvalid for models whose attention cannot read a condensed context: those with sliding windows.
+Status check_condensable(const ModelConfig& config);
+
 // `kv` as a segment behind which sequences go on at position kv.n_tokens. kInvalid where check_condensed() refuses it;
 // errors of KvSegment::create_condensed.
 Result<std::shared_ptr<KvSegment>> condensed_segment(const Model& model, KvType type, const CondensedKv& kv);

@@ -3,8 +3,11 @@
 #include <algorithm>
 #include <array>
 #include <limits>
+#include <map>
+#include <utility>
 
 #include "model/engine/node_count.h"
+#include "model/engine/plain_keys.h"
 
 namespace celslm {
 namespace {
@@ -12,6 +15,12 @@ namespace {
 // Weights and inputs take places of their own, as many as there are for nodes. There are fewer of them than nodes, but in
 // graphs of one or two nodes: by so many at most.
 constexpr std::size_t kMoreInputs = 8;
+
+// Of gpt-oss, as libllama has them.
+constexpr float kClampedSiluAlpha = 1.702F;
+constexpr float kClampedSiluLimit = 7.0F;
+constexpr float kLeastShare = 6.103515625e-5F;  // the least normal f16: what a sum of experts' shares is taken for at least
+constexpr float kNoLimit = std::numeric_limits<float>::infinity();
 
 int shares_each(std::int64_t rows) {
   return rows >= kManyRows ? Shares::kEach : 1;
@@ -27,7 +36,7 @@ class GraphBuilder {
 
   bool run() {
     const PassShape& s = out_.shape_;
-    const std::size_t capacity = count_nodes(weights_, s, pass_.batch(), kernels_) + kMoreInputs;
+    const std::size_t capacity = count_nodes(c_, weights_, s, pass_.batch(), kernels_) + kMoreInputs;
     const std::size_t memory = ggml_tensor_overhead() * capacity * 2 + ggml_graph_overhead_custom(capacity, false);
     out_.context_.reset(ggml_init({.mem_size = memory, .mem_buffer = nullptr, .no_alloc = true}));
     if (!out_.context_) return false;
@@ -52,16 +61,19 @@ class GraphBuilder {
     if (s.from_tokens) {
       out_.tokens_ = ggml_new_tensor_1d(ctx_, GGML_TYPE_I32, s.n_tokens);
       ggml_set_input(out_.tokens_);
-      return ggml_get_rows(ctx_, weights_.token_embd, out_.tokens_);
+      return scaled(ggml_get_rows(ctx_, weights_.token_embd, out_.tokens_), c_.embedding_scale);
     }
     out_.hidden_ = ggml_new_tensor_2d(ctx_, GGML_TYPE_F32, c_.n_embd, s.n_tokens);
     ggml_set_input(out_.hidden_);
     return out_.hidden_;
   }
 
+  // x itself without a weight: the architecture has no norm there.
   ggml_tensor* norm(ggml_tensor* x, ggml_tensor* weight) {
-    return ggml_mul(ctx_, ggml_rms_norm(ctx_, x, c_.rms_epsilon), weight);
+    return weight == nullptr ? x : ggml_mul(ctx_, ggml_rms_norm(ctx_, x, c_.rms_epsilon), weight);
   }
+
+  ggml_tensor* scaled(ggml_tensor* x, float by) { return by == 1.0F ? x : ggml_scale(ctx_, x, by); }
 
   ggml_tensor* linear(const Linear& l, ggml_tensor* x) {
     const bool own = l.packed != nullptr && kernels_ == KernelPath::kFused;
@@ -97,18 +109,19 @@ class GraphBuilder {
                           task({.matrix = &w}));
   }
 
-  // RMS norm of each head: [n_heads * head_dim, n_tokens] stays that shape.
-  ggml_tensor* head_norm(ggml_tensor* x, ggml_tensor* weight) {
-    if (weight == nullptr) return x;
+  // RMS norm of each head: [n_heads * head_dim, n_tokens] -> [head_dim, n_heads, n_tokens], the same values in place. Its
+  // weights come now or, as a gain, behind RoPE (Pass::store): a rotation does not change the mean square.
+  ggml_tensor* head_norm(ggml_tensor* x, ggml_tensor* weight, const ggml_tensor* gain) {
+    if (weight == nullptr && gain == nullptr) return x;
     ggml_tensor* heads = ggml_reshape_3d(ctx_, x, c_.head_dim, x->ne[0] / c_.head_dim, x->ne[1]);
-    return norm(heads, weight);
+    return weight == nullptr ? ggml_rms_norm(ctx_, heads, c_.rms_epsilon) : norm(heads, weight);
   }
 
   ggml_tensor* transformer_layer(ggml_tensor* x, int layer) {
     const LayerWeights& w = weights_.layers[static_cast<std::size_t>(layer)];
     ggml_tensor* normed = norm(x, w.attn_norm);
-    ggml_tensor* q = head_norm(linear(w.q, normed), w.q_norm);
-    ggml_tensor* k = head_norm(linear(w.k, normed), w.k_norm);
+    ggml_tensor* q = head_norm(linear(w.q, normed), w.q_norm, w.q_gain);
+    ggml_tensor* k = head_norm(linear(w.k, normed), w.k_norm, w.k_gain);
     ggml_tensor* v = linear(w.v, normed);
     ggml_tensor* mixed = attend(store(q, k, v, layer), layer);
     if (layer == out_.shape_.last - 1) {  // what follows is row by row: only the rows that are asked for
@@ -116,10 +129,58 @@ class GraphBuilder {
       x = select(x);
       selected_ = true;
     }
-    x = ggml_add(ctx_, linear(w.attn_output, mixed), x);
-    normed = norm(x, w.ffn_norm);
-    ggml_tensor* gated = ggml_swiglu_split(ctx_, linear(w.gate, normed), linear(w.up, normed));
-    return ggml_add(ctx_, linear(w.down, gated), x);
+    x = residual(norm(linear(w.attn_output, mixed), w.attn_post_norm), x);
+    return residual(norm(mlp(norm(x, w.ffn_norm), w), w.ffn_post_norm), x);
+  }
+
+  ggml_tensor* residual(ggml_tensor* added, ggml_tensor* x) { return ggml_add(ctx_, scaled(added, c_.residual_scale), x); }
+
+  ggml_tensor* mlp(ggml_tensor* x, const LayerWeights& w) {
+    if (w.experts.router != nullptr) return mixture(x, w.experts);
+    ggml_tensor* gate = linear(w.gate, x);
+    return linear(w.down, gated(gate, linear(w.up, x)));
+  }
+
+  ggml_tensor* gated(ggml_tensor* gate, ggml_tensor* up) {
+    switch (c_.traits().activation) {
+      case Activation::kSilu: return ggml_swiglu_split(ctx_, gate, up);
+      case Activation::kGelu: return ggml_geglu_split(ctx_, gate, up);
+      case Activation::kClampedSilu: return ggml_swiglu_oai(ctx_, gate, up, kClampedSiluAlpha, kClampedSiluLimit);
+    }
+    return nullptr;
+  }
+
+  // The sum of what the chosen experts make of each token, each with its weight.
+  ggml_tensor* mixture(ggml_tensor* x, const ExpertWeights& w) {
+    const std::int64_t n_tokens = x->ne[1];
+    const int n_used = c_.experts.n_used;
+    ggml_tensor* scores = ggml_mul_mat(ctx_, w.router, x);  // [n, n_tokens]
+    if (w.router_bias != nullptr) scores = ggml_add(ctx_, scores, w.router_bias);
+    const bool of_all = c_.traits().experts == Experts::kShareOfAll;
+    if (of_all) scores = ggml_soft_max(ctx_, scores);
+    ggml_tensor* chosen = ggml_argsort_top_k(ctx_, scores, n_used);  // [n_used, n_tokens]
+    ggml_tensor* weights = ggml_get_rows(ctx_, ggml_reshape_3d(ctx_, scores, 1, c_.experts.n, n_tokens), chosen);
+    weights = ggml_reshape_2d(ctx_, weights, n_used, n_tokens);
+    weights = of_all ? ggml_div(ctx_, weights, ggml_clamp(ctx_, ggml_sum_rows(ctx_, weights), kLeastShare, kNoLimit))
+                     : ggml_soft_max(ctx_, weights);
+    weights = ggml_reshape_3d(ctx_, weights, 1, n_used, n_tokens);
+
+    ggml_tensor* in = ggml_reshape_3d(ctx_, x, c_.n_embd, 1, n_tokens);
+    ggml_tensor* gate = by_experts(w.gate, w.gate_bias, in, chosen);
+    ggml_tensor* out = by_experts(w.down, w.down_bias, gated(gate, by_experts(w.up, w.up_bias, in, chosen)), chosen);
+    out = ggml_mul(ctx_, out, weights);  // [n_embd, n_used, n_tokens]
+    ggml_tensor* sum = nullptr;
+    for (int i = 0; i < n_used; ++i) {
+      ggml_tensor* one = ggml_view_2d(ctx_, out, c_.n_embd, n_tokens, out->nb[2], static_cast<std::size_t>(i) * out->nb[1]);
+      sum = sum == nullptr ? one : ggml_add(ctx_, sum, one);
+    }
+    return sum;
+  }
+
+  // [n_in, 1 or n_used, n_tokens] -> [n_out, n_used, n_tokens]
+  ggml_tensor* by_experts(ggml_tensor* w, ggml_tensor* bias, ggml_tensor* x, ggml_tensor* chosen) {
+    ggml_tensor* y = ggml_mul_mat_id(ctx_, w, x, chosen);
+    return bias == nullptr ? y : ggml_add_id(ctx_, y, bias, chosen);
   }
 
   ggml_tensor* select(ggml_tensor* x) {
@@ -127,7 +188,11 @@ class GraphBuilder {
     return ggml_get_rows(ctx_, x, out_.output_rows_);
   }
 
-  ggml_tensor* head(ggml_tensor* x) { return linear(weights_.output, norm(x, weights_.output_norm)); }
+  ggml_tensor* head(ggml_tensor* x) {
+    ggml_tensor* logits = scaled(linear(weights_.output, norm(x, weights_.output_norm)), c_.logit_scale);
+    if (c_.logit_softcap == 0.0F) return logits;
+    return ggml_scale(ctx_, ggml_tanh(ctx_, ggml_scale(ctx_, logits, 1.0F / c_.logit_softcap)), c_.logit_softcap);
+  }
 
   Graph::Task* task(const Graph::Operand& of) { return &out_.tasks_.emplace_back(of); }
 
@@ -178,20 +243,22 @@ class GraphBuilder {
     return all;
   }
 
-  // Softmax over the concatenation of context and own keys, all in f32.
+  // Softmax over the concatenation of context and own keys, all in f32. Keys before the window of the chunk's first row are
+  // left out.
   ggml_tensor* attend_chunk(ggml_tensor* q, const SequenceChunk& chunk, std::size_t index, int layer) {
+    const PlainKeys keys = plain_keys(chunk, layer, c_.layer(layer).window);
     const KvView own = chunk.own->view(layer);
     const KvView context = context_view(chunk, layer);
-    const int n_own = chunk.own_length + chunk.n_tokens;
-    ggml_tensor* k = segment_rows(own, own.k, n_own);
-    ggml_tensor* v = segment_rows(own, own.v, n_own);
-    if (context.length > 0) {
-      k = ggml_concat(ctx_, segment_rows(context, context.k, context.length), k, 1);
-      v = ggml_concat(ctx_, segment_rows(context, context.v, context.length), v, 1);
+    ggml_tensor* k = segment_rows(own, own.k, keys.own);
+    ggml_tensor* v = segment_rows(own, own.v, keys.own);
+    if (keys.context.count() > 0) {
+      k = ggml_concat(ctx_, segment_rows(context, context.k, keys.context), k, 1);
+      v = ggml_concat(ctx_, segment_rows(context, context.v, keys.context), v, 1);
     }
     ggml_tensor* by_head = ggml_cont(ctx_, ggml_permute(ctx_, q, 0, 2, 1, 3));  // [head_dim, n, n_heads]
     ggml_tensor* scores = ggml_mul_mat(ctx_, k, by_head);                       // [n_visible, n, n_heads]
-    ggml_tensor* weights = ggml_soft_max_ext(ctx_, scores, mask(index, layer, chunk), c_.attention_scale, 0.0F);
+    ggml_tensor* weights = ggml_soft_max_ext(ctx_, scores, mask(index, layer, chunk, keys), c_.attention_scale, 0.0F);
+    ggml_soft_max_add_sinks(weights, weights_.layer(layer).sinks);
     ggml_tensor* v_by_token = ggml_cont(ctx_, ggml_transpose(ctx_, v));  // [n_visible, head_dim, n_kv_heads]
     ggml_tensor* mixed = ggml_mul_mat(ctx_, v_by_token, weights);        // [head_dim, n, n_heads]
     return ggml_cont(ctx_, ggml_permute(ctx_, mixed, 0, 2, 1, 3));       // [head_dim, n_heads, n]
@@ -207,31 +274,36 @@ class GraphBuilder {
     return GGML_TYPE_F32;
   }
 
-  // The first `length` tokens of one layer's K or V as f32, [head_dim, length, n_kv_heads].
-  ggml_tensor* segment_rows(const KvView& segment, const void* data, int length) {
+  // Rows of one layer's K or V as f32, [head_dim, rows.count(), n_kv_heads].
+  ggml_tensor* segment_rows(const KvView& segment, const void* data, AttentionSeen rows) {
     const ggml_type type = ggml_type_of(segment.type);
     ggml_tensor* whole = ggml_new_tensor_3d(ctx_, type, c_.head_dim, segment.capacity, c_.n_kv_heads);
     auto* base = const_cast<void*>(data);
     out_.segments_.emplace_back(
         ggml_backend_dev_buffer_from_host_ptr(cpu_.device(), base, ggml_nbytes(whole), ggml_nbytes(whole)));
     ggml_backend_tensor_alloc(out_.segments_.back().get(), whole, base);
-    ggml_tensor* rows = ggml_view_3d(ctx_, whole, c_.head_dim, length, c_.n_kv_heads, whole->nb[1], whole->nb[2], 0);
-    return type == GGML_TYPE_F32 ? ggml_cont(ctx_, rows) : ggml_cast(ctx_, rows, GGML_TYPE_F32);
+    ggml_tensor* part = ggml_view_3d(ctx_, whole, c_.head_dim, rows.count(), c_.n_kv_heads, whole->nb[1], whole->nb[2],
+                                     static_cast<std::size_t>(rows.first) * whole->nb[1]);
+    return type == GGML_TYPE_F32 ? ggml_cont(ctx_, part) : ggml_cast(ctx_, part, GGML_TYPE_F32);
   }
 
   // One mask per chunk serves all layers that are alike. Those of a condensed context have one each, for every head: with
   // what is added to the scores.
-  ggml_tensor* mask(std::size_t index, int layer, const SequenceChunk& chunk) {
+  ggml_tensor* mask(std::size_t index, int layer, const SequenceChunk& chunk, const PlainKeys& keys) {
     const KvView context = context_view(chunk, layer);
-    chunk_masks_.resize(pass_.batch().size());
-    ggml_tensor*& shared = chunk_masks_[index];
-    const int n_before = context.length + chunk.own_length;
-    const bool fits = shared != nullptr && shared->ne[0] == n_before + chunk.n_tokens && shared->ne[2] == 1;
+    const int window = c_.layer(layer).window;
+    ggml_tensor*& shared = chunk_masks_[{index, window}];
+    const int n_keys = keys.context.count() + keys.own.count();
+    const bool fits = shared != nullptr && shared->ne[0] == n_keys && shared->ne[2] == 1;
     if (context.log_mass == nullptr && fits) return shared;
-    ggml_tensor* t = ggml_new_tensor_3d(ctx_, GGML_TYPE_F32, n_before + chunk.n_tokens, chunk.n_tokens,
-                                        context.log_mass == nullptr ? 1 : c_.n_heads);
+    ggml_tensor* t =
+        ggml_new_tensor_3d(ctx_, GGML_TYPE_F32, n_keys, chunk.n_tokens, context.log_mass == nullptr ? 1 : c_.n_heads);
     ggml_set_input(t);
-    out_.masks_.push_back({.tensor = t, .n_before = n_before, .context = context, .gqa = c_.n_heads / c_.n_kv_heads});
+    out_.masks_.push_back({.tensor = t,
+                           .n_before = n_keys - chunk.n_tokens,
+                           .window = window,
+                           .context = context,
+                           .gqa = c_.n_heads / c_.n_kv_heads});
     return shared = t;
   }
 
@@ -243,7 +315,7 @@ class GraphBuilder {
   const CpuBackend& cpu_;
   ggml_context* ctx_ = nullptr;
   bool selected_ = false;
-  std::vector<ggml_tensor*> chunk_masks_;  // the last of each chunk
+  std::map<std::pair<std::size_t, int>, ggml_tensor*> chunk_masks_;  // the last of each chunk, by its window
   ggml_tensor* quantized_from_ = nullptr;
   ggml_tensor* quantized_ = nullptr;
 };
@@ -265,7 +337,9 @@ void Graph::Mask::set() const {
     const float* log_mass = context.log_mass == nullptr ? nullptr : context.log_mass + head / gqa * context.capacity;
     for (std::int64_t row = 0; row < tensor->ne[1]; ++row, values += n_visible) {
       std::fill_n(values, n_visible, -std::numeric_limits<float>::infinity());
-      std::fill_n(values, n_before + row + 1, 0.0F);
+      const std::int64_t seen = n_before + row + 1;
+      const std::int64_t hidden = window == 0 ? 0 : std::max<std::int64_t>(0, seen - window);
+      std::fill(values + hidden, values + seen, 0.0F);
       if (log_mass != nullptr) std::copy_n(log_mass, context.length, values);
     }
   }

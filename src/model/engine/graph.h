@@ -58,7 +58,8 @@ class Graph {
   };
   struct Mask {
     ggml_tensor* tensor = nullptr;  // f32 [n_visible, n_tokens of the chunk, n_heads if the context has log masses, else 1]
-    int n_before = 0;               // keys that every row sees
+    int n_before = 0;               // keys before the chunk's own new ones, which every row sees but for the window
+    int window = 0;                 // keys that a row sees at most, the last of them its own; 0: all
     KvView context;                 // whose keys come first
     int gqa = 1;                    // query heads per KV head
 

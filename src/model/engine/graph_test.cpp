@@ -50,7 +50,7 @@ class GraphTest : public testing::TestWithParam<KernelPath> {
     const auto graph = Graph::build(model_->impl(), pass, shape, GetParam(), *cpu, scratch.get());
     ASSERT_TRUE(graph) << graph.error().message;
     EXPECT_EQ(static_cast<std::size_t>(ggml_graph_n_nodes((*graph)->cgraph())),
-              count_nodes(*model_->impl().weights, shape, batch, GetParam()));
+              count_nodes(model_->config(), *model_->impl().weights, shape, batch, GetParam()));
   }
 
   void check_all_shapes(int n_chunks) {
@@ -72,12 +72,24 @@ INSTANTIATE_TEST_SUITE_P(Kernels, GraphTest, testing::Values(KernelPath::kFused,
                          [](const auto& test) { return test.param == KernelPath::kFused ? "Fused" : "Plain"; });
 
 TEST_P(GraphTest, HasAsManyNodesAsWereCountedForEveryKindOfModel) {
-  const std::vector<RandomModel> models = {{},
-                                           {.architecture = "qwen2"},
-                                           {.architecture = "qwen3"},
-                                           {.tied = true, .qkv_bias = true},
-                                           {.n_layers = 3, .type = GGML_TYPE_Q8_0},
-                                           {.architecture = "qwen2", .type = GGML_TYPE_F16}};
+  const std::vector<RandomModel> models = {
+      {},
+      {.architecture = "qwen2"},
+      {.architecture = "qwen3"},
+      {.tied = true, .qkv_bias = true},
+      {.n_layers = 3, .type = GGML_TYPE_Q8_0},
+      {.architecture = "qwen2", .type = GGML_TYPE_F16},
+      {.architecture = "gemma3",
+       .n_layers = 3,
+       .keys = {{"attention.sliding_window", 2},
+                {"attention.sliding_window_pattern", 2},
+                {"final_logit_softcapping", 5.0F}}},
+      {.architecture = "phi3", .type = GGML_TYPE_Q8_0},
+      {.architecture = "granite", .keys = {{"embedding_scale", 12.0F}, {"residual_scale", 0.5F}}},
+      {.architecture = "hunyuan-dense"},
+      {.architecture = "exaone4"},
+      {.architecture = "qwen3moe", .n_experts_used = 3},
+      {.architecture = "gpt-oss", .keys = {{"attention.sliding_window", 2}}}};
   for (const RandomModel& model : models) {
     load(model);
     for (const int n_chunks : {1, 2, 7}) check_all_shapes(n_chunks);

@@ -49,6 +49,12 @@ std::unexpected<Error> too_large(const KvSegment& segment, int layer, int row, i
 
 }  // namespace
 
+// Rows of a condensed context stand for tokens from all over it: no window is known to hold them.
+Status check_condensable(const ModelConfig& config) {
+  if (!config.has_windows()) return {};
+  return fail(ErrorKind::kInvalid, "{} has layers with a sliding window: its contexts cannot be condensed", config.name);
+}
+
 Status Engine::import_rows(const Model& model, KvSegment& segment, int layer, int first_row, int n_tokens,
                            std::span<const float> k, std::span<const float> v) {
   const ModelConfig& config = model.config();
@@ -63,16 +69,17 @@ Status Engine::import_rows(const Model& model, KvSegment& segment, int layer, in
   if ((!k.empty() && k.size() != expected) || (!v.empty() && v.size() != expected)) {
     return fail(ErrorKind::kInvalid, "{} and {} values of K and V for {} tokens of {}", k.size(), v.size(), n_tokens, width);
   }
-  const Rope& rope = *model.impl().rope;
-  const KvRows rows = rows_of(segment, layer, model.impl().weights->k_bias(layer));
+  const auto& [rope, angle_cache] = model.impl().rotation(layer);
+  const Weights& weights = *model.impl().weights;
+  const KvRows rows = rows_of(segment, layer, weights.k_bias(layer), weights.k_gain(layer));
   const auto d = static_cast<std::size_t>(config.head_dim);
   std::vector<float> scratch(key_scratch(config.head_dim));
   std::vector<float> far;
   for (int row = first_row; row < first_row + n_tokens; ++row) {
-    const RopeAngles angles = k.empty() ? RopeAngles() : model.impl().angles->angles(segment.first_position() + row, far);
+    const RopeAngles angles = k.empty() ? RopeAngles() : angle_cache->angles(segment.first_position() + row, far);
     for (int head = 0; head < config.n_kv_heads; ++head) {
       const std::size_t at = static_cast<std::size_t>(row - first_row) * width + static_cast<std::size_t>(head) * d;
-      const bool k_fits = k.empty() || place_key(rows, rope, head, row, k.data() + at, angles, scratch.data());
+      const bool k_fits = k.empty() || place_key(rows, *rope, head, row, k.data() + at, angles, scratch.data());
       const bool v_fits = v.empty() || store_value(rows, head, row, v.data() + at);
       if (!k_fits || !v_fits) return too_large(segment, layer, row, head, k_fits);
     }
@@ -83,10 +90,12 @@ Status Engine::import_rows(const Model& model, KvSegment& segment, int layer, in
 Status Engine::import_condensed(const Model& model, KvSegment& segment, int layer, int first_row,
                                 const CondensedRows& rows) {
   CELSLM_CHECK_OK(check_import(model.config(), segment, layer));
+  CELSLM_CHECK_OK(check_condensable(model.config()));
   if (!segment.condensed()) return fail(ErrorKind::kInvalid, "a segment of one row per token takes rows by import_rows()");
   CELSLM_CHECK_OK(check_rows(segment, first_row, rows));
-  const Rope& rope = *model.impl().rope;
-  const KvRows to = rows_of(segment, layer, model.impl().weights->k_bias(layer));
+  const auto& [rope, angle_cache] = model.impl().rotation(layer);
+  const Weights& weights = *model.impl().weights;
+  const KvRows to = rows_of(segment, layer, weights.k_bias(layer), weights.k_gain(layer));
   std::vector<float> scratch(key_scratch(segment.head_dim()));
   std::vector<float> far;
   for (int head = 0; head < segment.n_kv_heads(); ++head) {
@@ -95,8 +104,8 @@ Status Engine::import_condensed(const Model& model, KvSegment& segment, int laye
       const std::size_t at = index(row, segment.n_kv_heads(), head) * static_cast<std::size_t>(segment.head_dim());
       bool k_fits = true;
       if (!rows.k.empty()) {
-        const RopeAngles angles = model.impl().angles->angles(rows.positions[place + static_cast<std::size_t>(row)], far);
-        k_fits = place_key(to, rope, head, first_row + row, rows.k.data() + at, angles, scratch.data());
+        const RopeAngles angles = angle_cache->angles(rows.positions[place + static_cast<std::size_t>(row)], far);
+        k_fits = place_key(to, *rope, head, first_row + row, rows.k.data() + at, angles, scratch.data());
       }
       const bool v_fits = rows.v.empty() || store_value(to, head, first_row + row, rows.v.data() + at);
       if (!k_fits || !v_fits) return too_large(segment, layer, first_row + row, head, k_fits);

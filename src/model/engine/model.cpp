@@ -14,10 +14,18 @@ ModelFingerprint fingerprint_of(const ModelConfig& config, const Weights& weight
           .n_layers = static_cast<std::uint32_t>(config.n_layers),
           .n_kv_heads = static_cast<std::uint32_t>(config.n_kv_heads),
           .head_dim = static_cast<std::uint32_t>(config.head_dim),
-          .rope = canonical_text(config.rope),
+          .rope = canonical_text(config),
           .weights = weights.hash(),
           .tokenizer = metadata.tokenizer_hash(),
           .arithmetic = weights.arithmetic()};
+}
+
+Rotation rotation(const ModelConfig& config, RopeUse use, const ggml_tensor* factors) {
+  RopeConfig of = use == RopeUse::kLocal ? config.local_rope : config.rope;
+  if (use == RopeUse::kNone) of = {.dimensions = 0};
+  Rotation out{.rope = std::make_unique<const Rope>(of, use == RopeUse::kGlobal ? factors : nullptr)};
+  out.angles = std::make_unique<const RopeCache>(*out.rope);
+  return out;
 }
 
 Result<std::unique_ptr<Model::Impl>> load_impl(const std::filesystem::path& path, const ModelOptions& options) {
@@ -32,8 +40,8 @@ Result<std::unique_ptr<Model::Impl>> load_impl(const std::filesystem::path& path
   CELSLM_TRY(impl->weights, Weights::load(std::move(parts), impl->config, options));
   CELSLM_TRY(impl->text, Text::load(path));
   impl->fingerprint = fingerprint_of(impl->config, *impl->weights, metadata);
-  impl->rope = std::make_unique<const Rope>(impl->config.rope, impl->weights->rope_factors);
-  impl->angles = std::make_unique<const RopeCache>(*impl->rope);
+  for (const RopeUse use : {RopeUse::kGlobal, RopeUse::kLocal, RopeUse::kNone})
+    impl->rotations[static_cast<std::size_t>(use)] = rotation(impl->config, use, impl->weights->rope_factors);
   return impl;
 }
 

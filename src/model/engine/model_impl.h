@@ -1,6 +1,7 @@
 // What a loaded model is made of; for this layer's own files.
 #pragma once
 
+#include <array>
 #include <memory>
 
 #include "model/config.h"
@@ -11,13 +12,20 @@
 
 namespace celslm {
 
+// A RoPE and the angles of it that were asked for.
+struct Rotation {
+  std::unique_ptr<const Rope> rope;
+  std::unique_ptr<const RopeCache> angles;
+};
+
 struct Model::Impl {
   ModelConfig config;
   ModelFingerprint fingerprint;
   std::unique_ptr<Weights> weights;
   std::unique_ptr<const Text> text;
-  std::unique_ptr<const Rope> rope;
-  std::unique_ptr<const RopeCache> angles;  // of rope
+  std::array<Rotation, kRopeUses> rotations;  // by RopeUse
+
+  const Rotation& rotation(int layer) const { return rotations[static_cast<std::size_t>(config.layer(layer).rope)]; }
 };
 
 }  // namespace celslm

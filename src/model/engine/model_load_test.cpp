@@ -5,6 +5,8 @@
 
 #include <cstring>
 #include <fstream>
+#include <set>
+#include <vector>
 
 #include "core/file.h"
 #include "model/engine/model.h"
@@ -17,6 +19,7 @@ namespace {
 
 using testing::HasSubstr;
 using testing_support::RandomModel;
+using testing_support::RandomModelKey;
 using testing_support::TemporaryFolder;
 using testing_support::write_random_model;
 
@@ -144,9 +147,20 @@ TEST_F(ModelLoadTest, ArithmeticClassFollowsTheLayersWeights) {
 }
 
 // Packs and maps on disk name models by ids that this text is part of.
-TEST(RopeConfigTest, CanonicalTextStaysAsItIs) {
-  EXPECT_EQ(canonical_text({.dimensions = 32, .base = 500000.0F, .original_context = 2048, .yarn_ext_factor = 0.0F}),
-            "norm 32 base 5e+05 scaling 0 1 of 2048 ext 0 attn 1 beta 32 1 factors false");
+TEST(CanonicalTextTest, StaysAsItIs) {
+  ModelConfig config{
+      .head_dim = 16,
+      .attention_scale = 0.25F,
+      .rope = {.dimensions = 32, .base = 500000.0F, .original_context = 2048, .yarn_ext_factor = 0.0F},
+      .layers = std::vector<LayerTraits>(3),
+  };
+  const std::string rope = "norm 32 base 5e+05 scaling 0 1 of 2048 ext 0 attn 1 beta 32 1 factors false";
+  EXPECT_EQ(canonical_text(config), rope);
+  config.architecture = Architecture::kGemma3;
+  config.local_rope = config.rope;
+  config.layers = {{RopeUse::kLocal, 512}, {}, {RopeUse::kLocal, 512}};
+  config.embedding_scale = 8.0F;
+  EXPECT_EQ(canonical_text(config), rope + " layers Lg window 512 local " + rope + " embeddings 8 epsilon 1e-05");
 }
 
 TEST_F(ModelLoadTest, MissingFileIsNotFound) {
@@ -257,6 +271,16 @@ const Edit kEdits[] = {
     {"UnknownRopeScaling", "longrope", [](auto* g) { gguf_set_val_str(g, "llama.rope.scaling.type", "longrope"); }},
     {"InfiniteRopeBase", "freq_base",
      [](auto* g) { gguf_set_val_f32(g, "llama.rope.freq_base", std::numeric_limits<float>::infinity()); }},
+    {"ScoresThatAreBent", "'llama.attn_logit_softcapping' is 50",
+     [](auto* g) { gguf_set_val_f32(g, "llama.attn_logit_softcapping", 50.0F); }},
+    {"ScaledLogits", "'llama.logit_scale' is 0.5", [](auto* g) { gguf_set_val_f32(g, "llama.logit_scale", 0.5F); }},
+    {"AWindowWhereNoneIsExpected", "sliding windows are not supported for llama",
+     [](auto* g) { gguf_set_val_u32(g, "llama.attention.sliding_window", 64); }},
+    {"PositionsInSections", "'llama.rope.dimension_sections' is no number",
+     [](auto* g) {
+       constexpr std::int32_t kSections[] = {4, 4, 0, 0};
+       gguf_set_arr_data(g, "llama.rope.dimension_sections", GGUF_TYPE_INT32, kSections, 4);
+     }},
     {"Experts", "mixture of 8 experts", [](auto* g) { gguf_set_val_u32(g, "llama.expert_count", 8); }},
     {"AnotherTokenizer", "tokenizer 'bert'", [](auto* g) { gguf_set_val_str(g, "tokenizer.ggml.model", "bert"); }},
     {"NoTokens", "tokenizer.ggml.tokens", [](auto* g) { gguf_remove_key(g, "tokenizer.ggml.tokens"); }},
@@ -303,6 +327,51 @@ const Edit kEdits[] = {
        gguf_set_val_u16(g, "split.no", 0);
      }},
 };
+
+// Keys that are there and change nothing.
+TEST_F(ModelLoadTest, AcceptsScalesOfOneAndAWindowThatHidesNothing) {
+  RandomModel model;
+  model.keys = {{"logit_scale", 1.0F}, {"attn_logit_softcapping", 0.0F}, {"attention.sliding_window", model.n_ctx}};
+  write_random_model(path(), model);
+  const auto loaded = Model::load(path());
+  ASSERT_TRUE(loaded) << loaded.error().message;
+}
+
+TEST_F(ModelLoadTest, RefusesAPatternOfWindowsThatIsNotTheArchitectures) {
+  RandomModel model{.architecture = "gemma3", .n_layers = 6, .keys = {{"attention.sliding_window", 32}}};
+  const auto set_pattern = [](std::vector<std::int8_t> windows) {
+    return [windows](gguf_context* g) {
+      gguf_set_arr_data(g, "gemma3.attention.sliding_window_pattern", GGUF_TYPE_BOOL, windows.data(), windows.size());
+    };
+  };
+  model.edit = set_pattern({1, 1, 1, 1, 1, 0});
+  write_random_model(path(), model);
+  ASSERT_TRUE(Model::load(path()));
+  model.edit = set_pattern({1, 0, 1, 1, 1, 0});
+  expect_invalid(error_of(model), "is not that of other gemma3 models");
+}
+
+// The same weights under other metadata compute something else: their KV must not meet.
+TEST_F(ModelLoadTest, IsAnotherModelWithAnotherScaleWindowOrPlaceOfRope) {
+  const auto id_of = [&](const RandomModel& model) {
+    write_random_model(path(), model);
+    return Model::load(path()).value()->fingerprint().id().hex();
+  };
+  std::set<std::string> ids;
+  const std::vector<std::vector<RandomModelKey>> granites = {{},
+                                                             {{"residual_scale", 0.5F}},
+                                                             {{"embedding_scale", 2.0F}},
+                                                             {{"attention.scale", 0.5F}},
+                                                             {{"rope.scaling.finetuned", false}}};
+  for (const auto& keys : granites) ids.insert(id_of({.architecture = "granite", .keys = keys}));
+  const std::vector<std::vector<RandomModelKey>> gemmas = {
+      {{"attention.sliding_window", 32}},
+      {{"attention.sliding_window", 33}},
+      {{"attention.sliding_window", 32}, {"rope.freq_base_swa", 9.0F}},
+      {{"attention.sliding_window", 32}, {"attention.sliding_window_pattern", 2}}};
+  for (const auto& keys : gemmas) ids.insert(id_of({.architecture = "gemma3", .n_layers = 6, .keys = keys}));
+  EXPECT_EQ(ids.size(), granites.size() + gemmas.size());
+}
 
 class MetadataTest : public ModelLoadTest, public testing::WithParamInterface<Edit> {};
 

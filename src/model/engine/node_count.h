@@ -13,7 +13,7 @@
 namespace celslm {
 
 // Exactly what GraphBuilder (graph.cpp) adds; a test compares the two for every kind of model and batch.
-std::size_t count_nodes(const Weights& weights, const PassShape& shape, std::span<const SequenceChunk> batch,
-                        KernelPath kernels);
+std::size_t count_nodes(const ModelConfig& config, const Weights& weights, const PassShape& shape,
+                        std::span<const SequenceChunk> batch, KernelPath kernels);
 
 }  // namespace celslm

@@ -1,8 +1,12 @@
 #include "model/engine/pass.h"
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
+#include <functional>
 #include <numeric>
+
+#include "model/engine/engine.h"
 
 namespace celslm {
 namespace {
@@ -15,6 +19,11 @@ Status check_segment(const ModelConfig& config, const KvSegment& segment, std::s
   return fail(ErrorKind::kInvalid, "chunk {}: the {} segment has {} layers, {} KV heads of {}; the model {}, {} of {}",
               chunk, which, segment.n_layers(), segment.n_kv_heads(), segment.head_dim(), config.n_layers, config.n_kv_heads,
               config.head_dim);
+}
+
+float temperature(const QueryTemperature& of, int position) {
+  if (of.scale == 0.0F) return 1.0F;
+  return 1.0F + of.scale * std::log(1.0F + std::floor(static_cast<float>(position) / static_cast<float>(of.step)));
 }
 
 Status check_context_rows(const SequenceChunk& chunk, std::size_t index) {
@@ -40,6 +49,7 @@ Status check_chunk(const ModelConfig& config, const SequenceChunk& chunk, std::s
   if (chunk.context != nullptr) {
     if (chunk.context == chunk.own) return fail(ErrorKind::kInvalid, "chunk {} would write its own context", index);
     CELSLM_CHECK_OK(check_segment(config, *chunk.context, index, "context"));
+    if (chunk.context->condensed()) CELSLM_CHECK_OK(check_condensable(config));
     CELSLM_CHECK_OK(check_context_rows(chunk, index));
     expected_position = chunk.context_rows.value_or(chunk.context->next_position());
   }
@@ -68,7 +78,7 @@ Status check_batch(const ModelConfig& config, std::span<const SequenceChunk> bat
   return {};
 }
 
-Pass::Pass(const Model::Impl& model, int n_threads) : config_(model.config), rope_(*model.rope), weights_(*model.weights) {
+Pass::Pass(const Model::Impl& model, int n_threads) : model_(model), config_(model.config), weights_(*model.weights) {
   scratch_.resize(static_cast<std::size_t>(n_threads));
   for (ThreadScratch& s : scratch_) s.head.resize(key_scratch(config_.head_dim));
 }
@@ -82,13 +92,17 @@ void Pass::begin(std::span<const SequenceChunk> batch, int first_layer, int last
   for (std::size_t c = 0; c < batch.size(); ++c) {
     const SequenceChunk& chunk = batch[c];
     for (int i = 0; i < chunk.n_tokens; ++i) {
-      rows_.push_back({.chunk = static_cast<int>(c), .own_row = chunk.own_length + i});
-      positions.push_back(chunk.own->first_position() + chunk.own_length + i);
+      const int position = chunk.own->first_position() + chunk.own_length + i;
+      rows_.push_back({.chunk = static_cast<int>(c),
+                       .own_row = chunk.own_length + i,
+                       .temperature = temperature(config_.temperature, position)});
+      positions.push_back(position);
     }
     if (chunk.context != nullptr && chunk.context->length() > 0) by_context_.push_back(static_cast<int>(c));
   }
   std::ranges::stable_sort(by_context_, {}, [&](int c) { return batch[static_cast<std::size_t>(c)].context.get(); });
-  angles_.fill(rope_, positions);
+  for (int layer = first_layer; layer < last_layer; ++layer)
+    angles_[static_cast<std::size_t>(config_.layer(layer).rope)].fill(*rotation(layer).rope, positions);
   groups_.clear();
   for (int layer = first_layer; layer < last_layer; ++layer) groups_.push_back(groups_of(layer));
 }
@@ -99,20 +113,30 @@ std::vector<AttentionGroup> Pass::groups_of(int layer) const {
   std::vector<AttentionGroup> groups;
   for (const int index : by_context_) {
     const auto c = static_cast<std::size_t>(index);
-    const KvView kv = context_view(batch_[c], layer);
-    groups.push_back(
-        {.kv = kv, .first_row = first_rows[c], .n_rows = batch_[c].n_tokens, .visible = kv.length, .causal = 0});
+    groups.push_back(group(layer, c, first_rows[c], false));
   }
-  for (std::size_t c = 0; c < batch_.size(); ++c) {
-    KvView kv = batch_[c].own->view(layer);
-    kv.length = batch_[c].own_length + batch_[c].n_tokens;  // the new rows are there by the time this group is read
-    groups.push_back({.kv = kv,
-                      .first_row = first_rows[c],
-                      .n_rows = batch_[c].n_tokens,
-                      .visible = batch_[c].own_length + 1,
-                      .causal = 1});
-  }
+  for (std::size_t c = 0; c < batch_.size(); ++c) groups.push_back(group(layer, c, first_rows[c], true));
   return groups;
+}
+
+// A chunk's rows over its context, or over its own tokens.
+AttentionGroup Pass::group(int layer, std::size_t chunk, int first_row, bool own) const {
+  const SequenceChunk& of = batch_[chunk];
+  AttentionGroup out{
+      .kv = own ? of.own->view(layer) : context_view(of, layer), .first_row = first_row, .n_rows = of.n_tokens};
+  if (own) {
+    out.kv.length = of.own_length + of.n_tokens;  // the new rows are there by the time this group is read
+    out.visible = of.own_length + 1;
+    out.causal = 1;
+  } else {
+    out.visible = out.kv.length;
+  }
+  if (const int window = config_.layer(layer).window; window > 0) {
+    const int position = of.own->first_position() + of.own_length;  // of the first row
+    out.hidden = position - window + 1 - out.kv.first_position;
+    out.sliding = 1;
+  }
+  return out;
 }
 
 void Pass::store(int layer, const float* q, const float* k, const float* v, float* q_out, int ith, int nth) {
@@ -124,12 +148,21 @@ void Pass::store(int layer, const float* q, const float* k, const float* v, floa
     const auto head = static_cast<int>(item % heads);
     if (head < config_.n_heads) {
       const std::size_t at = (row * static_cast<std::size_t>(config_.n_heads) + static_cast<std::size_t>(head)) * d;
-      rope_.rotate({q + at, d}, angles_.row(static_cast<int>(row)), q_out + at);
+      store_query(layer, static_cast<int>(row), q + at, q_out + at);
       if (!tap_queries_.empty()) std::copy_n(q_out + at, d, tap_queries_.data() + at);
     } else {
       store_head(layer, static_cast<int>(row), head - config_.n_heads, k, v, scratch_[static_cast<std::size_t>(ith)]);
     }
   }
+}
+
+// One head of one row, [head_dim].
+void Pass::store_query(int layer, int row, const float* q, float* out) const {
+  const auto d = static_cast<std::size_t>(config_.head_dim);
+  rotation(layer).rope->rotate({q, d}, angles(layer, row), out);
+  if (const float* gain = weights_.q_gain(layer)) std::transform(out, out + d, gain, out, std::multiplies());
+  const float temperature = rows_[static_cast<std::size_t>(row)].temperature;
+  if (temperature != 1.0F) std::transform(out, out + d, out, [=](float value) { return value * temperature; });
 }
 
 void Pass::store_head(int layer, int row, int head, const float* k, const float* v, ThreadScratch& scratch) {
@@ -138,8 +171,8 @@ void Pass::store_head(int layer, int row, int head, const float* k, const float*
       (static_cast<std::size_t>(row) * static_cast<std::size_t>(config_.n_kv_heads) + static_cast<std::size_t>(head)) * d;
   const Row& to = rows_[static_cast<std::size_t>(row)];
   KvSegment& own = *batch_[static_cast<std::size_t>(to.chunk)].own;
-  const KvRows rows = rows_of(own, layer, weights_.k_bias(layer));
-  store_key(rows, rope_, head, to.own_row, k + at, angles_.row(row), scratch.head.data());
+  const KvRows rows = rows_of(own, layer, weights_.k_bias(layer), weights_.k_gain(layer));
+  store_key(rows, *rotation(layer).rope, head, to.own_row, k + at, angles(layer, row), scratch.head.data());
   store_value(rows, head, to.own_row, v + at);
   if (tap_k_.empty()) return;
   std::copy_n(scratch.head.data(), d, tap_k_.data() + at);
@@ -154,6 +187,7 @@ void Pass::attend(int layer, const float* q, float* out, int thread, int share, 
                      .n_kv_heads = config_.n_kv_heads,
                      .head_dim = config_.head_dim,
                      .scale = config_.attention_scale,
+                     .sinks = weights_.sinks(layer),
                      .groups = groups_[static_cast<std::size_t>(layer - first_layer_)]};
   AttentionScratch& scratch = scratch_[static_cast<std::size_t>(thread)].attention;
   attention(args, share, n_shares, scratch);

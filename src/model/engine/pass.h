@@ -1,6 +1,7 @@
 // What the custom operators of a graph read while it runs: the batch at hand, row by row.
 #pragma once
 
+#include <array>
 #include <span>
 #include <vector>
 
@@ -52,7 +53,8 @@ class Pass {
  private:
   struct Row {
     int chunk = 0;
-    int own_row = 0;  // in the chunk's own segment
+    int own_row = 0;           // in the chunk's own segment
+    float temperature = 1.0F;  // that its queries are multiplied by
   };
   struct ThreadScratch {
     AttentionScratch attention;
@@ -60,17 +62,24 @@ class Pass {
   };
 
   std::vector<AttentionGroup> groups_of(int layer) const;
+  AttentionGroup group(int layer, std::size_t chunk, int first_row, bool own) const;
+  void store_query(int layer, int row, const float* q, float* out) const;
   void store_head(int layer, int row, int head, const float* k, const float* v, ThreadScratch& scratch);
 
+  const Rotation& rotation(int layer) const { return model_.rotation(layer); }
+  RopeAngles angles(int layer, int row) const {
+    return angles_[static_cast<std::size_t>(config_.layer(layer).rope)].row(row);
+  }
+
+  const Model::Impl& model_;
   const ModelConfig& config_;
-  const Rope& rope_;
   const Weights& weights_;
   std::span<const SequenceChunk> batch_;
   int first_layer_ = 0;
   std::vector<Row> rows_;
   std::vector<int> by_context_;                      // chunks with a context, those that share one adjacent
   std::vector<std::vector<AttentionGroup>> groups_;  // by layer - first_layer_
-  RopeTable angles_;
+  std::array<RopeTable, kRopeUses> angles_;          // by RopeUse
   std::span<float> tap_k_;
   std::span<float> tap_v_;
   std::span<float> tap_attention_;

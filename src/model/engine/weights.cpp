@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <array>
-#include <initializer_list>
 #include <map>
 #include <optional>
 #include <set>
@@ -16,6 +15,7 @@
 #include <utility>
 
 #include "model/engine/panel_cache.h"
+#include "model/engine/tensor_names.h"
 
 namespace celslm {
 namespace {
@@ -35,20 +35,6 @@ void prefer_large_pages(void* begin, std::size_t size) {
   const auto first = (reinterpret_cast<std::uintptr_t>(begin) + kLarge - 1) / kLarge * kLarge;
   const auto last = (reinterpret_cast<std::uintptr_t>(begin) + size) / kLarge * kLarge;
   if (first < last) ::madvise(reinterpret_cast<void*>(first), last - first, MADV_HUGEPAGE);
-}
-
-std::string shape_text(std::span<const std::int64_t> ne) {
-  std::string out;
-  for (const std::int64_t n : ne) out += fmt::format("{}{}", out.empty() ? "" : " x ", n);
-  return out;
-}
-
-// Whether ggml can multiply by weights of this type: those with a vector product, which leaves out types that exist only
-// inside products (Q8_1, Q8_K) and integers.
-bool is_weight_type(ggml_type type) {
-  if (type == GGML_TYPE_F32 || type == GGML_TYPE_F16 || type == GGML_TYPE_BF16) return true;
-  return ggml_is_quantized(type) && ggml_get_type_traits(type)->to_float != nullptr && type != GGML_TYPE_Q8_1 &&
-         type != GGML_TYPE_Q8_K;
 }
 
 // The types that our own kernel takes.
@@ -78,25 +64,43 @@ ggml_context_ptr make_context(std::size_t n_tensors) {
 // Whether the backend multiplies by this weight when it lies in a buffer of this type. The question has to be put with
 // the tensor placed there: supports_op looks at the buffer.
 bool multiplies_in(const CpuBackend& cpu, ggml_backend_buffer_type_t type, const ggml_tensor* weight) {
-  const ggml_context_ptr scratch = make_context(4);
+  const ggml_context_ptr scratch = make_context(5);
   const ggml_backend_buffer_ptr placed(ggml_backend_buft_alloc_buffer(type, 0));
   if (!scratch || !placed) return false;
   ggml_tensor* w = ggml_dup_tensor(scratch.get(), weight);
-  ggml_tensor* x = ggml_new_tensor_2d(scratch.get(), GGML_TYPE_F32, w->ne[0], 512);
+  constexpr std::int64_t kTokens = 512;
   w->buffer = placed.get();
-  return ggml_backend_dev_supports_op(cpu.device(), ggml_mul_mat(scratch.get(), w, x));
+  if (w->ne[2] == 1) {
+    ggml_tensor* x = ggml_new_tensor_2d(scratch.get(), GGML_TYPE_F32, w->ne[0], kTokens);
+    return ggml_backend_dev_supports_op(cpu.device(), ggml_mul_mat(scratch.get(), w, x));
+  }
+  ggml_tensor* x = ggml_new_tensor_3d(scratch.get(), GGML_TYPE_F32, w->ne[0], 1, kTokens);
+  ggml_tensor* experts = ggml_new_tensor_2d(scratch.get(), GGML_TYPE_I32, 1, kTokens);
+  return ggml_backend_dev_supports_op(cpu.device(), ggml_mul_mat_id(scratch.get(), w, x, experts));
 }
 
 }  // namespace
 
+std::vector<Linear*> LayerWeights::linears() {
+  std::vector<Linear*> out = {&q, &k, &v, &attn_output, &gate, &up, &down};
+  std::erase_if(out, [](const Linear* linear) { return linear->w == nullptr; });
+  return out;
+}
+
+std::vector<const Linear*> LayerWeights::linears() const {
+  std::vector<const Linear*> out = {&q, &k, &v, &attn_output, &gate, &up, &down};
+  std::erase_if(out, [](const Linear* linear) { return linear->w == nullptr; });
+  return out;
+}
+
 class WeightsLoader {
  public:
   WeightsLoader(const CpuBackend& cpu, ModelConfig& config, const ModelOptions& options)
-      : cpu_(cpu), config_(config), options_(options), out_(new Weights) {}
+      : cpu_(cpu), config_(config), options_(options), out_(new Weights), names_(config) {}
 
   Result<std::unique_ptr<Weights>> run(std::vector<GgufPart> parts) {
     out_->parts_ = std::move(parts);
-    CELSLM_CHECK_OK(name_all());
+    CELSLM_CHECK_OK(names_.name_all(out_->parts_, *out_));
     CELSLM_CHECK_OK(refuse_unknown());
     for (const GgufPart& part : out_->parts_) CELSLM_CHECK_OK(map_file(part));
     if (options_.repack) CELSLM_CHECK_OK(plan_repacking());
@@ -107,8 +111,6 @@ class WeightsLoader {
   }
 
  private:
-  using Shape = std::initializer_list<std::int64_t>;
-
   // A tensor of the file that our own kernels multiply by, and what it is in the graphs.
   struct Packing {
     WeightType type = {};
@@ -116,88 +118,6 @@ class WeightsLoader {
     ByteView bytes;
     std::vector<Linear*> users;
   };
-
-  Result<ggml_tensor*> find(const std::string& name, Shape shape, bool required) {
-    ggml_tensor* t = find_tensor(out_->parts_, name.c_str());
-    if (t == nullptr && !required) return nullptr;
-    if (t == nullptr) return fail(ErrorKind::kInvalid, "no tensor '{}'", name);
-    std::array<std::int64_t, GGML_MAX_DIMS> want = {1, 1, 1, 1};
-    std::copy(shape.begin(), shape.end(), want.begin());
-    if (!std::equal(want.begin(), want.end(), t->ne)) {
-      return fail(ErrorKind::kInvalid, "tensor '{}' is {}, expected {}", name, shape_text(std::span(t->ne, ggml_n_dims(t))),
-                  shape_text(shape));
-    }
-    used_.insert(t);
-    return t;
-  }
-
-  // Norms, biases and factors are F32 in every GGUF that converters write, and ggml's element-wise operators want them so.
-  Result<ggml_tensor*> vector(const std::string& name, std::int64_t n, bool required) {
-    CELSLM_TRY(ggml_tensor* const t, find(name, {n}, required));
-    if (t != nullptr && t->type != GGML_TYPE_F32) {
-      return fail(ErrorKind::kInvalid, "tensor '{}' is of type {}; vectors must be f32", name, ggml_type_name(t->type));
-    }
-    return t;
-  }
-
-  Result<ggml_tensor*> matrix(const std::string& name, std::int64_t n_in, std::int64_t n_out, bool required = true) {
-    CELSLM_TRY(ggml_tensor* const t, find(name, {n_in, n_out}, required));
-    if (t != nullptr && !is_weight_type(t->type)) {
-      return fail(ErrorKind::kInvalid, "tensor '{}' is of type {}, which ggml cannot multiply", name,
-                  ggml_type_name(t->type));
-    }
-    return t;
-  }
-
-  Result<Linear> linear(const std::string& name, std::int64_t n_in, std::int64_t n_out) {
-    Linear out;
-    CELSLM_TRY(out.w, matrix(name + ".weight", n_in, n_out));
-    CELSLM_TRY(out.b, vector(name + ".bias", n_out, false));
-    return out;
-  }
-
-  Status name_all() {
-    const std::int64_t d = config_.n_embd;
-    CELSLM_TRY(out_->token_embd, matrix("token_embd.weight", d, config_.n_vocab));
-    CELSLM_TRY(out_->output_norm, vector("output_norm.weight", d, true));
-    CELSLM_TRY(out_->output.w, matrix("output.weight", d, config_.n_vocab, false));
-    CELSLM_TRY(out_->output.b, vector("output.bias", config_.n_vocab, false));
-    config_.tied_output = out_->output.w == nullptr;
-    if (config_.tied_output) out_->output.w = out_->token_embd;
-    if (config_.traits().frequency_factors) {
-      CELSLM_TRY(out_->rope_factors, vector("rope_freqs.weight", config_.rope.dimensions / 2, false));
-    }
-    config_.rope.has_frequency_factors = out_->rope_factors != nullptr;
-    for (int i = 0; i < config_.n_layers; ++i) CELSLM_CHECK_OK(name_layer(fmt::format("blk.{}.", i)));
-    config_.qkv_bias = out_->layers.front().q.b != nullptr;
-    config_.key_bias = std::ranges::any_of(out_->layers, [](const LayerWeights& w) { return w.k_bias != nullptr; });
-    config_.qk_norm = out_->layers.front().q_norm != nullptr;
-    return {};
-  }
-
-  Status name_layer(const std::string& p) {
-    const std::int64_t d = config_.n_embd;
-    const std::int64_t q_width = std::int64_t{config_.n_heads} * config_.head_dim;
-    const bool qk_norm = config_.traits().head_norm == HeadNorm::kBeforeRope;
-    LayerWeights w;
-    CELSLM_TRY(w.attn_norm, vector(p + "attn_norm.weight", d, true));
-    CELSLM_TRY(w.q, linear(p + "attn_q", d, q_width));
-    CELSLM_TRY(w.k, linear(p + "attn_k", d, config_.kv_width()));
-    CELSLM_TRY(w.v, linear(p + "attn_v", d, config_.kv_width()));
-    if (qk_norm) {
-      CELSLM_TRY(w.q_norm, vector(p + "attn_q_norm.weight", config_.head_dim, true));
-      CELSLM_TRY(w.k_norm, vector(p + "attn_k_norm.weight", config_.head_dim, true));
-    } else {
-      w.k_bias = std::exchange(w.k.b, nullptr);  // behind a norm it would not be a constant of K
-    }
-    CELSLM_TRY(w.attn_output, linear(p + "attn_output", q_width, d));
-    CELSLM_TRY(w.ffn_norm, vector(p + "ffn_norm.weight", d, true));
-    CELSLM_TRY(w.gate, linear(p + "ffn_gate", d, config_.n_ff));
-    CELSLM_TRY(w.up, linear(p + "ffn_up", d, config_.n_ff));
-    CELSLM_TRY(w.down, linear(p + "ffn_down", config_.n_ff, d));
-    out_->layers.push_back(w);
-    return {};
-  }
 
   // Calls what(tensor, its bytes) for every tensor in the files' order until one fails.
   template <typename What>
@@ -214,7 +134,7 @@ class WeightsLoader {
   // A tensor that no graph reads means a model that computes something else than these graphs do.
   Status refuse_unknown() const {
     return for_each_tensor(out_->parts_, [this](ggml_tensor* t, ByteView) -> Status {
-      if (used_.contains(t)) return {};
+      if (names_.used(t)) return {};
       return fail(ErrorKind::kInvalid, "tensor '{}' is not one that a {} model has; its part would be ignored",
                   ggml_get_name(t), to_string(config_.architecture));
     });
@@ -231,6 +151,10 @@ class WeightsLoader {
       if (ggml_backend_tensor_alloc(mapping.get(), t, data) != GGML_STATUS_SUCCESS) {
         return fail(ErrorKind::kUnavailable, "ggml cannot place tensor '{}'", ggml_get_name(t));
       }
+      for (const TensorSlice& slice : names_.slices_of(t)) {
+        if (ggml_backend_tensor_alloc(mapping.get(), slice.rows, data + slice.offset) != GGML_STATUS_SUCCESS)
+          return fail(ErrorKind::kUnavailable, "ggml cannot place a part of tensor '{}'", ggml_get_name(t));
+      }
       out_->size_bytes_ += ggml_nbytes(t);
       return {};
     });
@@ -241,25 +165,51 @@ class WeightsLoader {
   std::vector<Linear*> matrices() {
     std::vector<Linear*> all = {&out_->output};
     for (LayerWeights& w : out_->layers) {
-      for (Linear* linear : {&w.q, &w.k, &w.v, &w.attn_output, &w.gate, &w.up, &w.down}) all.push_back(linear);
+      for (Linear* linear : w.linears()) all.push_back(linear);
     }
     return all;
   }
 
+  // What graphs multiply by, and its bytes: a tensor of the file, or the slices that it is used in.
+  struct Piece {
+    ggml_tensor* tensor = nullptr;
+    ByteView bytes;
+  };
+  std::vector<Piece> pieces_of(ggml_tensor* t, ByteView bytes) const {
+    std::vector<Piece> out;
+    for (const TensorSlice& slice : names_.slices_of(t))
+      out.push_back({.tensor = slice.rows, .bytes = bytes.subspan(slice.offset, ggml_nbytes(slice.rows))});
+    if (out.empty()) out.push_back({.tensor = t, .bytes = bytes});
+    return out;
+  }
+
+  // Where graphs find the matrices that ggml multiplies by.
+  std::vector<ggml_tensor**> places_for_ggml() {
+    std::vector<ggml_tensor**> out;
+    for (Linear* linear : matrices()) {
+      if (!packed_users_.contains(linear->w)) out.push_back(&linear->w);
+    }
+    for (LayerWeights& w : out_->layers) {
+      if (w.experts.router == nullptr) continue;
+      for (ggml_tensor** matrix : {&w.experts.gate, &w.experts.up, &w.experts.down}) out.push_back(matrix);
+    }
+    return out;
+  }
+
   Status plan_repacking() {
-    const auto all = matrices();
-    for (Linear* linear : all) {
+    for (Linear* linear : matrices()) {
       if (packed_type(linear->w->type)) packed_users_[linear->w].push_back(linear);
     }
+    const auto all = places_for_ggml();
     out_->repacked_ = make_context(all.size());
-    std::map<std::array<std::int64_t, 3>, bool> answers;  // by type and shape: a model has a handful
+    std::map<std::array<std::int64_t, 4>, bool> answers;  // by type and shape: a model has a handful
     for (const ggml_backend_buffer_type_t type : cpu_.extra_buffer_types()) {
       answers.clear();
       std::vector<ggml_tensor*> chosen;
-      for (Linear* linear : all) {
-        ggml_tensor*& slot = linear->w;
-        const std::array<std::int64_t, 3> kind = {slot->type, slot->ne[0], slot->ne[1]};
-        if (packed_users_.contains(slot) || copies_.contains(slot) || taken_.contains(slot)) continue;
+      for (ggml_tensor** place : all) {
+        ggml_tensor*& slot = *place;
+        const std::array<std::int64_t, 4> kind = {slot->type, slot->ne[0], slot->ne[1], slot->ne[2]};
+        if (copies_.contains(slot) || taken_.contains(slot)) continue;
         const auto [answer, is_new] = answers.try_emplace(kind, false);
         if (is_new) answer->second = multiplies_in(cpu_, type, slot);
         if (!answer->second) continue;
@@ -278,12 +228,14 @@ class WeightsLoader {
   // What our own kernels multiply by, in the files' order; and whether an earlier start has kept it.
   Status plan_packing() {
     std::vector<std::size_t> sizes;
-    CELSLM_CHECK_OK(for_each_tensor(out_->parts_, [&](ggml_tensor* t, ByteView bytes) -> Status {
-      const auto users = packed_users_.find(t);
-      if (users == packed_users_.end()) return {};
-      packings_.push_back({.type = *packed_type(t->type), .tensor = t, .bytes = bytes, .users = users->second});
-      CELSLM_TRY(const std::size_t size, PackedMatrix::panel_bytes(packings_.back().type, t->ne[0], t->ne[1]));
-      sizes.push_back(size);
+    CELSLM_CHECK_OK(for_each_tensor(out_->parts_, [&](ggml_tensor* t, ByteView all) -> Status {
+      for (const auto& [piece, bytes] : pieces_of(t, all)) {
+        const auto users = packed_users_.find(piece);
+        if (users == packed_users_.end()) continue;
+        packings_.push_back({.type = *packed_type(piece->type), .tensor = piece, .bytes = bytes, .users = users->second});
+        CELSLM_TRY(const std::size_t size, PackedMatrix::panel_bytes(packings_.back().type, piece->ne[0], piece->ne[1]));
+        sizes.push_back(size);
+      }
       return {};
     }));
     if (options_.panel_folder.empty() || packings_.empty()) return {};
@@ -387,13 +339,14 @@ class WeightsLoader {
       hasher.update_field(ggml_get_name(t)).update_field(ggml_type_name(t->type));
       for (const std::int64_t n : t->ne) hasher.update_u64(static_cast<std::uint64_t>(n));
       hasher.update(bytes);
-      if (const auto copy = copies_.find(t); copy != copies_.end()) {
-        ggml_backend_tensor_set(copy->second, bytes.data(), 0, bytes.size());
-        release_pages(bytes);
-      }
-      if (packing != packings_.end() && packing->tensor == t) {
+      for (const Piece& piece : pieces_of(t, bytes)) {
+        if (const auto copy = copies_.find(piece.tensor); copy != copies_.end()) {
+          ggml_backend_tensor_set(copy->second, piece.bytes.data(), 0, piece.bytes.size());
+          release_pages(piece.bytes);
+        }
+        if (packing == packings_.end() || packing->tensor != piece.tensor) continue;
         if (cached_) {
-          release_pages(bytes);
+          release_pages(piece.bytes);
         } else {
           CELSLM_CHECK_OK(pack(*packing));
         }
@@ -412,7 +365,7 @@ class WeightsLoader {
   const ModelOptions& options_;
   const int n_threads_ = std::max(1, static_cast<int>(std::thread::hardware_concurrency()));
   std::unique_ptr<Weights> out_;
-  std::set<const ggml_tensor*> used_;
+  TensorNames names_;
   std::map<const ggml_tensor*, ggml_tensor*> copies_;                // from the mapped tensor to its repacked copy
   std::set<const ggml_tensor*> taken_;                               // the copies
   std::map<const ggml_tensor*, std::vector<Linear*>> packed_users_;  // tensors that our own kernel multiplies by
@@ -428,8 +381,7 @@ Arithmetic Weights::arithmetic() const {
     return type && *type != WeightType::kQ80;
   };
   const bool any = std::ranges::any_of(layers, [&](const LayerWeights& w) {
-    return std::ranges::any_of(std::array{&w.q, &w.k, &w.v, &w.attn_output, &w.gate, &w.up, &w.down},
-                               [&](const Linear* linear) { return is_small(*linear); });
+    return std::ranges::any_of(w.linears(), [&](const Linear* linear) { return is_small(*linear); });
   });
   return any ? Arithmetic::kCpuIntegers : Arithmetic::kCpu;
 }

@@ -23,21 +23,44 @@ struct Linear {
   ggml_tensor* w = nullptr;
   ggml_tensor* b = nullptr;
   const PackedMatrix* packed = nullptr;  // w again, for our own kernel; null where ggml's product is the one to use
+  const ggml_tensor* in_file = nullptr;  // w as the file has it
+};
+
+// The experts of a layer. Matrices [n_in, n_out, n], in the file's form; biases f32 [n_out, n] or null.
+struct ExpertWeights {
+  ggml_tensor* router = nullptr;       // [n_embd, n]; null: the layer has one MLP
+  ggml_tensor* router_bias = nullptr;  // [n]
+  ggml_tensor* gate = nullptr;
+  ggml_tensor* gate_bias = nullptr;
+  ggml_tensor* up = nullptr;
+  ggml_tensor* up_bias = nullptr;
+  ggml_tensor* down = nullptr;
+  ggml_tensor* down_bias = nullptr;
 };
 
 struct LayerWeights {
-  ggml_tensor* attn_norm = nullptr;  // [n_embd]
+  ggml_tensor* attn_norm = nullptr;  // [n_embd], as the other norms of the layer; or null: there is none
   Linear q;                          // to n_heads * head_dim
   Linear k;                          // to kv_width
   Linear v;
   ggml_tensor* k_bias = nullptr;  // f32 [kv_width] in host memory, or null: added after K has been rounded, and k.b is null
   ggml_tensor* q_norm = nullptr;  // [head_dim], or null
   ggml_tensor* k_norm = nullptr;
-  Linear attn_output;  // from n_heads * head_dim to n_embd
+  ggml_tensor* q_gain =
+      nullptr;  // f32 [head_dim] in host memory, or null: heads are normed, and multiplied by it after RoPE
+  ggml_tensor* k_gain = nullptr;
+  ggml_tensor* sinks = nullptr;  // f32 [n_heads] in host memory, or null
+  Linear attn_output;            // from n_heads * head_dim to n_embd
+  ggml_tensor* attn_post_norm = nullptr;
   ggml_tensor* ffn_norm = nullptr;
-  Linear gate;  // to n_ff
+  Linear gate;  // to n_ff; without weights, as up and down, where there are experts
   Linear up;
   Linear down;
+  ExpertWeights experts;
+  ggml_tensor* ffn_post_norm = nullptr;
+
+  std::vector<Linear*> linears();  // that have weights
+  std::vector<const Linear*> linears() const;
 };
 
 // Tensors are data inside the model's mapped files, except those that the backend, or our own kernels, keep in another form.
@@ -54,15 +77,13 @@ class Weights {
   Linear output;                        // to n_vocab; token_embd (or its repacked copy) when tied
   ggml_tensor* rope_factors = nullptr;  // [rope.dimensions / 2] f32 in host memory, or null
   std::vector<LayerWeights> layers;
+  ggml_context_ptr slices;  // of the file's tensors, where graphs use some rows as a tensor of their own
 
-  // The tensor as the file has it, or null.
-  const ggml_tensor* in_file(const std::string& name) const { return find_tensor(parts_, name.c_str()); }
-
-  // [kv_width], or null.
-  const float* k_bias(int layer) const {
-    const ggml_tensor* bias = layers[static_cast<std::size_t>(layer)].k_bias;
-    return bias == nullptr ? nullptr : static_cast<const float*>(bias->data);
-  }
+  const LayerWeights& layer(int i) const { return layers[static_cast<std::size_t>(i)]; }
+  const float* k_bias(int i) const { return floats(layer(i).k_bias); }  // [kv_width], or null
+  const float* k_gain(int i) const { return floats(layer(i).k_gain); }  // [head_dim], or null
+  const float* q_gain(int i) const { return floats(layer(i).q_gain); }  // [head_dim], or null
+  const float* sinks(int i) const { return floats(layer(i).sinks); }    // [n_heads], or null
   std::size_t size_bytes() const { return size_bytes_; }
   Arithmetic arithmetic() const;  // of the KV that they make
   // Whether packed matrices lie in a file that an earlier start has kept.
@@ -74,6 +95,7 @@ class Weights {
   const Hash256& hash() const { return hash_; }  // over every tensor's name, type, shape and bytes, in the files' order
 
  private:
+  static const float* floats(const ggml_tensor* t) { return t == nullptr ? nullptr : static_cast<const float*>(t->data); }
   Weights() = default;
   friend class WeightsLoader;
 

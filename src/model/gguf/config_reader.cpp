@@ -1,12 +1,10 @@
 // The model's shape from its GGUF, with limits beside each size, after libllama's rules for defaults.
 #include <fmt/format.h>
 
-#include <cmath>
-#include <format>
 #include <string>
 #include <unordered_set>
 
-#include "model/gguf/gguf_metadata.h"
+#include "model/gguf/config_parts.h"
 
 namespace celslm {
 namespace {
@@ -17,55 +15,13 @@ constexpr int kMaxLayers = 1024;
 constexpr int kMaxWidth = 1 << 18;  // n_embd, n_ff
 constexpr int kMaxHeads = 4096;
 constexpr int kMaxHeadDim = 1024;
-constexpr int kMaxContext = 1 << 30;  // tokens
+constexpr int kMaxExperts = 1024;
 
 Result<Architecture> architecture_from(const std::string& name) {
   if (const ArchitectureTraits* found = find_architecture(name)) return found->architecture;
   std::string ours;
   for (const ArchitectureTraits& a : all_architectures()) ours += fmt::format("{}{}", ours.empty() ? "" : ", ", a.name);
   return fail(ErrorKind::kInvalid, "architecture '{}' is not supported; supported are {}", name, ours);
-}
-
-Result<RopeScaling> scaling_from(const std::string& name, const std::string& key) {
-  if (name == "none") return RopeScaling::kNone;
-  if (name == "linear") return RopeScaling::kLinear;
-  if (name == "yarn") return RopeScaling::kYarn;
-  return fail(ErrorKind::kInvalid, "'{}' is '{}'; none, linear and yarn are supported", key, name);
-}
-
-// libllama's resolution: an ext factor not given is 1 for YaRN and 0 otherwise; ggml's RoPE multiplies by
-// 1 + 0.1 ln(factor) whenever the ext factor is not 0, which is YaRN's own magnitude for factors over 1.
-void resolve_yarn(RopeConfig& rope, float attention_factor) {
-  if (rope.scaling == RopeScaling::kNone) rope.factor = 1.0F;
-  if (rope.yarn_ext_factor < 0.0F) rope.yarn_ext_factor = rope.scaling == RopeScaling::kYarn ? 1.0F : 0.0F;
-  if (rope.yarn_ext_factor != 0.0F) {
-    const float magnitude = rope.factor <= 1.0F ? 1.0F : 0.1F * std::log(rope.factor) + 1.0F;
-    rope.yarn_attn_factor = magnitude / (1.0F + 0.1F * std::log(rope.factor));
-  }
-  rope.yarn_attn_factor *= attention_factor;
-}
-
-Result<RopeConfig> read_rope(const GgufMetadata& m, const std::string& prefix, const ModelConfig& config) {
-  const std::string p = prefix + "rope.";
-  RopeConfig rope;
-  rope.neox = config.traits().neox;
-  CELSLM_TRY(rope.dimensions, m.integer(p + "dimension_count", 2, config.head_dim, config.head_dim));
-  if (rope.dimensions % 2 != 0) return fail(ErrorKind::kInvalid, "'{}dimension_count' is {}, not even", p, rope.dimensions);
-  CELSLM_TRY(rope.base, m.real(p + "freq_base", 1.0F, 1e12F, 10000.0F));
-  CELSLM_TRY(const std::string scaling, m.text(p + "scaling.type", "linear"));
-  CELSLM_TRY(rope.scaling, scaling_from(scaling, p + "scaling.type"));
-  CELSLM_TRY(const float old_factor, m.real(p + "scale_linear", 0.0F, 1e6F, 0.0F));
-  CELSLM_TRY(const float factor, m.real(p + "scaling.factor", 0.0F, 1e6F, old_factor));
-  rope.factor = factor == 0.0F ? 1.0F : factor;
-  if (rope.factor < 1e-3F) return fail(ErrorKind::kInvalid, "'{}scaling.factor' is {}", p, rope.factor);
-  CELSLM_TRY(rope.original_context, m.integer(p + "scaling.original_context_length", 1, kMaxContext, config.n_ctx_train));
-  CELSLM_TRY(rope.yarn_ext_factor, m.real(p + "scaling.yarn_ext_factor", -1.0F, 100.0F, -1.0F));
-  CELSLM_TRY(rope.yarn_attn_factor, m.real(p + "scaling.yarn_attn_factor", 0.0F, 100.0F, 1.0F));
-  CELSLM_TRY(rope.yarn_beta_fast, m.real(p + "scaling.yarn_beta_fast", 0.0F, 1e6F, 32.0F));
-  CELSLM_TRY(rope.yarn_beta_slow, m.real(p + "scaling.yarn_beta_slow", 0.0F, 1e6F, 1.0F));
-  CELSLM_TRY(const float attention_factor, m.real(p + "scaling.attn_factor", 0.0F, 100.0F, 1.0F));
-  resolve_yarn(rope, attention_factor);
-  return rope;
 }
 
 Status read_heads(const GgufMetadata& m, const std::string& p, ModelConfig& config) {
@@ -86,11 +42,15 @@ Status read_heads(const GgufMetadata& m, const std::string& p, ModelConfig& conf
   return {};
 }
 
-// Keys that change what the layers compute and that these graphs do not know. Ignoring one would give wrong answers
-// silently.
-Status refuse_unsupported(const GgufMetadata& m, const std::string& p) {
-  CELSLM_TRY(const int experts, m.integer(p + "expert_count", 0, INT32_MAX, 0));
-  if (experts > 0) return fail(ErrorKind::kInvalid, "a mixture of {} experts; only dense models are supported", experts);
+Status read_mlp(const GgufMetadata& m, const std::string& p, ModelConfig& config) {
+  if (config.traits().experts == Experts::kNone) {
+    CELSLM_TRY(config.n_ff, m.integer(p + "feed_forward_length", 1, kMaxWidth));
+    return {};
+  }
+  ExpertsConfig& experts = config.experts;
+  CELSLM_TRY(experts.n, m.integer(p + "expert_count", 1, kMaxExperts));
+  CELSLM_TRY(experts.n_used, m.integer(p + "expert_used_count", 1, experts.n));
+  CELSLM_TRY(experts.n_ff, m.integer(p + "expert_feed_forward_length", 1, kMaxWidth));
   return {};
 }
 
@@ -102,20 +62,16 @@ Result<ModelConfig> read_config(const GgufMetadata& m) {
   CELSLM_TRY(config.architecture, architecture_from(architecture));
   CELSLM_TRY(config.name, m.text("general.name", ""));
   const std::string p = architecture + ".";
-  CELSLM_CHECK_OK(refuse_unsupported(m, p));
+  CELSLM_CHECK_OK(refuse_unread(m, p, config.traits()));
   CELSLM_TRY(config.n_ctx_train, m.integer(p + "context_length", 1, kMaxContext));
   CELSLM_TRY(config.n_layers, m.integer(p + "block_count", 1, kMaxLayers));
   CELSLM_TRY(config.n_embd, m.integer(p + "embedding_length", 2, kMaxWidth));
-  CELSLM_TRY(config.n_ff, m.integer(p + "feed_forward_length", 1, kMaxWidth));
+  CELSLM_CHECK_OK(read_mlp(m, p, config));
   CELSLM_TRY(config.rms_epsilon, m.real(p + "attention.layer_norm_rms_epsilon", 0.0F, 1.0F));
   CELSLM_CHECK_OK(read_heads(m, p, config));
-  CELSLM_TRY(config.attention_scale, m.real(p + "attention.scale", 0.0F, 1e6F, 0.0F));
-  if (config.attention_scale == 0.0F) config.attention_scale = 1.0F / std::sqrt(static_cast<float>(config.head_dim));
   CELSLM_TRY(config.rope, read_rope(m, p, config));
-  if (!config.traits().partial_rope && config.rope.dimensions != config.head_dim) {
-    return fail(ErrorKind::kInvalid, "RoPE over {} of a head's {} dimensions is not supported for {}",
-                config.rope.dimensions, config.head_dim, architecture);
-  }
+  CELSLM_CHECK_OK(read_scales(m, p, config));
+  CELSLM_CHECK_OK(read_layers(m, p, config));
   return config;
 }
 
@@ -162,13 +118,6 @@ Result<int> check_tokenizer(const GgufMetadata& m, const gguf_context* gguf) {
     }
   }
   return static_cast<int>(n_tokens);
-}
-
-// std::format, not fmt: they write a base of 500,000 as "5e+05" and "500000", and the models' ids hang on it.
-std::string canonical_text(const RopeConfig& r) {
-  return std::format("{} {} base {} scaling {} {} of {} ext {} attn {} beta {} {} factors {}", r.neox ? "neox" : "norm",
-                     r.dimensions, r.base, static_cast<int>(r.scaling), r.factor, r.original_context, r.yarn_ext_factor,
-                     r.yarn_attn_factor, r.yarn_beta_fast, r.yarn_beta_slow, r.has_frequency_factors);
 }
 
 }  // namespace celslm

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <map>
 
 namespace celslm {
@@ -91,6 +92,18 @@ Result<float> GgufMetadata::real(const std::string& key, float low, float high, 
   return static_cast<float>(value);
 }
 
+std::optional<double> GgufMetadata::any_number(const std::string& key) const {
+  const std::int64_t id = find(key);
+  if (id < 0) return std::nullopt;
+  if (const auto value = any_integer(gguf_, id)) return static_cast<double>(*value);
+  switch (gguf_get_kv_type(gguf_, id)) {
+    case GGUF_TYPE_FLOAT32: return gguf_get_val_f32(gguf_, id);
+    case GGUF_TYPE_FLOAT64: return gguf_get_val_f64(gguf_, id);
+    case GGUF_TYPE_BOOL: return gguf_get_val_bool(gguf_, id) ? 1.0 : 0.0;
+    default: return std::numeric_limits<double>::quiet_NaN();
+  }
+}
+
 Result<std::string> GgufMetadata::text(const std::string& key, std::optional<std::string> fallback) const {
   const std::int64_t id = find(key);
   if (id < 0 && fallback) return *fallback;
@@ -118,6 +131,16 @@ Result<std::size_t> GgufMetadata::array_size(const std::string& key, gguf_type t
     return fail(ErrorKind::kInvalid, "'{}' is not an array of {}", key, gguf_type_name(type));
   }
   return gguf_get_arr_n(gguf_, id);
+}
+
+bool GgufMetadata::is_array(const std::string& key) const {
+  return has(key) && gguf_get_kv_type(gguf_, find(key)) == GGUF_TYPE_ARRAY;
+}
+
+Result<std::vector<bool>> GgufMetadata::booleans(const std::string& key) const {
+  CELSLM_TRY(const std::size_t n, array_size(key, GGUF_TYPE_BOOL));
+  const auto* values = static_cast<const std::int8_t*>(gguf_get_arr_data(gguf_, find(key)));
+  return std::vector<bool>(values, values + n);
 }
 
 Hash256 GgufMetadata::tokenizer_hash() const {

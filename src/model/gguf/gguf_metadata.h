@@ -25,7 +25,12 @@ class GgufMetadata {
   Result<int> integer(const std::string& key, std::int64_t low, std::int64_t high, std::optional<int> fallback = {}) const;
   Result<float> real(const std::string& key, float low, float high, std::optional<float> fallback = {}) const;
   Result<std::string> text(const std::string& key, std::optional<std::string> fallback = {}) const;
+  // Any number or truth value; absent where there is none of that name, NaN where it is something else.
+  std::optional<double> any_number(const std::string& key) const;
   Result<bool> boolean(const std::string& key, bool fallback) const;
+  bool is_array(const std::string& key) const;
+  // The values of an array of truth values, or kInvalid.
+  Result<std::vector<bool>> booleans(const std::string& key) const;
   // The entries of an array of exactly this type, or kInvalid.
   Result<std::size_t> array_size(const std::string& key, gguf_type type) const;
 
@@ -45,7 +50,7 @@ Result<ModelConfig> read_config(const GgufMetadata& metadata);
 // Returns the number of tokens.
 Result<int> check_tokenizer(const GgufMetadata& metadata, const gguf_context* gguf);
 
-// Text of every RoPE parameter, for ModelFingerprint::rope.
-std::string canonical_text(const RopeConfig& rope);
+// For ModelFingerprint::rope: every RoPE parameter, and what else of the metadata, beside shapes, changes a graph's results.
+std::string canonical_text(const ModelConfig& config);
 
 }  // namespace celslm

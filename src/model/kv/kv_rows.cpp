@@ -28,13 +28,14 @@ void round_values(KvType type, std::span<const float> in, float* out) {
   }
 }
 
-KvRows rows_of(KvSegment& segment, int layer, const float* k_bias) {
+KvRows rows_of(KvSegment& segment, int layer, const float* k_bias, const float* k_gain) {
   return {.type = segment.type(),
           .k = segment.k_data(layer),
           .v = segment.v_data(layer),
           .capacity = segment.capacity(),
           .head_dim = segment.head_dim(),
-          .k_bias = k_bias};
+          .k_bias = k_bias,
+          .k_gain = k_gain};
 }
 
 namespace {
@@ -66,6 +67,7 @@ bool store_key(const KvRows& rows, const Rope& rope, int head, int row, const fl
     complete = scratch + n;
   }
   rope.rotate({complete, n}, angles, rotated);
+  if (rows.k_gain != nullptr) std::transform(rotated, rotated + n, rows.k_gain, rotated, std::multiplies());
   return round_to(rows.type, {rotated, n}, key_row(rows, head, row));
 }
 

@@ -22,9 +22,10 @@ struct KvRows {
   int capacity = 0;
   int head_dim = 0;
   const float* k_bias = nullptr;  // [n_kv_heads][head_dim], or null: the model adds none to K
+  const float* k_gain = nullptr;  // [head_dim]: K is multiplied by it after RoPE; or null
 };
 
-KvRows rows_of(KvSegment& segment, int layer, const float* k_bias);
+KvRows rows_of(KvSegment& segment, int layer, const float* k_bias, const float* k_gain = nullptr);
 std::byte* key_row(const KvRows& rows, int head, int row);
 std::byte* value_row(const KvRows& rows, int head, int row);
 

@@ -18,12 +18,12 @@ float pair_turning(const RopeConfig& c, float turns) {
 }  // namespace
 
 Rope::Rope(const RopeConfig& config, const ggml_tensor* factors)
-    : config_(config), theta_scale_(std::pow(config.base, -2.0F / static_cast<float>(config.dimensions))) {
+    : config_(config), theta_scale_(std::pow(config.base, -2.0F / static_cast<float>(std::max(1, config.dimensions)))) {
   if (factors != nullptr) {
     const auto* values = static_cast<const float*>(factors->data);
     factors_.assign(values, values + config.dimensions / 2);
   }
-  if (config.yarn_ext_factor != 0.0F) {
+  if (config.yarn_ext_factor != 0.0F && config.dimensions > 0) {
     ramp_low_ = std::max(0.0F, std::floor(pair_turning(config, config.yarn_beta_fast)));
     ramp_high_ = std::min(static_cast<float>(config.dimensions - 1), std::ceil(pair_turning(config, config.yarn_beta_slow)));
   }

@@ -21,7 +21,7 @@ struct RopeAngles {
 // Immutable; thread-safe.
 class Rope {
  public:
-  // factors: [dimensions / 2] f32 in host memory, or null; need not outlive this.
+  // dimensions may be 0: nothing turns. factors: [dimensions / 2] f32 in host memory, or null; need not outlive this.
   Rope(const RopeConfig& config, const ggml_tensor* factors);
 
   int n_pairs() const { return config_.dimensions / 2; }

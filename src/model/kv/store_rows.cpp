@@ -122,7 +122,7 @@ constexpr std::uint16_t kF16Infinity = 0x7C00;
 }  // namespace
 
 bool place_key(const KvRows& rows, const Rope& rope, int head, int row, const float* k, RopeAngles angles, float* scratch) {
-  if (rows.type != KvType::kF16) return store_key(rows, rope, head, row, k, angles, scratch);
+  if (rows.type != KvType::kF16 || rows.k_gain != nullptr) return store_key(rows, rope, head, row, k, angles, scratch);
   const auto n = static_cast<std::size_t>(rows.head_dim);
   std::uint16_t largest = 0;
   const bool placed =
