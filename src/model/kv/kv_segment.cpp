@@ -6,6 +6,7 @@
 #include <cstring>
 #include <utility>
 
+#include "core/pages.h"
 #include "model/numeric/q8_0.h"
 
 namespace celslm {
@@ -124,10 +125,10 @@ std::size_t KvSegment::size_bytes() const {
 }
 
 std::size_t KvSegment::resident_bytes(const ModelConfig& config, KvType type, int tokens) {
-  constexpr std::size_t kPage = 4096;
+  const std::size_t page = page_bytes();
   const std::size_t head_bytes = static_cast<std::size_t>(tokens) * row_bytes(type, config.head_dim);
   // A head's rows may begin in the middle of a page: one more.
-  return (round_up(head_bytes, kPage) + kPage) * 2 * static_cast<std::size_t>(config.n_kv_heads) *
+  return (round_up(head_bytes, page) + page) * 2 * static_cast<std::size_t>(config.n_kv_heads) *
          static_cast<std::size_t>(config.n_layers);
 }
 

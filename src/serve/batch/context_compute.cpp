@@ -1,11 +1,11 @@
 #include "serve/batch/context_compute.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
-#include <cstdint>
+#include <cstddef>
 #include <optional>
 #include <utility>
+
+#include "core/pages.h"
 
 namespace celslm {
 
@@ -25,12 +25,9 @@ namespace {
 
 // Its rows are zeros from now on. Pages at the ends may have rows of a neighbour, too.
 void release_layer(KvSegment& segment, int layer) {
-  constexpr std::uintptr_t kPage = 4096;
-  const auto k = reinterpret_cast<std::uintptr_t>(segment.k_data(layer));
-  const auto v = reinterpret_cast<std::uintptr_t>(segment.v_data(layer));  // as far from K as the next layer is from V
-  const std::uintptr_t begin = (k + kPage - 1) / kPage * kPage;
-  const std::uintptr_t end = (v + (v - k)) / kPage * kPage;
-  if (begin < end) ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_DONTNEED);
+  auto* const k = static_cast<std::byte*>(segment.k_data(layer));
+  auto* const v = static_cast<std::byte*>(segment.v_data(layer));  // as far from K as the next layer is from V
+  release_complete_pages({k, static_cast<std::size_t>(2 * (v - k))});
 }
 
 }  // namespace
