@@ -13,6 +13,7 @@
 #include "hwy/highway.h"
 #include "model/matrix/packed_matrix.h"
 #include "model/matrix/panel.h"
+#include "model/matrix/products-inl.h"
 #include "model/matrix/unpack-inl.h"
 #include "model/numeric/round-inl.h"
 
@@ -20,13 +21,7 @@ HWY_BEFORE_NAMESPACE();
 namespace celslm::packed_detail::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
 
-// No vector is wider than a panel has lanes to give: 16 rows of 4 bytes.
-using F32 = hn::CappedTag<float, 16>;
-using I32 = hn::RebindToSigned<F32>;
-using U8 = hn::Repartition<std::uint8_t, F32>;
-using I8 = hn::RebindToSigned<U8>;
 using VF = hn::Vec<F32>;
-using VI = hn::Vec<I32>;
 
 // Sums kept in registers: vectors of rows x tokens, an integer and a float one each. 32 registers with AVX-512 and on Arm.
 inline constexpr bool kManyRegisters = HWY_TARGET <= HWY_AVX3 || HWY_ARCH_ARM_A64;
@@ -47,11 +42,12 @@ struct Operands {
   std::size_t x_stride;    // from a token to the next
   std::size_t n_blocks;
   bool first;  // sums begin at zero, not with what is in `out`
+  bool dots;   // kDotsAreOptional, and they are there
 };
 
 template <Layout kLayout>
 HWY_INLINE std::int32_t start_of(const Q8Block& x, int part) {
-  if constexpr (kLayout.mins) return 0;
+  if constexpr (kLayout.mins || kSignedWeights) return 0;
   return kLayout.parts == 1 ? x.correction : x.part_corrections[part];
 }
 
@@ -62,7 +58,7 @@ HWY_INLINE float sum_of(const Q8Block& x, int part) {
 }
 
 // Rows [row, row + kVectors * lanes) against kTokens tokens. out: of the first token and row, tokens out_stride apart.
-template <Layout kLayout, int kTokens>
+template <Layout kLayout, bool kDots, int kTokens>
 HWY_NOINLINE void multiply_rows(const Operands& in, std::size_t row, float* HWY_RESTRICT out, std::size_t out_stride) {
   const F32 f32;
   const I32 i32;
@@ -94,15 +90,17 @@ HWY_NOINLINE void multiply_rows(const Operands& in, std::size_t row, float* HWY_
       for (int quad = part * kPartQuads; quad < (part + 1) * kPartQuads; ++quad) {
         hn::Vec<U8> w[kVectors];
         HWY_UNROLL(2)
-        for (int v = 0; v < kVectors; ++v)
+        for (int v = 0; v < kVectors; ++v) {
           w[v] = hn::Load(u8, values + quad * kQuadBytes + static_cast<std::size_t>(v) * lanes * kQuad);
+          if constexpr (kSignedWeights && !kLayout.mins) w[v] = hn::Xor(w[v], hn::Set(u8, 0x80));
+        }
         HWY_UNROLL(8)
         for (int t = 0; t < kTokens; ++t) {
           std::int32_t four;
           hwy::CopyBytes<4>(x[static_cast<std::size_t>(t) * in.x_stride].values + quad * kQuad, &four);
           const auto a = hn::BitCast(i8, hn::Set(i32, four));
           HWY_UNROLL(2)
-          for (int v = 0; v < kVectors; ++v) dots[t][v] = hn::SumOfMulQuadAccumulate(i32, w[v], a, dots[t][v]);
+          for (int v = 0; v < kVectors; ++v) dots[t][v] = add_products<kDots>(w[v], a, dots[t][v]);
         }
       }
       const Factors& factors = in.factors[b];
@@ -138,7 +136,12 @@ HWY_NOINLINE void multiply_rows(const Operands& in, std::size_t row, float* HWY_
 template <Layout kLayout, int kTokens = kMaxTokens>
 void multiply_tokens(int n_tokens, const Operands& in, std::size_t row, float* out, std::size_t out_stride) {
   if constexpr (kTokens > 0) {
-    if (n_tokens == kTokens) return multiply_rows<kLayout, kTokens>(in, row, out, out_stride);
+    if (n_tokens == kTokens) {
+      if constexpr (kDotsAreOptional) {
+        if (in.dots) return multiply_rows<kLayout, true, kTokens>(in, row, out, out_stride);
+      }
+      return multiply_rows<kLayout, false, kTokens>(in, row, out, out_stride);
+    }
     multiply_tokens<kLayout, kTokens - 1>(n_tokens, in, row, out, out_stride);
   }
 }
@@ -185,7 +188,8 @@ void multiply_unpacked(const std::uint8_t* panel, std::size_t n_blocks, const Q8
                          .x = x + first,
                          .x_stride = n_blocks,
                          .n_blocks = n,
-                         .first = first == 0};
+                         .first = first == 0,
+                         .dots = kDotsAreOptional && has_dots()};
     multiply_blocks<kLayout>(in, n_tokens, out, out_stride, n_rows);
   }
 }

@@ -13,9 +13,9 @@
 #include "model/matrix/panel.h"
 
 // Left out: vectors whose length the compiler does not know (SVE, RVV), which cannot be elements of the arrays that hold
-// the sums; such Arm machines run the NEON code with its dot products.
+// the sums; such Arm machines run the NEON code with its dot products. Of NEON with and without AES one is enough.
 #ifndef HWY_DISABLED_TARGETS
-#define HWY_DISABLED_TARGETS (HWY_ALL_SVE | HWY_RVV | HWY_SSSE3)
+#define HWY_DISABLED_TARGETS (HWY_ALL_SVE | HWY_RVV | HWY_SSSE3 | HWY_NEON)
 #endif
 
 #undef HWY_TARGET_INCLUDE
