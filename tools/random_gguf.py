@@ -118,7 +118,7 @@ def byte_tokens() -> list[str]:
 
 
 def write_metadata(out: gguf.GGUFWriter, name: str, shape: Shape) -> None:
-    # libllama takes a vocabulary for that of Phi-3, with words that are not in this one, if the model's name has "phi3" in it.
+    # Where a model's name has "phi3" in it, libllama takes the vocabulary for Phi-3's, with words that are not in this one.
     out.add_name(f"{name.replace('phi3', 'phi 3')} (random weights)")
     out.add_context_length(shape.context)
     out.add_embedding_length(shape.width)

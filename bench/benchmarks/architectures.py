@@ -8,7 +8,7 @@ weights: right for speed and for agreement, and of no use for anything else.
   machine, quantization, prefill, decode, runs
   rows[].architecture   as in a GGUF's general.architecture
   rows[].loads          the engine takes the tiny model
-  rows[].nmse           of the logits of 40 tokens decoded behind a context of 90, against libllama's (f32 KV); null: not loaded
+  rows[].nmse           of the logits of 40 tokens decoded behind a context of 90, against libllama's (f32 KV)
   rows[].pack_exact     the context's KV comes out of encoded f16 blocks as the bits that went in
   rows[].by_layer       each layer computed when that layer's KV is there: the same logits as from the KV computed here
   rows[].prefill_ratio  tokens a second of prefill, ours / llama-bench's (medians); null where it was not measured

@@ -1,5 +1,5 @@
-"""The programs on architectures that differ most from a Llama, with random weights: an edge that fetched a context's KV, layer
-by layer, answers as one that computed it."""
+"""The programs on architectures that differ most from a Llama, with random weights: an edge that fetched a context's KV,
+layer by layer, answers as one that computed it."""
 import subprocess
 
 import pytest
