@@ -43,6 +43,7 @@ struct CloudCommand {
   std::uint64_t pack_budget = 20ULL << 30;
   std::vector<std::string> codecs;
   int threads = 0;
+  DeviceOptions device;
   int study_budget = 0;  // tokens of each context; 0: none is studied
   AskBy study_by = AskBy::kInstruction;
   std::string log_level = "info";
@@ -88,7 +89,7 @@ using Models = std::vector<std::shared_ptr<const Model>>;
 Result<Models> load_models(Environment& env, const CloudCommand& command, const KeptWeights& kept) {
   Models out;
   for (const std::string& path : command.models) {
-    CELSLM_TRY(out.emplace_back(), load_model(env, path, kept));
+    CELSLM_TRY(out.emplace_back(), load_model(env, path, kept, command.device));
   }
   return out;
 }
@@ -180,6 +181,7 @@ void add_cloud_options(CLI::App& app, CloudCommand& command) {
   app.add_option("--threads,-t", command.threads, "Threads that compute, per model (default: one per core)")
       ->check(CLI::Range(0, 1024))
       ->option_text("N");
+  add_device_options(app, command.device);
   add_number(app, "--study-budget", command.study_budget, 0, 1 << 30,
              "Tokens that the largest model may spend, while no pack is computed, on questions that it asks itself about "
              "each context (docs/study.md); 0: contexts are not studied");

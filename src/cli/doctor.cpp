@@ -18,6 +18,7 @@
 #include "core/json.h"
 #include "core/memory_limit.h"
 #include "core/memory_plan.h"
+#include "model/device/device.h"
 #include "net/http_client.h"
 #include "plan/layer_work.h"
 #include "serve/batch/compute_speed.h"
@@ -114,6 +115,20 @@ Finding check_memory(std::uint64_t model_bytes) {
   return {"memory", enough ? State::kFine : State::kWarning, detail};
 }
 
+// Each with its memory, and which of them --device auto takes.
+Finding check_devices() {
+  const auto devices = list_devices();
+  if (!devices) return {"devices", State::kFailed, devices.error().message};
+  const auto chosen = choose_device({.kind = DeviceRequest::Kind::kAuto}, *devices);
+  const std::string used = chosen && *chosen ? (*chosen)->name : "cpu";
+  std::string detail = fmt::format("--device auto uses {}", used);
+  for (const DeviceInfo& device : *devices)
+    detail += fmt::format("; {}: {} ({}), {:.1f} of {:.1f} GB free", device.name, device.description, to_string(device.kind),
+                          static_cast<double>(device.free_bytes) / 1e9, static_cast<double>(device.total_bytes) / 1e9);
+  if (devices->empty()) detail += "; no GPU is seen (a GPU needs ggml's backend for it, e.g. libggml0-backend-vulkan)";
+  return {"devices", State::kFine, detail};
+}
+
 Finding check_clock(const Clock& clock) {
   const auto now = std::chrono::floor<std::chrono::seconds>(clock.wall());
   const bool set = now > std::chrono::sys_days(std::chrono::year(2024) / 1 / 1);
@@ -183,8 +198,9 @@ std::uint64_t file_bytes(const Environment& env, const std::string& model) {
 }
 
 std::vector<Finding> examine(Environment& env, const DoctorCommand& command) {
-  std::vector<Finding> out{check_cpu(), check_memory(file_bytes(env, command.model)), check_clock(env.clock),
-                           check_disk(env), check_port(command.port)};
+  std::vector<Finding> out{
+      check_cpu(),     check_devices(),         check_memory(file_bytes(env, command.model)), check_clock(env.clock),
+      check_disk(env), check_port(command.port)};
   std::shared_ptr<const Model> model;
   Finding loaded{"model", State::kFine, "none given: --model FILE loads and measures one"};
   if (!command.model.empty()) {
@@ -221,7 +237,7 @@ void add_doctor(CLI::App& app, Environment& env) {
   auto command = std::make_shared<DoctorCommand>();
   CLI::App* doctor = app.add_subcommand(
       "doctor",
-      "Check whether this machine is fit for celslm: CPU, memory, clock, disk, port, and where they are given the "
+      "Check whether this machine is fit for celslm: CPU, GPUs, memory, clock, disk, port, and where they are given the "
       "cloud and the model. Exit code 1 if something failed");
   doctor->footer(kExamples);
   doctor->add_option("--model,-m", command->model, "GGUF file, or name of a kept model, to load and measure")

@@ -119,7 +119,7 @@ Status run_edge(Environment& env, const EdgeCommand& command, const HttpServerOp
   parts.process = std::make_shared<ProcessMemory>(*options.batch.memory);
   parts.store = std::move(store);
   parts.known_contexts = folder / ("contexts-" + hash_of(command.cloud.url).hex().substr(0, 16));
-  CELSLM_TRY(parts.model, load_model(env, command.model_file, {folder.parent_path() / "weights", log}));
+  CELSLM_TRY(parts.model, load_model(env, command.model_file, {folder.parent_path() / "weights", log}, command.device));
   CELSLM_TRY(options.load.codecs, codecs_for(command.codec, *parts.model));
   CELSLM_TRY(options.load.tuning, tuning_for(command, *parts.model));
   CELSLM_TRY(const auto vocabulary, find_model_file(env, command.model_file));

@@ -33,6 +33,7 @@ void add_request_options(CLI::App& app, EdgeCommand& command) {
   app.add_option("--threads,-t", command.n_threads, "Threads that compute (default: one per core)")
       ->check(CLI::Range(0, 1024))
       ->option_text("N");
+  add_device_options(app, command.device);
   add_number(app, "--max-users", batch.max_running, 1, 256, "Requests that are answered at the same time");
   add_number(app, "--max-queue", batch.max_queued, 0, 4096,
              "Requests that may wait for a free place; further ones are refused with status 429");
@@ -117,6 +118,10 @@ void add_context_options(CLI::App& app, EdgeCommand& command) {
                      "computes only what no source can supply; bytes fetches only what may not be computed");
   add_number(app, "--max-compute", load.policy.max_compute_percent, 0, 100,
              "Percentage of a context's layers that may be computed here while a source can supply them");
+  app.add_flag(
+      "--mix-arithmetic", load.mix_arithmetic,
+      "Compute part of a context here and fetch the rest even where cloud and edge round differently because one of "
+      "them computes on a GPU; otherwise nothing is computed here while a source supplies it");
   add_choice<std::optional<Guidance>>(
       app, "--guidance", command.guidance,
       {{"none", Guidance::kNone},

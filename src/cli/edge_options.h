@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cli/listen_options.h"
+#include "cli/terminal/device_option.h"
 #include "core/result.h"
 #include "model/engine/model.h"
 #include "serve/edge/edge_service.h"
@@ -36,6 +37,7 @@ struct CodecSelection {
 struct EdgeCommand {
   std::string model_file;
   int n_threads = 0;  // 0: one per core
+  DeviceOptions device;
   CloudAccess cloud;
   CodecSelection codec;
   std::optional<Guidance> guidance;  // absent: see complete_options()

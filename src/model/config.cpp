@@ -27,6 +27,15 @@ bool ModelConfig::has_windows() const {
   return std::ranges::any_of(layers, [](const LayerTraits& layer) { return layer.window > 0; });
 }
 
+const char* to_string(Arithmetic arithmetic) {
+  switch (arithmetic) {
+    case Arithmetic::kCpu: return "CPU";
+    case Arithmetic::kCpuIntegers: return "CPU with integer products";
+    case Arithmetic::kDevice: return "device";
+  }
+  return "unknown";
+}
+
 Hash256 ModelFingerprint::id() const {
   Hasher hasher;
   hasher.update_field(kFingerprintDomain).update_field(architecture);

@@ -89,14 +89,17 @@ struct ModelConfig {
   int kv_width() const { return n_kv_heads * head_dim; }  // values of K (or V) per token and layer
 };
 
-// Everything that must be equal for one node's KV to be another's. Compared field by field so that a refusal can name
-// the field that differs.
 // Models whose KV may be compared bit by bit: whatever else is equal, other classes round differently.
 enum class Arithmetic : std::uint16_t {
   kCpu = 1,          // of weights that are kept in 8 bits or more: as since version 1 of the pack format
   kCpuIntegers = 2,  // of weights of fewer bits: products of our own, where class 1 had ggml's
+  kDevice = 3,       // computed on a GPU, some layers at least: bits depend on the product and its driver
 };
 
+const char* to_string(Arithmetic arithmetic);
+
+// Everything that must be equal for one node's KV to be another's. Compared field by field so that a refusal can name
+// the field that differs.
 struct ModelFingerprint {
   std::string architecture;
   std::uint32_t n_layers = 0;

@@ -32,6 +32,7 @@ class BlockTable {
 
   const LoadShape& shape() const { return shape_; }
   bool is_missing(int block) const { return at(block).state == State::kMissing; }
+  bool is_written(int block) const { return at(block).state == State::kWritten; }
   bool any_missing(int first, int end) const;
   // Missing, and no transfer is under way that would bring it.
   bool is_free(int block) const { return is_missing(block) && at(block).transfers == 0; }

@@ -70,6 +70,7 @@ class LoadCoordinator {
   // --- the engine
   bool wants_unit();
   void unit_computed(double part, TimePoint began);
+  std::vector<int> blocks_written(int layer) const { return plan_.blocks_written(layer); }
   std::vector<int> claim_layer(int layer);  // the caller writes these, and ends with layer_written()
   void layer_written(std::span<const int> blocks);
   void set_deadline(TimePoint deadline);

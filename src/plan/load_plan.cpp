@@ -93,6 +93,15 @@ bool LoadPlan::would_compute(TimePoint now) const {
   return !complete() && forecast(now).compute_until > status_.compute.layer();
 }
 
+std::vector<int> LoadPlan::blocks_written(int layer) const {
+  std::vector<int> out;
+  for (int i = 0; i < shape().blocks_per_layer; ++i) {
+    const int block = layer * shape().blocks_per_layer + i;
+    if (status_.blocks.is_written(block)) out.push_back(block);
+  }
+  return out;
+}
+
 std::vector<int> LoadPlan::claim_layer(int layer) {
   std::vector<int> out;
   for (int i = 0; i < shape().blocks_per_layer; ++i) {

@@ -63,6 +63,7 @@ class LoadPlan {
   void unit_computed(double part, TimePoint began, TimePoint now) { status_.compute.unit_computed(part, began, now); }
   // A layer has been computed: its blocks that were missing, claimed for the caller to write.
   std::vector<int> claim_layer(int layer);
+  std::vector<int> blocks_written(int layer) const;
   double layer_s() const { return status_.compute.layer_s(); }
   bool layer_measured() const { return status_.compute.measured(); }  // in this load
 

@@ -8,14 +8,23 @@
 #include "cli/terminal/progress.h"
 
 namespace celslm {
-Result<std::shared_ptr<const Model>> load_model(Environment& env, const std::filesystem::path& name,
-                                                const KeptWeights& kept) {
+Result<std::shared_ptr<const Model>> load_model(Environment& env, const std::filesystem::path& name, const KeptWeights& kept,
+                                                const DeviceOptions& device) {
   CELSLM_TRY(const std::filesystem::path path, find_model_file(env, name));
   Progress progress(env.err, "loading " + path.filename().string());
   const TimePoint start = env.clock.now();
-  auto model = Model::load(
-      path, {.progress = [&](float part) { progress.show(part); }, .panel_folder = kept.folder, .log = kept.log});
+  ModelOptions options{.progress = [&](float part) { progress.show(part); }, .panel_folder = kept.folder, .log = kept.log};
+  CELSLM_TRY(const auto used, device_for(device, kept.log));
+  set_device(options, device, used);
+  auto model = Model::load(path, options);
   progress.end();
+  // Without a word it would only be slow: where the device was not asked for by name, the log tells why it is not used.
+  const bool device_failed =
+      !model && (model.error().kind == ErrorKind::kOverloaded || model.error().kind == ErrorKind::kUnavailable);
+  if (device_failed && used && device.request.kind == DeviceRequest::Kind::kAuto) {
+    kept.log->warn("{} is not used, the CPU computes: {}", used->name, model.error().message);
+    return load_model(env, name, kept);
+  }
   if (!model) return model;
   const ModelConfig& config = (*model)->config();
   env.err << fmt::format("loaded {}: {} with {} layers, {:.1f} MB, in {:.1f} s", path.filename().string(), config.name,

@@ -37,7 +37,7 @@ std::string describe_identity(const PackIdentity& identity) {
   out += line("rope", printable(model.rope));
   out += line("weights", model.weights.hex());
   out += line("tokenizer", model.tokenizer.hex());
-  out += line("arithmetic", fmt::format("class {}", static_cast<int>(model.arithmetic)));
+  out += line("arithmetic", fmt::format("class {}, {}", static_cast<int>(model.arithmetic), to_string(model.arithmetic)));
   out += line("provenance", to_string(identity.provenance));
   if (identity.map != Hash256{}) out += line("map", fmt::format("{}, from layer {} on", identity.map.hex(), identity.split));
   if (identity.tuning != Hash256{}) out += line("tuning", identity.tuning.hex());

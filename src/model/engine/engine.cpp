@@ -7,6 +7,7 @@
 #include <numeric>
 #include <thread>
 
+#include "model/engine/device_engine.h"
 #include "model/engine/graph.h"
 #include "model/engine/thread_count.h"
 
@@ -90,7 +91,37 @@ struct Engine::Impl {
     set<float>(graph->hidden(), hidden.values);
     CELSLM_CHECK_OK(compute());
     std::ranges::copy(result(), hidden.values.begin());
+    note_writes(batch, first, last);
     return {};
+  }
+
+  static void note_writes(std::span<const SequenceChunk> batch, int first, int last) {
+    for (const SequenceChunk& chunk : batch) {
+      for (int layer = first; layer < last; ++layer) chunk.own->note_write(layer);
+    }
+  }
+
+  int device_layers() const { return device ? device->n_layers() : 0; }
+
+  // The first layers of a pass where they are, the others here.
+  Status run_anywhere(int first, int last, std::span<const SequenceChunk> batch, Hidden& hidden, const KvTap& tap) {
+    const int there = std::clamp(device_layers(), first, last);
+    if (first < there) CELSLM_CHECK_OK(device->run_layers(first, there, batch, hidden, tap));
+    if (there == last) return {};
+    return tap ? run_tapped(there, last, batch, hidden, tap) : run_layers(there, last, batch, hidden);
+  }
+
+  Status refuse_on_device(int layer, const char* what) const {
+    if (layer >= device_layers()) return {};
+    return fail(ErrorKind::kInvalid, "{} of layer {} cannot be had from a device: load the model with --device cpu", what,
+                layer);
+  }
+
+  // The last row of each chunk.
+  static std::vector<int> last_rows(std::span<const SequenceChunk> batch) {
+    std::vector<int> out;
+    for (const SequenceChunk& chunk : batch) out.push_back((out.empty() ? -1 : out.back()) + chunk.n_tokens);
+    return out;
   }
 
   // Layer by layer, so that what is kept for the tap is one layer's and early layers are handed on early.
@@ -122,6 +153,7 @@ struct Engine::Impl {
   ggml_gallocr_ptr scratch;
   Pass pass;
   std::unique_ptr<Graph> graph;
+  std::unique_ptr<DeviceEngine> device;  // null: the CPU computes all layers
 };
 
 Result<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const Model> model, const EngineOptions& options) {
@@ -133,6 +165,9 @@ Result<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const Model> mode
   auto impl = std::make_unique<Impl>(std::move(model), *cpu, options, n_threads);
   CELSLM_TRY(impl->backend, cpu->start(n_threads));
   impl->scratch.reset(ggml_gallocr_new(cpu->buffer_type()));
+  if (impl->model->impl().device) {
+    CELSLM_TRY(impl->device, DeviceEngine::create(*impl->model));
+  }
   return std::unique_ptr<Engine>(new Engine(std::move(impl)));
 }
 
@@ -161,12 +196,13 @@ Status Engine::run_layers(int first, int last, std::span<const SequenceChunk> ba
   CELSLM_CHECK_OK(impl_->check_hidden(hidden));
   CELSLM_CHECK_OK(check_batch(config, batch, hidden.n_tokens));
   if (first == last) return {};
-  return tap ? impl_->run_tapped(first, last, batch, hidden, tap) : impl_->run_layers(first, last, batch, hidden);
+  return impl_->run_anywhere(first, last, batch, hidden, tap);
 }
 
 Result<std::vector<float>> Engine::attention_output(int layer, std::span<const SequenceChunk> batch, const Hidden& hidden) {
   if (impl_->kernels != KernelPath::kFused)
     return fail(ErrorKind::kInvalid, "plain kernels do not show what attention puts out");
+  CELSLM_CHECK_OK(impl_->refuse_on_device(layer, "attention's output"));
   CELSLM_CHECK_OK(impl_->check_hidden(hidden));
   std::vector<float> out = impl_->for_all_heads(hidden.n_tokens);
   Hidden left = hidden;
@@ -178,6 +214,7 @@ Result<std::vector<float>> Engine::attention_output(int layer, std::span<const S
 }
 
 Result<std::vector<float>> Engine::run_layer_for_queries(int layer, std::span<const SequenceChunk> batch, Hidden& hidden) {
+  CELSLM_CHECK_OK(impl_->refuse_on_device(layer, "the queries"));
   CELSLM_CHECK_OK(impl_->check_hidden(hidden));
   std::vector<float> out = impl_->for_all_heads(hidden.n_tokens);
   impl_->pass.tap_queries(out);
@@ -202,6 +239,7 @@ Result<std::span<const float>> Engine::logits(const Hidden& hidden, std::span<co
   }
   const int n_layers = impl_->config().n_layers;
   const auto n = static_cast<int>(rows.size());
+  if (impl_->device && impl_->device->has_head()) return impl_->device->logits({.values = std::move(chosen), .n_tokens = n});
   CELSLM_CHECK_OK(impl_->prepare({.first = n_layers, .last = n_layers, .n_tokens = n, .n_outputs = n}));
   impl_->set<float>(impl_->graph->hidden(), chosen);
   CELSLM_CHECK_OK(impl_->compute());
@@ -213,16 +251,32 @@ Result<std::span<const float>> Engine::forward(std::span<const Token> tokens, st
   CELSLM_CHECK_OK(impl_->check_tokens(tokens));
   const auto n_tokens = static_cast<int>(tokens.size());
   CELSLM_CHECK_OK(check_batch(config, batch, n_tokens));
-  std::vector<int> last_rows;
-  for (const SequenceChunk& chunk : batch) last_rows.push_back((last_rows.empty() ? -1 : last_rows.back()) + chunk.n_tokens);
+  const std::vector<int> last_rows = Impl::last_rows(batch);
+  if (impl_->device) return forward_on_device(tokens, batch, last_rows);
   impl_->pass.begin(batch, 0, config.n_layers);
   CELSLM_CHECK_OK(impl_->prepare(
       {.last = config.n_layers, .n_tokens = n_tokens, .from_tokens = true, .n_outputs = static_cast<int>(batch.size())}));
   impl_->set<Token>(impl_->graph->tokens(), tokens);
   impl_->set<int>(impl_->graph->output_rows(), last_rows);
   CELSLM_CHECK_OK(impl_->compute());
+  Impl::note_writes(batch, 0, config.n_layers);
   for (const SequenceChunk& chunk : batch) chunk.own->set_length(chunk.own_length + chunk.n_tokens);
   return impl_->result();
+}
+
+Result<std::span<const float>> Engine::forward_on_device(std::span<const Token> tokens, std::span<const SequenceChunk> batch,
+                                                         std::span<const int> last_rows) {
+  CELSLM_TRY(Hidden hidden, embed(tokens));
+  Result<std::span<const float>> out;
+  if (impl_->device->has_head()) {
+    out = impl_->device->forward(batch, hidden);
+  } else {
+    CELSLM_CHECK_OK(impl_->run_anywhere(0, impl_->config().n_layers, batch, hidden, {}));
+    out = logits(hidden, last_rows);
+  }
+  if (!out) return out;
+  for (const SequenceChunk& chunk : batch) chunk.own->set_length(chunk.own_length + chunk.n_tokens);
+  return out;
 }
 
 }  // namespace celslm

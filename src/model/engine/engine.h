@@ -30,6 +30,9 @@ struct EngineOptions {
 };
 
 // One engine is used by one thread at a time; several engines may share a Model. Scratch memory is kept and re-used.
+// A model that was loaded with a device is computed there: `kernels` counts for the layers that the CPU keeps. Beside the
+// errors named below, kOverloaded (with sizes) where the device has no memory for a batch, which can be tried again, and
+// kUnavailable where it cannot compute one.
 class Engine {
  public:
   static Result<std::unique_ptr<Engine>> create(std::shared_ptr<const Model> model, const EngineOptions& options = {});
@@ -49,11 +52,12 @@ class Engine {
 
   // Attention's output in one layer for the batch, before the output projection: [n_tokens][n_heads * head_dim].
   // `hidden` enters the layer and does not change; the new rows of each chunk's `own` are written. For measurements; with
-  // KernelPath::kFused only (kInvalid). Other errors as run_layers.
+  // KernelPath::kFused, and of layers that the CPU computes, only (kInvalid). Other errors as run_layers.
   Result<std::vector<float>> attention_output(int layer, std::span<const SequenceChunk> batch, const Hidden& hidden);
 
   // One layer as run_layers(layer, layer + 1, batch, hidden); returns the batch's queries in it, after RoPE:
-  // [n_tokens][n_heads][head_dim]. A score is their product with a key times attention_scale. Errors as run_layers.
+  // [n_tokens][n_heads][head_dim]. A score is their product with a key times attention_scale. kInvalid for a layer that a
+  // device computes. Other errors as run_layers.
   Result<std::vector<float>> run_layer_for_queries(int layer, std::span<const SequenceChunk> batch, Hidden& hidden);
 
   // Logits of the given rows, [rows.size()][n_vocab], in the engine's memory: valid until its next call. (Megabytes for many
@@ -80,6 +84,8 @@ class Engine {
 
  private:
   explicit Engine(std::unique_ptr<Impl> impl);
+  Result<std::span<const float>> forward_on_device(std::span<const Token> tokens, std::span<const SequenceChunk> batch,
+                                                   std::span<const int> last_rows);
   std::unique_ptr<Impl> impl_;
 };
 

@@ -84,6 +84,7 @@ Status Engine::import_rows(const Model& model, KvSegment& segment, int layer, in
       if (!k_fits || !v_fits) return too_large(segment, layer, row, head, k_fits);
     }
   }
+  segment.note_write(layer);
   return {};
 }
 
@@ -114,6 +115,7 @@ Status Engine::import_condensed(const Model& model, KvSegment& segment, int laye
     std::copy_n(rows.log_mass.data() + place, rows.n_rows,
                 segment.log_mass(layer) + index(head, segment.capacity(), first_row));
   }
+  segment.note_write(layer);
   return {};
 }
 

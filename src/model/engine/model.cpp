@@ -1,7 +1,10 @@
 #include "model/engine/model.h"
 
+#include <algorithm>
+#include <array>
 #include <utility>
 
+#include "model/engine/engine.h"
 #include "model/engine/model_impl.h"
 #include "model/gguf/gguf_metadata.h"
 #include "model/gguf/gguf_parts.h"
@@ -9,7 +12,8 @@
 namespace celslm {
 namespace {
 
-ModelFingerprint fingerprint_of(const ModelConfig& config, const Weights& weights, const GgufMetadata& metadata) {
+ModelFingerprint fingerprint_of(const ModelConfig& config, const Weights& weights, const GgufMetadata& metadata,
+                                bool on_device) {
   return {.architecture = to_string(config.architecture),
           .n_layers = static_cast<std::uint32_t>(config.n_layers),
           .n_kv_heads = static_cast<std::uint32_t>(config.n_kv_heads),
@@ -17,7 +21,15 @@ ModelFingerprint fingerprint_of(const ModelConfig& config, const Weights& weight
           .rope = canonical_text(config),
           .weights = weights.hash(),
           .tokenizer = metadata.tokenizer_hash(),
-          .arithmetic = weights.arithmetic()};
+          .arithmetic = on_device ? Arithmetic::kDevice : weights.arithmetic()};
+}
+
+// A token through all layers: what the device cannot do shows now rather than in a request.
+Status try_device(const std::shared_ptr<const Model>& model) {
+  CELSLM_TRY(const auto engine, Engine::create(model, {.n_threads = 1}));
+  CELSLM_TRY(auto own, KvSegment::create(model->config(), KvType::kF16, 0, 1));
+  const SequenceChunk chunk{.own = std::move(own), .n_tokens = 1};
+  return engine->forward(std::array<Token, 1>{0}, std::span(&chunk, 1)).transform([](auto) {});
 }
 
 Rotation rotation(const ModelConfig& config, RopeUse use, const ggml_tensor* factors) {
@@ -38,8 +50,13 @@ Result<std::unique_ptr<Model::Impl>> load_impl(const std::filesystem::path& path
   if (impl->config.name.empty()) impl->config.name = path.stem().string();
   CELSLM_TRY(impl->config.n_vocab, check_tokenizer(metadata, header));
   CELSLM_TRY(impl->weights, Weights::load(std::move(parts), impl->config, options));
+  if (!options.device.empty()) {
+    CELSLM_TRY(auto device, OpenDevice::open(options.device, options.device_bytes));
+    const int n_layers = std::clamp(options.device_layers, 1, impl->config.n_layers);
+    CELSLM_TRY(impl->device, DeviceModel::load(std::move(device), *impl->weights, impl->config, n_layers));
+  }
   CELSLM_TRY(impl->text, Text::load(path));
-  impl->fingerprint = fingerprint_of(impl->config, *impl->weights, metadata);
+  impl->fingerprint = fingerprint_of(impl->config, *impl->weights, metadata, impl->device != nullptr);
   for (const RopeUse use : {RopeUse::kGlobal, RopeUse::kLocal, RopeUse::kNone})
     impl->rotations[static_cast<std::size_t>(use)] = rotation(impl->config, use, impl->weights->rope_factors);
   return impl;
@@ -51,7 +68,11 @@ Result<std::shared_ptr<const Model>> Model::load(const std::filesystem::path& pa
   auto impl = load_impl(path, options);
   if (!impl && impl.error().message.starts_with(path.string())) return std::unexpected(impl.error());
   if (!impl) return wrap(std::move(impl).error(), path.string());
-  return std::shared_ptr<const Model>(new Model(*std::move(impl)));
+  std::shared_ptr<const Model> model(new Model(*std::move(impl)));
+  if (model->impl().device) {
+    if (Status works = try_device(model); !works) return wrap(std::move(works).error(), path.string());
+  }
+  return model;
 }
 
 Model::Model(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -65,6 +86,9 @@ const ModelFingerprint& Model::fingerprint() const {
 }
 const Text& Model::text() const {
   return *impl_->text;
+}
+Arithmetic Model::cpu_arithmetic() const {
+  return impl_->weights->arithmetic();
 }
 std::size_t Model::weight_bytes() const {
   return impl_->weights->size_bytes();

@@ -1,6 +1,8 @@
 // A GGUF model, loaded once, shared by everything in the process.
 #pragma once
 
+#include <climits>
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <memory>
@@ -24,13 +26,19 @@ struct ModelOptions {
   // after load() has returned.
   std::filesystem::path panel_folder = {};
   Log log = nullptr;  // why that did not work; null: nobody is told
+  // The device that computes (DeviceInfo::name); empty: the CPU does. Engines of the model then use it.
+  std::string device = {};
+  int device_layers = INT_MAX;  // so many of the first layers there, the others and the output head on the CPU; or all
+  std::uint64_t device_bytes = UINT64_MAX;  // that the model and its engines may use of the device's memory
 };
 
 // Immutable after load; all const members are thread-safe.
 class Model {
  public:
   // Errors: kNotFound, kIo; kInvalid for anything that is not a complete, consistent GGUF of a supported architecture, with
-  // the file's name and what is wrong (architecture: names theirs, lists ours).
+  // the file's name and what is wrong (architecture: names theirs, lists ours). With a device: kNotFound where it is not
+  // there, kOverloaded, with the size needed and the size free, where it has no room, kUnavailable where it cannot compute
+  // some operator of the model.
   static Result<std::shared_ptr<const Model>> load(const std::filesystem::path& path, const ModelOptions& options = {});
   ~Model();
   Model(const Model&) = delete;
@@ -40,6 +48,8 @@ class Model {
   const ModelFingerprint& fingerprint() const;
   const Text& text() const;  // tokenizer, chat template
   std::size_t weight_bytes() const;
+  // The class of KV that a CPU computes of these weights: fingerprint()'s, unless a device computes here.
+  Arithmetic cpu_arithmetic() const;
 
   struct Impl;  // ggml types stay behind it
   const Impl& impl() const { return *impl_; }

@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "model/config.h"
+#include "model/engine/device_model.h"
 #include "model/engine/model.h"
 #include "model/engine/weights.h"
 #include "model/kv/rope.h"
@@ -22,6 +23,7 @@ struct Model::Impl {
   ModelConfig config;
   ModelFingerprint fingerprint;
   std::unique_ptr<Weights> weights;
+  std::unique_ptr<const DeviceModel> device;  // null: the CPU computes
   std::unique_ptr<const Text> text;
   std::array<Rotation, kRopeUses> rotations;  // by RopeUse
 

@@ -2,11 +2,21 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
+
+#include "model/engine/device_prefill.h"
+#include "model/engine/model_impl.h"
 
 namespace celslm {
 
+ContextPrefill::ContextPrefill() = default;
+ContextPrefill::ContextPrefill(ContextPrefill&&) noexcept = default;
+ContextPrefill& ContextPrefill::operator=(ContextPrefill&&) noexcept = default;
+ContextPrefill::~ContextPrefill() = default;
+
 Result<ContextPrefill> ContextPrefill::start(Engine& engine, std::span<const Token> tokens,
-                                             std::shared_ptr<KvSegment> segment, std::shared_ptr<const KvTuning> tuning) {
+                                             std::shared_ptr<KvSegment> segment, std::shared_ptr<const KvTuning> tuning,
+                                             Rows rows) {
   if (tokens.empty()) return fail(ErrorKind::kInvalid, "a context needs at least one token");
   if (segment->condensed()) return fail(ErrorKind::kInvalid, "a context cannot be computed into a condensed segment");
   if (segment->first_position() != 0 || static_cast<std::size_t>(segment->capacity()) < tokens.size()) {
@@ -24,11 +34,18 @@ Result<ContextPrefill> ContextPrefill::start(Engine& engine, std::span<const Tok
     CELSLM_TRY(auto hidden, engine.embed(tokens.subspan(first, std::min<std::size_t>(kPrefillStep, tokens.size() - first))));
     out.steps_.push_back(std::move(hidden));
   }
+  out.keep_ = rows == Rows::kKept;
+  const auto& device = engine.model().impl().device;
+  if (device && device->n_layers() == out.n_layers_) {
+    CELSLM_TRY(out.device_, DevicePrefill::start(engine.model(), out.steps_, out.segment_));
+    for (Hidden& hidden : out.steps_) hidden.values = {};  // they are there now
+  }
   return out;
 }
 
 Status ContextPrefill::advance(const Tap& tap) {
   if (finished()) return {};
+  if (device_) return advance_on_device(tap);
   const int first_row = static_cast<int>(step_) * kPrefillStep;
   Hidden& hidden = steps_[step_];
   const std::array chunk{SequenceChunk{.own = segment_, .own_length = first_row, .n_tokens = hidden.n_tokens}};
@@ -45,10 +62,26 @@ Status ContextPrefill::advance(const Tap& tap) {
   return ++step_ == steps_.size() ? finish_layer(tap) : Status();
 }
 
+Status ContextPrefill::advance_on_device(const Tap& tap) {
+  return device_->advance([&](int layer, int first_row, std::span<const float> k, std::span<const float> v) -> Status {
+    if (tuning_) {
+      k_.insert(k_.end(), k.begin(), k.end());
+      v_.insert(v_.end(), v.begin(), v.end());
+    } else {
+      if (keep_) {
+        const auto n = static_cast<int>(k.size() / static_cast<std::size_t>(engine_->model().config().kv_width()));
+        CELSLM_CHECK_OK(Engine::import_rows(engine_->model(), *segment_, layer, first_row, n, k, v));
+      }
+      if (tap) tap(layer, first_row, k, v);
+    }
+    return ++step_ == steps_.size() ? finish_layer(tap) : Status();
+  });
+}
+
 Status ContextPrefill::finish_layer(const Tap& tap) {
   if (tuning_) {
     CELSLM_CHECK_OK(tune_rows(*tuning_, layer_, segment_->type(), k_, v_));
-    CELSLM_CHECK_OK(Engine::import_rows(engine_->model(), *segment_, layer_, 0, n_tokens_, k_, v_));
+    if (keep_) CELSLM_CHECK_OK(Engine::import_rows(engine_->model(), *segment_, layer_, 0, n_tokens_, k_, v_));
     if (tap) tap(layer_, 0, k_, v_);
     k_.clear();
     v_.clear();

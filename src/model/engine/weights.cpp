@@ -162,9 +162,12 @@ class WeightsLoader {
     return placed;
   }
 
+  // That the CPU multiplies by.
   std::vector<Linear*> matrices() {
+    const auto n_elsewhere = options_.device.empty() ? 0 : static_cast<std::size_t>(std::max(1, options_.device_layers));
+    if (n_elsewhere >= out_->layers.size()) return {};
     std::vector<Linear*> all = {&out_->output};
-    for (LayerWeights& w : out_->layers) {
+    for (LayerWeights& w : std::span(out_->layers).subspan(n_elsewhere)) {
       for (Linear* linear : w.linears()) all.push_back(linear);
     }
     return all;

@@ -102,7 +102,8 @@ KvSegment::KvSegment(const ModelConfig& config, KvType type, int first_position,
       n_layers_(config.n_layers),
       n_kv_heads_(config.n_kv_heads),
       head_dim_(config.head_dim),
-      memory_(std::move(memory)) {}
+      memory_(std::move(memory)),
+      writes_(static_cast<std::size_t>(config.n_layers)) {}
 
 KvSegment::~KvSegment() = default;
 
@@ -147,6 +148,7 @@ void KvSegment::copy_from(const KvSegment& other, int n_tokens) {
       std::memcpy(static_cast<std::byte*>(v_data(layer)) + to_offset, static_cast<const std::byte*>(from.v) + from_offset,
                   n_bytes);
     }
+    note_write(layer);
   }
   set_length(n_tokens);
 }
@@ -165,6 +167,7 @@ Status KvSegment::replace_layer(int layer, const KvSegment& ordinary) {
   std::memcpy(memory->data + half, ordinary.view(layer).v, half);
   replaced_bytes_ += memory->size;
   replaced_[static_cast<std::size_t>(layer)] = std::move(memory);
+  note_write(layer);
   return {};
 }
 

@@ -10,6 +10,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <span>
@@ -80,6 +81,10 @@ class KvSegment {
   void* k_data(int layer);
   void* v_data(int layer);
   float* log_mass(int layer);  // [n_kv_heads][capacity]; null unless condensed
+  // Who has written rows of a layer says so, afterwards: copies elsewhere (on a GPU) compare the count to know that they are
+  // out of date.
+  void note_write(int layer) { writes_[static_cast<std::size_t>(layer)].fetch_add(1, std::memory_order_release); }
+  std::uint32_t writes(int layer) const { return writes_[static_cast<std::size_t>(layer)].load(std::memory_order_acquire); }
   // Gives a layer of a condensed segment the rows of an ordinary one, which holds all its tokens and is of the same type:
   // from now on view() shows those, without log masses. Once for a layer, before anybody reads it. kOverloaded when the
   // memory cannot be had.
@@ -102,6 +107,7 @@ class KvSegment {
   std::vector<float> log_masses_;                  // [n_layers][n_kv_heads][capacity]; empty unless condensed
   std::vector<std::unique_ptr<Memory>> replaced_;  // [n_layers] of a condensed segment; null: in memory_
   std::atomic<std::size_t> replaced_bytes_{0};
+  std::vector<std::atomic<std::uint32_t>> writes_;  // [n_layers]
   std::atomic<int> length_{0};
 };
 

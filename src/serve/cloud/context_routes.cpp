@@ -63,6 +63,7 @@ HttpResponse ContextRoutes::list_since(const std::string& since) {
   const std::string etag = etag_of(changes.revision);
   if (changes.revision == since) return {.status = 304, .headers = {{"ETag", etag}}};
   for (ContextInfo& info : changes.added) info = complete(std::move(info));
+  changes.on_device = models_on_device();
   HttpResponse out = json_response(to_json(changes));
   out.headers["ETag"] = etag;
   return out;
@@ -73,10 +74,20 @@ HttpResponse ContextRoutes::complete_list() {
   if (parts_.contexts.revision() != complete_revision_) {
     ContextList list = parts_.contexts.changes_since("");
     for (ContextInfo& info : list.added) info = complete(std::move(info));
+    list.on_device = models_on_device();
     complete_body_ = dump_json(to_json(list));
     complete_revision_ = std::move(list.revision);
   }
   return {.headers = {{"ETag", etag_of(complete_revision_)}}, .body = complete_body_};
+}
+
+std::vector<Hash256> ContextRoutes::models_on_device() const {
+  std::vector<Hash256> out;
+  for (const auto& producer : parts_.catalog.models()) {
+    const ModelFingerprint& model = producer->model().fingerprint;
+    if (model.arithmetic == Arithmetic::kDevice && !std::ranges::contains(out, model.id())) out.push_back(model.id());
+  }
+  return out;
 }
 
 Result<json> ContextRoutes::models_for(std::string_view text) {

@@ -49,6 +49,7 @@ class ContextRoutes {
   HttpResponse get(const HttpRequest& request) const;
   HttpResponse study(const HttpRequest& request) const;
   HttpResponse remove(const HttpRequest& request);
+  std::vector<Hash256> models_on_device() const;
   // Which models can take this text: the "models" of an answer. kInvalid with every model's reason if none can.
   Result<nlohmann::json> models_for(std::string_view text);
   // With what is offered of it.

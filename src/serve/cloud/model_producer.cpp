@@ -28,7 +28,8 @@ Result<std::vector<Token>> ModelProducer::tokens(std::string_view text) const {
 
 Status ModelProducer::produce(std::span<const Token> tokens, KvType type, std::stop_token stop, const OnRows& on_rows) {
   CELSLM_TRY(auto segment, KvSegment::create(model_->config(), type, 0, static_cast<int>(tokens.size())));
-  CELSLM_TRY(auto prefill, ContextPrefill::start(*engine_, tokens, std::move(segment), tuning_));
+  CELSLM_TRY(auto prefill,
+             ContextPrefill::start(*engine_, tokens, std::move(segment), tuning_, ContextPrefill::Rows::kShown));
   Status shown;  // the tap cannot return an error through the engine
   const ContextPrefill::Tap tap = [&](int layer, int first_row, std::span<const float> k, std::span<const float> v) {
     shown = on_rows(layer, first_row, k, v);

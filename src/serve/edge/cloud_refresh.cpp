@@ -97,7 +97,8 @@ void CloudRefresh::refresh_guidance() {
 
 Status CloudRefresh::ask_guidance() {
   CELSLM_TRY(auto models, parts_.cloud->models());
-  std::erase_if(models, [&](const HostedModel& hosted) { return hosted.fingerprint != parts_.model->fingerprint(); });
+  std::erase_if(models,
+                [&](const HostedModel& hosted) { return hosted.fingerprint.id() != parts_.model->fingerprint().id(); });
   if (parts_.mapped) {
     const auto it = std::ranges::find_if(models, [](const HostedModel& hosted) { return hosted.map.has_value(); });
     parts_.contexts.offer_map(it == models.end() ? std::nullopt : it->map);

@@ -31,6 +31,7 @@ ContextDirectory::ContextDirectory(std::shared_ptr<CloudClient> cloud, const std
   if (!cloud_ || !known_) return;
   ContextList list = known_->load();
   revision_ = std::move(list.revision);
+  on_device_ = std::move(list.on_device);
   for (ContextInfo& info : list.added) listed_.emplace(info.handle, std::move(info));
 }
 
@@ -107,6 +108,11 @@ std::optional<ContextStudy> ContextDirectory::study(const ContextHandle& handle,
   if (known == listed_.end() || is_own(handle)) return std::nullopt;
   const auto offer = std::ranges::find(known->second.studied, model, &StudiedOffer::model);
   return offer == known->second.studied.end() ? std::nullopt : std::optional(offer->study);
+}
+
+bool ContextDirectory::on_device(const Hash256& model) const {
+  const MutexLock lock(mutex_);
+  return std::ranges::contains(on_device_, model);
 }
 
 std::unexpected<Error> ContextDirectory::unknown(const ContextHandle& handle) const {
@@ -237,7 +243,7 @@ Status ContextDirectory::apply(ContextList list) {
 
 void ContextDirectory::remember_list() {
   if (!known_) return;
-  ContextList list{.revision = revision_};
+  ContextList list{.revision = revision_, .on_device = on_device_};
   list.added.reserve(listed_.size());
   for (const auto& [handle, info] : listed_) list.added.push_back(info);
   known_->save(std::move(list));

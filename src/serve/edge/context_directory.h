@@ -53,6 +53,9 @@ class ContextDirectory {
   // The study of a context for this model that the cloud listed at the last refresh.
   std::optional<ContextStudy> study(const ContextHandle& handle, const Hash256& model) const CELSLM_EXCLUDES(mutex_);
 
+  // Whether the cloud computes this model's KV on a device, as of the last refresh.
+  bool on_device(const Hash256& model) const CELSLM_EXCLUDES(mutex_);
+
   // A registered context's text: kept here, or from the cloud. kNotFound if it is not registered. Before that the list is
   // read once more, for all that ask at the same time together, for at most kPatience, and not more often than every
   // kAskAgain. Else as CloudClient.
@@ -105,6 +108,7 @@ class ContextDirectory {
   ConditionVariable asked_;
   std::optional<KnownContexts> known_ CELSLM_GUARDED_BY(mutex_);
   std::unordered_map<ContextHandle, ContextInfo> listed_ CELSLM_GUARDED_BY(mutex_);  // by the cloud
+  std::vector<Hash256> on_device_ CELSLM_GUARDED_BY(mutex_);                         // models
   std::string revision_ CELSLM_GUARDED_BY(mutex_);                                   // of that list; empty: unknown
   std::unordered_map<ContextHandle, std::string> texts_ CELSLM_GUARDED_BY(mutex_);   // of listed ones, asked for by handle
   std::string cloud_trouble_ CELSLM_GUARDED_BY(mutex_);

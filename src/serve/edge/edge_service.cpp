@@ -26,6 +26,7 @@ std::unique_ptr<ContextLoader> make_loader(const EdgeParts& parts, const EdgeOpt
   LoaderOptions options = edge.load;
   options.memory = edge.batch.memory;
   options.may_ask = [&directory](const ContextHandle& handle) { return directory.is_public(handle); };
+  options.cloud_on_device = [&directory, model = parts.model->fingerprint().id()] { return directory.on_device(model); };
   auto out = std::make_unique<ContextLoader>(parts.model, parts.cloud, parts.peers, parts.store, *parts.clock, options,
                                              parts.log, &observer, parts.spawn);
   out->assume_compute_speed(compute_s_per_work);
@@ -60,12 +61,14 @@ Status check_given_text(std::string_view text, const Model& model) {
   return {};
 }
 
-std::unique_ptr<PackSharing> make_sharing(const EdgeParts& parts, const ContextMemory& contexts) {
+std::unique_ptr<PackSharing> make_sharing(const EdgeParts& parts, const ContextMemory& contexts,
+                                          const ContextDirectory& directory) {
   if (!parts.store || !parts.cloud) return nullptr;
-  const auto identify = [model = parts.model, &contexts](const ContextHandle& handle,
-                                                         CodecId codec) -> std::optional<PackIdentity> {
+  const auto identify = [model = parts.model, &contexts, &directory](const ContextHandle& handle,
+                                                                     CodecId codec) -> std::optional<PackIdentity> {
     const auto context = contexts.table().find(handle);
-    return context ? std::optional(pack_identity(*model, *context, codec)) : std::nullopt;
+    if (!context) return std::nullopt;
+    return pack_identity(*model, *context, codec, directory.on_device(model->fingerprint().id()));
   };
   return std::make_unique<PackSharing>(parts.store, parts.cloud, identify);
 }
@@ -117,7 +120,7 @@ EdgeService::EdgeService(EdgeParts parts, const EdgeOptions& options, double com
       contexts_(
           model_, make_loader(parts, options, compute_s_per_work, directory_, metrics_), options.context_kv_type(),
           context_limits(*model_, options), [this] { loop_.wake(); }, find_study(options)),
-      sharing_(make_sharing(parts, contexts_)),
+      sharing_(make_sharing(parts, contexts_, directory_)),
       preparation_(*model_, directory_, contexts_, *memory_, *parts.clock),
       completions_(completion_parts(*parts.clock)),
       responses_(completion_parts(*parts.clock)),

@@ -31,6 +31,7 @@ void copy_block(const PackIdentity& identity, int index, KvSegment& from, KvSegm
                               static_cast<std::size_t>(ref.chunk * identity.block_tokens());
     std::memcpy(target + begin * row, source + begin * row, n_bytes);
   }
+  to.note_write(ref.layer);
 }
 
 }  // namespace celslm

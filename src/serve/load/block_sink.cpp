@@ -44,6 +44,10 @@ void BlockSink::write_computed(int layer, std::span<const int> blocks, KvSegment
   }
   if (!studied_) {
     for (const int block : blocks) copy_block(identity_, block, from, *context_.segment);
+    // Nobody has read the layer, since it was not complete: it becomes one of the class of arithmetic computed here.
+    if (!blocks.empty() && !may_mix(parts_, identity_)) {
+      for (const int block : state_.blocks_written(layer)) copy_block(identity_, block, from, *context_.segment);
+    }
   }
   state_.layer_written(blocks);
 }

@@ -11,6 +11,7 @@ void copy_layer(int layer, KvSegment& from, KvSegment& to) {
                               row_bytes(to.type(), to.head_dim());
   std::memcpy(to.k_data(layer), from.k_data(layer), n_bytes);
   std::memcpy(to.v_data(layer), from.v_data(layer), n_bytes);
+  to.note_write(layer);
 }
 
 }  // namespace

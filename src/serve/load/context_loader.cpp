@@ -13,12 +13,14 @@
 
 namespace celslm {
 
-PackIdentity pack_identity(const Model& model, const ResidentContext& context, CodecId codec) {
-  return {.context = context.id,
-          .tokens = context.tokens,
-          .model = model.fingerprint(),
-          .provenance = Provenance::kProxy,
-          .codec = codec};
+PackIdentity pack_identity(const Model& model, const ResidentContext& context, CodecId codec, bool on_device) {
+  PackIdentity out{.context = context.id,
+                   .tokens = context.tokens,
+                   .model = model.fingerprint(),
+                   .provenance = Provenance::kProxy,
+                   .codec = codec};
+  out.model.arithmetic = on_device ? Arithmetic::kDevice : model.cpu_arithmetic();
+  return out;
 }
 
 namespace {
@@ -51,6 +53,7 @@ ContextLoader::ContextLoader(std::shared_ptr<const Model> model, std::shared_ptr
              .disk = std::make_shared<DiskThread>(DiskThread::kMaxBytes, options.memory),
              .memory = std::make_shared<SourceMemory>(),
              .tuning = options.tuning,
+             .mix_arithmetic = options.mix_arithmetic,
              .clock = &clock,
              .observer = observer,
              .log = std::move(log)},
@@ -95,7 +98,8 @@ bool ContextLoader::cloud_lacks_tuning() const {
 }
 
 PackIdentity ContextLoader::identity_of(const ResidentContext& context, CodecId codec) const {
-  PackIdentity out = pack_identity(*parts_.model, context, codec);
+  const bool on_device = options_.cloud_on_device && options_.cloud_on_device();
+  PackIdentity out = pack_identity(*parts_.model, context, codec, on_device);
   if (context.study) {
     set_study(out, *context.study);
     return out;
@@ -108,6 +112,7 @@ PackIdentity ContextLoader::identity_of(const ResidentContext& context, CodecId 
 
 // The best of what is on disk, which costs nothing; otherwise the ladder's choice for the link to the cloud.
 ContextLoader::PackChoice ContextLoader::choose(const ResidentContext& context) const {
+  const bool may_compute = !context.study && may_mix(parts_, identity_of(context, CodecId::kF16));
   for (const CodecRung& rung : options_.codecs.rungs()) {
     PackIdentity identity = identity_of(context, rung.codec->id());
     if (auto stored = on_disk(identity))
@@ -116,13 +121,13 @@ ContextLoader::PackChoice ContextLoader::choose(const ResidentContext& context) 
   const ModelConfig& config = parts_.model->config();
   const int n_tokens = static_cast<int>(context.tokens.size());
   const std::uint64_t row = 2ULL * static_cast<std::uint64_t>(config.kv_width());
-  CodecChoice choice = options_.codecs.choose(
-      {.n_layers = config.n_layers,
-       .values = row * static_cast<std::uint64_t>(context.study ? context.study->n_rows : n_tokens) *
-                 static_cast<std::uint64_t>(config.n_layers),
-       .link = cloud_ ? parts_.memory->link(cloud_->url()) : LinkEstimate(),
-       .layer_s = parts_.memory->compute_s_per_work() * layer_work(n_tokens),
-       .max_compute_layers = context.study ? 0 : options_.policy.max_compute_layers(config.n_layers)});
+  CodecChoice choice =
+      options_.codecs.choose({.n_layers = config.n_layers,
+                              .values = row * static_cast<std::uint64_t>(context.study ? context.study->n_rows : n_tokens) *
+                                        static_cast<std::uint64_t>(config.n_layers),
+                              .link = cloud_ ? parts_.memory->link(cloud_->url()) : LinkEstimate(),
+                              .layer_s = parts_.memory->compute_s_per_work() * layer_work(n_tokens),
+                              .max_compute_layers = !may_compute ? 0 : options_.policy.max_compute_layers(config.n_layers)});
   PackIdentity identity = identity_of(context, choice.codec->id());
   return {std::move(choice), std::move(identity), std::nullopt};
 }
@@ -152,6 +157,7 @@ void ContextLoader::begin(std::shared_ptr<ResidentContext> context, PackChoice c
   // From the split on, mapped KV is meant to replace the model's own, which is computed only where no source supplies it.
   if (identity.map != Hash256{}) options.max_compute_layers = identity.split;
   if (identity.studied()) options.max_compute_layers = 0;
+  if (!may_mix(parts_, identity)) options.max_compute_layers = 0;
   auto load = std::make_shared<ContextLoad>(parts_, workers_, timer_, *context, identity, options);
   // Sources are known before the engine asks whether to compute.
   const bool is_on_disk = choice.stored.has_value();

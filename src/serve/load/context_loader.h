@@ -37,14 +37,19 @@ struct LoaderOptions {
   std::shared_ptr<MemoryLedger> memory;      // that rows which wait for the disk are counted in; null: none
   // Whether other nodes may be asked for a context, which tells them its handle; empty: they may.
   std::function<bool(const ContextHandle&)> may_ask;
+  // Whether the cloud computes this model's KV on a device, now; empty: it does not.
+  std::function<bool()> cloud_on_device;
+  // Layers of another class of arithmetic than this machine's, or of a device's, may come from a source in part and be
+  // computed here in part. Otherwise nothing is computed while a source supplies them.
+  bool mix_arithmetic = false;
   // kMapped: through the cloud's layer map where it has one. kStudied: see ResidentContext::study.
   Guidance guidance = Guidance::kNone;
   // kTuned needs it; with kStudied it is for contexts without studied KV. Null otherwise.
   std::shared_ptr<const KvTuning> tuning;
 };
 
-// The identity of the pack that a context's KV is asked for as.
-PackIdentity pack_identity(const Model& model, const ResidentContext& context, CodecId codec);
+// The identity of the pack that a context's KV is asked for as. on_device: whether its maker computes on one.
+PackIdentity pack_identity(const Model& model, const ResidentContext& context, CodecId codec, bool on_device);
 
 // Thread-safe. All loads share a bounded number of threads, made when they are first needed; where there is none to be had,
 // contexts are computed. The destructor ends all loads.

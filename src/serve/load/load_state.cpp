@@ -391,6 +391,11 @@ std::vector<int> LoadState::claim_layer(int layer) {
   return coordinator_.claim_layer(layer);
 }
 
+std::vector<int> LoadState::blocks_written(int layer) const {
+  const MutexLock lock(mutex_);
+  return coordinator_.blocks_written(layer);
+}
+
 void LoadState::layer_written(std::span<const int> blocks) {
   const MutexLock lock(mutex_);
   for (const int block : blocks) count_block(block, Source::kCompute);

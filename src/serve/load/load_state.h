@@ -93,6 +93,7 @@ class LoadState {
   // The blocks of a computed layer that are the caller's to write; layer_written() ends that.
   std::vector<int> claim_layer(int layer) CELSLM_EXCLUDES(mutex_);
   void layer_written(std::span<const int> blocks) CELSLM_EXCLUDES(mutex_);
+  std::vector<int> blocks_written(int layer) const CELSLM_EXCLUDES(mutex_);  // so far
   void set_deadline(TimePoint deadline) CELSLM_EXCLUDES(mutex_);
   bool ending() const CELSLM_EXCLUDES(mutex_);  // nothing more is read or kept
 

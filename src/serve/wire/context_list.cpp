@@ -29,23 +29,36 @@ Result<std::vector<ContextInfo>> infos_field(const JsonFields& fields, const cha
   return out;
 }
 
-Result<std::vector<ContextHandle>> handles_field(const JsonFields& fields, const char* name) {
-  CELSLM_TRY(const json* list, fields.required_list(name, kMaxContexts));
-  std::vector<ContextHandle> out;
-  out.reserve(list->size());
-  for (const json& item : *list) {
+Result<std::vector<Hash256>> hashes(const JsonFields& fields, const char* name, const json& list) {
+  std::vector<Hash256> out;
+  out.reserve(list.size());
+  for (const json& item : list) {
     const auto* text = item.get_ptr<const std::string*>();
-    if (text == nullptr) return fields.expected(name, "a list of handles");
+    if (text == nullptr) return fields.expected(name, "a list of hashes");
     CELSLM_TRY(out.emplace_back(), Hash256::from_hex(*text));
   }
   return out;
+}
+
+json hexes(const std::vector<Hash256>& list) {
+  json out = json::array();
+  for (const Hash256& hash : list) out.push_back(hash.hex());
+  return out;
+}
+
+// Absent from lists of clouds without devices.
+Result<std::vector<Hash256>> on_device_field(const JsonFields& fields) {
+  CELSLM_TRY(const json* list, fields.list("on_device", kMaxHostedModels));
+  if (list == nullptr) return std::vector<Hash256>();
+  return hashes(fields, "on_device", *list);
 }
 
 Result<ContextList> changes_from(const JsonFields& fields, ContextList out) {
   CELSLM_TRY(const auto n_contexts, fields.required_integer("n_contexts", 0, kMaxContexts));
   out.n_contexts = static_cast<std::size_t>(n_contexts);
   CELSLM_TRY(out.added, infos_field(fields, "added"));
-  CELSLM_TRY(out.removed, handles_field(fields, "removed"));
+  CELSLM_TRY(const json* removed, fields.required_list("removed", kMaxContexts));
+  CELSLM_TRY(out.removed, hashes(fields, "removed", *removed));
   if (out.revision.empty()) return fields.expected("revision", "given with changes");
   std::unordered_set<ContextHandle> seen;
   for (const ContextInfo& info : out.added) {
@@ -62,14 +75,17 @@ Result<ContextList> changes_from(const JsonFields& fields, ContextList out) {
 json to_json(const ContextList& list) {
   json infos = json::array();
   for (const ContextInfo& info : list.added) infos.push_back(to_json(info));
-  if (list.complete()) return {{"revision", list.revision}, {"contexts", std::move(infos)}};
-  json removed = json::array();
-  for (const ContextHandle& handle : list.removed) removed.push_back(handle.hex());
-  return {{"revision", list.revision},
-          {"since", list.since},
-          {"n_contexts", list.n_contexts},
-          {"added", std::move(infos)},
-          {"removed", std::move(removed)}};
+  json out{{"revision", list.revision}};
+  if (!list.on_device.empty()) out["on_device"] = hexes(list.on_device);
+  if (list.complete()) {
+    out["contexts"] = std::move(infos);
+    return out;
+  }
+  out["since"] = list.since;
+  out["n_contexts"] = list.n_contexts;
+  out["added"] = std::move(infos);
+  out["removed"] = hexes(list.removed);
+  return out;
 }
 
 Result<ContextList> context_list_from(const json& object) {
@@ -77,6 +93,7 @@ Result<ContextList> context_list_from(const json& object) {
   ContextList out;
   CELSLM_TRY(out.revision, revision_field(fields, "revision"));
   CELSLM_TRY(out.since, revision_field(fields, "since"));
+  CELSLM_TRY(out.on_device, on_device_field(fields));
   if (!out.complete()) return changes_from(fields, std::move(out));
   CELSLM_TRY(out.added, infos_field(fields, "contexts"));
   out.n_contexts = out.added.size();

@@ -21,6 +21,7 @@ struct ContextList {
   std::string since;                   // not empty: `added` and `removed` are what changed since that revision
   std::size_t n_contexts = 0;          // of the complete list
   std::vector<ContextInfo> added;      // all there are, where `since` is empty; also those that changed
+  std::vector<Hash256> on_device;      // models whose KV the cloud computes with Arithmetic::kDevice
   std::vector<ContextHandle> removed;  // may name some that never were in the list of `since`
   bool complete() const { return since.empty(); }
 };

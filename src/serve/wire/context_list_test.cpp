@@ -24,6 +24,7 @@ ContextList changes() {
           .since = "ab-5",
           .n_contexts = 9,
           .added = {info("one"), info("two")},
+          .on_device = {hash_of("a model")},
           .removed = {context_handle("three")}};
 }
 
@@ -37,9 +38,11 @@ TEST(ContextList, SurvivesTheWayThroughJson) {
   ASSERT_EQ(read->added.size(), 2U);
   EXPECT_EQ(read->added[1].handle, context_handle("two"));
   EXPECT_EQ(read->removed, changes().removed);
+  EXPECT_EQ(read->on_device, changes().on_device);
 
-  const auto all = context_list_from(to_json({.revision = "ab-7", .added = {info("one")}}));
+  const auto all = context_list_from(to_json({.revision = "ab-7", .added = {info("one")}, .on_device = {hash_of("m")}}));
   ASSERT_TRUE(all);
+  EXPECT_THAT(all->on_device, testing::ElementsAre(hash_of("m")));
   EXPECT_TRUE(all->complete());
   EXPECT_EQ(all->n_contexts, 1U);
 }
@@ -66,6 +69,8 @@ TEST(ContextList, MalformedChangesAreRefusedByField) {
       {[](json& j) { j["n_contexts"] = kMaxContexts + 1; }, "n_contexts"},
       {[](json& j) { j["n_contexts"] = -1; }, "n_contexts"},
       {[](json& j) { j.erase("added"); }, "added"},
+      {[](json& j) { j["on_device"] = "all"; }, "on_device"},
+      {[](json& j) { j["on_device"][0] = 7; }, "on_device"},
       {[](json& j) { j["added"].push_back(j["added"][0]); }, "added"},
       {[](json& j) { j["added"][0]["id"] = "short"; }, "id"},
       {[](json& j) { j.erase("removed"); }, "removed"},
