@@ -14,6 +14,7 @@
 #include "serve/cloud/cloud_service.h"
 #include "serve/cloud/mapped_producer.h"
 #include "serve/cloud/model_producer.h"
+#include "serve/cloud/state_producer.h"
 
 namespace celslm {
 namespace {
@@ -97,6 +98,10 @@ Result<Models> load_models(Environment& env, const CloudCommand& command, const 
 Result<std::vector<std::shared_ptr<KvProducer>>> make_producers(const Models& models, const CloudCommand& command) {
   std::vector<std::shared_ptr<KvProducer>> out;
   for (const auto& model : models) {
+    if (model->foreign()) {
+      out.push_back(std::make_shared<StateProducer>(model, command.threads));
+      continue;
+    }
     CELSLM_TRY(auto producer, ModelProducer::create(model, {.n_threads = command.threads}));
     out.push_back(std::move(producer));
   }
@@ -112,8 +117,9 @@ Result<std::vector<std::shared_ptr<KvProducer>>> make_producers(const Models& mo
 }
 
 // The largest model studies. Its engine is made on the studying thread, whose low priority the engine's threads inherit.
-std::optional<StudyingOptions> studying_options(const Models& models, const CloudCommand& command) {
-  if (command.study_budget == 0) return {};
+std::optional<StudyingOptions> studying_options(Models models, const CloudCommand& command) {
+  std::erase_if(models, [](const auto& model) { return model->foreign() != nullptr; });  // their layers cannot be read
+  if (command.study_budget == 0 || models.empty()) return {};
   const auto model = *std::ranges::max_element(models, {}, [](const auto& m) { return m->weight_bytes(); });
   const auto engine = std::make_shared<std::unique_ptr<Engine>>();
   const auto open = [model, engine,
@@ -150,7 +156,12 @@ Status run_cloud(Environment& env, const CloudCommand& command, HttpServerOption
   CELSLM_TRY(const Log log, stderr_log("cloud", command.log_level));
   CELSLM_TRY(CloudOptions options, cloud_options(env, command));
   configure_heap();
-  CELSLM_TRY(const Models models, load_models(env, command, {options.data_folder.parent_path() / "weights", log}));
+  CELSLM_TRY(const Models models, load_models(env, command, {options.data_folder.parent_path() / "weights", log, true}));
+  for (const auto& model : models) {
+    if (model->foreign())
+      log->info("{}: no graph here for the architecture '{}': libllama runs it, its KV is offered as states",
+                model->config().name, model->fingerprint().architecture);
+  }
   options.studying = studying_options(models, command);
   CELSLM_TRY(auto producers, make_producers(models, command));
   CELSLM_TRY(const auto service, CloudService::create(options, std::move(producers), env.clock, log));

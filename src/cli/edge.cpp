@@ -4,6 +4,7 @@
 
 #include "cli/commands.h"
 #include "cli/edge_options.h"
+#include "cli/foreign_options.h"
 #include "cli/serving.h"
 #include "cli/terminal/model_files.h"
 #include "cli/terminal/model_loading.h"
@@ -102,6 +103,20 @@ void log_memory(spdlog::logger& log, const EdgeOptions& options, const ProcessMe
              megabytes(memory.limit_bytes()));
 }
 
+// libllama takes the memory for KV when its engine is made, and the ledger counts what is used of it.
+Result<std::unique_ptr<Engine>> make_engine(const EdgeCommand& command, const EdgeParts& parts, EdgeOptions& options) {
+  EngineOptions engine{.n_threads = command.n_threads};
+  if (!parts.model->foreign()) return Engine::create(parts.model, engine);
+  divide_memory(options, std::max<std::uint64_t>(parts.process->bytes(), parts.model->weight_bytes()));
+  const ForeignMemory memory = foreign_memory(command, *parts.model, options);
+  engine.foreign = memory.limits;
+  CELSLM_TRY(auto out, Engine::create(parts.model, engine));
+  parts.process->counted_elsewhere(memory.kv_bytes);
+  parts.log->info("libllama has memory for the KV of {} tokens in {} sequences", memory.limits.n_tokens,
+                  memory.limits.n_sequences);
+  return out;
+}
+
 Status run_edge(Environment& env, const EdgeCommand& command, const HttpServerOptions& server) {
   CELSLM_TRY(const Log log, stderr_log("edge", command.log_level));
   CELSLM_TRY(EdgeOptions options, complete_options(command));
@@ -119,14 +134,19 @@ Status run_edge(Environment& env, const EdgeCommand& command, const HttpServerOp
   parts.process = std::make_shared<ProcessMemory>(*options.batch.memory);
   parts.store = std::move(store);
   parts.known_contexts = folder / ("contexts-" + hash_of(command.cloud.url).hex().substr(0, 16));
-  CELSLM_TRY(parts.model, load_model(env, command.model_file, {folder.parent_path() / "weights", log}, command.device));
+  CELSLM_TRY(parts.model, load_model(env, command.model_file, {folder.parent_path() / "weights", log, true}, command.device));
+  if (parts.model->foreign()) {
+    CELSLM_CHECK_OK(check_foreign(command));
+    log->info("no graph here for the architecture '{}': libllama runs the model (docs/foreign-models.md)",
+              parts.model->fingerprint().architecture);
+  }
   CELSLM_TRY(options.load.codecs, codecs_for(command.codec, *parts.model));
   CELSLM_TRY(options.load.tuning, tuning_for(command, *parts.model));
   CELSLM_TRY(const auto vocabulary, find_model_file(env, command.model_file));
   parts.constraints = std::make_shared<ConstraintHost>(
       ConstraintHostOptions{.command = {"/proc/self/exe", kConstraintHostCommand, vocabulary.string()}}, env.clock, log);
   parts.process->model_loaded();
-  CELSLM_TRY(parts.engine, Engine::create(parts.model, {.n_threads = command.n_threads}));
+  CELSLM_TRY(parts.engine, make_engine(command, parts, options));
   // Without a cloud nothing depends on the result, but the engine then has the memory that it works with.
   CELSLM_CHECK_OK(measure_layer_speed(*parts.engine, env.clock));
   // Pages of the model come into memory with use: all of them are to be counted on.

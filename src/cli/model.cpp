@@ -10,6 +10,7 @@
 #include "cli/commands.h"
 #include "cli/terminal/model_files.h"
 #include "core/json.h"
+#include "model/llama/llama_model.h"
 
 namespace celslm {
 namespace {
@@ -31,11 +32,29 @@ struct ModelCommand {
   bool as_json = false;
 };
 
+// What libllama keeps of it has no shape that we know.
+json described_foreign(const Model& model) {
+  const LlamaModel& llama = *model.foreign();
+  return {{"name", model.config().name},
+          {"architecture", model.fingerprint().architecture},
+          {"engine", model.engine_name()},
+          {"n_vocab", model.config().n_vocab},
+          {"n_ctx", model.config().n_ctx_train},
+          {"weight_bytes", model.weight_bytes()},
+          {"kv_bytes_per_token", llama.token_bytes()},
+          {"state_bytes", llama.sequence_bytes()},
+          {"libllama", model.fingerprint().rope},
+          {"model_id", model.fingerprint().id().hex()},
+          {"tokenizer", model.fingerprint().tokenizer.hex()}};
+}
+
 json described(const Model& model) {
+  if (model.foreign()) return described_foreign(model);
   const ModelConfig& config = model.config();
   const ModelFingerprint& fingerprint = model.fingerprint();
   return {{"name", config.name},
-          {"architecture", to_string(config.architecture)},
+          {"architecture", fingerprint.architecture},
+          {"engine", model.engine_name()},
           {"n_layers", config.n_layers},
           {"n_heads", config.n_heads},
           {"n_kv_heads", config.n_kv_heads},
@@ -49,14 +68,14 @@ json described(const Model& model) {
 
 Status show_model(Environment& env, const ModelCommand& command) {
   CELSLM_TRY(const std::filesystem::path file, find_model_file(env, command.file));
-  CELSLM_TRY(const auto model, Model::load(file, {.repack = false}));
+  CELSLM_TRY(const auto model, Model::load(file, {.repack = false, .allow_foreign = true}));
   const json facts = described(*model);
   if (command.as_json) {
     env.out << dump_json(facts) << std::endl;
     return {};
   }
   for (const auto& [key, value] : facts.items())
-    env.out << fmt::format("{:<13} {}\n", key, value.is_string() ? value.get<std::string>() : dump_json(value));
+    env.out << fmt::format("{:<18} {}\n", key, value.is_string() ? value.get<std::string>() : dump_json(value));
   env.out << std::flush;
   return {};
 }

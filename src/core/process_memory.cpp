@@ -21,6 +21,11 @@ void ProcessMemory::model_loaded() {
   model_.resize_over_limit(model_anonymous_ + now.mapped_bytes);
 }
 
+void ProcessMemory::counted_elsewhere(std::uint64_t bytes) {
+  const MutexLock lock(mutex_);
+  last_anonymous_ += bytes;
+}
+
 void ProcessMemory::started() {
   const ResidentMemory now = resident_memory();
   const MutexLock lock(mutex_);

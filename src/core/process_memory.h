@@ -20,6 +20,8 @@ class ProcessMemory {
   void model_loaded() CELSLM_EXCLUDES(mutex_);
   // ... is the program's.
   void started() CELSLM_EXCLUDES(mutex_);
+  // So many of the bytes that have come since the last measurement are in other accounts: it does not count them.
+  void counted_elsewhere(std::uint64_t bytes) CELSLM_EXCLUDES(mutex_);
   // The mapped pages that are in memory now: more of a model's file comes with use.
   void update() CELSLM_EXCLUDES(mutex_);
 

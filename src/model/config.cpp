@@ -32,6 +32,7 @@ const char* to_string(Arithmetic arithmetic) {
     case Arithmetic::kCpu: return "CPU";
     case Arithmetic::kCpuIntegers: return "CPU with integer products";
     case Arithmetic::kDevice: return "device";
+    case Arithmetic::kLibllama: return "libllama";
   }
   return "unknown";
 }
@@ -51,7 +52,8 @@ std::string ModelFingerprint::difference(const ModelFingerprint& other) const {
   if (n_layers != other.n_layers) return differing("n_layers", n_layers, other.n_layers);
   if (n_kv_heads != other.n_kv_heads) return differing("n_kv_heads", n_kv_heads, other.n_kv_heads);
   if (head_dim != other.head_dim) return differing("head_dim", head_dim, other.head_dim);
-  if (rope != other.rope) return differing("rope", rope, other.rope);
+  const bool by_libllama = arithmetic == Arithmetic::kLibllama;  // rope then names the library
+  if (rope != other.rope) return differing(by_libllama ? "libllama" : "rope", rope, other.rope);
   if (tokenizer != other.tokenizer) return differing("tokenizer", tokenizer, other.tokenizer);
   if (weights != other.weights) return differing("weights", weights, other.weights);
   if (arithmetic != other.arithmetic)

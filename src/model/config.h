@@ -94,6 +94,7 @@ enum class Arithmetic : std::uint16_t {
   kCpu = 1,          // of weights that are kept in 8 bits or more: as since version 1 of the pack format
   kCpuIntegers = 2,  // of weights of fewer bits: products of our own, where class 1 had ggml's
   kDevice = 3,       // computed on a GPU, some layers at least: bits depend on the product and its driver
+  kLibllama = 4,     // whatever libllama computes: states of it, whose build `rope` names
 };
 
 const char* to_string(Arithmetic arithmetic);

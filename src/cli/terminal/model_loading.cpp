@@ -13,7 +13,10 @@ Result<std::shared_ptr<const Model>> load_model(Environment& env, const std::fil
   CELSLM_TRY(const std::filesystem::path path, find_model_file(env, name));
   Progress progress(env.err, "loading " + path.filename().string());
   const TimePoint start = env.clock.now();
-  ModelOptions options{.progress = [&](float part) { progress.show(part); }, .panel_folder = kept.folder, .log = kept.log};
+  ModelOptions options{.progress = [&](float part) { progress.show(part); },
+                       .panel_folder = kept.folder,
+                       .log = kept.log,
+                       .allow_foreign = kept.allow_foreign};
   CELSLM_TRY(const auto used, device_for(device, kept.log));
   set_device(options, device, used);
   auto model = Model::load(path, options);
@@ -27,9 +30,10 @@ Result<std::shared_ptr<const Model>> load_model(Environment& env, const std::fil
   }
   if (!model) return model;
   const ModelConfig& config = (*model)->config();
-  env.err << fmt::format("loaded {}: {} with {} layers, {:.1f} MB, in {:.1f} s", path.filename().string(), config.name,
-                         config.n_layers, static_cast<double>((*model)->weight_bytes()) / 1e6,
-                         seconds(env.clock.now() - start))
+  const std::string inside = (*model)->foreign() ? fmt::format("{}, run by libllama", (*model)->fingerprint().architecture)
+                                                 : fmt::format("{} layers", config.n_layers);
+  env.err << fmt::format("loaded {}: {} with {}, {:.1f} MB, in {:.1f} s", path.filename().string(), config.name, inside,
+                         static_cast<double>((*model)->weight_bytes()) / 1e6, seconds(env.clock.now() - start))
           << std::endl;
   if (const std::string& problem = (*model)->text().chat_problem(); !problem.empty())
     env.err << fmt::format("{}: no chats with this model: {}", path.filename().string(), problem) << std::endl;

@@ -17,6 +17,7 @@ namespace celslm {
 struct KeptWeights {
   std::filesystem::path folder;
   Log log;
+  bool allow_foreign = false;  // libllama may run it, where our graphs cannot
 };
 Result<std::shared_ptr<const Model>> load_model(Environment& env, const std::filesystem::path& path,
                                                 const KeptWeights& kept = {}, const DeviceOptions& device = kOnCpu);

@@ -110,6 +110,34 @@ const Codec& bf16_codec() {
   return codec;
 }
 
+namespace {
+
+class OpaqueCodec final : public Codec {
+ public:
+  CodecId id() const override { return CodecId::kOpaque; }
+  std::string_view name() const override { return "opaque"; }
+  std::optional<KvType> exact_for() const override { return std::nullopt; }
+  int block_tokens() const override { return kStateBlockTokens; }
+  ByteBounds encoded_bytes(const BlockShape& /*shape*/) const override { return {}; }  // see block_bytes()
+  Result<Bytes> encode(const BlockShape& /*shape*/, std::span<const float> /*values*/,
+                       ChannelWeights /*weights*/) const override {
+    return std::unexpected(no_values());
+  }
+  Status decode(const BlockShape& /*shape*/, ByteView /*bytes*/, std::span<float> /*values*/) const override {
+    return std::unexpected(no_values());
+  }
+
+ private:
+  static Error no_values() { return {ErrorKind::kInvalid, "the codec opaque is for states that libllama wrote"}; }
+};
+
+}  // namespace
+
+const Codec& opaque_codec() {
+  static constexpr OpaqueCodec codec;
+  return codec;
+}
+
 std::span<const Codec* const> all_codecs() {
   static const std::array<const Codec*, 7> codecs = {&f16_codec(), &f16z_codec(), &bf16_codec(), &q8_codec(),
                                                      &t4_codec(),  &t3_codec(),   &t2_codec()};
@@ -120,8 +148,9 @@ Result<const Codec*> find_codec(CodecId id) {
   for (const Codec* codec : all_codecs()) {
     if (codec->id() == id) return codec;
   }
+  if (id == CodecId::kOpaque) return &opaque_codec();
   return fail(ErrorKind::kInvalid, "no codec has the number {}; this version knows 1 to {}", static_cast<int>(id),
-              all_codecs().size());
+              all_codecs().size() + 1);
 }
 
 Result<const Codec*> find_codec(std::string_view name) {
@@ -130,6 +159,7 @@ Result<const Codec*> find_codec(std::string_view name) {
     if (codec->name() == name) return codec;
     names += fmt::format("{}{}", names.empty() ? "" : ", ", codec->name());
   }
+  if (name == opaque_codec().name()) return &opaque_codec();
   return fail(ErrorKind::kInvalid, "no codec '{}'; there are {}", name, names);
 }
 

@@ -13,13 +13,14 @@
 
 namespace celslm {
 
-enum class CodecId : std::uint16_t { kF16 = 1, kBf16 = 2, kQ8 = 3, kT4 = 4, kT3 = 5, kT2 = 6, kF16z = 7 };
+enum class CodecId : std::uint16_t { kF16 = 1, kBf16 = 2, kQ8 = 3, kT4 = 4, kT3 = 5, kT2 = 6, kF16z = 7, kOpaque = 8 };
 
 // Tokens of a block of the codecs that keep values apart.
 inline constexpr int kBlockTokens = 256;
 
-// kPlaces: where a studied pack's rows stand (kv/pack/places.h); no codec's business.
-enum class BlockKind : std::uint8_t { kKey = 0, kValue = 1, kPlaces = 2 };
+// kPlaces: where a studied pack's rows stand (kv/pack/places.h); no codec's business. kState: a part of a state whose inside
+// is another library's.
+enum class BlockKind : std::uint8_t { kKey = 0, kValue = 1, kPlaces = 2, kState = 3 };
 
 struct BlockShape {
   BlockKind kind = BlockKind::kKey;
@@ -65,8 +66,13 @@ class Codec {
   virtual Status decode(const BlockShape& shape, ByteView bytes, std::span<float> values) const = 0;
 };
 
-Result<const Codec*> find_codec(CodecId id);
-Result<const Codec*> find_codec(std::string_view name);  // the error lists the names there are
-std::span<const Codec* const> all_codecs();
+// Of states that another library wrote (docs/foreign-models.md): its blocks are bytes, and it neither encodes nor decodes
+// values (kInvalid).
+const Codec& opaque_codec();
+inline constexpr int kStateBlockTokens = 16;  // a state has as many parts as its tokens have stretches of this length
+
+Result<const Codec*> find_codec(CodecId id);             // opaque_codec(), too
+Result<const Codec*> find_codec(std::string_view name);  // the same; the error lists the names of all_codecs()
+std::span<const Codec* const> all_codecs();              // that encode values
 
 }  // namespace celslm

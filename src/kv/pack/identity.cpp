@@ -42,6 +42,36 @@ Status check_provenance(const PackIdentity& identity) {
   return check_made_with("study", identity.study, identity.provenance == Provenance::kStudied, identity);
 }
 
+// A state has no layers that could differ, and nothing is made of it.
+Status check_opaque(const PackIdentity& identity) {
+  const ModelFingerprint& model = identity.model;
+  if (identity.opaque() != (model.arithmetic == Arithmetic::kLibllama))
+    return fail(ErrorKind::kInvalid, "codec is {}, but KV of arithmetic class {} {} a state of libllama",
+                static_cast<int>(identity.codec), static_cast<int>(model.arithmetic), identity.opaque() ? "is not" : "is");
+  if (!identity.opaque()) return {};
+  if (identity.version == 1 || identity.provenance != Provenance::kProxy)
+    return fail(ErrorKind::kInvalid, "a state of libllama has version 2 or later and provenance proxy, not {} and {}",
+                identity.version, to_string(identity.provenance));
+  if (model.n_layers != 1)
+    return fail(ErrorKind::kInvalid, "a state of libllama counts as one layer, not {}", model.n_layers);
+  CELSLM_CHECK_OK(check_number("bytes of a token", model.head_dim, kMaxStateTokenBytes));
+  return check_number("KiB of a sequence", model.n_kv_heads, kMaxStateKib);
+}
+
+// A state's first part has room for what does not grow with its tokens; the others are of a length that the tokens give.
+ByteBounds state_part_bytes(const PackIdentity& identity, int index) {
+  constexpr std::uint64_t kSlack = 64U << 10;
+  const std::uint64_t of_tokens = std::uint64_t{kStateBlockTokens} * identity.model.head_dim;
+  return {1, index > 0 ? of_tokens : of_tokens + (std::uint64_t{identity.model.n_kv_heads} << 10) + kSlack};
+}
+
+// Of part n's beginning.
+ByteBounds state_offset(const PackIdentity& identity, int n) {
+  if (n == 0) return {};
+  const auto more = static_cast<std::uint64_t>(n - 1);
+  return {more + 1, state_part_bytes(identity, 0).most + more * state_part_bytes(identity, 1).most};
+}
+
 std::string differing(const char* field, std::string_view here, std::string_view there) {
   return fmt::format("{} ({} here, {} there)", field, here, there);
 }
@@ -144,15 +174,19 @@ Status check_identity(const PackIdentity& identity) {
   CELSLM_CHECK_OK(check_number("version", identity.version, kPackVersion));
   CELSLM_CHECK_OK(check_number("n_tokens", identity.tokens.size(), kMaxPackTokens));
   CELSLM_CHECK_OK(check_number("n_layers", model.n_layers, kMaxPackLayers));
-  CELSLM_CHECK_OK(check_number("n_kv_heads", model.n_kv_heads, kMaxPackKvWidth));
-  CELSLM_CHECK_OK(check_number("head_dim", model.head_dim, kMaxPackKvWidth));
-  CELSLM_CHECK_OK(check_number("n_kv_heads * head_dim", std::uint64_t{model.n_kv_heads} * model.head_dim, kMaxPackKvWidth));
+  if (!identity.opaque()) {
+    CELSLM_CHECK_OK(check_number("n_kv_heads", model.n_kv_heads, kMaxPackKvWidth));
+    CELSLM_CHECK_OK(check_number("head_dim", model.head_dim, kMaxPackKvWidth));
+    CELSLM_CHECK_OK(
+        check_number("n_kv_heads * head_dim", std::uint64_t{model.n_kv_heads} * model.head_dim, kMaxPackKvWidth));
+  }
   if (identity.version == 1 && model.arithmetic != Arithmetic::kCpu)
     return fail(ErrorKind::kInvalid, "version 1 has KV of arithmetic class 1 only, not {}",
                 static_cast<int>(model.arithmetic));
   CELSLM_CHECK_OK(check_text("architecture", model.architecture, kMaxArchitectureBytes));
   CELSLM_CHECK_OK(check_text("rope", model.rope, kMaxRopeBytes));
   if (const auto codec = find_codec(identity.codec); !codec) return wrap(codec.error(), "codec");
+  CELSLM_CHECK_OK(check_opaque(identity));
   CELSLM_CHECK_OK(check_provenance(identity));
   if (std::ranges::any_of(identity.tokens, [](Token token) { return token < 0; })) {
     return fail(ErrorKind::kInvalid, "tokens contains a negative id");
@@ -165,17 +199,20 @@ Status check_identity(const PackIdentity& identity) {
 
 // Planes of a layer are in the order places (of studied packs), K, V.
 int block_index(const PackIdentity& identity, const BlockRef& ref) {
+  if (identity.opaque()) return ref.chunk;
   const int first_key = identity.n_planes() - 2;
   const int plane = ref.kind == BlockKind::kPlaces ? 0 : first_key + static_cast<int>(ref.kind);
   return (ref.layer * identity.n_planes() + plane) * identity.n_chunks() + ref.chunk;
 }
 
 std::string describe(const BlockRef& ref) {
+  if (ref.kind == BlockKind::kState) return fmt::format("part {} of the state", ref.chunk);
   const char* const kind = ref.kind == BlockKind::kKey ? "K" : ref.kind == BlockKind::kValue ? "V" : "places";
   return fmt::format("layer {} {} chunk {}", ref.layer, kind, ref.chunk);
 }
 
 BlockRef block_ref(const PackIdentity& identity, int index) {
+  if (identity.opaque()) return {.kind = BlockKind::kState, .chunk = index};
   const int chunks = identity.n_chunks();
   const int plane = index / chunks % identity.n_planes() - (identity.n_planes() - 2);
   return {.layer = index / identity.blocks_per_layer(),
@@ -184,6 +221,7 @@ BlockRef block_ref(const PackIdentity& identity, int index) {
 }
 
 ByteBounds block_bytes(const PackIdentity& identity, int index) {
+  if (identity.opaque()) return state_part_bytes(identity, index);
   const BlockRef ref = block_ref(identity, index);
   const BlockShape shape = identity.shape(ref.kind, ref.chunk);
   if (ref.kind == BlockKind::kPlaces) return {shape.rows() * kPlaceBytes, shape.rows() * kPlaceBytes};
@@ -205,6 +243,7 @@ ByteBounds operator*(int n, const ByteBounds& b) {
 
 // All chunks but the last of a plane are full, and all layers alike.
 ByteBounds block_offset(const PackIdentity& identity, int index) {
+  if (identity.opaque()) return state_offset(identity, index);
   const int chunks = identity.n_chunks();
   ByteBounds layer;
   ByteBounds planes;  // of the same layer before this one's plane

@@ -174,7 +174,7 @@ Status refuse_unsupported(const Stated& stated, Arithmetic arithmetic) {
   const auto refuse = [](const std::string& feature) {
     return fail(ErrorKind::kInvalid, "the pack has {}, which this program does not support", feature);
   };
-  if (arithmetic < Arithmetic::kCpu || arithmetic > Arithmetic::kDevice)
+  if (arithmetic < Arithmetic::kCpu || arithmetic > Arithmetic::kLibllama)
     return refuse(fmt::format("KV of arithmetic class {}", static_cast<int>(arithmetic)));
   for (const LayerRun& run : stated.runs) {
     if (run.kind == LayerKind::kState) return refuse("state blocks of recurrent layers");

@@ -20,14 +20,16 @@
 namespace celslm {
 
 // Limits on the fields of a header, checked before anything is allocated. Each comment names what the limit prevents.
-inline constexpr std::uint32_t kMaxPackTokens = 1U << 20;      // a token count that makes us allocate gigabytes
-inline constexpr std::uint32_t kMaxPackLayers = 512;           // a layer count that does, and as many runs of layers
-inline constexpr int kMaxPackSplit = 255;                      // the identity has one byte for it
-inline constexpr std::uint32_t kMaxPackKvWidth = 1U << 16;     // n_kv_heads * head_dim: blocks of gigabytes
-inline constexpr std::uint32_t kMaxStateBytes = 64U << 20;     // of a recurrent layer: a block of gigabytes
-inline constexpr std::uint32_t kMaxArchitectureBytes = 64;     // megabytes of text in logs and error messages
-inline constexpr std::uint32_t kMaxRopeBytes = 1024;           // the same
-inline constexpr std::uint64_t kMaxHeaderBytes = 64ULL << 20;  // a header without end
+inline constexpr std::uint32_t kMaxPackTokens = 1U << 20;       // a token count that makes us allocate gigabytes
+inline constexpr std::uint32_t kMaxPackLayers = 512;            // a layer count that does, and as many runs of layers
+inline constexpr int kMaxPackSplit = 255;                       // the identity has one byte for it
+inline constexpr std::uint32_t kMaxPackKvWidth = 1U << 16;      // n_kv_heads * head_dim: blocks of gigabytes
+inline constexpr std::uint32_t kMaxStateBytes = 64U << 20;      // of a recurrent layer: a block of gigabytes
+inline constexpr std::uint32_t kMaxStateTokenBytes = 4U << 20;  // of a state of libllama: parts of gigabytes
+inline constexpr std::uint32_t kMaxStateKib = 1U << 20;         // of it, whatever its tokens: the same
+inline constexpr std::uint32_t kMaxArchitectureBytes = 64;      // megabytes of text in logs and error messages
+inline constexpr std::uint32_t kMaxRopeBytes = 1024;            // the same
+inline constexpr std::uint64_t kMaxHeaderBytes = 64ULL << 20;   // a header without end
 
 // The format's version that this program writes. It reads version 1, too, in which K contains the model's bias.
 inline constexpr std::uint16_t kPackVersion = 2;
@@ -62,10 +64,14 @@ struct PackIdentity {
 
   int n_tokens() const { return static_cast<int>(tokens.size()); }
   bool studied() const { return provenance == Provenance::kStudied; }
+  // All KV is one state, which only the library can read that wrote it: model.rope names that library. model.head_dim is
+  // then how many bytes a token takes, and model.n_kv_heads how many KiB there are beside, one at least.
+  bool opaque() const { return codec == CodecId::kOpaque; }
   int n_rows() const { return studied() ? rows : n_tokens(); }
   int block_tokens() const;  // rows of a full chunk, which depends on the codec
   int n_chunks() const { return (n_rows() + block_tokens() - 1) / block_tokens(); }
-  int n_planes() const { return studied() ? 3 : 2; }  // of a layer: K and V; before them places, where studied
+  // Of a layer: K and V; before them places, where studied. A state is one.
+  int n_planes() const { return opaque() ? 1 : studied() ? 3 : 2; }
   int blocks_per_layer() const { return n_planes() * n_chunks(); }
   int n_blocks() const { return static_cast<int>(model.n_layers) * blocks_per_layer(); }
   BlockShape shape(BlockKind kind, int chunk) const;

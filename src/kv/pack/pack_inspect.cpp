@@ -53,6 +53,8 @@ std::string describe_sizes(const PackHeader& header, std::uint64_t header_size, 
   const auto values = 2.0 * header.identity.n_rows() * header.identity.model.n_layers * header.identity.model.n_kv_heads *
                       header.identity.model.head_dim;
   std::string out = line("header", fmt::format("{} bytes", header_size));
+  if (header.identity.opaque())
+    return out + line("blocks", fmt::format("{} parts of a state of {} bytes", header.blocks.size(), region));
   out += line("blocks", fmt::format("{} of up to {} rows, {} bytes, {:.2f} bits per value", header.blocks.size(),
                                     header.identity.block_tokens(), region, static_cast<double>(region) * 8 / values));
   out += line("per layer", fmt::format("{} bytes", region / header.identity.model.n_layers));
@@ -78,6 +80,7 @@ Status check(const PackHeader& header, int index, Bytes bytes) {
   const BlockRef ref = block_ref(header.identity, index);
   const auto block = VerifiedBlock::check(index, header.blocks[static_cast<std::size_t>(index)], std::move(bytes));
   if (!block) return wrap(block.error(), describe(ref));
+  if (ref.kind == BlockKind::kState) return {};  // only its library can read it
   if (ref.kind == BlockKind::kPlaces) return decode_places(header.identity, *block).transform([](const auto&) {});
   std::vector<float> values(header.identity.shape(ref.kind, ref.chunk).values());
   return decode_block(header.identity, *block, values);
@@ -100,7 +103,9 @@ std::string describe_blocks(const PackHeader& header, std::uint64_t region_offse
     const std::string problem = problem_with(header, i, region_offset, file);
     if (!problem.empty() && bad++ < kShown) problems += line("", fmt::format("block {}: {}", i, problem));
   }
-  if (bad == 0) return line("contents", "every block matches its hash and decodes");
+  if (bad == 0)
+    return line("contents", header.identity.opaque() ? "every block matches its hash; what it holds is libllama's to read"
+                                                     : "every block matches its hash and decodes");
   return line("contents", fmt::format("BAD: {} of {} blocks", bad, header.blocks.size())) + problems;
 }
 

@@ -266,7 +266,7 @@ TEST_F(PackTest, RefusesAnUnknownProvenance) {
 }
 
 TEST_F(PackTest, RefusesWhatItDoesNotSupportByName) {
-  EXPECT_THAT(refusal<std::uint16_t>(kArithmetic, 4), HasSubstr("arithmetic class 4"));
+  EXPECT_THAT(refusal<std::uint16_t>(kArithmetic, 5), HasSubstr("arithmetic class 5"));
   EXPECT_THAT(refusal(kValueDim, 40U), HasSubstr("heads of 20 values of K and 40 of V"));
   const auto refused = [&](const auto& change) {
     const Error error = error_after(change);

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "model/engine/device_engine.h"
+#include "model/engine/foreign_engine.h"
 #include "model/engine/graph.h"
 #include "model/engine/thread_count.h"
 
@@ -17,6 +18,8 @@ namespace {
 // Scratch memory grows with the rows of a batch; a batch over this is a mistake (prefill steps are kPrefillStep).
 constexpr int kMaxBatchTokens = 8192;
 constexpr int kMaxThreads = 512;
+
+const Error kNoRows{ErrorKind::kInvalid, "the layers of a model that libllama runs cannot be read"};
 
 int usable_cores() {
   cpu_set_t set;
@@ -162,23 +165,36 @@ Result<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const Model> mode
   }
   CELSLM_TRY(const CpuBackend* cpu, CpuBackend::get());
   const int n_threads = options.n_threads == 0 ? usable_cores() : options.n_threads;
+  if (model->foreign()) {
+    EngineOptions resolved = options;
+    resolved.n_threads = n_threads;
+    CELSLM_TRY(auto foreign, ForeignEngine::create(std::move(model), resolved));
+    return std::unique_ptr<Engine>(new Engine(nullptr, std::move(foreign)));
+  }
   auto impl = std::make_unique<Impl>(std::move(model), *cpu, options, n_threads);
   CELSLM_TRY(impl->backend, cpu->start(n_threads));
   impl->scratch.reset(ggml_gallocr_new(cpu->buffer_type()));
   if (impl->model->impl().device) {
     CELSLM_TRY(impl->device, DeviceEngine::create(*impl->model));
   }
-  return std::unique_ptr<Engine>(new Engine(std::move(impl)));
+  return std::unique_ptr<Engine>(new Engine(std::move(impl), nullptr));
 }
 
-Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Engine::Engine(std::unique_ptr<Impl> impl, std::unique_ptr<ForeignEngine> foreign)
+    : impl_(std::move(impl)), foreign_(std::move(foreign)) {}
 Engine::~Engine() = default;
 
 const Model& Engine::model() const {
-  return *impl_->model;
+  return foreign_ ? foreign_->model() : *impl_->model;
+}
+
+Result<Bytes> Engine::foreign_state(const KvSegment& segment) {
+  if (!foreign_) return fail(ErrorKind::kInvalid, "KV of our own layers is not written by libllama");
+  return foreign_->state(segment);
 }
 
 Result<Hidden> Engine::embed(std::span<const Token> tokens) {
+  if (foreign_) return foreign_->embed(tokens);
   CELSLM_CHECK_OK(impl_->check_tokens(tokens));
   const auto n_tokens = static_cast<int>(tokens.size());
   CELSLM_CHECK_OK(impl_->prepare({.n_tokens = n_tokens, .from_tokens = true}));
@@ -189,6 +205,8 @@ Result<Hidden> Engine::embed(std::span<const Token> tokens) {
 }
 
 Status Engine::run_layers(int first, int last, std::span<const SequenceChunk> batch, Hidden& hidden, const KvTap& tap) {
+  if (foreign_ && tap) return std::unexpected(kNoRows);
+  if (foreign_) return foreign_->run_layers(first, last, batch, hidden);
   const ModelConfig& config = impl_->config();
   if (first < 0 || last < first || last > config.n_layers) {
     return fail(ErrorKind::kInvalid, "layers [{}, {}) of a model that has {}", first, last, config.n_layers);
@@ -200,6 +218,7 @@ Status Engine::run_layers(int first, int last, std::span<const SequenceChunk> ba
 }
 
 Result<std::vector<float>> Engine::attention_output(int layer, std::span<const SequenceChunk> batch, const Hidden& hidden) {
+  if (foreign_) return std::unexpected(kNoRows);
   if (impl_->kernels != KernelPath::kFused)
     return fail(ErrorKind::kInvalid, "plain kernels do not show what attention puts out");
   CELSLM_CHECK_OK(impl_->refuse_on_device(layer, "attention's output"));
@@ -214,6 +233,7 @@ Result<std::vector<float>> Engine::attention_output(int layer, std::span<const S
 }
 
 Result<std::vector<float>> Engine::run_layer_for_queries(int layer, std::span<const SequenceChunk> batch, Hidden& hidden) {
+  if (foreign_) return std::unexpected(kNoRows);
   CELSLM_CHECK_OK(impl_->refuse_on_device(layer, "the queries"));
   CELSLM_CHECK_OK(impl_->check_hidden(hidden));
   std::vector<float> out = impl_->for_all_heads(hidden.n_tokens);
@@ -225,6 +245,7 @@ Result<std::vector<float>> Engine::run_layer_for_queries(int layer, std::span<co
 }
 
 Result<std::span<const float>> Engine::logits(const Hidden& hidden, std::span<const int> rows) {
+  if (foreign_) return foreign_->logits(hidden, rows);
   CELSLM_CHECK_OK(impl_->check_hidden(hidden));
   if (rows.empty() || rows.size() > kMaxBatchTokens) {
     return fail(ErrorKind::kInvalid, "logits of {} rows; 1 to {} are accepted", rows.size(), kMaxBatchTokens);
@@ -247,6 +268,7 @@ Result<std::span<const float>> Engine::logits(const Hidden& hidden, std::span<co
 }
 
 Result<std::span<const float>> Engine::forward(std::span<const Token> tokens, std::span<const SequenceChunk> batch) {
+  if (foreign_) return foreign_->forward(tokens, batch);
   const ModelConfig& config = impl_->config();
   CELSLM_CHECK_OK(impl_->check_tokens(tokens));
   const auto n_tokens = static_cast<int>(tokens.size());

@@ -11,6 +11,7 @@
 #include <stop_token>
 #include <vector>
 
+#include "core/bytes.h"
 #include "core/result.h"
 #include "model/engine/batch.h"
 #include "model/engine/model.h"
@@ -24,15 +25,26 @@ enum class KernelPath {
   kPlain,  // ggml operators only: the reference, and what other backends run
 };
 
+// What libllama's memory has room for: it takes all of it when the engine is made.
+struct ForeignLimits {
+  int n_tokens = 32'768;  // of all sequences together
+  int n_sequences = 64;   // at the same time: contexts, requests and kept prefixes
+};
+
 struct EngineOptions {
   int n_threads = 0;  // at most; 0: one per core this process may use. Fewer compute while something else uses the cores
   KernelPath kernels = KernelPath::kFused;
+  ForeignLimits foreign;  // of models that libllama runs
 };
+
+class ForeignEngine;
 
 // One engine is used by one thread at a time; several engines may share a Model. Scratch memory is kept and re-used.
 // A model that was loaded with a device is computed there: `kernels` counts for the layers that the CPU keeps. Beside the
 // errors named below, kOverloaded (with sizes) where the device has no memory for a batch, which can be tried again, and
 // kUnavailable where it cannot compute one.
+// Of a model that libllama runs, embed(), run_layers(), forward() and the last row's logits() work, and KV stays with this
+// engine; all else is kInvalid.
 class Engine {
  public:
   static Result<std::unique_ptr<Engine>> create(std::shared_ptr<const Model> model, const EngineOptions& options = {});
@@ -41,6 +53,8 @@ class Engine {
   Engine& operator=(const Engine&) = delete;
 
   const Model& model() const;
+  // All KV of a context that was computed here, as libllama writes it. kInvalid for a model that our graphs run.
+  Result<Bytes> foreign_state(const KvSegment& segment);
 
   // kInvalid for a token outside the vocabulary.
   Result<Hidden> embed(std::span<const Token> tokens);
@@ -83,10 +97,11 @@ class Engine {
   struct Impl;
 
  private:
-  explicit Engine(std::unique_ptr<Impl> impl);
+  Engine(std::unique_ptr<Impl> impl, std::unique_ptr<ForeignEngine> foreign);
   Result<std::span<const float>> forward_on_device(std::span<const Token> tokens, std::span<const SequenceChunk> batch,
                                                    std::span<const int> last_rows);
-  std::unique_ptr<Impl> impl_;
+  std::unique_ptr<Impl> impl_;              // null if libllama runs the model
+  std::unique_ptr<ForeignEngine> foreign_;  // null if our graphs do
 };
 
 // kInvalid for models whose attention cannot read a condensed context: those with sliding windows.
@@ -98,5 +113,11 @@ Result<std::shared_ptr<KvSegment>> condensed_segment(const Model& model, KvType 
 
 // How many tokens one prefill step takes. Part of what makes two nodes compute the same bits: both use this.
 inline constexpr int kPrefillStep = 512;
+// The same of a model that libllama runs: one unit of a context's prefill is such a step through all its layers, and answers
+// that others wait for stand still meanwhile.
+inline constexpr int kForeignPrefillStep = 256;
+inline int prefill_step(const Model& model) {
+  return model.foreign() ? kForeignPrefillStep : kPrefillStep;
+}
 
 }  // namespace celslm

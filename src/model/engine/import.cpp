@@ -7,7 +7,9 @@
 namespace celslm {
 namespace {
 
-Status check_import(const ModelConfig& config, const KvSegment& segment, int layer) {
+Status check_import(const Model& model, const KvSegment& segment, int layer) {
+  const ModelConfig& config = model.config();
+  if (model.foreign()) return fail(ErrorKind::kInvalid, "the layers of a model that libllama runs cannot be written");
   if (segment.n_layers() != config.n_layers || segment.n_kv_heads() != config.n_kv_heads ||
       segment.head_dim() != config.head_dim) {
     return fail(ErrorKind::kInvalid, "the segment is not of this model's shape");
@@ -59,7 +61,7 @@ Status Engine::import_rows(const Model& model, KvSegment& segment, int layer, in
                            std::span<const float> k, std::span<const float> v) {
   const ModelConfig& config = model.config();
   const auto width = static_cast<std::size_t>(config.kv_width());
-  CELSLM_CHECK_OK(check_import(config, segment, layer));
+  CELSLM_CHECK_OK(check_import(model, segment, layer));
   if (segment.condensed()) return fail(ErrorKind::kInvalid, "a condensed segment's rows need positions: import_condensed()");
   if (first_row < 0 || n_tokens < 0 || first_row > segment.capacity() - n_tokens) {
     return fail(ErrorKind::kInvalid, "rows [{}, {}) of a segment of {}", first_row, first_row + n_tokens,
@@ -90,7 +92,7 @@ Status Engine::import_rows(const Model& model, KvSegment& segment, int layer, in
 
 Status Engine::import_condensed(const Model& model, KvSegment& segment, int layer, int first_row,
                                 const CondensedRows& rows) {
-  CELSLM_CHECK_OK(check_import(model.config(), segment, layer));
+  CELSLM_CHECK_OK(check_import(model, segment, layer));
   CELSLM_CHECK_OK(check_condensable(model.config()));
   if (!segment.condensed()) return fail(ErrorKind::kInvalid, "a segment of one row per token takes rows by import_rows()");
   CELSLM_CHECK_OK(check_rows(segment, first_row, rows));

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "model/engine/engine.h"
+#include "model/engine/foreign_model.h"
 #include "model/engine/model_impl.h"
 #include "model/gguf/gguf_metadata.h"
 #include "model/gguf/gguf_parts.h"
@@ -45,6 +46,7 @@ Result<std::unique_ptr<Model::Impl>> load_impl(const std::filesystem::path& path
   CELSLM_TRY(auto parts, open_gguf(path));
   const gguf_context* header = parts.front().header.get();  // lives as long as the weights, which take the parts
   const GgufMetadata metadata(header);
+  if (options.allow_foreign && is_foreign(metadata)) return load_foreign(path, parts, options);
   auto impl = std::make_unique<Model::Impl>();
   CELSLM_TRY(impl->config, read_config(metadata));
   if (impl->config.name.empty()) impl->config.name = path.stem().string();
@@ -88,10 +90,13 @@ const Text& Model::text() const {
   return *impl_->text;
 }
 Arithmetic Model::cpu_arithmetic() const {
-  return impl_->weights->arithmetic();
+  return impl_->foreign ? impl_->fingerprint.arithmetic : impl_->weights->arithmetic();
+}
+const std::shared_ptr<const LlamaModel>& Model::foreign() const {
+  return impl_->foreign;
 }
 std::size_t Model::weight_bytes() const {
-  return impl_->weights->size_bytes();
+  return impl_->foreign ? impl_->foreign->weight_bytes() : impl_->weights->size_bytes();
 }
 
 }  // namespace celslm

@@ -17,6 +17,8 @@
 
 namespace celslm {
 
+class LlamaModel;
+
 struct ModelOptions {
   // Called with 0..1 while weights load and hash; may be empty. From the loading thread.
   std::function<void(float)> progress;
@@ -30,6 +32,8 @@ struct ModelOptions {
   std::string device = {};
   int device_layers = INT_MAX;  // so many of the first layers there, the others and the output head on the CPU; or all
   std::uint64_t device_bytes = UINT64_MAX;  // that the model and its engines may use of the device's memory
+  // A model whose architecture has no graph here is loaded for libllama instead of being refused: see foreign().
+  bool allow_foreign = false;
 };
 
 // Immutable after load; all const members are thread-safe.
@@ -50,6 +54,10 @@ class Model {
   std::size_t weight_bytes() const;
   // The class of KV that a CPU computes of these weights: fingerprint()'s, unless a device computes here.
   Arithmetic cpu_arithmetic() const;
+  // The model as libllama has it, if libllama runs it: to our engine it is then one layer, whose KV has no rows that could
+  // be read, mapped or tuned (docs/foreign-models.md). Null if our graphs run it.
+  const std::shared_ptr<const LlamaModel>& foreign() const;
+  const char* engine_name() const { return foreign() ? "libllama" : "celslm"; }  // for people and programs
 
   struct Impl;  // ggml types stay behind it
   const Impl& impl() const { return *impl_; }

@@ -10,6 +10,7 @@
 #include "model/engine/weights.h"
 #include "model/kv/rope.h"
 #include "model/kv/rope_cache.h"
+#include "model/llama/llama_model.h"
 
 namespace celslm {
 
@@ -22,7 +23,8 @@ struct Rotation {
 struct Model::Impl {
   ModelConfig config;
   ModelFingerprint fingerprint;
-  std::unique_ptr<Weights> weights;
+  std::unique_ptr<Weights> weights;           // null if libllama runs it
+  std::shared_ptr<const LlamaModel> foreign;  // null if our graphs do
   std::unique_ptr<const DeviceModel> device;  // null: the CPU computes
   std::unique_ptr<const Text> text;
   std::array<Rotation, kRopeUses> rotations;  // by RopeUse

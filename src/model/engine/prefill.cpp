@@ -30,8 +30,10 @@ Result<ContextPrefill> ContextPrefill::start(Engine& engine, std::span<const Tok
   out.tuning_ = std::move(tuning);
   out.n_layers_ = engine.model().config().n_layers;
   out.n_tokens_ = static_cast<int>(tokens.size());
-  for (std::size_t first = 0; first < tokens.size(); first += kPrefillStep) {
-    CELSLM_TRY(auto hidden, engine.embed(tokens.subspan(first, std::min<std::size_t>(kPrefillStep, tokens.size() - first))));
+  out.step_tokens_ = prefill_step(engine.model());
+  const auto step = static_cast<std::size_t>(out.step_tokens_);
+  for (std::size_t first = 0; first < tokens.size(); first += step) {
+    CELSLM_TRY(auto hidden, engine.embed(tokens.subspan(first, std::min(step, tokens.size() - first))));
     out.steps_.push_back(std::move(hidden));
   }
   out.keep_ = rows == Rows::kKept;
@@ -46,7 +48,7 @@ Result<ContextPrefill> ContextPrefill::start(Engine& engine, std::span<const Tok
 Status ContextPrefill::advance(const Tap& tap) {
   if (finished()) return {};
   if (device_) return advance_on_device(tap);
-  const int first_row = static_cast<int>(step_) * kPrefillStep;
+  const int first_row = static_cast<int>(step_) * step_tokens_;
   Hidden& hidden = steps_[step_];
   const std::array chunk{SequenceChunk{.own = segment_, .own_length = first_row, .n_tokens = hidden.n_tokens}};
   KvTap layer_tap;

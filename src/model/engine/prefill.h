@@ -61,6 +61,7 @@ class ContextPrefill {
   bool keep_ = true;                       // rows in the segment
   int n_layers_ = 0;
   int n_tokens_ = 0;
+  int step_tokens_ = kPrefillStep;
   int layer_ = 0;
   std::size_t step_ = 0;
 };

@@ -136,6 +136,10 @@ std::size_t KvSegment::resident_bytes(const ModelConfig& config, KvType type, in
 void KvSegment::copy_from(const KvSegment& other, int n_tokens) {
   assert(other.type_ == type_ && other.first_position_ == first_position_ && other.n_layers_ == n_layers_);
   assert(n_tokens <= capacity_ && n_tokens <= other.capacity_ && !condensed() && !other.condensed());
+  if (other.foreign_) {
+    foreign_ = other.foreign_->first(first_position_ + n_tokens);
+    return set_length(foreign_ ? n_tokens : 0);
+  }
   const std::size_t row = row_bytes(type_, head_dim_);
   const std::size_t n_bytes = row * static_cast<std::size_t>(n_tokens);
   for (int layer = 0; layer < n_layers_; ++layer) {

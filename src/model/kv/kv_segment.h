@@ -15,10 +15,12 @@
 #include <memory>
 #include <span>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "core/result.h"
 #include "model/config.h"
+#include "model/kv/foreign_kv.h"
 
 namespace celslm {
 
@@ -68,8 +70,13 @@ class KvSegment {
   static std::size_t resident_bytes(const ModelConfig& config, KvType type, int tokens);
 
   // Makes the first n_tokens rows of every layer those of `other`, and the length n_tokens. `other` is of the same model,
-  // type and first position, and holds them; neither is condensed.
+  // type and first position, and holds them; neither is condensed. Of foreign KV there may be none: length() is 0 then.
   void copy_from(const KvSegment& other, int n_tokens);
+
+  // KV of a model that another library computes: it keeps the rows, and the segment's own memory is never written. Null for
+  // our own models, and before the first row. Set by the writer.
+  void set_foreign(std::shared_ptr<ForeignKv> kv) { foreign_ = std::move(kv); }
+  const std::shared_ptr<ForeignKv>& foreign() const { return foreign_; }
 
   // Tokens that every layer holds. The engine advances it when a batch has passed all layers; truncate() takes back
   // (rejected or re-used suffixes).
@@ -103,6 +110,7 @@ class KvSegment {
   const int n_kv_heads_;
   const int head_dim_;
   std::unique_ptr<Memory> memory_;
+  std::shared_ptr<ForeignKv> foreign_;             // null: rows are in memory_
   int n_tokens_ = 0;                               // that a condensed segment stands for
   std::vector<float> log_masses_;                  // [n_layers][n_kv_heads][capacity]; empty unless condensed
   std::vector<std::unique_ptr<Memory>> replaced_;  // [n_layers] of a condensed segment; null: in memory_

@@ -34,6 +34,9 @@ Status BatchLoop::check(const GenerationRequest& request) const {
   const ModelConfig& config = engine_->model().config();
   const std::size_t used = request.prompt.size() + static_cast<std::size_t>(request.n_context());
   if (request.prompt.empty() || request.max_tokens < 0) return fail(ErrorKind::kInvalid, "a request needs a prompt");
+  if (engine_->model().foreign() && (request.embed || request.prompt_logprobs))
+    return fail(ErrorKind::kInvalid, "{} are not possible with a model that libllama runs",
+                request.embed ? "embeddings" : "log probabilities of the prompt ('echo' with 'logprobs')");
   if (used + static_cast<std::size_t>(request.max_tokens) > static_cast<std::size_t>(config.n_ctx_train)) {
     return fail(ErrorKind::kInvalid, "{} tokens of prompt and {} of answer exceed the model's context of {}", used,
                 request.max_tokens, config.n_ctx_train);

@@ -52,6 +52,7 @@ void ContextCompute::add(const std::shared_ptr<ResidentContext>& context) {
 std::uint64_t ContextCompute::bytes_for(const ResidentContext& context) const {
   const ModelConfig& config = engine_.model().config();
   const auto n_tokens = static_cast<std::uint64_t>(context.tokens.size());
+  if (engine_.model().foreign()) return n_tokens * sizeof(float);  // libllama has its memory already
   const auto layer_kv = KvSegment::resident_bytes(config, context.segment->type(), static_cast<int>(n_tokens)) /
                         static_cast<std::uint64_t>(config.n_layers);
   const auto values = static_cast<std::uint64_t>(config.n_embd) + 2 * static_cast<std::uint64_t>(config.kv_width());

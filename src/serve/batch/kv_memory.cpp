@@ -104,8 +104,8 @@ Result<bool> KvMemory::allocate(Sequence& sequence, const Sequences& running) {
              KvSegment::create(config_, own_type(options_, sequence), sequence.n_context(), sequence.most_tokens()));
   if (match.n_tokens >= kMinPrefix) {
     own->copy_from(*match.segment, match.n_tokens);
-    sequence.count_reused(match.n_tokens);
-    reused_tokens_ += static_cast<std::uint64_t>(match.n_tokens);
+    sequence.count_reused(own->length());
+    reused_tokens_ += static_cast<std::uint64_t>(own->length());
   }
   sequence.give_kv(std::move(own));
   return true;

@@ -128,7 +128,8 @@ HttpResponse ContextRoutes::put(const HttpRequest& request) {
 
 void ContextRoutes::begin_prefill(const ContextHandle& handle) {
   for (const auto& model : parts_.catalog.models()) {
-    const auto identity = parts_.catalog.identity(handle, *model, parts_.prefill_codec);
+    const CodecId codec = has_states(model->model().fingerprint) ? CodecId::kOpaque : parts_.prefill_codec;
+    const auto identity = parts_.catalog.identity(handle, *model, codec);
     if (!identity) continue;
     if (const auto begun = parts_.jobs.request(*identity); !begun)
       parts_.log->warn("a pack was not computed at registration: {}", begun.error().message);

@@ -34,6 +34,11 @@ class KvProducer {
   // Computes the KV of `tokens`: layers from 0 up, in each its rows from 0 up, every row once. K is rounded to `type` before
   // on_rows gets it, as in a segment of that type. kCancelled soon after `stop` is requested; on_rows' own error otherwise.
   virtual Status produce(std::span<const Token> tokens, KvType type, std::stop_token stop, const OnRows& on_rows) = 0;
+
+  // All KV as one state, of a model that libllama runs (the codec opaque); kInvalid for others. Errors as produce().
+  virtual Result<Bytes> produce_state(std::span<const Token> /*tokens*/, std::stop_token /*stop*/) {
+    return fail(ErrorKind::kInvalid, "only a model that libllama runs has states");
+  }
 };
 
 }  // namespace celslm

@@ -148,6 +148,28 @@ Status replay(const StoredPack& pack, std::stop_token stop, const KvProducer::On
   return {};
 }
 
+// A state is cut into as many parts as a pack of its tokens has chunks; their bytes in a row are it. The first has what the
+// others do not.
+Status compute_state(PackJob& job, KvProducer& producer, PackWriter& writer, const SigningKey& key, std::stop_token stop) {
+  CELSLM_TRY(const Bytes state, producer.produce_state(job.identity.tokens, stop));
+  const auto n = static_cast<std::size_t>(job.identity.n_blocks());
+  if (state.size() < n) return fail(ErrorKind::kInternal, "a state of {} bytes in {} parts", state.size(), n);
+  const std::size_t length = n == 1 ? 0 : std::min<std::size_t>(state.size() / n, block_bytes(job.identity, 1).most);
+  std::vector<BlockEntry> entries;
+  std::vector<SignedEntry> signed_entries;
+  for (std::size_t i = 0, begin = 0; i < n; ++i) {
+    const ByteView part = ByteView(state).subspan(begin, i == 0 ? state.size() - (n - 1) * length : length);
+    const auto block = VerifiedBlock::make(static_cast<int>(i), begin, Bytes(part.begin(), part.end()));
+    begin += part.size();
+    CELSLM_CHECK_OK(check_bounds(job.identity, block.index(), block.entry()));
+    CELSLM_CHECK_OK(writer.put(block));
+    entries.push_back(block.entry());
+    signed_entries.push_back(sign_entry(job.pack_id, static_cast<std::uint32_t>(i), block.entry(), key));
+  }
+  job.announce(signed_entries);
+  return writer.commit(encode_header(job.identity, entries, key));
+}
+
 }  // namespace
 
 Result<StoredPack> compute_pack(PackJob& job, KvProducer& producer, PackStorage& storage, const SigningKey& key,
@@ -157,6 +179,11 @@ Result<StoredPack> compute_pack(PackJob& job, KvProducer& producer, PackStorage&
   CELSLM_TRY(auto created, storage.create(identity));
   const std::shared_ptr<PackWriter> writer = std::move(created);
   job.begin(writer);
+  if (identity.opaque()) {
+    CELSLM_CHECK_OK(compute_state(job, producer, *writer, key, stop));
+    if (on_layer) on_layer(0);
+    return storage.find(job.pack_id);
+  }
   PackEncoder encoder(job, *codec, producer, *writer, key, on_layer);
   const KvProducer::OnRows add = [&](int layer, int row, auto k, auto v) { return encoder.add(layer, row, k, v); };
   if (const auto exact = exact_pack(identity, *codec, storage)) {

@@ -54,7 +54,7 @@ PackRoutes::Answer<PackIdentity> PackRoutes::wanted(const HttpRequest& request) 
   const Hash256 study = std::exchange(made_with.study, Hash256{});  // of the model's own KV
   const auto model = parts_.catalog.find_model(*model_id, made_with);
   if (!model) return refuse(error_response(unknown, model.error().message));
-  const auto codec = offered_codec(request.parameter("codec"));
+  const auto codec = offered_codec(request.parameter("codec"), (*model)->model().fingerprint);
   if (!codec) return refuse(error_response(ApiError::kUnknownCodec, codec.error().message));
   auto identity = parts_.catalog.identity(*handle, **model, *codec);
   if (!identity && identity.error().kind == ErrorKind::kNotFound) return refuse(unknown_context(context));
@@ -115,8 +115,13 @@ HttpResponse PackRoutes::get_pack(const HttpRequest& request) {
   return file_response(*stored, request.header("range"), meter("pack"));
 }
 
-Result<CodecId> PackRoutes::offered_codec(const std::string& name) const {
+Result<CodecId> PackRoutes::offered_codec(const std::string& name, const ModelFingerprint& model) const {
   CELSLM_TRY(const Codec* codec, find_codec(name));
+  if (has_states(model)) {
+    if (codec->id() == CodecId::kOpaque) return codec->id();
+    return fail(ErrorKind::kNotFound,
+                "libllama runs this model: its KV is offered as a state only, with the codec 'opaque'");
+  }
   if (std::ranges::contains(parts_.codecs, codec->id())) return codec->id();
   std::string names;
   for (const CodecId id : parts_.codecs) names += (names.empty() ? "" : ", ") + std::string((*find_codec(id))->name());

@@ -47,7 +47,7 @@ class PackRoutes {
 
   Answer<PackIdentity> wanted(const HttpRequest& request);  // the pack that the path names
   Answer<PackAccess> existing(const HttpRequest& request);  // the same, if something computes or holds it
-  Result<CodecId> offered_codec(const std::string& name) const;
+  Result<CodecId> offered_codec(const std::string& name, const ModelFingerprint& model) const;
   OnSent meter(const char* part);
 
   const PackRoutesParts parts_;

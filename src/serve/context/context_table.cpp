@@ -53,7 +53,7 @@ std::uint64_t ContextTable::total_bytes() const {
 }
 
 void ContextTable::evict() {
-  while (total_bytes() > budget_bytes_ && evict_one() > 0) {
+  while ((total_bytes() > budget_bytes_ || slots_.size() > most_) && evict_one() > 0) {
   }
 }
 

@@ -12,10 +12,12 @@
 
 namespace celslm {
 
-// The contexts of one edge, bounded in bytes: the least recently used that nobody holds are evicted. Thread-safe.
+// The contexts of one edge, bounded in bytes and number: the least recently used that nobody holds are evicted. Thread-safe.
 class ContextTable {
  public:
-  explicit ContextTable(std::uint64_t budget_bytes) : budget_bytes_(budget_bytes) {}
+  // most: contexts, however small they are.
+  explicit ContextTable(std::uint64_t budget_bytes, std::size_t most = SIZE_MAX)
+      : budget_bytes_(budget_bytes), most_(most) {}
 
   // The context under this handle, made by `create` if there is none; `create` runs with the table locked and must not
   // block. `created` tells which. Contexts in use are never evicted, so the budget can be exceeded by what is in use.
@@ -47,6 +49,7 @@ class ContextTable {
   std::uint64_t evict_one() CELSLM_REQUIRES(mutex_);
 
   const std::uint64_t budget_bytes_;
+  const std::size_t most_;
   mutable Mutex mutex_;
   std::unordered_map<ContextHandle, Slot> slots_ CELSLM_GUARDED_BY(mutex_);
   std::uint64_t counter_ CELSLM_GUARDED_BY(mutex_) = 0;

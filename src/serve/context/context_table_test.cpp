@@ -40,6 +40,15 @@ TEST_F(ContextTableTest, EvictsTheLeastRecentlyUsedOverItsBudget) {
   EXPECT_TRUE(created_);
 }
 
+TEST_F(ContextTableTest, EvictsWhereThereAreTooManyOfThem) {
+  ContextTable table(10 * one_, 2);
+  acquire(table, "a");
+  acquire(table, "b");
+  acquire(table, "c");
+  EXPECT_EQ(table.size(), 2U);
+  EXPECT_EQ(table.find(context_handle("a")), nullptr);
+}
+
 TEST_F(ContextTableTest, KeepsContextsInUseEvenOverItsBudget) {
   ContextTable table(one_);
   const auto a = acquire(table, "a");

@@ -50,7 +50,8 @@ std::vector<GenerationPiece> CompletionAnswer::ends() const {
 }
 
 nlohmann::json CompletionAnswer::extension() const {
-  return response_extension(texts().front()->request, *states_.front().last, parts_.directory.cloud_trouble());
+  return response_extension(texts().front()->request, *states_.front().last, parts_.engine,
+                            parts_.directory.cloud_trouble());
 }
 
 // --- complete ----------------------------------------------------------------------------------------------------------

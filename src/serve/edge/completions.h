@@ -23,6 +23,7 @@ namespace celslm {
 // What requests are answered with; all of it outlives the Completions and every answer that it began.
 struct CompletionParts {
   std::string model_name;
+  std::string engine;  // that computes the answers: Model::engine_name()
   RequestPreparation& preparation;
   BatchLoop& loop;
   ContextDirectory& directory;

@@ -12,7 +12,7 @@ ContextMemory::ContextMemory(std::shared_ptr<const Model> model, std::unique_ptr
       on_change_(std::move(on_change)),
       find_study_(std::move(find_study)),
       limits_(limits),
-      table_(limits.budget_bytes),
+      table_(limits.budget_bytes, limits.most),
       reclaimer_(limits.memory->add_reclaimer(kReclaimContexts, [this](std::uint64_t bytes) { table_.free(bytes); })),
       loader_(std::move(loader)) {}
 

@@ -17,6 +17,7 @@ namespace celslm {
 
 struct ContextLimits {
   std::uint64_t budget_bytes = 0;
+  std::size_t most = SIZE_MAX;       // contexts
   std::uint64_t headroom_bytes = 0;  // of the ledger, that new contexts leave free: requests need some, too
   std::shared_ptr<MemoryLedger> memory;
 };

@@ -14,6 +14,7 @@ namespace celslm {
 struct EdgeOptions {
   std::string model_name;                           // as clients name it; empty: the model's own
   std::uint64_t context_budget_bytes = 4ULL << 30;  // memory for contexts' KV
+  std::size_t max_contexts = SIZE_MAX;              // in memory, however small they are
   // How often the cloud's list of contexts is read where the cloud cannot hold its answer until something changes, and after
   // failures; also how often idle work is looked for.
   std::chrono::milliseconds refresh{2'000};

@@ -39,6 +39,7 @@ ContextLimits context_limits(const Model& model, const EdgeOptions& options) {
   const int n_tokens = std::min(kTokens, model.config().n_ctx_train);
   const std::uint64_t request = KvSegment::resident_bytes(model.config(), options.batch.kv_type, n_tokens);
   return {.budget_bytes = options.context_budget_bytes,
+          .most = options.max_contexts,
           .headroom_bytes = std::min<std::uint64_t>(request, options.batch.kv_budget_bytes),
           .memory = options.batch.memory};
 }
@@ -75,7 +76,9 @@ std::unique_ptr<PackSharing> make_sharing(const EdgeParts& parts, const ContextM
 
 }  // namespace
 
-Result<std::unique_ptr<EdgeService>> EdgeService::create(EdgeParts parts, const EdgeOptions& options) {
+Result<std::unique_ptr<EdgeService>> EdgeService::create(EdgeParts parts, const EdgeOptions& given) {
+  EdgeOptions options = given;
+  if (parts.model->foreign()) options.load.codecs = CodecLadder::only(opaque_codec());
   if (options.load.tuning) CELSLM_CHECK_OK(check_shape(*options.load.tuning, parts.model->config()));
   // A type of KV that this model cannot have is reported now rather than to the first request.
   CELSLM_CHECK_OK(KvSegment::create(parts.model->config(), options.context_kv_type(), 0, 1));
@@ -140,6 +143,7 @@ EdgeService::EdgeService(EdgeParts parts, const EdgeOptions& options, double com
 
 CompletionParts EdgeService::completion_parts(const Clock& clock) {
   return {.model_name = model_name_,
+          .engine = model_->engine_name(),
           .preparation = preparation_,
           .loop = loop_,
           .directory = directory_,
@@ -273,7 +277,10 @@ json EdgeService::described_model() const {
           {"object", "model"},
           {"owned_by", "celslm"},
           {"created", 0},
-          {"x_celslm", {{"model_id", model_->fingerprint().id().hex()}, {"n_ctx", model_->config().n_ctx_train}}}};
+          {"x_celslm",
+           {{"model_id", model_->fingerprint().id().hex()},
+            {"n_ctx", model_->config().n_ctx_train},
+            {"engine", model_->engine_name()}}}};
 }
 
 HttpResponse EdgeService::models() const {

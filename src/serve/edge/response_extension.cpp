@@ -46,9 +46,11 @@ json layer_json(const LayerOrigin& origin) {
   return out;
 }
 
-json response_extension(const GenerationRequest& request, const GenerationPiece& last, const std::string& cloud_trouble) {
+json response_extension(const GenerationRequest& request, const GenerationPiece& last, const std::string& engine,
+                        const std::string& cloud_trouble) {
   const GenerationTimes& times = last.times;
   json out = {{"context", nullptr},
+              {"engine", engine},
               {"ms",
                {{"queue", round_ms(times.queue)},
                 {"context", round_ms(times.context)},

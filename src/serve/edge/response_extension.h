@@ -9,8 +9,9 @@
 
 namespace celslm {
 
-// last: the answer's last piece. cloud_trouble: why the cloud could not be reached lately; shown where no context was used.
-nlohmann::json response_extension(const GenerationRequest& request, const GenerationPiece& last,
+// last: the answer's last piece. engine: what computed it. cloud_trouble: why the cloud could not be reached; shown without
+// a context.
+nlohmann::json response_extension(const GenerationRequest& request, const GenerationPiece& last, const std::string& engine,
                                   const std::string& cloud_trouble);
 
 // One of its "layers", for a layer that was loaded.

@@ -56,7 +56,7 @@ class ResponsesAnswer final : public AnswerFollower {
     parts_.metrics.finished(request, last.usage, last.times);
     if (*last.finish == FinishReason::kCancelled) return abort();
     const std::string rest = writer_.add(parser_.flush());
-    const auto extension = response_extension(request, last, parts_.directory.cloud_trouble());
+    const auto extension = response_extension(request, last, parts_.engine, parts_.directory.cloud_trouble());
     const std::string ending = writer_.end(*last.finish, last.usage, extension);
     if (send(rest + ending)) end();
     return false;

@@ -18,6 +18,7 @@ void BlockSink::announced(int first, std::span<const BlockEntry> entries) {
 
 Status BlockSink::place(const VerifiedBlock& block) {
   try {
+    if (state_parts_) return state_parts_->add(block);
     return studied_ ? studied_->add(block) : import_block(*parts_.model, identity_, block, *context_.segment);
   } catch (const std::bad_alloc&) {
     return fail(ErrorKind::kOverloaded, "there is no memory to decode block {}", block.index());
@@ -42,7 +43,9 @@ void BlockSink::write_computed(int layer, std::span<const int> blocks, KvSegment
       return;
     }
   }
-  if (!studied_) {
+  if (from.foreign()) {
+    if (!blocks.empty()) context_.segment->set_foreign(from.foreign());
+  } else if (!studied_) {
     for (const int block : blocks) copy_block(identity_, block, from, *context_.segment);
     // Nobody has read the layer, since it was not complete: it becomes one of the class of arithmetic computed here.
     if (!blocks.empty() && !may_mix(parts_, identity_)) {

@@ -8,6 +8,7 @@
 #include "kv/store/pack_store.h"
 #include "serve/load/load_state.h"
 #include "serve/load/pack_keeper.h"
+#include "serve/load/state_parts.h"
 #include "serve/load/studied_layers.h"
 
 namespace celslm {
@@ -19,6 +20,7 @@ class BlockSink {
             PackKeeper& keeper)
       : parts_(parts), context_(context), identity_(identity), state_(state), keeper_(keeper) {
     if (identity.studied()) studied_.emplace(*parts.model, identity, *context.segment);
+    if (identity.opaque()) state_parts_.emplace(identity, *context.segment);
   }
 
   // What an earlier load left of this pack on disk: used as soon as a source has announced what its blocks should be.
@@ -52,7 +54,8 @@ class BlockSink {
   const PackIdentity& identity_;
   LoadState& state_;
   PackKeeper& keeper_;
-  std::optional<StudiedLayers> studied_;  // of a studied pack
+  std::optional<StudiedLayers> studied_;   // of a studied pack
+  std::optional<StateParts> state_parts_;  // of an opaque pack
   std::optional<PackPart> leftover_;
 };
 

@@ -7,6 +7,7 @@ namespace {
 
 // The layer's K and V, from a segment of the same type and capacity.
 void copy_layer(int layer, KvSegment& from, KvSegment& to) {
+  if (from.foreign()) return to.set_foreign(from.foreign());
   const std::size_t n_bytes = static_cast<std::size_t>(to.n_kv_heads()) * static_cast<std::size_t>(to.capacity()) *
                               row_bytes(to.type(), to.head_dim());
   std::memcpy(to.k_data(layer), from.k_data(layer), n_bytes);

@@ -50,8 +50,10 @@ class ContextLoad final : public ComputeWork,
   bool wants_unit() override { return state_.wants_unit(); }
   void unit_computed(double part, TimePoint began) override { state_.unit_computed(part, began); }
   std::shared_ptr<const KvTuning> tuning() const override { return parts_.tuning; }
-  // A studied pack has no block of what is computed here.
-  bool wants_rows() const override { return !identity_.studied() && !state_.ending() && keeper_.wants_anything(); }
+  // A studied pack has no block of what is computed here, and a state has no rows.
+  bool wants_rows() const override {
+    return !identity_.studied() && !identity_.opaque() && !state_.ending() && keeper_.wants_anything();
+  }
   void layer_computed(int layer, KvSegment& from, std::vector<float> k, std::vector<float> v) override;
   void set_deadline(TimePoint deadline) override { state_.set_deadline(deadline); }
 

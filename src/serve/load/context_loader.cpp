@@ -202,7 +202,7 @@ void ContextLoader::wait_until_idle() const {
 }
 
 std::optional<StoredPack> ContextLoader::on_disk(const PackIdentity& identity) const {
-  if (!parts_.store || !cloud_) return std::nullopt;
+  if (!parts_.store || !cloud_ || !may_accept(identity)) return std::nullopt;
   const auto signer = cloud_->known_key();
   if (!signer) return std::nullopt;
   auto pack = parts_.store->find(identity.id(), *signer);
@@ -213,8 +213,15 @@ std::optional<StoredPack> ContextLoader::on_disk(const PackIdentity& identity) c
   return *std::move(pack);
 }
 
+// libllama's reader of states is not made for hostile bytes: a key that was taken on trust is not enough.
+bool ContextLoader::may_accept(const PackIdentity& identity) const {
+  return !identity.opaque() || cloud_->key_is_pinned();
+}
+
 void ContextLoader::add_network(ContextLoad& load, const ResidentContext& context, const PackIdentity& identity) {
   if (!cloud_) return load.note("no cloud is configured (--cloud URL)");
+  if (!may_accept(identity))
+    return load.note("libllama would read the state, which only a cloud whose key is named may supply (--cloud-key)");
   if (options_.may_ask && !options_.may_ask(context.handle))
     return load.note("a text of this edge's own (--context): no other node is asked for it");
   const std::string codec(find_codec(identity.codec).value()->name());

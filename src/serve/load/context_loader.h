@@ -95,6 +95,7 @@ class ContextLoader {
       CELSLM_EXCLUDES(mutex_);
   std::optional<StoredPack> on_disk(const PackIdentity& identity) const;
   void add_network(ContextLoad& load, const ResidentContext& context, const PackIdentity& identity) CELSLM_EXCLUDES(mutex_);
+  bool may_accept(const PackIdentity& identity) const;
   bool cloud_lacks_tuning() const CELSLM_EXCLUDES(mutex_);
   void end(const ContextLoad& load, const std::function<void()>& ended) CELSLM_EXCLUDES(mutex_);
 

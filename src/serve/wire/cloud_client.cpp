@@ -74,7 +74,12 @@ std::string any_name() {
 
 CloudClient::CloudClient(std::unique_ptr<HttpClient> http, std::optional<PublicKey> pinned, std::filesystem::path key_file,
                          Log log)
-    : http_(std::move(http)), key_file_(std::move(key_file)), log_(std::move(log)), edge_(any_name()), key_(pinned) {}
+    : http_(std::move(http)),
+      key_file_(std::move(key_file)),
+      pinned_(pinned.has_value()),
+      log_(std::move(log)),
+      edge_(any_name()),
+      key_(pinned) {}
 
 CloudClient::CloudClient(std::unique_ptr<HttpClient> http, std::shared_ptr<CloudClient> cloud, Log log)
     : http_(std::move(http)), signer_(std::move(cloud)), log_(std::move(log)), edge_(any_name()) {}

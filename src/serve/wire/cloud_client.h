@@ -41,6 +41,8 @@ class CloudClient {
 
   std::string url() const { return http_->base_url(); }
 
+  // Whether a person has named the only key accepted: none is taken on trust.
+  bool key_is_pinned() const { return signer_ ? signer_->key_is_pinned() : pinned_; }
   // kMismatch if the cloud presents a key other than the one pinned or stored.
   Result<PublicKey> key();
   // The same without a request: kNotFound if it is neither pinned nor stored.
@@ -98,6 +100,7 @@ class CloudClient {
   const std::unique_ptr<HttpClient> http_;
   const std::shared_ptr<CloudClient> signer_;  // null: itself
   const std::filesystem::path key_file_;
+  const bool pinned_ = false;
   const Log log_;
   const std::string edge_;  // how the cloud may call this edge: edge_header.h
   Mutex mutex_;

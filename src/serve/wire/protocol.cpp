@@ -117,6 +117,7 @@ json to_json(const HostedModel& model) {
   json out{{"id", f.id().hex()},
            {"name", model.name},
            {"n_ctx", model.n_ctx},
+           {"engine", has_states(f) ? "libllama" : "celslm"},
            {"fingerprint",
             {{"architecture", f.architecture},
              {"n_layers", f.n_layers},

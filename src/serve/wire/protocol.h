@@ -72,6 +72,11 @@ MadeWith made_with(const HostedModel& model);
 MadeWith made_with(const PackIdentity& identity);
 std::string describe(const MadeWith& made_with);  // "map ab12…"; empty for none
 
+// Whether libllama runs this model, so that packs of it hold states, and the only codec is "opaque".
+inline bool has_states(const ModelFingerprint& model) {
+  return model.arithmetic == Arithmetic::kLibllama;
+}
+
 // Turns an identity into that of KV made by this map, or by the tuning of this id.
 void set_map(PackIdentity& identity, const HostedMap& map);
 void set_tuning(PackIdentity& identity, const Hash256& tuning);
