@@ -134,7 +134,8 @@ Status run_edge(Environment& env, const EdgeCommand& command, const HttpServerOp
   parts.process = std::make_shared<ProcessMemory>(*options.batch.memory);
   parts.store = std::move(store);
   parts.known_contexts = folder / ("contexts-" + hash_of(command.cloud.url).hex().substr(0, 16));
-  CELSLM_TRY(parts.model, load_model(env, command.model_file, {folder.parent_path() / "weights", log, true}, command.device));
+  CELSLM_TRY(parts.model,
+             load_model(env, command.model_file, {folder.parent_path() / "weights", log, true}, command.device));
   if (parts.model->foreign()) {
     CELSLM_CHECK_OK(check_foreign(command));
     log->info("no graph here for the architecture '{}': libllama runs the model (docs/foreign-models.md)",
