@@ -152,7 +152,7 @@ TEST_F(ConstraintHostTest, NoGrammarHarmsMoreThanItself) {
     const Error error = end_of(grammar);
     EXPECT_THAT(error.kind, testing::AnyOf(ErrorKind::kInvalid, ErrorKind::kInternal)) << error.message;
     RecordProperty("ended", error.message);
-    EXPECT_LT(clock_.now() - before, 30s) << grammar.substr(0, 60);
+    EXPECT_LT(clock_.now() - before, 300s) << grammar.substr(0, 60);  // not for ever, however busy the machine
     EXPECT_TRUE(works()) << grammar.substr(0, 60);
   }
 }

@@ -231,6 +231,7 @@ Status ContextDirectory::apply(ContextList list) {
   for (const ContextHandle& handle : list.removed) listed_.erase(handle);
   for (ContextInfo& info : list.added) listed_.insert_or_assign(info.handle, std::move(info));
   revision_ = std::move(list.revision);
+  on_device_ = std::move(list.on_device);
   if (!list.complete() && listed_.size() != list.n_contexts) {
     revision_.clear();
     return fail(ErrorKind::kMismatch, "{}/v1/contexts: the list has {} contexts, with the changes it should have {}",
