@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <ostream>
 
@@ -74,8 +75,10 @@ Status show_model(Environment& env, const ModelCommand& command) {
     env.out << dump_json(facts) << std::endl;
     return {};
   }
+  std::size_t width = 0;
+  for (const auto& [key, value] : facts.items()) width = std::max(width, key.size() + 1);
   for (const auto& [key, value] : facts.items())
-    env.out << fmt::format("{:<18} {}\n", key, value.is_string() ? value.get<std::string>() : dump_json(value));
+    env.out << fmt::format("{:<{}} {}\n", key, width, value.is_string() ? value.get<std::string>() : dump_json(value));
   env.out << std::flush;
   return {};
 }
