@@ -91,6 +91,20 @@ TEST_F(ContextDirectoryTest, FollowsTheCloudsChanges) {
   EXPECT_THAT(client_->sent(), HasSubstr("if-none-match: \"r-1\""));
 }
 
+TEST_F(ContextDirectoryTest, EachListTellsWhichModelsAreComputedOnADevice) {
+  const Hash256 model = hash_of("a model");
+  json on_device = list("r-1", {"one"});
+  on_device["on_device"] = {model.hex()};
+  answer(on_device, list("r-2", {"one"}));
+  const auto edge = directory();
+  EXPECT_FALSE(edge->on_device(model));
+  ASSERT_TRUE(edge->refresh({}));
+  EXPECT_TRUE(edge->on_device(model));
+  EXPECT_TRUE(directory()->on_device(model)) << "it was kept with the list";
+  ASSERT_TRUE(edge->refresh({}));
+  EXPECT_FALSE(edge->on_device(model));
+}
+
 TEST_F(ContextDirectoryTest, NothingChangesWhereTheCloudAnswersSo) {
   const auto edge = directory();
   answer(list("r-1", {"one"}));

@@ -67,15 +67,5 @@ TEST_F(DeviceEdgeTest, WhatADeadCloudLeftMissingIsComputed) {
   EXPECT_EQ(text_of(answer), text_of(local_answer(text_)));
 }
 
-TEST_F(DeviceEdgeTest, ACloudThatComputesOnItsCpuAgainIsBelieved) {
-  const auto e = edge();
-  EXPECT_EQ(sources(ask(*e, text_)), all("proxy cloud"));
-  start_cloud(model_);
-  put(long_text('b'));
-  ASSERT_TRUE(e->refresh_contexts());
-  const json answer = ask(*e, long_text('b'));
-  EXPECT_EQ(said(answer), said(local_answer(long_text('b')))) << "the same class, bit by bit";
-}
-
 }  // namespace
 }  // namespace celslm
