@@ -49,7 +49,7 @@ Result<double> prefill(Engine& engine, std::span<const Token> tokens, KvType typ
   }
   CELSLM_TRY(const auto prefill, DevicePrefill::start(model, steps, std::move(segment), copies));
   const std::size_t units = steps.size() * static_cast<std::size_t>(model.config().n_layers);
-  for (std::size_t i = 0; i < units; ++i) CELSLM_CHECK_OK(prefill->advance([](int, int, auto, auto) { return Status(); }));
+  for (std::size_t i = 0; i <= units; ++i) CELSLM_CHECK_OK(prefill->advance([](int, int, auto, auto) { return Status(); }));
   return time.seconds();
 }
 

@@ -166,6 +166,16 @@ TEST_P(DeviceEngineTest, AContextComputedThereIsUsedHere) {
   EXPECT_LE(nmse(behind(*device_, context_of(*device_, tokens), question), want), limit()) << "device alone";
 }
 
+// Whoever hands layers on looks after each call whether one is complete.
+TEST_P(DeviceEngineTest, NoCallEndsTwoLayers) {
+  load({.n_layers = 3});
+  auto prefill = ContextPrefill::start(*device_, some_tokens(20), segment(20)).value();
+  for (int done = 0; !prefill.finished(); done = prefill.layers_done()) {
+    ASSERT_TRUE(prefill.advance());
+    EXPECT_LE(prefill.layers_done(), done + 1);
+  }
+}
+
 // What a box keeps of a context that it computed is what another box gets from the pack, bit by bit.
 TEST_P(DeviceEngineTest, TheHostsRowsAreThoseOfAPack) {
   load({.architecture = "qwen2"});

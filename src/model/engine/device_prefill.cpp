@@ -71,12 +71,13 @@ Status DevicePrefill::allocate(std::span<const Hidden> hidden) {
 
 Status DevicePrefill::advance(const OnRows& on_rows) {
   const auto n_steps = static_cast<int>(steps_.size());
-  Slot& slot = slots_[static_cast<std::size_t>(begun_ % 2)];
   Slot& before = slots_[static_cast<std::size_t>((begun_ + 1) % 2)];
-  CELSLM_CHECK_OK(begin_unit(slot, begun_ / n_steps, steps_[static_cast<std::size_t>(begun_ % n_steps)]));
+  if (begun_ < n_units_) {
+    Slot& slot = slots_[static_cast<std::size_t>(begun_ % 2)];
+    CELSLM_CHECK_OK(begin_unit(slot, begun_ / n_steps, steps_[static_cast<std::size_t>(begun_ % n_steps)]));
+  }
   ++begun_;
-  CELSLM_CHECK_OK(end_unit(before, on_rows));
-  return begun_ == n_units_ ? end_unit(slot, on_rows) : Status();
+  return end_unit(before, on_rows);
 }
 
 Status DevicePrefill::begin_unit(Slot& slot, int layer, const Step& step) {

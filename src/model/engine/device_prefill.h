@@ -31,8 +31,8 @@ class DevicePrefill {
   // K before bias and RoPE and V of rows [first_row, ..), both rounded, [n][kv_width].
   using OnRows = std::function<Status(int layer, int first_row, std::span<const float> k, std::span<const float> v)>;
 
-  // Begins the next step of the current layer, and hands on the rows of the step before; the last call hands on all that is
-  // left. Must not be called again after an error.
+  // Begins the next step of the current layer, if there is one, and hands on the rows of the step before: one call more than
+  // there are steps, so that no call ends two layers. Must not be called again after an error.
   Status advance(const OnRows& on_rows);
 
  private:
@@ -69,7 +69,7 @@ class DevicePrefill {
   std::vector<Step> steps_;
   std::array<Slot, 2> slots_;
   bool copies_ = true;
-  int begun_ = 0;  // units
+  int begun_ = 0;  // calls: units that were begun, and at the end one more
   int n_units_ = 0;
 };
 
