@@ -9,12 +9,12 @@ KV stays on the device.
   machine, device, quantization, runs
   shapes.*.prefill_*.ours_tps, shapes.*.prefill_*.peer_tps     tokens per second, medians; ours with KV on the host
   shapes.*.prefill_*.ours_spread, shapes.*.prefill_*.peer_spread   [least, most]
-  shapes.*.prefill_*.ratio                                     ours / peer
+  shapes.*.prefill_*.ratio, shapes.*.prefill_*.self_ratio      ours / peer, ours / ours again
   shapes.*.prefill_*.kv_on_host_s                              from the tokens to the last byte of KV, median
   shapes.*.prefill_*.longer                                    that time over the time without copying
   shapes.*.decode.ours_tps, shapes.*.decode.peer_tps           tokens per second, medians
   shapes.*.decode.ours_spread, shapes.*.decode.peer_spread     [least, most]
-  shapes.*.decode.ratio                                        ours / peer
+  shapes.*.decode.ratio, shapes.*.decode.self_ratio            ours / peer, ours / ours again
   agreement.model, agreement.tokens   of text that the CPU read behind a context, with --agree
   agreement.differ                    most likely next tokens that are others behind KV from the device than behind the CPU's
   agreement.widest                    of these, the largest distance of the two tokens behind the CPU's KV, nats
@@ -31,12 +31,13 @@ from ..measure import in_turn, median, ratio, speeds
 class Device(Benchmark):
     targets = ("celslm_bench_device",)
     runs = 5
+    against_self = True
     smoke = (("--device", "CPU", "--shapes", "tiny", "--prefill", "32", "--decode", "4", "--runs", "1",
               "--agree", str(models.demo_model("small")), "--agree-tokens", "32"),)
 
     def add_arguments(self, parser):
-        parser.add_argument("--device", required=True, metavar="NAME",
-                            help="from 'celslm doctor', e.g. Vulkan0 (CPU: ggml's CPU backend as a device)")
+        parser.add_argument("--device", default="Vulkan0", metavar="NAME",
+                            help="from 'celslm doctor' (CPU: ggml's CPU backend as a device; default: Vulkan0)")
         parser.add_argument("--shapes", type=names, default=["qwen2.5-0.5b", "qwen2.5-1.5b"], metavar="SHAPE,..",
                             help="shapes that tools/random_gguf.py knows (default: qwen2.5-0.5b,qwen2.5-1.5b)")
         parser.add_argument("--quantization", default="Q4_0", help="a type that llama-quantize knows (default: Q4_0)")
@@ -53,27 +54,32 @@ class Device(Benchmark):
         return result | ({"agreement": agreement(options)} if options.agree else {})
 
     def show(self, result):
-        print(f"{result['machine']}; {result['device']}; random weights, {result['quantization']}; tokens per second, medians "
-              f"of {result['runs']}")
+        print(f"{result['machine']}; {result['device']}; random weights, {result['quantization']}; tokens per second, "
+              f"medians of {result['runs']}")
         rows = [[shape, what, of["ours_tps"], of["peer_tps"], times(of["ratio"]),
                  f"{of['kv_on_host_s']:.3f} s" if "kv_on_host_s" in of else "", times(of.get("longer"), 3)]
                 for shape, measured in result["shapes"].items() for what, of in measured.items()]
         print(table(rows, ["shape", "", "ours", "llama-bench", "ratio", "KV on host", "longer by copying"]))
         if "agreement" in result:
             of = result["agreement"]
-            print(f"{of['model']}: {of['differ']} of {of['tokens']} next tokens differ; widest of these {of['widest']:.4f} nats")
+            print(f"{of['model']}: {of['differ']} of {of['tokens']} next tokens differ; widest of these "
+                  f"{of['widest']:.4f} nats")
 
 
 def measure_shape(shape, options):
     model = models.random_model(shape, options.quantization)
     subjects = {"ours": lambda: ours(model, options), "peer": lambda: peer(model, options)}
+    if options.against_self:
+        subjects["self"] = subjects["ours"]
     with Progress(f"{shape}: {options.runs} runs each, in turn") as progress:
         runs = in_turn(subjects, options.runs, progress=progress)
     result = {}
     for n in options.prefill:
         with_kv = [run[f"prefill_{n}_s"] for run in runs["ours"]]
         alone = [run[f"prefill_{n}_alone_s"] for run in runs["ours"]]
-        result[f"prefill_{n}"] = speeds({"ours": [n / s for s in with_kv], "peer": [run[n] for run in runs["peer"]]}) | {
+        rates = {name: [run[n] if name == "peer" else n / run[f"prefill_{n}_s"] for run in some]
+                 for name, some in runs.items()}
+        result[f"prefill_{n}"] = speeds(rates) | {
             "kv_on_host_s": median(with_kv), "longer": ratio(median(with_kv), median(alone))}
     result["decode"] = speeds({name: [run["decode_tps"] for run in some] for name, some in runs.items()})
     return result

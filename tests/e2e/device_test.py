@@ -28,7 +28,7 @@ def test_nothing_of_a_devices_context_is_computed_by_a_cpu_unless_that_is_allowe
     support.wait_for_context(edge, handle)
     assert ask(edge).suppliers == {"cloud"}
     support.wait_for_kept_pack(edge)
-    pack = next((folder / "edge").rglob("*.pack"))
+    pack = next((folder / "edge").rglob("*.kvpack"))
     assert "class 3, device" in celslm("pack", "inspect", pack).stdout
     mixing = start("edge", "--cloud", cloud.url, "--device", "cpu", "--prefer", "bytes", "--mix-arithmetic", name="mixing")
     support.wait_for_context(mixing, handle)
@@ -60,10 +60,12 @@ def test_a_real_models_answer_is_the_cpus(start, pretrained, folder):
     model = pretrained("smollm2-135m")
     text = "The ferry to Skarholm leaves at 7:40 every morning except Sunday, from the northern pier. " * 4
     (folder / "ferry.txt").write_text(text, encoding="utf-8")
-    answers = [support.ask(start("edge", "--context", folder / "ferry.txt", "--device", device, model=model, name=name), text,
-                           "When does the ferry leave?", max_tokens=8)
-               for device, name in ((DEVICE, "there"), ("cpu", "here"))]
-    assert answers[0].text == answers[1].text
+    patience_s = 2 * support.PATIENCE_S  # a software GPU's shaders are made at their first use
+
+    def answer(device):
+        edge = start("edge", "--context", folder / "ferry.txt", "--device", device, model=model, name=device)
+        return support.ask(edge, text, "When does the ferry leave?", max_tokens=8, timeout_s=patience_s).text
+    assert answer(DEVICE) == answer("cpu")
 
 
 def test_doctor_lists_the_device(celslm):
@@ -78,5 +80,6 @@ def test_a_device_that_is_not_there_is_refused(celslm, model):
 
 
 def test_a_model_that_does_not_fit_is_refused_with_both_sizes(celslm, model, folder):
-    refused = celslm("cloud", "--model", model, "--port", "0", "--data", folder, "--device", DEVICE, "--device-memory", "1MB")
+    refused = celslm("cloud", "--model", model, "--port", "0", "--data", folder, "--device", DEVICE,
+                     "--device-memory", "1MB")
     support.refused(refused, f"{DEVICE}: ", "layers needs", "1.0 MB are free")
