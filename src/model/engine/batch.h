@@ -33,6 +33,14 @@ inline KvView context_view(const SequenceChunk& chunk, int layer) {
   return out;
 }
 
+// The last row of each chunk, of all rows of the batch.
+inline std::vector<int> last_rows(std::span<const SequenceChunk> batch) {
+  std::vector<int> out;
+  out.reserve(batch.size());
+  for (const SequenceChunk& chunk : batch) out.push_back((out.empty() ? -1 : out.back()) + chunk.n_tokens);
+  return out;
+}
+
 // Hidden states of a batch, [n_tokens][n_embd], the chunks' tokens one after the other.
 struct Hidden {
   std::vector<float> values;

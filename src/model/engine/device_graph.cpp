@@ -7,6 +7,8 @@
 #include <exception>
 #include <limits>
 
+#include "model/engine/layer_nodes.h"
+
 namespace celslm {
 namespace {
 
@@ -52,11 +54,11 @@ ggml_type export_type(KvType type) {
 }
 
 // Builds node by node; shapes in comments are ggml's, fastest dimension first.
-class DeviceGraphBuilder {
+class DeviceGraphBuilder : private LayerNodes {
  public:
   DeviceGraphBuilder(DeviceGraph& out, const ModelConfig& config, const DeviceModel& model, const DeviceBatch& batch,
                      const PassShape& shape, const DevicePlaces& places)
-      : out_(out), c_(config), model_(model), batch_(batch), shape_(shape), places_(places) {}
+      : LayerNodes(config), out_(out), model_(model), batch_(batch), shape_(shape), places_(places) {}
 
   bool run() {
     const std::size_t n_layers = static_cast<std::size_t>(shape_.last - shape_.first);
@@ -99,9 +101,7 @@ class DeviceGraphBuilder {
     own_rows_ = places_.own_rows;
     if (positions_ == nullptr) find_rows();
     if (shape_.n_outputs > 0 && shape_.n_outputs < shape_.n_tokens) {
-      std::vector<std::int32_t> last;
-      for (const SequenceChunk& chunk : batch_.chunks) last.push_back((last.empty() ? -1 : last.back()) + chunk.n_tokens);
-      output_rows_ = input(ggml_new_tensor_1d(ctx_, GGML_TYPE_I32, shape_.n_outputs), last);
+      output_rows_ = input(ggml_new_tensor_1d(ctx_, GGML_TYPE_I32, shape_.n_outputs), last_rows(batch_.chunks));
     }
     find_runs();
   }
@@ -152,25 +152,11 @@ class DeviceGraphBuilder {
     ggml_build_forward_expand(out_.graph_, x);
   }
 
-  ggml_tensor* norm(ggml_tensor* x, ggml_tensor* weight) {
-    return weight == nullptr ? x : ggml_mul(ctx_, ggml_rms_norm(ctx_, x, c_.rms_epsilon), weight);
-  }
-
-  ggml_tensor* scaled(ggml_tensor* x, float by) { return by == 1.0F ? x : ggml_scale(ctx_, x, by); }
-
-  ggml_tensor* head(ggml_tensor* x) {
-    ggml_tensor* logits = scaled(linear(model_.output, norm(x, model_.output_norm)), c_.logit_scale);
-    if (c_.logit_softcap == 0.0F) return logits;
-    return ggml_scale(ctx_, ggml_tanh(ctx_, ggml_scale(ctx_, logits, 1.0F / c_.logit_softcap)), c_.logit_softcap);
-  }
-
-  ggml_tensor* residual(ggml_tensor* added, ggml_tensor* x) { return ggml_add(ctx_, scaled(added, c_.residual_scale), x); }
+  ggml_tensor* head(ggml_tensor* x) { return logits_of(linear(model_.output, norm(x, model_.output_norm))); }
 
   ggml_tensor* mlp(ggml_tensor* x, const LayerWeights& w) {
     ggml_tensor* gate = linear(w.gate, x);
-    ggml_tensor* up = linear(w.up, x);
-    const bool gelu = c_.traits().activation == Activation::kGelu;
-    return linear(w.down, gelu ? ggml_geglu_split(ctx_, gate, up) : ggml_swiglu_split(ctx_, gate, up));
+    return linear(w.down, gated(gate, linear(w.up, x)));
   }
 
   ggml_tensor* linear(const Linear& l, ggml_tensor* x) {
@@ -397,12 +383,10 @@ class DeviceGraphBuilder {
   }
 
   DeviceGraph& out_;
-  const ModelConfig& c_;
   const DeviceModel& model_;
   const DeviceBatch& batch_;
   const PassShape& shape_;
   const DevicePlaces& places_;
-  ggml_context* ctx_ = nullptr;
   ggml_tensor* positions_ = nullptr;
   ggml_tensor* own_rows_ = nullptr;
   ggml_tensor* output_rows_ = nullptr;  // null: all

@@ -120,13 +120,6 @@ struct Engine::Impl {
                 layer);
   }
 
-  // The last row of each chunk.
-  static std::vector<int> last_rows(std::span<const SequenceChunk> batch) {
-    std::vector<int> out;
-    for (const SequenceChunk& chunk : batch) out.push_back((out.empty() ? -1 : out.back()) + chunk.n_tokens);
-    return out;
-  }
-
   // Layer by layer, so that what is kept for the tap is one layer's and early layers are handed on early.
   Status run_tapped(int first, int last, std::span<const SequenceChunk> batch, Hidden& hidden, const KvTap& tap) {
     const std::size_t n = static_cast<std::size_t>(hidden.n_tokens) * static_cast<std::size_t>(config().kv_width());
@@ -273,28 +266,27 @@ Result<std::span<const float>> Engine::forward(std::span<const Token> tokens, st
   CELSLM_CHECK_OK(impl_->check_tokens(tokens));
   const auto n_tokens = static_cast<int>(tokens.size());
   CELSLM_CHECK_OK(check_batch(config, batch, n_tokens));
-  const std::vector<int> last_rows = Impl::last_rows(batch);
-  if (impl_->device) return forward_on_device(tokens, batch, last_rows);
+  if (impl_->device) return forward_on_device(tokens, batch);
   impl_->pass.begin(batch, 0, config.n_layers);
   CELSLM_CHECK_OK(impl_->prepare(
       {.last = config.n_layers, .n_tokens = n_tokens, .from_tokens = true, .n_outputs = static_cast<int>(batch.size())}));
   impl_->set<Token>(impl_->graph->tokens(), tokens);
-  impl_->set<int>(impl_->graph->output_rows(), last_rows);
+  impl_->set<int>(impl_->graph->output_rows(), last_rows(batch));
   CELSLM_CHECK_OK(impl_->compute());
   Impl::note_writes(batch, 0, config.n_layers);
   for (const SequenceChunk& chunk : batch) chunk.own->set_length(chunk.own_length + chunk.n_tokens);
   return impl_->result();
 }
 
-Result<std::span<const float>> Engine::forward_on_device(std::span<const Token> tokens, std::span<const SequenceChunk> batch,
-                                                         std::span<const int> last_rows) {
+Result<std::span<const float>> Engine::forward_on_device(std::span<const Token> tokens,
+                                                         std::span<const SequenceChunk> batch) {
   CELSLM_TRY(Hidden hidden, embed(tokens));
   Result<std::span<const float>> out;
   if (impl_->device->has_head()) {
     out = impl_->device->forward(batch, hidden);
   } else {
     CELSLM_CHECK_OK(impl_->run_anywhere(0, impl_->config().n_layers, batch, hidden, {}));
-    out = logits(hidden, last_rows);
+    out = logits(hidden, last_rows(batch));
   }
   if (!out) return out;
   for (const SequenceChunk& chunk : batch) chunk.own->set_length(chunk.own_length + chunk.n_tokens);

@@ -98,8 +98,7 @@ class Engine {
 
  private:
   Engine(std::unique_ptr<Impl> impl, std::unique_ptr<ForeignEngine> foreign);
-  Result<std::span<const float>> forward_on_device(std::span<const Token> tokens, std::span<const SequenceChunk> batch,
-                                                   std::span<const int> last_rows);
+  Result<std::span<const float>> forward_on_device(std::span<const Token> tokens, std::span<const SequenceChunk> batch);
   std::unique_ptr<Impl> impl_;              // null if libllama runs the model
   std::unique_ptr<ForeignEngine> foreign_;  // null if our graphs do
 };

@@ -6,6 +6,8 @@
 #include <map>
 #include <utility>
 
+#include "model/device/device_segment.h"
+#include "model/engine/layer_nodes.h"
 #include "model/engine/node_count.h"
 #include "model/engine/plain_keys.h"
 
@@ -16,9 +18,6 @@ namespace {
 // graphs of one or two nodes: by so many at most.
 constexpr std::size_t kMoreInputs = 8;
 
-// Of gpt-oss, as libllama has them.
-constexpr float kClampedSiluAlpha = 1.702F;
-constexpr float kClampedSiluLimit = 7.0F;
 constexpr float kLeastShare = 6.103515625e-5F;  // the least normal f16: what a sum of experts' shares is taken for at least
 constexpr float kNoLimit = std::numeric_limits<float>::infinity();
 
@@ -29,10 +28,10 @@ int shares_each(std::int64_t rows) {
 }  // namespace
 
 // Builds node by node; shapes in comments are ggml's, fastest dimension first.
-class GraphBuilder {
+class GraphBuilder : private LayerNodes {
  public:
   GraphBuilder(Graph& out, const Model::Impl& model, Pass& pass, KernelPath kernels, const CpuBackend& cpu)
-      : out_(out), c_(model.config), weights_(*model.weights), pass_(pass), kernels_(kernels), cpu_(cpu) {}
+      : LayerNodes(model.config), out_(out), weights_(*model.weights), pass_(pass), kernels_(kernels), cpu_(cpu) {}
 
   bool run() {
     const PassShape& s = out_.shape_;
@@ -67,13 +66,6 @@ class GraphBuilder {
     ggml_set_input(out_.hidden_);
     return out_.hidden_;
   }
-
-  // x itself without a weight: the architecture has no norm there.
-  ggml_tensor* norm(ggml_tensor* x, ggml_tensor* weight) {
-    return weight == nullptr ? x : ggml_mul(ctx_, ggml_rms_norm(ctx_, x, c_.rms_epsilon), weight);
-  }
-
-  ggml_tensor* scaled(ggml_tensor* x, float by) { return by == 1.0F ? x : ggml_scale(ctx_, x, by); }
 
   ggml_tensor* linear(const Linear& l, ggml_tensor* x) {
     const bool own = l.packed != nullptr && kernels_ == KernelPath::kFused;
@@ -133,21 +125,10 @@ class GraphBuilder {
     return residual(norm(mlp(norm(x, w.ffn_norm), w), w.ffn_post_norm), x);
   }
 
-  ggml_tensor* residual(ggml_tensor* added, ggml_tensor* x) { return ggml_add(ctx_, scaled(added, c_.residual_scale), x); }
-
   ggml_tensor* mlp(ggml_tensor* x, const LayerWeights& w) {
     if (w.experts.router != nullptr) return mixture(x, w.experts);
     ggml_tensor* gate = linear(w.gate, x);
     return linear(w.down, gated(gate, linear(w.up, x)));
-  }
-
-  ggml_tensor* gated(ggml_tensor* gate, ggml_tensor* up) {
-    switch (c_.traits().activation) {
-      case Activation::kSilu: return ggml_swiglu_split(ctx_, gate, up);
-      case Activation::kGelu: return ggml_geglu_split(ctx_, gate, up);
-      case Activation::kClampedSilu: return ggml_swiglu_oai(ctx_, gate, up, kClampedSiluAlpha, kClampedSiluLimit);
-    }
-    return nullptr;
   }
 
   // The sum of what the chosen experts make of each token, each with its weight.
@@ -188,11 +169,7 @@ class GraphBuilder {
     return ggml_get_rows(ctx_, x, out_.output_rows_);
   }
 
-  ggml_tensor* head(ggml_tensor* x) {
-    ggml_tensor* logits = scaled(linear(weights_.output, norm(x, weights_.output_norm)), c_.logit_scale);
-    if (c_.logit_softcap == 0.0F) return logits;
-    return ggml_scale(ctx_, ggml_tanh(ctx_, ggml_scale(ctx_, logits, 1.0F / c_.logit_softcap)), c_.logit_softcap);
-  }
+  ggml_tensor* head(ggml_tensor* x) { return logits_of(linear(weights_.output, norm(x, weights_.output_norm))); }
 
   Graph::Task* task(const Graph::Operand& of) { return &out_.tasks_.emplace_back(of); }
 
@@ -264,16 +241,6 @@ class GraphBuilder {
     return ggml_cont(ctx_, ggml_permute(ctx_, mixed, 0, 2, 1, 3));       // [head_dim, n_heads, n]
   }
 
-  static ggml_type ggml_type_of(KvType type) {
-    switch (type) {
-      case KvType::kF32: return GGML_TYPE_F32;
-      case KvType::kF16: return GGML_TYPE_F16;
-      case KvType::kBf16: return GGML_TYPE_BF16;
-      case KvType::kQ8: return GGML_TYPE_Q8_0;
-    }
-    return GGML_TYPE_F32;
-  }
-
   // Rows of one layer's K or V as f32, [head_dim, rows.count(), n_kv_heads].
   ggml_tensor* segment_rows(const KvView& segment, const void* data, AttentionSeen rows) {
     const ggml_type type = ggml_type_of(segment.type);
@@ -308,12 +275,10 @@ class GraphBuilder {
   }
 
   Graph& out_;
-  const ModelConfig& c_;
   const Weights& weights_;
   Pass& pass_;
   const KernelPath kernels_;
   const CpuBackend& cpu_;
-  ggml_context* ctx_ = nullptr;
   bool selected_ = false;
   std::map<std::pair<std::size_t, int>, ggml_tensor*> chunk_masks_;  // the last of each chunk, by its window
   ggml_tensor* quantized_from_ = nullptr;
