@@ -9,13 +9,12 @@
 
 #include "align/tuning/gate.h"
 #include "cli/commands.h"
+#include "cli/connect.h"
 #include "cli/context_commands.h"
-#include "cli/listen_options.h"
 #include "core/file.h"
 #include "core/json.h"
 #include "core/printable.h"
 #include "core/utf8.h"
-#include "net/http_client.h"
 #include "serve/cloud/context_registry.h"
 #include "serve/wire/context_text.h"
 #include "serve/wire/errors.h"
@@ -52,19 +51,12 @@ struct ContextCommand {
   bool prefill = false;
 };
 
-Result<std::unique_ptr<HttpClient>> connect(const ContextCommand& command) {
-  HttpClientOptions options{.base_url = command.edge.empty() ? command.cloud : command.edge,
-                            .ca_file = command.ca_file,
-                            .token_in_clear = command.token_in_clear};
-  if (!command.token_file.empty()) {
-    CELSLM_TRY(options.bearer_token, read_token(command.token_file));
-  }
-  return make_http_client(options);
-}
-
 // The response's body as JSON (null for an empty one); error responses as errors.
 Result<json> ask(const ContextCommand& command, const HttpCall& call) {
-  CELSLM_TRY(const auto client, connect(command));
+  CELSLM_TRY(const auto client, connect({.base_url = command.edge.empty() ? command.cloud : command.edge,
+                                         .ca_file = command.ca_file,
+                                         .token_in_clear = command.token_in_clear},
+                                        command.token_file));
   HttpCall patient = call;  // on a slow link a long list takes minutes, and a long text as long to be tokenized
   patient.timeout = 0ms;
   patient.stall_timeout = 60s;

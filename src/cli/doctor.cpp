@@ -11,7 +11,7 @@
 #include <thread>
 
 #include "cli/commands.h"
-#include "cli/listen_options.h"
+#include "cli/connect.h"
 #include "cli/terminal/model_files.h"
 #include "cli/terminal/model_loading.h"
 #include "cli/terminal/option_kinds.h"
@@ -19,7 +19,7 @@
 #include "core/memory_limit.h"
 #include "core/memory_plan.h"
 #include "model/device/device.h"
-#include "net/http_client.h"
+#include "net/http_server.h"
 #include "plan/layer_work.h"
 #include "serve/batch/compute_speed.h"
 
@@ -158,11 +158,9 @@ Finding check_disk(const Environment& env) {
 }
 
 Result<json> ask_cloud(const DoctorCommand& command) {
-  HttpClientOptions options{.base_url = command.cloud, .ca_file = command.ca_file, .token_in_clear = command.token_in_clear};
-  if (!command.token_file.empty()) {
-    CELSLM_TRY(options.bearer_token, read_token(command.token_file));
-  }
-  CELSLM_TRY(const auto client, make_http_client(options));
+  CELSLM_TRY(const auto client,
+             connect({.base_url = command.cloud, .ca_file = command.ca_file, .token_in_clear = command.token_in_clear},
+                     command.token_file));
   CELSLM_TRY(const HttpAnswer answer, client->call({.path = "/v1/models"}));
   if (answer.status != 200) return fail(ErrorKind::kUnavailable, "{} answered {}", command.cloud, answer.status);
   return parse_object(as_text(answer.body));

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "cli/commands.h"
+#include "cli/connect.h"
 #include "cli/edge_options.h"
 #include "cli/foreign_options.h"
 #include "cli/serving.h"
@@ -55,13 +56,11 @@ std::filesystem::path key_file(const std::filesystem::path& folder, const std::s
 }
 
 // budget: what the calls are paid from; null: nothing.
-Result<std::unique_ptr<HttpClient>> connect(const CloudAccess& access, const std::string& url, const std::string& token_file,
-                                            const std::shared_ptr<ByteBudget>& budget) {
-  HttpClientOptions http{.base_url = url, .ca_file = access.ca_file, .token_in_clear = access.token_in_clear};
-  if (!token_file.empty()) {
-    CELSLM_TRY(http.bearer_token, read_token(token_file));
-  }
-  CELSLM_TRY(auto client, make_http_client(http));
+Result<std::unique_ptr<HttpClient>> budgeted_client(const CloudAccess& access, const std::string& url,
+                                                    const std::string& token_file,
+                                                    const std::shared_ptr<ByteBudget>& budget) {
+  CELSLM_TRY(auto client,
+             connect({.base_url = url, .ca_file = access.ca_file, .token_in_clear = access.token_in_clear}, token_file));
   if (!budget) return client;
   return std::make_unique<BudgetedClient>(std::move(client), budget);
 }
@@ -69,7 +68,7 @@ Result<std::unique_ptr<HttpClient>> connect(const CloudAccess& access, const std
 Result<std::shared_ptr<CloudClient>> make_cloud(const CloudAccess& access, const std::filesystem::path& folder,
                                                 const std::shared_ptr<ByteBudget>& budget, const Log& log) {
   if (access.url.empty()) return std::shared_ptr<CloudClient>();
-  CELSLM_TRY(auto http, connect(access, access.url, access.token_file, budget));
+  CELSLM_TRY(auto http, budgeted_client(access, access.url, access.token_file, budget));
   std::optional<PublicKey> pinned;
   if (!access.public_key.empty()) {
     CELSLM_TRY(pinned, PublicKey::from_hex(access.public_key));
@@ -85,7 +84,7 @@ Result<std::vector<std::shared_ptr<CloudClient>>> make_neighbours(const CloudAcc
   if (!access.peers.empty() && !cloud)
     return fail(ErrorKind::kInvalid, "--peer needs --cloud: packs are checked against the cloud's key");
   for (const std::string& url : access.peers) {
-    CELSLM_TRY(auto http, connect(access, url, access.peer_token_file, budget));
+    CELSLM_TRY(auto http, budgeted_client(access, url, access.peer_token_file, budget));
     out.push_back(std::make_shared<CloudClient>(std::move(http), cloud, log));
   }
   return out;

@@ -4,6 +4,7 @@
 
 #include "align/tuning/gate.h"
 #include "cli/builtin_codec_quality.h"
+#include "cli/connect.h"
 #include "cli/terminal/option_kinds.h"
 #include "core/file.h"
 #include "core/memory_limit.h"

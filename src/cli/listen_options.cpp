@@ -33,11 +33,6 @@ void add_listen_options(CLI::App& command, ListenOptions& options, int default_p
            "Origin of web pages that may use this server from a browser, e.g. https://app.example; * for every page");
 }
 
-void add_token_in_clear(CLI::App& command, bool& token_in_clear) {
-  command.add_flag("--token-in-clear", token_in_clear,
-                   "Send the token to other machines also over http://, where everybody on the way can read and use it");
-}
-
 void add_log_option(CLI::App& command, std::string& level) {
   command.add_option("--log-level", level, "Least severe messages to print on standard error")
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))

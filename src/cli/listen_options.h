@@ -24,9 +24,6 @@ struct ListenOptions {
 // `options` must outlive the parsing.
 void add_listen_options(CLI::App& command, ListenOptions& options, int default_port);
 
-// --token-in-clear, for commands that send a token.
-void add_token_in_clear(CLI::App& command, bool& token_in_clear);
-
 // kInvalid: only one of certificate and key, or a host that other machines can reach without TLS and without --insecure.
 // Errors of read_token().
 Result<HttpServerOptions> server_options(const ListenOptions& options);
