@@ -152,7 +152,8 @@ TEST_P(StateEdgeTest, WithoutANamedKeyTheStateIsNotAskedFor) {
 }
 
 TEST_P(StateEdgeTest, ATamperedPartIsRefused) {
-  const auto fault = changing_blocks([](Bytes& blocks) { blocks[blocks.size() / 2] ^= std::byte{1}; });
+  // The first part is the first of every answer that has it: it never comes as it is.
+  const auto fault = changing_blocks([](Bytes& blocks) { blocks.front() ^= std::byte{1}; });
   const json answer = ask(*edge({.fault = fault}));
   EXPECT_GT(fault.struck(), 0);
   expect_computed(answer, "hash");
