@@ -18,6 +18,14 @@ inline constexpr const char* kChatMlTemplate =
     "endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
 
+// Token ids of such models, of bytes: other ones for another seed.
+inline std::vector<std::int32_t> byte_tokens(int n, int seed = 11) {
+  std::vector<std::int32_t> out;
+  out.reserve(static_cast<std::size_t>(n));
+  for (int i = 0; i < n; ++i) out.push_back((i * 37 + seed) % 256);
+  return out;
+}
+
 // A metadata key of the architecture, without its prefix.
 struct RandomModelKey {
   std::string name;

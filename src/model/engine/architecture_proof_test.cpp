@@ -12,6 +12,7 @@
 namespace celslm {
 namespace {
 
+using testing_support::byte_tokens;
 using testing_support::LlamaOracle;
 using testing_support::nmse;
 using testing_support::RandomModel;
@@ -74,12 +75,6 @@ const Subject kSubjects[] = {
       .rope_original_context = 64,
       .keys = {{"attention.sliding_window", 24}}}},
 };
-
-std::vector<Token> some_tokens(int n, int seed) {
-  std::vector<Token> out;
-  for (int i = 0; i < n; ++i) out.push_back((i * 37 + seed) % 256);
-  return out;
-}
 
 class ArchitectureProofTest : public testing::TestWithParam<Subject> {
  protected:
@@ -144,7 +139,7 @@ class ArchitectureProofTest : public testing::TestWithParam<Subject> {
   }
 
   TemporaryFolder folder_;
-  const std::vector<Token> tokens_ = some_tokens(kContext, 11);
+  const std::vector<Token> tokens_ = byte_tokens(kContext, 11);
   std::shared_ptr<const Model> model_;
   std::unique_ptr<Engine> engine_;
 };
@@ -157,7 +152,7 @@ TEST(ArchitectureSubjectsTest, ThereIsOneForEveryArchitecture) {
 }
 
 TEST_P(ArchitectureProofTest, DecodesBehindAContextAsLibllama) {
-  const auto suffix = some_tokens(kSuffix, 5);
+  const auto suffix = byte_tokens(kSuffix, 5);
   const auto want = wanted(suffix);
   for (const KernelPath path : {KernelPath::kFused, KernelPath::kPlain}) {
     const auto engine = Engine::create(model_, {.n_threads = 2, .kernels = path}).value();
@@ -175,7 +170,7 @@ TEST_P(ArchitectureProofTest, ServesManyUsersOfOneContextAsEachAlone) {
   std::vector<Token> last;
   std::vector<std::vector<float>> want;
   for (const int n : {1, 12, 33}) {
-    const auto suffix = some_tokens(kFirst + n, n);
+    const auto suffix = byte_tokens(kFirst + n, n);
     const auto alone = segment(KvType::kF16, kContext, kSuffix);
     want.push_back(decode(*engine_, shared, alone, suffix).back());
     auto own = segment(KvType::kF16, kContext, kSuffix);
@@ -204,7 +199,7 @@ TEST_P(ArchitectureProofTest, GoesOnWithTheSameBitsFromKvThatArrivedLayerByLayer
     EXPECT_EQ(std::memcmp(local->view(layer).v, imported->view(layer).v, n_bytes), 0) << "V of layer " << layer;
   }
 
-  const auto suffix = some_tokens(7, 3);
+  const auto suffix = byte_tokens(7, 3);
   EXPECT_EQ(by_layer(imported, suffix), by_layer(local, suffix));
 }
 

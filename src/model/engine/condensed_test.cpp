@@ -16,6 +16,7 @@ namespace celslm {
 namespace {
 
 using testing::HasSubstr;
+using testing_support::byte_tokens;
 using testing_support::nmse;
 using testing_support::RandomModel;
 using testing_support::TemporaryFolder;
@@ -23,12 +24,6 @@ using testing_support::write_random_model;
 
 constexpr double kSame = 1e-10;  // NMSE of two f32 computations of one thing
 constexpr int kTokens = 40;
-
-std::vector<Token> some_tokens(int n, int seed = 11) {
-  std::vector<Token> out;
-  for (int i = 0; i < n; ++i) out.push_back((i * 37 + seed) % 256);
-  return out;
-}
 
 class CondensedTest : public testing::TestWithParam<KernelPath> {
  protected:
@@ -47,7 +42,7 @@ class CondensedTest : public testing::TestWithParam<KernelPath> {
   CondensedKv compute(const std::shared_ptr<KvSegment>& segment) const {
     const SequenceChunk chunk{.own = segment, .n_tokens = kTokens};
     CondensedKv out{.n_rows = kTokens, .n_tokens = kTokens};
-    Hidden hidden = engine_->embed(some_tokens(kTokens)).value();
+    Hidden hidden = engine_->embed(byte_tokens(kTokens)).value();
     const auto places = static_cast<std::size_t>(config().n_kv_heads) * kTokens;
     const auto tap = [&](int, std::span<const float> k, std::span<const float> v) {
       CondensedLayer layer{.k = {k.begin(), k.end()}, .v = {v.begin(), v.end()}, .log_mass = std::vector<float>(places)};
@@ -81,7 +76,7 @@ class CondensedTest : public testing::TestWithParam<KernelPath> {
 
   // Logits of every token of a question behind the context.
   std::vector<float> ask(const std::shared_ptr<const KvSegment>& context, Engine* engine = nullptr) const {
-    const auto question = some_tokens(7, 5);
+    const auto question = byte_tokens(7, 5);
     auto own = KvSegment::create(config(), KvType::kF32, context->next_position(), 16).value();
     const SequenceChunk chunk{.context = context, .own = std::move(own), .n_tokens = 7};
     Engine& by = engine == nullptr ? *engine_ : *engine;
@@ -240,8 +235,8 @@ TEST_P(CondensedTest, ASegmentThatIsCondensedIsNotWrittenTokenByToken) {
               HasSubstr("without positions"));
   EXPECT_THAT(Engine::import_condensed(*model_, *condensed, 0, 3, {.n_rows = 1, .v = row}).error().message,
               HasSubstr("row 3 of a segment of 3"));
-  EXPECT_THAT(ContextPrefill::start(*engine_, some_tokens(2), condensed).error().message, HasSubstr("condensed"));
-  Hidden hidden = engine_->embed(some_tokens(1)).value();
+  EXPECT_THAT(ContextPrefill::start(*engine_, byte_tokens(2), condensed).error().message, HasSubstr("condensed"));
+  Hidden hidden = engine_->embed(byte_tokens(1)).value();
   const SequenceChunk onto{.own = condensed, .own_length = 0, .n_tokens = 1};
   EXPECT_THAT(engine_->run_layers(0, 1, {&onto, 1}, hidden).error().message, HasSubstr("condensed"));
   const SequenceChunk behind_rows{

@@ -19,6 +19,7 @@ namespace celslm {
 namespace {
 
 using testing::HasSubstr;
+using testing_support::byte_tokens;
 using testing_support::nmse;
 using testing_support::RandomModel;
 using testing_support::TemporaryFolder;
@@ -27,12 +28,6 @@ using testing_support::write_random_model;
 // NMSE of logits. Vulkan multiplies in f16 where it can.
 double limit_of(const std::string& device) {
   return device == "CPU" ? 1e-6 : 1e-4;
-}
-
-std::vector<Token> some_tokens(int n, int seed = 11) {
-  std::vector<Token> out;
-  for (int i = 0; i < n; ++i) out.push_back((i * 37 + seed) % 256);
-  return out;
 }
 
 class DeviceEngineTest : public testing::TestWithParam<std::string> {
@@ -128,7 +123,7 @@ TEST_P(DeviceEngineTest, LogitsAreTheCpus) {
   };
   for (std::size_t i = 0; i < models.size(); ++i) {
     load(models[i]);
-    const auto tokens = some_tokens(70);
+    const auto tokens = byte_tokens(70);
     // Weights of 8 bits: products round their other side to 8 bits, too, each in its own way.
     const double limit_here = models[i].type == GGML_TYPE_Q8_0 ? 1e-3 : limit();
     EXPECT_LE(nmse(whole(*device_, tokens), whole(*cpu_, tokens)), limit_here) << "model " << i;
@@ -137,7 +132,7 @@ TEST_P(DeviceEngineTest, LogitsAreTheCpus) {
 
 TEST_P(DeviceEngineTest, LogitsAreTheCpusForEveryTypeOfKv) {
   load({.n_heads = 4, .n_kv_heads = 2, .head_dim = 32});
-  const auto tokens = some_tokens(70);
+  const auto tokens = byte_tokens(70);
   const auto want = whole(*cpu_, tokens, KvType::kF32);
   for (const KvType type : {KvType::kF32, KvType::kF16, KvType::kBf16, KvType::kQ8})
     EXPECT_LE(nmse(whole(*device_, tokens, type), want), type == KvType::kF32 ? limit() : 1e-3) << to_string(type);
@@ -145,7 +140,7 @@ TEST_P(DeviceEngineTest, LogitsAreTheCpusForEveryTypeOfKv) {
 
 TEST_P(DeviceEngineTest, DecodingTokenByTokenEqualsTheWhole) {
   load({.architecture = "qwen3"});
-  const auto tokens = some_tokens(24);
+  const auto tokens = byte_tokens(24);
   const auto own = segment(24);
   std::vector<float> last;
   for (int i = 0; i < 24; ++i) {
@@ -158,8 +153,8 @@ TEST_P(DeviceEngineTest, DecodingTokenByTokenEqualsTheWhole) {
 
 TEST_P(DeviceEngineTest, AContextComputedThereIsUsedHere) {
   load({.architecture = "qwen2", .n_layers = 3, .n_ctx = 2048});
-  const auto tokens = some_tokens(600);  // two steps
-  const auto question = some_tokens(9, 5);
+  const auto tokens = byte_tokens(600);  // two steps
+  const auto question = byte_tokens(9, 5);
   const auto want = behind(*cpu_, context_of(*cpu_, tokens), question);
   EXPECT_LE(nmse(behind(*cpu_, imported(*device_, tokens), question), want), limit()) << "device to CPU";
   EXPECT_LE(nmse(behind(*device_, imported(*cpu_, tokens), question), want), limit()) << "CPU to device";
@@ -169,7 +164,7 @@ TEST_P(DeviceEngineTest, AContextComputedThereIsUsedHere) {
 // Whoever hands layers on looks after each call whether one is complete.
 TEST_P(DeviceEngineTest, NoCallEndsTwoLayers) {
   load({.n_layers = 3});
-  auto prefill = ContextPrefill::start(*device_, some_tokens(20), segment(20)).value();
+  auto prefill = ContextPrefill::start(*device_, byte_tokens(20), segment(20)).value();
   for (int done = 0; !prefill.finished(); done = prefill.layers_done()) {
     ASSERT_TRUE(prefill.advance());
     EXPECT_LE(prefill.layers_done(), done + 1);
@@ -179,7 +174,7 @@ TEST_P(DeviceEngineTest, NoCallEndsTwoLayers) {
 // What a box keeps of a context that it computed is what another box gets from the pack, bit by bit.
 TEST_P(DeviceEngineTest, TheHostsRowsAreThoseOfAPack) {
   load({.architecture = "qwen2"});
-  const auto tokens = some_tokens(40);
+  const auto tokens = byte_tokens(40);
   const auto computed = context_of(*device_, tokens);
   const auto fetched = imported(*device_, tokens);
   const std::size_t n_bytes = 40 * row_bytes(KvType::kF16, here_->config().head_dim) * 2;  // KV heads
@@ -191,14 +186,14 @@ TEST_P(DeviceEngineTest, TheHostsRowsAreThoseOfAPack) {
 
 TEST_P(DeviceEngineTest, ABatchOfUsersEqualsEachAlone) {
   load({.n_heads = 6, .n_kv_heads = 3, .head_dim = 16});
-  const auto a = context_of(*cpu_, some_tokens(33, 5));
-  const auto b = context_of(*cpu_, some_tokens(20, 6));
+  const auto a = context_of(*cpu_, byte_tokens(33, 5));
+  const auto b = context_of(*cpu_, byte_tokens(20, 6));
   const std::vector<std::shared_ptr<KvSegment>> uses = {a, a, b, nullptr, nullptr, a};
   const std::vector<int> lengths = {1, 5, 1, 3, 1, 300};  // the last one grows beyond what own rows begin with
   std::vector<SequenceChunk> batch;
   std::vector<Token> all;
   for (std::size_t i = 0; i < uses.size(); ++i) {
-    const auto suffix = some_tokens(lengths[i], 20 + static_cast<int>(i));
+    const auto suffix = byte_tokens(lengths[i], 20 + static_cast<int>(i));
     batch.push_back({.context = uses[i], .own = segment(310, uses[i] ? uses[i]->length() : 0), .n_tokens = lengths[i]});
     all.insert(all.end(), suffix.begin(), suffix.end());
   }
@@ -207,20 +202,20 @@ TEST_P(DeviceEngineTest, ABatchOfUsersEqualsEachAlone) {
   for (std::size_t i = 0; i < uses.size(); ++i) {
     SequenceChunk alone = batch[i];
     alone.own = segment(310, alone.own->first_position());
-    const auto want = forward(*cpu_, some_tokens(lengths[i], 20 + static_cast<int>(i)), {&alone, 1});
+    const auto want = forward(*cpu_, byte_tokens(lengths[i], 20 + static_cast<int>(i)), {&alone, 1});
     EXPECT_LE(nmse(std::span(together).subspan(i * width, width), want), limit()) << i;
   }
 }
 
 TEST_P(DeviceEngineTest, PartOfAContextIsTheContextOfThoseTokens) {
   load({});
-  const auto tokens = some_tokens(80);
+  const auto tokens = byte_tokens(80);
   const auto context = context_of(*cpu_, tokens);
   for (const int rows : {0, 1, 50, 80}) {
     const SequenceChunk chunk{.context = context, .own = segment(8, rows), .n_tokens = 4, .context_rows = rows};
     SequenceChunk again = chunk;
     again.own = segment(8, rows);
-    const auto question = some_tokens(4, 3);
+    const auto question = byte_tokens(4, 3);
     EXPECT_LE(nmse(forward(*device_, question, {&chunk, 1}), forward(*cpu_, question, {&again, 1})), limit()) << rows;
   }
 }
@@ -245,7 +240,7 @@ TEST_P(DeviceEngineTest, ACondensedContextIsReadWithItsLogMasses) {
     kv.layers.push_back(std::move(layer));
   }
   const auto context = condensed_segment(*here_, KvType::kF16, kv).value();
-  EXPECT_LE(nmse(behind(*device_, context, some_tokens(7)), behind(*cpu_, context, some_tokens(7))), limit());
+  EXPECT_LE(nmse(behind(*device_, context, byte_tokens(7)), behind(*cpu_, context, byte_tokens(7))), limit());
 }
 
 TEST_P(DeviceEngineTest, ATunedContextIsTheCpus) {
@@ -255,18 +250,18 @@ TEST_P(DeviceEngineTest, ATunedContextIsTheCpus) {
   tuning->kv_width = here_->config().kv_width();
   tuning->k.assign(static_cast<std::size_t>(tuning->n_layers * tuning->kv_width), 0.25F);
   tuning->v.assign(tuning->k.size(), -0.5F);
-  const auto tokens = some_tokens(50);
-  const auto got = behind(*device_, context_of(*device_, tokens, {}, tuning), some_tokens(6));
-  EXPECT_LE(nmse(got, behind(*cpu_, context_of(*cpu_, tokens, {}, tuning), some_tokens(6))), limit());
-  EXPECT_GT(nmse(got, behind(*cpu_, context_of(*cpu_, tokens), some_tokens(6))), limit()) << "without the tuning";
+  const auto tokens = byte_tokens(50);
+  const auto got = behind(*device_, context_of(*device_, tokens, {}, tuning), byte_tokens(6));
+  EXPECT_LE(nmse(got, behind(*cpu_, context_of(*cpu_, tokens, {}, tuning), byte_tokens(6))), limit());
+  EXPECT_GT(nmse(got, behind(*cpu_, context_of(*cpu_, tokens), byte_tokens(6))), limit()) << "without the tuning";
 }
 
 TEST_P(DeviceEngineTest, SomeLayersStayOnTheCpu) {
   load({.n_layers = 4, .n_ctx = 2048}, 2);
-  const auto tokens = some_tokens(600);
-  EXPECT_LE(nmse(whole(*device_, some_tokens(60)), whole(*cpu_, some_tokens(60))), limit());
-  EXPECT_LE(nmse(behind(*device_, context_of(*device_, tokens), some_tokens(5)),
-                 behind(*cpu_, context_of(*cpu_, tokens), some_tokens(5))),
+  const auto tokens = byte_tokens(600);
+  EXPECT_LE(nmse(whole(*device_, byte_tokens(60)), whole(*cpu_, byte_tokens(60))), limit());
+  EXPECT_LE(nmse(behind(*device_, context_of(*device_, tokens), byte_tokens(5)),
+                 behind(*cpu_, context_of(*cpu_, tokens), byte_tokens(5))),
             limit());
   EXPECT_EQ(there_->fingerprint().arithmetic, Arithmetic::kDevice);
 }
@@ -276,26 +271,26 @@ TEST_P(DeviceEngineTest, RowsWrittenByOthersAreReadAgain) {
   load({});
   const auto own = segment(40);
   const SequenceChunk first{.own = own, .n_tokens = 20};
-  (void)forward(*device_, some_tokens(20, 1), {&first, 1});
+  (void)forward(*device_, byte_tokens(20, 1), {&first, 1});
   const auto other = segment(40);
   const SequenceChunk same{.own = other, .n_tokens = 20};
-  (void)forward(*cpu_, some_tokens(20, 2), {&same, 1});
+  (void)forward(*cpu_, byte_tokens(20, 2), {&same, 1});
   own->copy_from(*other, 20);
   const SequenceChunk next{.own = own, .own_length = 20, .n_tokens = 3};
   const SequenceChunk expected{.own = other, .own_length = 20, .n_tokens = 3};
-  EXPECT_LE(nmse(forward(*device_, some_tokens(3), {&next, 1}), forward(*cpu_, some_tokens(3), {&expected, 1})), limit());
+  EXPECT_LE(nmse(forward(*device_, byte_tokens(3), {&next, 1}), forward(*cpu_, byte_tokens(3), {&expected, 1})), limit());
 }
 
 TEST_P(DeviceEngineTest, ASuffixThatWasTakenBackIsForgotten) {
   load({});
   const auto own = segment(40);
   const SequenceChunk first{.own = own, .n_tokens = 20};
-  (void)forward(*device_, some_tokens(20, 1), {&first, 1});
+  (void)forward(*device_, byte_tokens(20, 1), {&first, 1});
   const SequenceChunk again{.own = own, .own_length = 10, .n_tokens = 5};
-  auto sequence = some_tokens(20, 1);
+  auto sequence = byte_tokens(20, 1);
   sequence.resize(10);
-  sequence.append_range(some_tokens(5, 7));
-  EXPECT_LE(nmse(forward(*device_, some_tokens(5, 7), {&again, 1}), whole(*cpu_, sequence)), limit());
+  sequence.append_range(byte_tokens(5, 7));
+  EXPECT_LE(nmse(forward(*device_, byte_tokens(5, 7), {&again, 1}), whole(*cpu_, sequence)), limit());
 }
 
 TEST_P(DeviceEngineTest, TheFingerprintSaysWhoComputes) {
@@ -308,7 +303,7 @@ TEST_P(DeviceEngineTest, TheFingerprintSaysWhoComputes) {
 TEST_P(DeviceEngineTest, AttentionOfADevicesLayerIsRefused) {
   load({.n_layers = 3}, 2);
   const SequenceChunk chunk{.own = segment(4), .n_tokens = 4};
-  Hidden hidden = device_->embed(some_tokens(4)).value();
+  Hidden hidden = device_->embed(byte_tokens(4)).value();
   EXPECT_THAT(device_->attention_output(1, {&chunk, 1}, hidden).error().message,
               HasSubstr("load the model with --device cpu"));
   EXPECT_THAT(device_->run_layer_for_queries(0, {&chunk, 1}, hidden).error().message, HasSubstr("--device cpu"));
@@ -328,15 +323,15 @@ TEST_P(DeviceEngineTest, MemoryThatEndsInTheMiddleFailsTheBatchAndNothingElse) {
   load({.n_ctx = 20'000}, 1000, 2'000'000);
   const auto small = segment(100);
   const SequenceChunk fits{.own = small, .n_tokens = 10};
-  const auto before = forward(*device_, some_tokens(10), {&fits, 1});
+  const auto before = forward(*device_, byte_tokens(10), {&fits, 1});
   const auto large = segment(16'000);
   const SequenceChunk too_large{.own = large, .own_length = 15'000, .n_tokens = 10};
-  const auto refused = device_->forward(some_tokens(10), {&too_large, 1});
+  const auto refused = device_->forward(byte_tokens(10), {&too_large, 1});
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().kind, ErrorKind::kOverloaded);
   EXPECT_THAT(refused.error().message, HasSubstr("own tokens needs"));
   EXPECT_EQ(large->length(), 0);
-  EXPECT_EQ(forward(*device_, some_tokens(10), {&fits, 1}), before);
+  EXPECT_EQ(forward(*device_, byte_tokens(10), {&fits, 1}), before);
 }
 
 TEST_P(DeviceEngineTest, AModelWithWhatDevicesDoNotComputeIsRefusedByName) {

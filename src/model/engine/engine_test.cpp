@@ -18,6 +18,7 @@ namespace celslm {
 namespace {
 
 using testing::HasSubstr;
+using testing_support::byte_tokens;
 using testing_support::LlamaOracle;
 using testing_support::nmse;
 using testing_support::RandomModel;
@@ -25,12 +26,6 @@ using testing_support::TemporaryFolder;
 using testing_support::write_random_model;
 
 constexpr double kSame = 1e-10;  // NMSE of two f32 computations of one thing
-
-std::vector<Token> some_tokens(int n, int seed = 11) {
-  std::vector<Token> out;
-  for (int i = 0; i < n; ++i) out.push_back((i * 37 + seed) % 256);
-  return out;
-}
 
 std::span<const float> row_of(const std::vector<float>& rows, std::size_t i, std::size_t n_rows) {
   return std::span(rows).subspan(i * (rows.size() / n_rows), rows.size() / n_rows);
@@ -86,7 +81,7 @@ class EngineTest : public testing::TestWithParam<KernelPath> {
 
 TEST_P(EngineTest, PrefillInChunksEqualsTheWhole) {
   load({});
-  const auto tokens = some_tokens(50);
+  const auto tokens = byte_tokens(50);
   auto own = segment(64);
   std::vector<float> last;
   for (int done = 0; done < 50;) {
@@ -101,7 +96,7 @@ TEST_P(EngineTest, PrefillInChunksEqualsTheWhole) {
 
 TEST_P(EngineTest, ABatchOfSequencesEqualsEachAlone) {
   load({.architecture = "qwen2", .n_heads = 8, .n_kv_heads = 2});
-  const std::vector<std::vector<Token>> sequences = {some_tokens(9, 1), some_tokens(1, 2), some_tokens(30, 3)};
+  const std::vector<std::vector<Token>> sequences = {byte_tokens(9, 1), byte_tokens(1, 2), byte_tokens(30, 3)};
   std::vector<SequenceChunk> batch;
   std::vector<Token> all;
   for (const auto& s : sequences) {
@@ -115,7 +110,7 @@ TEST_P(EngineTest, ABatchOfSequencesEqualsEachAlone) {
 
 TEST_P(EngineTest, ContextAndSuffixEqualOneSequence) {
   load({.architecture = "qwen3"});
-  const auto tokens = some_tokens(60);
+  const auto tokens = byte_tokens(60);
   const auto context = context_of(std::span(tokens).first(45));
   const SequenceChunk chunk{.context = context, .own = segment(20, 45), .n_tokens = 15};
   const auto got = forward(std::span(tokens).subspan(45), {&chunk, 1});
@@ -125,9 +120,9 @@ TEST_P(EngineTest, ContextAndSuffixEqualOneSequence) {
 // Beside the complete context, so that rows of one batch see different lengths of it.
 TEST_P(EngineTest, PartOfAContextIsTheContextOfThoseTokens) {
   load({.architecture = "qwen3"});
-  const auto tokens = some_tokens(200);
+  const auto tokens = byte_tokens(200);
   const auto context = context_of(std::span(tokens).first(180));
-  const auto suffix = some_tokens(10, 99);
+  const auto suffix = byte_tokens(10, 99);
   std::vector<Token> all;
   std::vector<SequenceChunk> batch;
   const std::vector<int> lengths = {150, 180, 1, 0, 128};
@@ -146,7 +141,7 @@ TEST_P(EngineTest, PartOfAContextIsTheContextOfThoseTokens) {
 // Chunks of two contexts and of none, deliberately not in order of context.
 TEST_P(EngineTest, ABatchOverSharedContextsEqualsEachSequenceAlone) {
   load({.n_heads = 6, .n_kv_heads = 3, .head_dim = 16});
-  const std::vector<std::vector<Token>> contexts = {some_tokens(33, 5), some_tokens(20, 6), {}};
+  const std::vector<std::vector<Token>> contexts = {byte_tokens(33, 5), byte_tokens(20, 6), {}};
   const auto a = context_of(contexts[0]);
   const auto b = context_of(contexts[1]);
   const std::vector<std::size_t> uses = {0, 1, 0, 2, 1, 0};
@@ -154,7 +149,7 @@ TEST_P(EngineTest, ABatchOverSharedContextsEqualsEachSequenceAlone) {
   std::vector<Token> all;
   std::vector<std::vector<Token>> sequences;
   for (std::size_t i = 0; i < uses.size(); ++i) {
-    const auto suffix = some_tokens(1 + static_cast<int>(i), 20 + static_cast<int>(i));
+    const auto suffix = byte_tokens(1 + static_cast<int>(i), 20 + static_cast<int>(i));
     const auto context = uses[i] == 0 ? a : uses[i] == 1 ? b : nullptr;
     batch.push_back({.context = context,
                      .own = segment(10, context == nullptr ? 0 : context->length()),
@@ -170,7 +165,7 @@ TEST_P(EngineTest, ABatchOverSharedContextsEqualsEachSequenceAlone) {
 
 TEST_P(EngineTest, AContextInEightBitsIsCloseToOneInF32) {
   load({.n_heads = 4, .n_kv_heads = 2, .head_dim = 32});
-  const auto tokens = some_tokens(90);
+  const auto tokens = byte_tokens(90);
   for (const int n_context : {1, 33, 80}) {
     const auto n = static_cast<std::size_t>(n_context);
     const auto context = context_of(std::span(tokens).first(n), KvType::kQ8);
@@ -186,7 +181,7 @@ TEST_P(EngineTest, EightBitsNeedHeadsOfWholeBlocks) {
 
 TEST_P(EngineTest, LayersRunInAnySplitGiveTheSameBits) {
   load({.n_layers = 4});
-  const auto tokens = some_tokens(21);
+  const auto tokens = byte_tokens(21);
   const auto run = [&](std::initializer_list<int> cuts) {
     const SequenceChunk chunk{.own = segment(21, 0, KvType::kF16), .n_tokens = 21};
     Hidden hidden = engine_->embed(tokens).value();
@@ -205,7 +200,7 @@ TEST_P(EngineTest, LayersRunInAnySplitGiveTheSameBits) {
 
 TEST_P(EngineTest, ForwardEqualsEmbedLayersAndLogits) {
   load({.tied = true});
-  const auto tokens = some_tokens(12);
+  const auto tokens = byte_tokens(12);
   const SequenceChunk chunk{.own = segment(12), .n_tokens = 12};
   Hidden hidden = engine_->embed(tokens).value();
   ASSERT_TRUE(engine_->run_layers(0, n_layers(), {&chunk, 1}, hidden));
@@ -215,7 +210,7 @@ TEST_P(EngineTest, ForwardEqualsEmbedLayersAndLogits) {
 TEST_P(EngineTest, ALayersQueriesLeadToItsAttention) {
   load({.architecture = "qwen2"});
   const ModelConfig& config = model_->config();
-  const auto tokens = some_tokens(20);
+  const auto tokens = byte_tokens(20);
   const auto context = context_of(std::span(tokens).first(12));
   const SequenceChunk chunk{.context = context, .own = segment(8, 12), .n_tokens = 8};
   const auto fused = Engine::create(model_, {.n_threads = 1, .kernels = KernelPath::kFused}).value();
@@ -245,7 +240,7 @@ TEST_P(EngineTest, ALayersQueriesLeadToItsAttention) {
 
 TEST_P(EngineTest, SixtyFourGreedyTokensAreLibllamas) {
   load({.architecture = "qwen2", .n_layers = 3, .tied = true});
-  const auto prompt = some_tokens(20);
+  const auto prompt = byte_tokens(20);
   LlamaOracle oracle(folder_ / "m.gguf");
   const auto want = oracle.greedy(prompt, 64);
   auto own = segment(100);
@@ -261,7 +256,7 @@ TEST_P(EngineTest, SixtyFourGreedyTokensAreLibllamas) {
 
 TEST_P(EngineTest, TheNumberOfThreadsChangesNothingButRounding) {
   load({});
-  const auto tokens = some_tokens(40);
+  const auto tokens = byte_tokens(40);
   const auto one = whole(tokens);
   engine_ = new_engine(3);
   EXPECT_LE(nmse(whole(tokens), one), kSame);
@@ -269,7 +264,7 @@ TEST_P(EngineTest, TheNumberOfThreadsChangesNothingButRounding) {
 
 TEST_P(EngineTest, EnginesShareAModelAcrossThreads) {
   load({});
-  const auto tokens = some_tokens(30);
+  const auto tokens = byte_tokens(30);
   const auto want = whole(tokens);
   std::vector<std::vector<float>> got(3);
   {
@@ -330,7 +325,7 @@ TEST_P(ImportTest, GivesTheBitsOfLocalPrefill) {
     const auto engine = Engine::create(model, {.n_threads = 2}).value();
     const auto local = KvSegment::create(config, type, 0, 40).value();
     const auto imported = KvSegment::create(config, type, 0, 40).value();
-    const auto tokens = some_tokens(37);
+    const auto tokens = byte_tokens(37);
     Hidden hidden = engine->embed(tokens).value();
     const SequenceChunk chunk{.own = local, .n_tokens = 37};
     int layers = 0;
@@ -364,7 +359,7 @@ TEST(KeyBiasTest, IsNotPartOfKBeforeRope) {
   EXPECT_TRUE(model->config().key_bias);
   const auto engine = Engine::create(model, {.n_threads = 2}).value();
   const auto segment = KvSegment::create(model->config(), KvType::kF32, 0, 20).value();
-  Hidden hidden = engine->embed(some_tokens(20)).value();
+  Hidden hidden = engine->embed(byte_tokens(20)).value();
   const SequenceChunk chunk{.own = segment, .n_tokens = 20};
   float before = 0.0F;
   const auto tap = [&](int, std::span<const float> k, std::span<const float>) {
@@ -386,7 +381,7 @@ class EngineRefusalTest : public EngineTest {
  protected:
   void SetUp() override {
     load({});
-    hidden_ = engine_->embed(some_tokens(4)).value();
+    hidden_ = engine_->embed(byte_tokens(4)).value();
   }
   KernelPath path() const override { return KernelPath::kFused; }
   std::string run(const SequenceChunk& chunk) { return run(std::vector{chunk}); }

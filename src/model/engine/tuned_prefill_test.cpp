@@ -12,6 +12,7 @@ namespace celslm {
 namespace {
 
 using testing::HasSubstr;
+using testing_support::byte_tokens;
 using testing_support::TemporaryFolder;
 using testing_support::write_random_model;
 
@@ -39,18 +40,12 @@ class TunedPrefillTest : public testing::TestWithParam<KvType> {
     tuning_ = tuning;
   }
 
-  static std::vector<Token> tokens(int n) {
-    std::vector<Token> out;
-    for (int i = 0; i < n; ++i) out.push_back((i * 37 + 11) % 256);
-    return out;
-  }
-
   std::shared_ptr<KvSegment> segment(int n) const { return KvSegment::create(model_->config(), GetParam(), 0, n).value(); }
 
   Rows prefill(const std::shared_ptr<KvSegment>& segment, int n, const std::shared_ptr<const KvTuning>& tuning) {
     Rows out{.k = std::vector<std::vector<float>>(static_cast<std::size_t>(segment->n_layers())), .v = {}};
     out.v.resize(out.k.size());
-    auto prefill = ContextPrefill::start(*engine_, tokens(n), segment, tuning).value();
+    auto prefill = ContextPrefill::start(*engine_, byte_tokens(n), segment, tuning).value();
     while (!prefill.finished()) {
       const Status done = prefill.advance([&](int layer, int first_row, auto k, auto v) {
         auto& k_rows = out.k[static_cast<std::size_t>(layer)];
@@ -125,7 +120,7 @@ TEST_P(TunedPrefillTest, WhatTheTypeCannotHoldIsRefused) {
   auto large = std::make_shared<KvTuning>(*tuning_);
   const bool f16 = GetParam() == KvType::kF16 || GetParam() == KvType::kQ8;
   large->v[static_cast<std::size_t>(large->kv_width) + 7] = f16 ? 70'000.0F : 3.4e38F;
-  auto prefill = ContextPrefill::start(*engine_, tokens(3), segment(3), large).value();
+  auto prefill = ContextPrefill::start(*engine_, byte_tokens(3), segment(3), large).value();
   ASSERT_TRUE(prefill.advance());
   EXPECT_THAT(prefill.advance().error().message, HasSubstr("channel 7 of V in layer 1"));
 }
@@ -133,7 +128,7 @@ TEST_P(TunedPrefillTest, WhatTheTypeCannotHoldIsRefused) {
 TEST_P(TunedPrefillTest, ConstantsOfAnotherShapeAreRefused) {
   auto other = std::make_shared<KvTuning>(*tuning_);
   other->n_layers = 1;
-  const auto prefill = ContextPrefill::start(*engine_, tokens(3), segment(3), other);
+  const auto prefill = ContextPrefill::start(*engine_, byte_tokens(3), segment(3), other);
   EXPECT_EQ(prefill.error().kind, ErrorKind::kMismatch);
   EXPECT_THAT(prefill.error().message, HasSubstr("1 layers of 64 values, the model has 2 of 64"));
 }
