@@ -28,21 +28,39 @@ inline constexpr bool kManyRegisters = HWY_TARGET <= HWY_AVX3 || HWY_ARCH_ARM_A6
 inline constexpr int kVectors = kManyRegisters ? 2 : 1;
 inline constexpr int kMaxTokens = kManyRegisters ? 6 : 4;
 
-// Blocks that are unpacked together, to be met by all tokens before the next ones: by many in the second-level cache, by as
-// few as fit into registers in the first.
+// Blocks that are unpacked together, to be met by all tokens before the next ones: in the second-level cache.
 inline constexpr std::size_t kManyBlocks = 64;
+// As many tokens as fit into registers meet each block as it is kept. Where a panel has more rows than registers, so many
+// blocks are passed over by all of them before the next ones: in the first-level cache.
 inline constexpr std::size_t kFewBlocks = 8;
 
-// Blocks of a panel, unpacked, and the same blocks of tokens.
+// The blocks of some tokens that blocks of a panel are multiplied by.
 struct Operands {
-  const std::uint8_t* values;  // [n_blocks], `stride` bytes apart
-  std::size_t stride;
-  const Factors* factors;  // [n_blocks]
-  const Q8Block* x;        // of the first token
-  std::size_t x_stride;    // from a token to the next
+  const Q8Block* x;      // of the first token
+  std::size_t x_stride;  // from a token to the next
   std::size_t n_blocks;
   bool first;  // sums begin at zero, not with what is in `out`
   bool dots;   // kDotsAreOptional, and they are there
+};
+
+// Blocks of a panel as they are kept, from number `first` on.
+template <Layout kLayout>
+struct PackedBlocks {
+  static constexpr Layout kOf = kLayout;
+  const std::uint8_t* panel;
+  std::size_t first;
+
+  HWY_INLINE PackedBlock<kLayout> operator[](std::size_t b) const { return {panel, first + b}; }
+};
+
+template <Layout kLayout>
+struct UnpackedBlocks {
+  static constexpr Layout kOf = kLayout;
+  const std::uint8_t* values;  // `stride` bytes apart
+  std::size_t stride;
+  const Factors* factors;
+
+  HWY_INLINE UnpackedBlock<kLayout> operator[](std::size_t b) const { return {values + b * stride, factors[b]}; }
 };
 
 template <Layout kLayout>
@@ -57,15 +75,79 @@ HWY_INLINE float sum_of(const Q8Block& x, int part) {
   return kLayout.parts == 1 ? x.sum : x.scale * static_cast<float>(x.part_corrections[part]) * (-1.0F / 128.0F);
 }
 
-// Rows [row, row + kVectors * lanes) against kTokens tokens. out: of the first token and row, tokens out_stride apart.
-template <Layout kLayout, bool kDots, int kTokens>
-HWY_NOINLINE void multiply_rows(const Operands& in, std::size_t row, float* HWY_RESTRICT out, std::size_t out_stride) {
-  const F32 f32;
-  const I32 i32;
+// To `dots` of each token and vector of rows, the products of a quad.
+template <bool kDots, int kTokens, int kQuadNumber, typename Block>
+HWY_INLINE void add_quad(const Block& block, std::size_t row, const Q8Block* HWY_RESTRICT x, std::size_t x_stride, bool flip,
+                         VI (&dots)[kTokens][kVectors]) {
   const U8 u8;
-  const I8 i8;
-  const std::size_t lanes = hn::Lanes(f32);
+  hn::Vec<U8> w[kVectors];
+  HWY_UNROLL(2)
+  for (int v = 0; v < kVectors; ++v) {
+    w[v] = block.template values<kQuadNumber>(row + static_cast<std::size_t>(v) * hn::Lanes(F32()));
+    if (flip) w[v] = hn::Xor(w[v], hn::Set(u8, 0x80));
+  }
+  HWY_UNROLL(8)
+  for (int t = 0; t < kTokens; ++t) {
+    std::int32_t four;
+    hwy::CopyBytes<4>(x[static_cast<std::size_t>(t) * x_stride].values + kQuadNumber * kQuad, &four);
+    const auto a = hn::BitCast(I8(), hn::Set(I32(), four));
+    HWY_UNROLL(2)
+    for (int v = 0; v < kVectors; ++v) dots[t][v] = add_products<kDots>(w[v], a, dots[t][v]);
+  }
+}
+
+// A part's quads [kQuadNumber, kEnd).
+template <bool kDots, int kTokens, int kQuadNumber, int kEnd, typename Block>
+HWY_INLINE void add_quads(const Block& block, std::size_t row, const Q8Block* HWY_RESTRICT x, std::size_t x_stride,
+                          bool flip, VI (&dots)[kTokens][kVectors]) {
+  if constexpr (kQuadNumber < kEnd) {
+    add_quad<kDots, kTokens, kQuadNumber>(block, row, x, x_stride, flip, dots);
+    add_quads<kDots, kTokens, kQuadNumber + 1, kEnd>(block, row, x, x_stride, flip, dots);
+  }
+}
+
+// To the sums of each token and vector of rows, the products of one part of a block.
+template <Layout kLayout, bool kDots, int kTokens, int kPart, typename Block>
+HWY_INLINE void add_part(const Block& block, std::size_t row, const Q8Block* HWY_RESTRICT x, std::size_t x_stride,
+                         VF (&sums)[kTokens][kVectors]) {
+  const F32 f32;
   constexpr int kPartQuads = kQuads / kLayout.parts;
+  VI dots[kTokens][kVectors];
+  HWY_UNROLL(8)
+  for (int t = 0; t < kTokens; ++t) {
+    HWY_UNROLL(2)
+    for (int v = 0; v < kVectors; ++v)
+      dots[t][v] = hn::Set(I32(), start_of<kLayout>(x[static_cast<std::size_t>(t) * x_stride], kPart));
+  }
+  constexpr bool kFlip = kSignedWeights && !kLayout.mins;
+  add_quads<kDots, kTokens, kPart * kPartQuads, (kPart + 1) * kPartQuads>(block, row, x, x_stride, kFlip, dots);
+  HWY_UNROLL(2)
+  for (int v = 0; v < kVectors; ++v) {
+    const std::size_t at = row + static_cast<std::size_t>(v) * hn::Lanes(f32);
+    const VF scale = block.scale(kPart, at);
+    HWY_UNROLL(8)
+    for (int t = 0; t < kTokens; ++t) {
+      const VF both = hn::Mul(scale, hn::Set(f32, x[static_cast<std::size_t>(t) * x_stride].scale));
+      sums[t][v] = hn::MulAdd(hn::ConvertTo(f32, dots[t][v]), both, sums[t][v]);
+    }
+    if constexpr (kLayout.mins) {
+      const VF min = block.min(kPart, at);
+      HWY_UNROLL(8)
+      for (int t = 0; t < kTokens; ++t) {
+        const float sum = sum_of<kLayout>(x[static_cast<std::size_t>(t) * x_stride], kPart);
+        sums[t][v] = hn::MulAdd(min, hn::Set(f32, sum), sums[t][v]);
+      }
+    }
+  }
+}
+
+// Rows [row, row + kVectors * lanes) against kTokens tokens. out: of the first token and row, tokens out_stride apart.
+template <bool kDots, int kTokens, typename Blocks>
+HWY_NOINLINE void multiply_rows(const Blocks& blocks, const Operands& in, std::size_t row, float* HWY_RESTRICT out,
+                                std::size_t out_stride) {
+  const F32 f32;
+  constexpr Layout kLayout = Blocks::kOf;
+  const std::size_t lanes = hn::Lanes(f32);
   VF sums[kTokens][kVectors];
   HWY_UNROLL(8)
   for (int t = 0; t < kTokens; ++t) {
@@ -76,53 +158,9 @@ HWY_NOINLINE void multiply_rows(const Operands& in, std::size_t row, float* HWY_
     }
   }
   for (std::size_t b = 0; b < in.n_blocks; ++b) {
-    const std::uint8_t* HWY_RESTRICT values = in.values + b * in.stride + row * kQuad;
-    const Q8Block* HWY_RESTRICT x = in.x + b;
-    for (int part = 0; part < kLayout.parts; ++part) {
-      VI dots[kTokens][kVectors];
-      HWY_UNROLL(8)
-      for (int t = 0; t < kTokens; ++t) {
-        HWY_UNROLL(2)
-        for (int v = 0; v < kVectors; ++v)
-          dots[t][v] = hn::Set(i32, start_of<kLayout>(x[static_cast<std::size_t>(t) * in.x_stride], part));
-      }
-      HWY_UNROLL(8)
-      for (int quad = part * kPartQuads; quad < (part + 1) * kPartQuads; ++quad) {
-        hn::Vec<U8> w[kVectors];
-        HWY_UNROLL(2)
-        for (int v = 0; v < kVectors; ++v) {
-          w[v] = hn::Load(u8, values + quad * kQuadBytes + static_cast<std::size_t>(v) * lanes * kQuad);
-          if constexpr (kSignedWeights && !kLayout.mins) w[v] = hn::Xor(w[v], hn::Set(u8, 0x80));
-        }
-        HWY_UNROLL(8)
-        for (int t = 0; t < kTokens; ++t) {
-          std::int32_t four;
-          hwy::CopyBytes<4>(x[static_cast<std::size_t>(t) * in.x_stride].values + quad * kQuad, &four);
-          const auto a = hn::BitCast(i8, hn::Set(i32, four));
-          HWY_UNROLL(2)
-          for (int v = 0; v < kVectors; ++v) dots[t][v] = add_products<kDots>(w[v], a, dots[t][v]);
-        }
-      }
-      const Factors& factors = in.factors[b];
-      HWY_UNROLL(2)
-      for (int v = 0; v < kVectors; ++v) {
-        const std::size_t at = row + static_cast<std::size_t>(v) * lanes;
-        const VF scale = hn::Load(f32, factors.scales[part] + at);
-        HWY_UNROLL(8)
-        for (int t = 0; t < kTokens; ++t) {
-          const VF both = hn::Mul(scale, hn::Set(f32, x[static_cast<std::size_t>(t) * in.x_stride].scale));
-          sums[t][v] = hn::MulAdd(hn::ConvertTo(f32, dots[t][v]), both, sums[t][v]);
-        }
-        if constexpr (kLayout.mins) {
-          const VF min = hn::Load(f32, factors.mins[part] + at);
-          HWY_UNROLL(8)
-          for (int t = 0; t < kTokens; ++t) {
-            const float sum = sum_of<kLayout>(x[static_cast<std::size_t>(t) * in.x_stride], part);
-            sums[t][v] = hn::MulAdd(min, hn::Set(f32, sum), sums[t][v]);
-          }
-        }
-      }
-    }
+    const auto block = blocks[b];
+    add_part<kLayout, kDots, kTokens, 0>(block, row, in.x + b, in.x_stride, sums);
+    if constexpr (kLayout.parts == 2) add_part<kLayout, kDots, kTokens, 1>(block, row, in.x + b, in.x_stride, sums);
   }
   HWY_UNROLL(8)
   for (int t = 0; t < kTokens; ++t) {
@@ -133,64 +171,80 @@ HWY_NOINLINE void multiply_rows(const Operands& in, std::size_t row, float* HWY_
 }
 
 // The last, narrower group of tokens has code of its own for each width.
-template <Layout kLayout, int kTokens = kMaxTokens>
-void multiply_tokens(int n_tokens, const Operands& in, std::size_t row, float* out, std::size_t out_stride) {
+template <int kTokens = kMaxTokens, typename Blocks>
+void multiply_tokens(int n_tokens, const Blocks& blocks, const Operands& in, std::size_t row, float* out,
+                     std::size_t out_stride) {
   if constexpr (kTokens > 0) {
     if (n_tokens == kTokens) {
       if constexpr (kDotsAreOptional) {
-        if (in.dots) return multiply_rows<kLayout, true, kTokens>(in, row, out, out_stride);
+        if (in.dots) return multiply_rows<true, kTokens>(blocks, in, row, out, out_stride);
       }
-      return multiply_rows<kLayout, false, kTokens>(in, row, out, out_stride);
+      return multiply_rows<false, kTokens>(blocks, in, row, out, out_stride);
     }
-    multiply_tokens<kLayout, kTokens - 1>(n_tokens, in, row, out, out_stride);
+    multiply_tokens<kTokens - 1>(n_tokens, blocks, in, row, out, out_stride);
   }
 }
 
 // The last panel may have fewer rows than vectors take.
-template <Layout kLayout>
-void multiply_last_rows(int n_tokens, const Operands& in, std::size_t row, std::size_t n_rows, float* out,
-                        std::size_t out_stride) {
+template <typename Blocks>
+void multiply_last_rows(int n_tokens, const Blocks& blocks, const Operands& in, std::size_t row, std::size_t n_rows,
+                        float* out, std::size_t out_stride) {
   HWY_ALIGN float padded[kMaxTokens * kRows] = {};
   for (int t = 0; t < n_tokens; ++t) std::copy_n(out + static_cast<std::size_t>(t) * out_stride, n_rows, padded + t * kRows);
-  multiply_tokens<kLayout>(n_tokens, in, row, padded, kRows);
+  multiply_tokens(n_tokens, blocks, in, row, padded, kRows);
   for (int t = 0; t < n_tokens; ++t) std::copy_n(padded + t * kRows, n_rows, out + static_cast<std::size_t>(t) * out_stride);
 }
 
 // All tokens against some blocks of a panel. out: [n_tokens][out_stride], of which this panel's n_rows are written.
-template <Layout kLayout>
-void multiply_blocks(Operands in, std::size_t n_tokens, float* out, std::size_t out_stride, std::size_t n_rows) {
+template <typename Blocks>
+void multiply_blocks(const Blocks& blocks, Operands in, std::size_t n_tokens, float* out, std::size_t out_stride,
+                     std::size_t n_rows) {
   const std::size_t step = kVectors * hn::Lanes(F32());
   for (std::size_t t = 0; t < n_tokens; t += kMaxTokens, in.x += kMaxTokens * in.x_stride) {
     const int count = static_cast<int>(std::min<std::size_t>(kMaxTokens, n_tokens - t));
     for (std::size_t row = 0; row < n_rows; row += step) {
       float* to = out + t * out_stride + row;
       if (row + step <= n_rows) {
-        multiply_tokens<kLayout>(count, in, row, to, out_stride);
+        multiply_tokens(count, blocks, in, row, to, out_stride);
       } else {
-        multiply_last_rows<kLayout>(count, in, row, n_rows - row, to, out_stride);
+        multiply_last_rows(count, blocks, in, row, n_rows - row, to, out_stride);
       }
     }
   }
 }
 
-template <Layout kLayout, std::size_t kBlocks>
+// Many tokens: a panel's blocks are unpacked for all of them.
+template <Layout kLayout>
 void multiply_unpacked(const std::uint8_t* panel, std::size_t n_blocks, const Q8Block* x, std::size_t n_tokens, float* out,
                        std::size_t out_stride, std::size_t n_rows) {
   constexpr bool kAsItIs = kLayout.bits == 8;
-  HWY_ALIGN std::uint8_t values[kAsItIs ? 1 : kBlocks * kBlockValues];
-  HWY_ALIGN Factors factors[kBlocks];
-  for (std::size_t first = 0; first < n_blocks; first += kBlocks) {
-    const std::size_t n = std::min(kBlocks, n_blocks - first);
+  HWY_ALIGN std::uint8_t values[kAsItIs ? 1 : kManyBlocks * kBlockValues];
+  HWY_ALIGN Factors factors[kManyBlocks];
+  for (std::size_t first = 0; first < n_blocks; first += kManyBlocks) {
+    const std::size_t n = std::min(kManyBlocks, n_blocks - first);
     unpack<kLayout>(panel, first, n, values, factors);
-    const Operands in = {.values = kAsItIs ? panel + first * kLayout.group_bytes() : values,
-                         .stride = kAsItIs ? kLayout.group_bytes() : kBlockValues,
-                         .factors = factors,
-                         .x = x + first,
+    const UnpackedBlocks<kLayout> blocks = {.values = kAsItIs ? panel + first * kLayout.group_bytes() : values,
+                                            .stride = kAsItIs ? kLayout.group_bytes() : kBlockValues,
+                                            .factors = factors};
+    const Operands in = {
+        .x = x + first, .x_stride = n_blocks, .n_blocks = n, .first = first == 0, .dots = kDotsAreOptional && has_dots()};
+    multiply_blocks(blocks, in, n_tokens, out, out_stride, n_rows);
+  }
+}
+
+// Few tokens: unpacked in registers, on the way to their only products.
+template <Layout kLayout>
+void multiply_packed(const std::uint8_t* panel, std::size_t n_blocks, const Q8Block* x, std::size_t n_tokens, float* out,
+                     std::size_t out_stride, std::size_t n_rows) {
+  const bool one_pass = kVectors * hn::Lanes(F32()) == kRows;
+  const std::size_t step = one_pass ? n_blocks : kFewBlocks;
+  for (std::size_t first = 0; first < n_blocks; first += step) {
+    const Operands in = {.x = x + first,
                          .x_stride = n_blocks,
-                         .n_blocks = n,
+                         .n_blocks = std::min(step, n_blocks - first),
                          .first = first == 0,
                          .dots = kDotsAreOptional && has_dots()};
-    multiply_blocks<kLayout>(in, n_tokens, out, out_stride, n_rows);
+    multiply_blocks(PackedBlocks<kLayout>{.panel = panel, .first = first}, in, n_tokens, out, out_stride, n_rows);
   }
 }
 
@@ -198,7 +252,7 @@ void multiply_unpacked(const std::uint8_t* panel, std::size_t n_blocks, const Q8
 template <Layout kLayout>
 void multiply_panel_of(const std::uint8_t* panel, std::size_t n_blocks, const Q8Block* x, std::size_t n_tokens, float* out,
                        std::size_t out_stride, std::size_t n_rows) {
-  const auto run = n_tokens > kMaxTokens ? multiply_unpacked<kLayout, kManyBlocks> : multiply_unpacked<kLayout, kFewBlocks>;
+  const auto run = n_tokens > kMaxTokens ? multiply_unpacked<kLayout> : multiply_packed<kLayout>;
   run(panel, n_blocks, x, n_tokens, out, out_stride, n_rows);
 }
 

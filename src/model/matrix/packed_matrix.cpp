@@ -13,9 +13,10 @@
 #include "model/matrix/panel.h"
 
 // Left out: vectors whose length the compiler does not know (SVE, RVV), which cannot be elements of the arrays that hold
-// the sums; such Arm machines run the NEON code with its dot products. Of NEON with and without AES one is enough.
+// the sums; such Arm machines run the NEON code with its dot products. Of NEON with and without AES one is enough, and of
+// AVX-512 with VNNI the first.
 #ifndef HWY_DISABLED_TARGETS
-#define HWY_DISABLED_TARGETS (HWY_ALL_SVE | HWY_RVV | HWY_SSSE3 | HWY_NEON)
+#define HWY_DISABLED_TARGETS (HWY_ALL_SVE | HWY_RVV | HWY_SSSE3 | HWY_NEON | HWY_AVX3_ZEN4 | HWY_AVX3_SPR | HWY_AVX10_2)
 #endif
 
 #undef HWY_TARGET_INCLUDE
@@ -146,6 +147,11 @@ std::shared_ptr<std::uint8_t> panel_memory(std::size_t size) {
 }
 
 }  // namespace
+
+std::vector<std::int64_t> usable_targets() {
+  return hwy::SupportedAndGeneratedTargets();
+}
+
 }  // namespace packed_detail
 
 using namespace packed_detail;

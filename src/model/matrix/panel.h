@@ -9,6 +9,7 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "model/matrix/weight_type.h"
 
@@ -81,5 +82,8 @@ struct Factors {
   float scales[2][kRows];
   float mins[2][kRows];
 };
+
+// The instruction sets that products were compiled for and that this machine has, as Highway numbers them; for tests.
+std::vector<std::int64_t> usable_targets();
 
 }  // namespace celslm::packed_detail

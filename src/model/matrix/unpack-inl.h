@@ -73,17 +73,6 @@ HWY_INLINE VPlane value_of(VPlane code) {
   }
 }
 
-template <Layout kLayout, int kQuadNumber = 0>
-HWY_INLINE void unpack_values(const std::uint8_t* HWY_RESTRICT planes, std::uint8_t* HWY_RESTRICT values) {
-  if constexpr (kQuadNumber < kQuads) {
-    for (std::size_t at = 0; at < kQuadBytes; at += hn::Lanes(Plane())) {
-      hn::Store(value_of<kLayout>(codes_of<kLayout, kQuadNumber>(planes, at)), Plane(),
-                values + kQuadNumber * kQuadBytes + at);
-    }
-    unpack_values<kLayout, kQuadNumber + 1>(planes, values);
-  }
-}
-
 using FF = hn::CappedTag<float, 16>;
 using IF = hn::RebindToSigned<FF>;
 
@@ -134,25 +123,6 @@ HWY_INLINE hn::Vec<FF> min_of(const std::uint8_t* half_mins, std::size_t row, co
   return min;
 }
 
-// block: of `group`, whose f16 numbers scale it.
-template <Layout kLayout>
-HWY_INLINE void unpack_factors(const std::uint8_t* HWY_RESTRICT group, const std::uint8_t* HWY_RESTRICT block,
-                               Factors& out) {
-  const FF f32;
-  const std::uint8_t* half_scales = group + kLayout.halves_at();
-  const std::uint8_t* half_mins = half_scales + kRows * sizeof(std::uint16_t);
-  for (int part = 0; part < kLayout.parts; ++part) {
-    for (std::size_t row = 0; row < kRows; row += hn::Lanes(f32)) {
-      const std::size_t at = static_cast<std::size_t>(part) * kRows + row;
-      const std::uint8_t* scales = block + kLayout.scales_at() + at;
-      const std::uint8_t* mins = block + kLayout.mins_at() + at;
-      hn::Store(scale_of<kLayout.scaling>(half_scales, row, scales), f32, out.scales[part] + row);
-      if constexpr (kLayout.mins)
-        hn::Store(min_of<kLayout.scaling>(half_mins, row, scales, mins), f32, out.mins[part] + row);
-    }
-  }
-}
-
 // So many bytes on, panels are asked for from memory: with one token that is what products wait for, and hardware does not
 // follow a path over several planes well.
 inline constexpr std::size_t kAhead = 4096;
@@ -161,17 +131,89 @@ HWY_INLINE void prefetch(const std::uint8_t* at, std::size_t n) {
   for (std::size_t line = 0; line < n; line += 64) hwy::Prefetch(at + line);
 }
 
+// A block of a panel as it is kept. Rows are those of the panel, from `row` on as many as a vector of floats takes.
+template <Layout kLayout>
+class PackedBlock {
+ public:
+  HWY_INLINE PackedBlock(const std::uint8_t* panel, std::size_t number) {
+    constexpr auto kGroup = static_cast<std::size_t>(kLayout.group);
+    group_ = panel + number / kGroup * kLayout.group_bytes();
+    block_ = group_ + number % kGroup * kLayout.block_bytes();
+    prefetch(block_ + kAhead, kLayout.group_bytes() / kGroup);
+  }
+
+  // What products take of a quad's values.
+  template <int kQuadNumber>
+  HWY_INLINE VPlane values(std::size_t row) const {
+    if constexpr (kLayout.bits == 8)
+      return hn::LoadU(Plane(), block_ + kQuadNumber * kQuadBytes + row * kQuad);
+    else
+      return value_of<kLayout>(codes_of<kLayout, kQuadNumber>(block_, row * kQuad));
+  }
+
+  HWY_INLINE hn::Vec<FF> scale(int part, std::size_t row) const {
+    return scale_of<kLayout.scaling>(halves_of_scales(), row, block_ + kLayout.scales_at() + of_part(part, row));
+  }
+
+  HWY_INLINE hn::Vec<FF> min(int part, std::size_t row) const {
+    const std::size_t at = of_part(part, row);
+    const std::uint8_t* half_mins = halves_of_scales() + kRows * sizeof(std::uint16_t);
+    return min_of<kLayout.scaling>(half_mins, row, block_ + kLayout.scales_at() + at, block_ + kLayout.mins_at() + at);
+  }
+
+ private:
+  HWY_INLINE static std::size_t of_part(int part, std::size_t row) { return static_cast<std::size_t>(part) * kRows + row; }
+  HWY_INLINE const std::uint8_t* halves_of_scales() const { return group_ + kLayout.halves_at(); }
+
+  const std::uint8_t* group_;
+  const std::uint8_t* block_;
+};
+
+// The same once it is unpacked: [kBlockValues] values and its factors.
+template <Layout kLayout>
+class UnpackedBlock {
+ public:
+  HWY_INLINE UnpackedBlock(const std::uint8_t* values, const Factors& factors) : values_(values), factors_(&factors) {}
+
+  template <int kQuadNumber>
+  HWY_INLINE VPlane values(std::size_t row) const {
+    return hn::LoadU(Plane(), values_ + kQuadNumber * kQuadBytes + row * kQuad);
+  }
+  HWY_INLINE hn::Vec<FF> scale(int part, std::size_t row) const { return hn::Load(FF(), factors_->scales[part] + row); }
+  HWY_INLINE hn::Vec<FF> min(int part, std::size_t row) const { return hn::Load(FF(), factors_->mins[part] + row); }
+
+ private:
+  const std::uint8_t* values_;
+  const Factors* factors_;
+};
+
+template <Layout kLayout, int kQuadNumber = 0>
+HWY_INLINE void unpack_values(const PackedBlock<kLayout>& from, std::uint8_t* HWY_RESTRICT values) {
+  if constexpr (kQuadNumber < kQuads) {
+    for (std::size_t row = 0; row < kRows; row += hn::Lanes(FF()))
+      hn::Store(from.template values<kQuadNumber>(row), Plane(), values + kQuadNumber * kQuadBytes + row * kQuad);
+    unpack_values<kLayout, kQuadNumber + 1>(from, values);
+  }
+}
+
+template <Layout kLayout>
+HWY_INLINE void unpack_factors(const PackedBlock<kLayout>& from, Factors& out) {
+  for (int part = 0; part < kLayout.parts; ++part) {
+    for (std::size_t row = 0; row < kRows; row += hn::Lanes(FF())) {
+      hn::Store(from.scale(part, row), FF(), out.scales[part] + row);
+      if constexpr (kLayout.mins) hn::Store(from.min(part, row), FF(), out.mins[part] + row);
+    }
+  }
+}
+
 // `n` blocks of a panel from number `first` on. values: [n][kBlockValues], not written where they lie in the panel as they
 // are taken (8 bits).
 template <Layout kLayout>
 void unpack(const std::uint8_t* panel, std::size_t first, std::size_t n, std::uint8_t* values, Factors* factors) {
-  constexpr auto kGroup = static_cast<std::size_t>(kLayout.group);
   for (std::size_t i = 0; i < n; ++i) {
-    const std::uint8_t* group = panel + (first + i) / kGroup * kLayout.group_bytes();
-    const std::uint8_t* block = group + (first + i) % kGroup * kLayout.block_bytes();
-    prefetch(block + kAhead, kLayout.group_bytes() / kGroup);
+    const PackedBlock<kLayout> block(panel, first + i);
     if constexpr (kLayout.bits != 8) unpack_values<kLayout>(block, values + i * kBlockValues);
-    unpack_factors<kLayout>(group, block, factors[i]);
+    unpack_factors<kLayout>(block, factors[i]);
   }
 }
 
