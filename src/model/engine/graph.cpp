@@ -67,13 +67,36 @@ class GraphBuilder : private LayerNodes {
     return out_.hidden_;
   }
 
-  ggml_tensor* linear(const Linear& l, ggml_tensor* x) {
-    const bool own = l.packed != nullptr && kernels_ == KernelPath::kFused;
-    ggml_tensor* y = own ? multiply_packed(*l.packed, x) : ggml_mul_mat(ctx_, l.w, x);
-    return l.b == nullptr ? y : ggml_add(ctx_, y, l.b);
+  bool own(const Linear* l) const { return l->packed != nullptr && kernels_ == KernelPath::kFused; }
+
+  // W x + b, + residual if there is one.
+  ggml_tensor* linear(const Linear& l, ggml_tensor* x, ggml_tensor* residual = nullptr) {
+    if (own(&l)) return product({&l}, x, residual);
+    ggml_tensor* y = ggml_mul_mat(ctx_, l.w, x);
+    if (l.b != nullptr) y = ggml_add(ctx_, y, l.b);
+    return residual == nullptr ? y : ggml_add(ctx_, y, residual);
   }
 
-  // x as blocks of 8 bits, [n_in / 32 * sizeof(Q8Block), n_tokens]. What several matrices multiply is rounded once.
+  // Of several matrices and one x. Where our own kernel computes all of them, it does so in one operator: each ends in a
+  // barrier.
+  template <std::size_t kN>
+  std::array<ggml_tensor*, kN> linears(const std::array<const Linear*, kN>& of, ggml_tensor* x) {
+    std::array<ggml_tensor*, kN> out{};
+    if (!std::ranges::all_of(of, [&](const Linear* l) { return own(l); })) {
+      std::ranges::transform(of, out.begin(), [&](const Linear* l) { return linear(*l, x); });
+      return out;
+    }
+    ggml_tensor* all = product({of.begin(), of.end()}, x, nullptr);
+    std::size_t at = 0;
+    for (std::size_t i = 0; i < kN; ++i) {
+      const std::int64_t n_out = of[i]->packed->n_out();
+      out[i] = ggml_view_2d(ctx_, all, n_out, x->ne[1], static_cast<std::size_t>(n_out) * sizeof(float), at);
+      at += static_cast<std::size_t>(n_out * x->ne[1]) * sizeof(float);
+    }
+    return out;
+  }
+
+  // x as blocks of 8 bits, [n_in / 32 * sizeof(Q8Block), n_tokens].
   ggml_tensor* quantized(ggml_tensor* x) {
     if (x == quantized_from_) return quantized_;
     const auto run = [](ggml_tensor* dst, int, int nth, void* data) {
@@ -88,17 +111,36 @@ class GraphBuilder : private LayerNodes {
     return quantized_;
   }
 
-  ggml_tensor* multiply_packed(const PackedMatrix& w, ggml_tensor* x) {
-    const auto run = [](ggml_tensor* dst, int, int nth, void* data) {
+  // One behind another, each [n_out, n_tokens]; the residual is for a single one. A single token is rounded by every thread
+  // for itself, which takes less time than a barrier.
+  ggml_tensor* product(const std::vector<const Linear*>& of, ggml_tensor* x, ggml_tensor* residual) {
+    const auto run = [](ggml_tensor* dst, int ith, int nth, void* data) {
       auto& t = *static_cast<Graph::Task*>(data);
-      const auto* blocks = static_cast<const Q8Block*>(dst->src[0]->data);
-      t.shares.take(shares_each(dst->ne[1]), nth, [&](int share, int n) {
-        t.matrix->multiply(blocks, dst->ne[1], static_cast<float*>(dst->data), share, n);
+      const ggml_tensor* in = dst->src[0];
+      const bool rounded = in->type == GGML_TYPE_I8;
+      const auto* blocks =
+          rounded ? static_cast<const Q8Block*>(in->data) : t.pass->rounded({floats(in), elements(in)}, ith);
+      const float* addend = dst->src[1] == nullptr ? nullptr : floats(dst->src[1]);
+      const std::int64_t n_tokens = in->ne[1];
+      t.shares.take(shares_each(n_tokens), nth, [&](int share, int n) {
+        auto* out = static_cast<float*>(dst->data);
+        for (const Graph::Product& p : t.products) {
+          p.matrix->multiply(blocks, n_tokens, out, share, n, {.bias = p.bias, .residual = addend});
+          out += p.matrix->n_out() * n_tokens;
+        }
       });
     };
-    ggml_tensor* blocks = quantized(x);
-    return ggml_custom_4d(ctx_, GGML_TYPE_F32, w.n_out(), x->ne[1], 1, 1, &blocks, 1, run, GGML_N_TASKS_MAX,
-                          task({.matrix = &w}));
+    Graph::Operand operand{.pass = &pass_};
+    std::int64_t n_out = 0;
+    for (const Linear* l : of) {
+      operand.products.push_back({.matrix = l->packed, .bias = l->b == nullptr ? nullptr : floats(l->b)});
+      n_out += l->packed->n_out();
+    }
+    const std::int64_t n_tokens = x->ne[1];
+    const bool apart = of.size() > 1;
+    std::array args = {n_tokens == 1 ? x : quantized(x), residual};
+    return ggml_custom_4d(ctx_, GGML_TYPE_F32, apart ? n_out * n_tokens : n_out, apart ? 1 : n_tokens, 1, 1, args.data(),
+                          residual == nullptr ? 1 : 2, run, GGML_N_TASKS_MAX, task(std::move(operand)));
   }
 
   // RMS norm of each head: [n_heads * head_dim, n_tokens] -> [head_dim, n_heads, n_tokens], the same values in place. Its
@@ -112,23 +154,26 @@ class GraphBuilder : private LayerNodes {
   ggml_tensor* transformer_layer(ggml_tensor* x, int layer) {
     const LayerWeights& w = weights_.layers[static_cast<std::size_t>(layer)];
     ggml_tensor* normed = norm(x, w.attn_norm);
-    ggml_tensor* q = head_norm(linear(w.q, normed), w.q_norm, w.q_gain);
-    ggml_tensor* k = head_norm(linear(w.k, normed), w.k_norm, w.k_gain);
-    ggml_tensor* v = linear(w.v, normed);
+    auto [q, k, v] = linears<3>({&w.q, &w.k, &w.v}, normed);
+    q = head_norm(q, w.q_norm, w.q_gain);
+    k = head_norm(k, w.k_norm, w.k_gain);
     ggml_tensor* mixed = attend(store(q, k, v, layer), layer);
     if (layer == out_.shape_.last - 1) {  // what follows is row by row: only the rows that are asked for
       mixed = select(mixed);
       x = select(x);
       selected_ = true;
     }
-    x = residual(norm(linear(w.attn_output, mixed), w.attn_post_norm), x);
-    return residual(norm(mlp(norm(x, w.ffn_norm), w), w.ffn_post_norm), x);
+    x = back(w.attn_output, mixed, w.attn_post_norm, x);
+    ggml_tensor* in = norm(x, w.ffn_norm);
+    if (w.experts.router != nullptr) return residual(norm(mixture(in, w.experts), w.ffn_post_norm), x);
+    const auto [gate, up] = linears<2>({&w.gate, &w.up}, in);
+    return back(w.down, gated(gate, up), w.ffn_post_norm, x);
   }
 
-  ggml_tensor* mlp(ggml_tensor* x, const LayerWeights& w) {
-    if (w.experts.router != nullptr) return mixture(x, w.experts);
-    ggml_tensor* gate = linear(w.gate, x);
-    return linear(w.down, gated(gate, linear(w.up, x)));
+  // x with what l and a norm, if there is one, make of `in` added to it.
+  ggml_tensor* back(const Linear& l, ggml_tensor* in, ggml_tensor* post_norm, ggml_tensor* x) {
+    if (adds_itself(c_, post_norm)) return linear(l, in, x);
+    return residual(norm(linear(l, in), post_norm), x);
   }
 
   // The sum of what the chosen experts make of each token, each with its weight.
@@ -171,9 +216,10 @@ class GraphBuilder : private LayerNodes {
 
   ggml_tensor* head(ggml_tensor* x) { return logits_of(linear(weights_.output, norm(x, weights_.output_norm))); }
 
-  Graph::Task* task(const Graph::Operand& of) { return &out_.tasks_.emplace_back(of); }
+  Graph::Task* task(Graph::Operand of) { return &out_.tasks_.emplace_back(std::move(of)); }
 
   static const float* floats(const ggml_tensor* t) { return static_cast<const float*>(t->data); }
+  static std::size_t elements(const ggml_tensor* t) { return static_cast<std::size_t>(ggml_nelements(t)); }
 
   // Rotated q, [head_dim, n_heads, n_tokens]; K and V go to the segments on the side.
   ggml_tensor* store(ggml_tensor* q, ggml_tensor* k, ggml_tensor* v, int layer) {

@@ -5,6 +5,7 @@
 
 #include <deque>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "model/engine/engine.h"
@@ -47,13 +48,17 @@ class Graph {
 
  private:
   friend class GraphBuilder;
-  struct Operand {  // of a custom operator: a matrix, or a layer's rows and KV
+  struct Product {
     const PackedMatrix* matrix = nullptr;
+    const float* bias = nullptr;
+  };
+  struct Operand {  // of a custom operator: matrices, or a layer's rows and KV
+    std::vector<Product> products;
     Pass* pass = nullptr;
     int layer = 0;
   };
   struct Task : Operand {
-    explicit Task(const Operand& of) : Operand(of) {}
+    explicit Task(Operand of) : Operand(std::move(of)) {}
     Shares shares;
   };
   struct Mask {

@@ -7,6 +7,11 @@
 
 namespace celslm {
 
+// Whether what a block of a layer puts out is added to its input as it is.
+inline bool adds_itself(const ModelConfig& config, const ggml_tensor* post_norm) {
+  return post_norm == nullptr && config.residual_scale == 1.0F;
+}
+
 // Base of the graphs' builders, which set `ctx_` before they add nodes.
 class LayerNodes {
  protected:

@@ -1,7 +1,9 @@
 #include "model/engine/node_count.h"
 
+#include <algorithm>
 #include <initializer_list>
 
+#include "model/engine/layer_nodes.h"
 #include "model/engine/plain_keys.h"
 
 namespace celslm {
@@ -28,25 +30,27 @@ constexpr std::size_t kPlainContext = 2 * (kRows + 1);  // K and V of a context,
 
 class NodeCount {
  public:
-  NodeCount(const ModelConfig& config, std::span<const SequenceChunk> batch, KernelPath kernels)
-      : config_(config), batch_(batch), fused_(kernels == KernelPath::kFused) {}
+  NodeCount(const ModelConfig& config, const PassShape& shape, std::span<const SequenceChunk> batch, KernelPath kernels)
+      : config_(config), shape_(shape), batch_(batch), fused_(kernels == KernelPath::kFused) {}
+
+  bool selects() const { return shape_.n_outputs > 0 && shape_.n_outputs < shape_.n_tokens; }
 
   std::size_t embedding() const { return 1 + scale(config_.embedding_scale); }
 
   std::size_t layer(const LayerWeights& w, int number) const {
-    const std::size_t projections =
-        norm(w.attn_norm) + linears({&w.q, &w.k, &w.v}) + head_norm(w.q_norm, w.q_gain) + head_norm(w.k_norm, w.k_gain);
-    const std::size_t attention =
-        kStore + (fused_ ? 1 : plain_attention(number)) + kHeadsTogether + linears({&w.attn_output});
-    const std::size_t mlp =
-        w.experts.router != nullptr ? mixture(w.experts) : linears({&w.gate, &w.up}) + kGated + linears({&w.down});
-    const std::size_t norms = norm(w.attn_post_norm) + norm(w.ffn_norm) + norm(w.ffn_post_norm);
-    return projections + attention + mlp + norms + 2 * residual();
+    const int rows = number == shape_.last - 1 ? outputs() : shape_.n_tokens;  // behind attention
+    const std::size_t projections = norm(w.attn_norm) + linears({&w.q, &w.k, &w.v}, shape_.n_tokens) +
+                                    head_norm(w.q_norm, w.q_gain) + head_norm(w.k_norm, w.k_gain);
+    const std::size_t attention = kStore + (fused_ ? 1 : plain_attention(number)) + kHeadsTogether +
+                                  back(w.attn_output, w.attn_post_norm, rows) + norm(w.ffn_norm);
+    if (w.experts.router != nullptr)
+      return projections + attention + mixture(w.experts) + norm(w.ffn_post_norm) + residual();
+    return projections + attention + linears({&w.gate, &w.up}, rows) + kGated + back(w.down, w.ffn_post_norm, rows);
   }
 
   std::size_t head(const Weights& w) const {
     const std::size_t softcap = config_.logit_softcap == 0.0F ? 0 : kSoftcap;
-    return kNorm + linears({&w.output}) + scale(config_.logit_scale) + softcap;
+    return kNorm + linears({&w.output}, outputs()) + scale(config_.logit_scale) + softcap;
   }
 
  private:
@@ -78,18 +82,29 @@ class NodeCount {
     return gain == nullptr ? 0 : kHeads + 1;
   }
 
-  // Of one input, which our own kernel rounds once for all of them.
-  std::size_t linears(std::initializer_list<const Linear*> of_one_input) const {
-    std::size_t out = 0;
-    bool rounds = false;
-    for (const Linear* l : of_one_input) {
-      out += 1 + (l->b == nullptr ? 0 : 1);
-      rounds = rounds || (fused_ && l->packed != nullptr);
-    }
-    return out + (rounds ? 1 : 0);
+  bool own(const Linear& l) const { return fused_ && l.packed != nullptr; }
+  int outputs() const { return selects() ? shape_.n_outputs : shape_.n_tokens; }
+
+  // Of one input of `rows`. Our own kernel adds biases itself, takes several matrices at once and hands views of what they
+  // make on, and rounds a single row itself.
+  std::size_t linears(std::initializer_list<const Linear*> of_one_input, int rows) const {
+    const auto n_own =
+        static_cast<std::size_t>(std::ranges::count_if(of_one_input, [&](const Linear* l) { return own(*l); }));
+    const std::size_t rounds = n_own > 0 && rows > 1 ? 1 : 0;
+    if (n_own == of_one_input.size()) return rounds + 1 + (n_own > 1 ? n_own : 0);
+    std::size_t out = rounds;
+    for (const Linear* l : of_one_input) out += 1 + (own(*l) || l->b == nullptr ? 0 : 1);
+    return out;
+  }
+
+  // Back to a layer's hidden states, which our own kernel may add, too.
+  std::size_t back(const Linear& l, const ggml_tensor* post_norm, int rows) const {
+    const std::size_t product = linears({&l}, rows);
+    return own(l) && adds_itself(config_, post_norm) ? product : product + norm(post_norm) + residual();
   }
 
   const ModelConfig& config_;
+  const PassShape& shape_;
   const std::span<const SequenceChunk> batch_;
   const bool fused_;
 };
@@ -98,11 +113,10 @@ class NodeCount {
 
 std::size_t count_nodes(const ModelConfig& config, const Weights& weights, const PassShape& shape,
                         std::span<const SequenceChunk> batch, KernelPath kernels) {
-  const NodeCount count(config, batch, kernels);
+  const NodeCount count(config, shape, batch, kernels);
   std::size_t out = shape.from_tokens ? count.embedding() : 0;
   for (int layer = shape.first; layer < shape.last; ++layer) out += count.layer(weights.layer(layer), layer);
-  const bool selects = shape.n_outputs > 0 && shape.n_outputs < shape.n_tokens;
-  if (selects) out += shape.first < shape.last ? 2 : 1;  // rows of what attention puts out, and of its input
+  if (count.selects()) out += shape.first < shape.last ? 2 : 1;  // rows of what attention puts out, and of its input
   if (shape.n_outputs > 0) out += count.head(weights);
   return out;
 }

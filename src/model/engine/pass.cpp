@@ -80,7 +80,17 @@ Status check_batch(const ModelConfig& config, std::span<const SequenceChunk> bat
 
 Pass::Pass(const Model::Impl& model, int n_threads) : model_(model), config_(model.config), weights_(*model.weights) {
   scratch_.resize(static_cast<std::size_t>(n_threads));
-  for (ThreadScratch& s : scratch_) s.head.resize(key_scratch(config_.head_dim));
+  const int widest = std::max({config_.n_embd, config_.n_heads * config_.head_dim, config_.n_ff});
+  for (ThreadScratch& s : scratch_) {
+    s.head.resize(key_scratch(config_.head_dim));
+    s.row.resize(static_cast<std::size_t>(widest / PackedMatrix::kBlock));
+  }
+}
+
+const Q8Block* Pass::rounded(std::span<const float> x, int thread) {
+  Q8Block* const out = scratch_[static_cast<std::size_t>(thread)].row.data();
+  q8_quantize(x.data(), static_cast<std::int64_t>(x.size()), 1, out, 0, 1);
+  return out;
 }
 
 void Pass::begin(std::span<const SequenceChunk> batch, int first_layer, int last_layer) {

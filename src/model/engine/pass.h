@@ -12,6 +12,7 @@
 #include "model/engine/model_impl.h"
 #include "model/kv/kv_rows.h"
 #include "model/kv/rope.h"
+#include "model/matrix/packed_matrix.h"
 
 namespace celslm {
 
@@ -33,6 +34,9 @@ class Pass {
   void store(int layer, const float* q, const float* k, const float* v, float* q_out, int ith, int nth);
   // One of n_shares. out: [n_tokens][n_heads][head_dim]. Thread: which of them calls.
   void attend(int layer, const float* q, float* out, int thread, int share, int n_shares);
+
+  // x, one token's row, in blocks of 8 bits; until the thread's next call.
+  const Q8Block* rounded(std::span<const float> x, int thread);
 
   // Where store() also leaves K before bias and RoPE, and V, both rounded, [n_tokens][kv_width]; empty: nowhere.
   void tap(std::span<float> k, std::span<float> v) {
@@ -58,7 +62,8 @@ class Pass {
   };
   struct ThreadScratch {
     AttentionScratch attention;
-    std::vector<float> head;  // [key_scratch()]
+    std::vector<float> head;   // [key_scratch()]
+    std::vector<Q8Block> row;  // of the widest input of a matrix
   };
 
   std::vector<AttentionGroup> groups_of(int layer) const;

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstring>
 #include <new>
 #include <system_error>
@@ -146,6 +147,23 @@ std::shared_ptr<std::uint8_t> panel_memory(std::size_t size) {
   return {memory, [](std::uint8_t* p) { ::operator delete[](p, std::align_val_t{kAlignment}); }};
 }
 
+void add_row(const float* HWY_RESTRICT from, std::size_t n, float* HWY_RESTRICT to) {
+  if (n == kRows) {  // a number that the compiler knows: vectors without ends
+    for (std::size_t i = 0; i < kRows; ++i) to[i] += from[i];
+  } else {
+    for (std::size_t i = 0; i < n; ++i) to[i] += from[i];
+  }
+}
+
+// To rows [first, first + n_rows) of out [n_tokens][n_out].
+void add(const Addends& then, std::size_t first, std::size_t n_rows, std::size_t n_tokens, std::size_t n_out, float* out) {
+  for (std::size_t t = 0; t < n_tokens; ++t) {
+    float* const to = out + t * n_out + first;
+    if (then.bias != nullptr) add_row(then.bias + first, n_rows, to);
+    if (then.residual != nullptr) add_row(then.residual + t * n_out + first, n_rows, to);
+  }
+}
+
 }  // namespace
 
 std::vector<std::int64_t> usable_targets() {
@@ -199,15 +217,17 @@ Result<std::unique_ptr<PackedMatrix>> PackedMatrix::view(WeightType type, ByteVi
   return out;
 }
 
-void PackedMatrix::multiply(const Q8Block* x, std::int64_t n_tokens, float* out, int ith, int nth) const {
+void PackedMatrix::multiply(const Q8Block* x, std::int64_t n_tokens, float* out, int ith, int nth,
+                            const Addends& then) const {
   const std::size_t stride = stride_of(layout_of(type_), n_in_);
   const auto n_out = static_cast<std::size_t>(n_out_);
   const std::size_t n_panels = panels_of(n_out_);
   const std::size_t last = n_panels * static_cast<std::size_t>(ith + 1) / static_cast<std::size_t>(nth);
   for (std::size_t p = n_panels * static_cast<std::size_t>(ith) / static_cast<std::size_t>(nth); p < last; ++p) {
+    const std::size_t n_rows = std::min<std::size_t>(kRows, n_out - p * kRows);
     HWY_DYNAMIC_DISPATCH(multiply_panel)
-    (type_, panels_ + p * stride, blocks_of(n_in_), x, static_cast<std::size_t>(n_tokens), out + p * kRows, n_out,
-     std::min<std::size_t>(kRows, n_out - p * kRows));
+    (type_, panels_ + p * stride, blocks_of(n_in_), x, static_cast<std::size_t>(n_tokens), out + p * kRows, n_out, n_rows);
+    add(then, p * kRows, n_rows, static_cast<std::size_t>(n_tokens), n_out, out);
   }
 }
 

@@ -31,6 +31,12 @@ void q8_quantize(const float* in, std::int64_t n_in, std::int64_t n_tokens, Q8Bl
 // Of the panels in memory and in files; changed with every change of what they hold.
 inline constexpr int kPanelLayout = 1;
 
+// What is added to a product, in this order; either may be null.
+struct Addends {
+  const float* bias = nullptr;      // [n_out]
+  const float* residual = nullptr;  // [n_tokens][n_out]
+};
+
 // A weight matrix [n_out][n_in] in panels of 32 rows, so that one vector of activations meets 32 rows. Immutable;
 // thread-safe.
 class PackedMatrix {
@@ -54,9 +60,9 @@ class PackedMatrix {
   std::size_t size_bytes() const { return size_bytes_; }
   ByteView panels() const { return {reinterpret_cast<const std::byte*>(panels_), size_bytes_}; }
 
-  // out[t][r] = sum over i of weights[r][i] * x[t][i]. x: [n_tokens][n_in / 32]; out: [n_tokens][n_out]. Thread `ith` of
-  // `nth` does its share of the rows; no allocation.
-  void multiply(const Q8Block* x, std::int64_t n_tokens, float* out, int ith, int nth) const;
+  // out[t][r] = sum over i of weights[r][i] * x[t][i], then what is to be added. x: [n_tokens][n_in / 32]; out:
+  // [n_tokens][n_out]. Thread `ith` of `nth` does its share of the rows; no allocation.
+  void multiply(const Q8Block* x, std::int64_t n_tokens, float* out, int ith, int nth, const Addends& then = {}) const;
 
  private:
   PackedMatrix(WeightType type, std::int64_t n_in, std::int64_t n_out, std::size_t size_bytes)

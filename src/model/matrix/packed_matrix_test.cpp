@@ -162,6 +162,21 @@ TEST_P(PackedMatrixTest, TheBitsDependNeitherOnTheBatchNorOnThreads) {
   }
 }
 
+TEST_P(PackedMatrixTest, BiasAndResidualAreAddedBehindTheProduct) {
+  const FileMatrix w = matrix(256, 70);
+  const auto packed = w.packed();
+  const auto x = activations(std::int64_t{9} * 256, 2);
+  const auto bias = activations(70, 6);
+  const auto residual = activations(std::int64_t{9} * 70, 7);
+  auto want = product(*packed, x);
+  for (std::size_t i = 0; i < want.size(); ++i) want[i] = want[i] + bias[i % 70] + residual[i];
+  std::vector<float> out(want.size());
+  const auto blocks = quantized(x, 256);
+  for (int ith = 0; ith < 2; ++ith)
+    packed->multiply(blocks.data(), 9, out.data(), ith, 2, {.bias = bias.data(), .residual = residual.data()});
+  EXPECT_EQ(out, want);
+}
+
 TEST_P(PackedMatrixTest, EveryInstructionSetWithFusedMultiplyAddGivesTheSameBits) {
   const FileMatrix w = matrix(2304, 70, 4);
   const auto packed = w.packed();
