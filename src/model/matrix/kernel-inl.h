@@ -30,9 +30,16 @@ inline constexpr int kMaxTokens = kManyRegisters ? 6 : 4;
 
 // Blocks that are unpacked together, to be met by all tokens before the next ones: in the second-level cache.
 inline constexpr std::size_t kManyBlocks = 64;
-// As many tokens as fit into registers meet each block as it is kept. Where a panel has more rows than registers, so many
-// blocks are passed over by all of them before the next ones: in the first-level cache.
+// Few tokens meet each block as it is kept. Where a panel has more rows than registers, so many blocks are passed over by
+// all of them before the next ones: in the first-level cache.
 inline constexpr std::size_t kFewBlocks = 8;
+
+// Up to so many tokens, a block is unpacked in less time for each register's worth of them than it takes to write it down
+// for all and read it back; codes of 4 bits take two instructions, others more. Measured.
+constexpr std::size_t few_tokens(const Layout& layout) {
+  if (layout.bits == 4 || layout.bits == 8) return 64;
+  return static_cast<std::size_t>(kMaxTokens) * (layout.bits == 5 ? 3 : 1);
+}
 
 // The blocks of some tokens that blocks of a panel are multiplied by.
 struct Operands {
@@ -232,7 +239,7 @@ void multiply_unpacked(const std::uint8_t* panel, std::size_t n_blocks, const Q8
   }
 }
 
-// Few tokens: unpacked in registers, on the way to their only products.
+// Few tokens: unpacked in registers, on the way to the product.
 template <Layout kLayout>
 void multiply_packed(const std::uint8_t* panel, std::size_t n_blocks, const Q8Block* x, std::size_t n_tokens, float* out,
                      std::size_t out_stride, std::size_t n_rows) {
@@ -252,7 +259,7 @@ void multiply_packed(const std::uint8_t* panel, std::size_t n_blocks, const Q8Bl
 template <Layout kLayout>
 void multiply_panel_of(const std::uint8_t* panel, std::size_t n_blocks, const Q8Block* x, std::size_t n_tokens, float* out,
                        std::size_t out_stride, std::size_t n_rows) {
-  const auto run = n_tokens > kMaxTokens ? multiply_unpacked<kLayout> : multiply_packed<kLayout>;
+  const auto run = n_tokens > few_tokens(kLayout) ? multiply_unpacked<kLayout> : multiply_packed<kLayout>;
   run(panel, n_blocks, x, n_tokens, out, out_stride, n_rows);
 }
 
