@@ -30,6 +30,9 @@ constexpr const char* kExamples = R"(Examples:
       serves edges on this machine, on port 8081
   celslm cloud --model small.gguf --model large.gguf --host 0.0.0.0 --tls-cert cert.pem --tls-key key.pem --token-file token
       hosts two models and serves edges on other machines, too
+  celslm cloud --model small.gguf --host 0.0.0.0 --tls-cert cloud.pem --tls-key cloud.key --client-authority authority.pem \
+      --keys keys.json
+      the same by certificates ('celslm cert'): nodes fetch packs with theirs, people register texts with keys ('celslm key')
   celslm cloud --model small.gguf --port 0
       uses a free port and prints the address: "listening on http://127.0.0.1:40213"
 )";
@@ -155,6 +158,7 @@ Result<CloudOptions> cloud_options(const Environment& env, const CloudCommand& c
 Status run_cloud(Environment& env, const CloudCommand& command, HttpServerOptions server) {
   CELSLM_TRY(const Log log, stderr_log("cloud", command.log_level));
   CELSLM_TRY(CloudOptions options, cloud_options(env, command));
+  CELSLM_TRY(options.audit, open_audit(command.listen, "cloud", env.clock, log));
   configure_heap();
   CELSLM_TRY(const Models models, load_models(env, command, {options.data_folder.parent_path() / "weights", log, true}));
   for (const auto& model : models) {
@@ -170,6 +174,7 @@ Status run_cloud(Environment& env, const CloudCommand& command, HttpServerOption
             static_cast<double>(options.pack_budget_bytes) / 1e9, options.data_folder.string());
   if (!command.studied.empty()) log->info("{} studied contexts in {}", service->n_studied(), command.studied);
   const Served served{.page = PageOf::kCloud,
+                      .audit = options.audit,
                       .add_routes = [&](HttpServer& http) { service->add_routes(http); },
                       .drain = [&] { service->shutdown(); }};
   return serve_until_signal(env, served, server, kStopGrace, log);

@@ -8,10 +8,12 @@
 namespace celslm {
 
 // Adds the subcommand; its callback sets env.action and does nothing else.
+void add_cert(CLI::App& app, Environment& env);
 void add_cloud(CLI::App& app, Environment& env);
 void add_constraint_host(CLI::App& app, Environment& env);
 void add_edge(CLI::App& app, Environment& env);
 void add_context(CLI::App& app, Environment& env);
+void add_key(CLI::App& app, Environment& env);
 void add_pack(CLI::App& app, Environment& env);
 void add_condense(CLI::App& app, Environment& env);
 void add_model(CLI::App& app, Environment& env);

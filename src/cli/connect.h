@@ -10,6 +10,15 @@
 
 namespace celslm {
 
+// The certificate that this machine shows to servers which ask for one.
+struct ClientCertificate {
+  std::string certificate_file;  // empty: none
+  std::string key_file;
+};
+
+// --client-cert and --client-key.
+void add_client_certificate(CLI::App& command, ClientCertificate& certificate, const std::string& by_default = "none");
+
 // --token-in-clear, for commands that send a token.
 void add_token_in_clear(CLI::App& command, bool& token_in_clear);
 

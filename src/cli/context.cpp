@@ -15,6 +15,7 @@
 #include "core/json.h"
 #include "core/printable.h"
 #include "core/utf8.h"
+#include "net/access/caller.h"
 #include "serve/cloud/context_registry.h"
 #include "serve/wire/context_text.h"
 #include "serve/wire/errors.h"
@@ -43,6 +44,8 @@ struct ContextCommand {
   std::string token_file;
   bool token_in_clear = false;
   std::string ca_file;
+  ClientCertificate certificate;
+  std::string tenant;
   std::string file;
   std::string name;
   std::string handle;
@@ -55,9 +58,13 @@ struct ContextCommand {
 Result<json> ask(const ContextCommand& command, const HttpCall& call) {
   CELSLM_TRY(const auto client, connect({.base_url = command.edge.empty() ? command.cloud : command.edge,
                                          .ca_file = command.ca_file,
-                                         .token_in_clear = command.token_in_clear},
+                                         .token_in_clear = command.token_in_clear,
+                                         .certificate_file = command.certificate.certificate_file,
+                                         .key_file = command.certificate.key_file},
                                         command.token_file));
-  HttpCall patient = call;  // on a slow link a long list takes minutes, and a long text as long to be tokenized
+  HttpCall patient = call;
+  if (!command.tenant.empty()) patient.headers[kTenantHeader] = command.tenant;
+  // On a slow link a long list takes minutes, and a long text as long to be tokenized
   patient.timeout = 0ms;
   patient.stall_timeout = 60s;
   auto answer = client->call(patient);
@@ -105,7 +112,7 @@ Status put(Environment& env, const ContextCommand& command) {
                                               .path = command.prefill ? "/v1/contexts?prefill=1" : "/v1/contexts",
                                               .body = json{{"text", text}, {"name", name}}.dump()}));
   CELSLM_TRY(const ContextInfo info, context_info_from(answer));
-  if (info.handle != context_handle(text))
+  if (info.handle != context_handle(text, info.tenant))
     return fail(ErrorKind::kMismatch, "the server registered a different text than the one sent: the handles differ");
   env.out << info.handle.hex() << std::endl;
   CELSLM_TRY(const json* models, JsonFields(answer).list("models", kMaxHostedModels));
@@ -171,6 +178,12 @@ void add_place(CLI::App& app, ContextCommand& command) {
   app.add_option("--token-file", command.token_file, "File with the bearer token to send");
   add_token_in_clear(app, command.token_in_clear);
   app.add_option("--ca-file", command.ca_file, "PEM file with certificates to trust (default: the system's)");
+  add_client_certificate(app, command.certificate);
+  app.add_option(
+         "--tenant", command.tenant,
+         "Whose context it is, for callers that may act for all (with a node's certificate or the server's own token); "
+         "callers with a key act for that key's tenant")
+      ->option_text("NAME");
 }
 
 }  // namespace

@@ -41,6 +41,7 @@ struct DoctorCommand {
   std::string token_file;
   bool token_in_clear = false;
   std::string ca_file;
+  ClientCertificate certificate;
   int port = 8080;
   bool as_json = false;
 };
@@ -158,9 +159,12 @@ Finding check_disk(const Environment& env) {
 }
 
 Result<json> ask_cloud(const DoctorCommand& command) {
-  CELSLM_TRY(const auto client,
-             connect({.base_url = command.cloud, .ca_file = command.ca_file, .token_in_clear = command.token_in_clear},
-                     command.token_file));
+  CELSLM_TRY(const auto client, connect({.base_url = command.cloud,
+                                         .ca_file = command.ca_file,
+                                         .token_in_clear = command.token_in_clear,
+                                         .certificate_file = command.certificate.certificate_file,
+                                         .key_file = command.certificate.key_file},
+                                        command.token_file));
   CELSLM_TRY(const HttpAnswer answer, client->call({.path = "/v1/models"}));
   if (answer.status != 200) return fail(ErrorKind::kUnavailable, "{} answered {}", command.cloud, answer.status);
   return parse_object(as_text(answer.body));
@@ -244,6 +248,7 @@ void add_doctor(CLI::App& app, Environment& env) {
   doctor->add_option("--cloud-token-file", command->token_file, "File with the bearer token for the cloud")
       ->option_text("FILE");
   add_token_in_clear(*doctor, command->token_in_clear);
+  add_client_certificate(*doctor, command->certificate);
   doctor->add_option("--cloud-ca", command->ca_file, "PEM file with the authority of the cloud's certificate")
       ->option_text("FILE");
   add_number(*doctor, "--port", command->port, 0, 65535, "Port that has to be free");

@@ -59,8 +59,12 @@ std::filesystem::path key_file(const std::filesystem::path& folder, const std::s
 Result<std::unique_ptr<HttpClient>> budgeted_client(const CloudAccess& access, const std::string& url,
                                                     const std::string& token_file,
                                                     const std::shared_ptr<ByteBudget>& budget) {
-  CELSLM_TRY(auto client,
-             connect({.base_url = url, .ca_file = access.ca_file, .token_in_clear = access.token_in_clear}, token_file));
+  CELSLM_TRY(auto client, connect({.base_url = url,
+                                   .ca_file = access.ca_file,
+                                   .token_in_clear = access.token_in_clear,
+                                   .certificate_file = access.certificate.certificate_file,
+                                   .key_file = access.certificate.key_file},
+                                  token_file));
   if (!budget) return client;
   return std::make_unique<BudgetedClient>(std::move(client), budget);
 }
@@ -127,8 +131,11 @@ Status run_edge(Environment& env, const EdgeCommand& command, const HttpServerOp
   if (command.cloud.max_bytes_per_hour != UINT64_MAX)
     budget = std::make_shared<ByteBudget>(command.cloud.max_bytes_per_hour, env.clock, log);
   options.load.budget = budget;
-  CELSLM_TRY(parts.cloud, make_cloud(command.cloud, folder, budget, log));
-  CELSLM_TRY(parts.peers, make_neighbours(command.cloud, parts.cloud, budget, log));
+  CELSLM_TRY(options.audit, open_audit(command.listen, "edge", env.clock, log));
+  CloudAccess access = command.cloud;
+  access.certificate = client_certificate(command);
+  CELSLM_TRY(parts.cloud, make_cloud(access, folder, budget, log));
+  CELSLM_TRY(parts.peers, make_neighbours(access, parts.cloud, budget, log));
   CELSLM_TRY(auto store, PackStore::open(folder / "packs", command.pack_budget_bytes, log, true));
   parts.process = std::make_shared<ProcessMemory>(*options.batch.memory);
   parts.store = std::move(store);
@@ -155,6 +162,7 @@ Status run_edge(Environment& env, const EdgeCommand& command, const HttpServerOp
   const std::shared_ptr<ProcessMemory> process = parts.process;
   CELSLM_TRY(const auto edge, EdgeService::create(std::move(parts), options));
   const Served served{.page = PageOf::kEdge,
+                      .audit = options.audit,
                       .add_routes = [&](HttpServer& http) { edge->add_routes(http); },
                       .started = [&] { process->started(); },
                       .drain =

@@ -74,6 +74,7 @@ void add_cloud_options(CLI::App& app, EdgeCommand& command) {
   app.add_option("--peer-token-file", cloud.peer_token_file, "File with the bearer token for the peers")
       ->option_text("FILE");
   add_token_in_clear(app, cloud.token_in_clear);
+  add_client_certificate(app, cloud.certificate, "that of --tls-cert");
   add_number(app, "--connections", load.n_connections, 1, 64, "Connections to one server while a context is fetched");
   add_size(app, "--max-bytes-per-hour", cloud.max_bytes_per_hour,
            "Limit for what is sent to and received from cloud and peers within any hour; when it is reached, contexts are "
@@ -160,9 +161,16 @@ void add_edge_options(CLI::App& app, EdgeCommand& command) {
   add_log_option(app, command.log_level);
 }
 
+ClientCertificate client_certificate(const EdgeCommand& command) {
+  const ClientCertificate& given = command.cloud.certificate;
+  if (!given.certificate_file.empty() || !given.key_file.empty()) return given;
+  return {.certificate_file = command.listen.tls_certificate_file, .key_file = command.listen.tls_key_file};
+}
+
 Result<EdgeOptions> complete_options(const EdgeCommand& command) {
   EdgeOptions out = command.options;
-  out.forwards_registrations = command.cloud.token_file.empty() || !command.listen.token_file.empty();
+  const bool is_known = !command.cloud.token_file.empty() || !client_certificate(command).certificate_file.empty();
+  out.forwards_registrations = !is_known || asks_who(command.listen);
   out.load.guidance = command.guidance.value_or(command.tuning_file.empty() ? Guidance::kNone : Guidance::kTuned);
   const Guidance guidance = out.load.guidance;
   const bool tunes = guidance == Guidance::kTuned || guidance == Guidance::kStudied;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/connect.h"
 #include "cli/listen_options.h"
 #include "cli/terminal/device_option.h"
 #include "core/result.h"
@@ -24,6 +25,7 @@ struct CloudAccess {
   std::string token_file;
   std::vector<std::string> peers;
   std::string peer_token_file;
+  ClientCertificate certificate;                  // see client_certificate()
   bool token_in_clear = false;                    // may cross the network without TLS
   std::uint64_t max_bytes_per_hour = UINT64_MAX;  // over the network, of all calls together
 };
@@ -53,6 +55,9 @@ struct EdgeCommand {
 
 // `command` must outlive the parsing.
 void add_edge_options(CLI::App& app, EdgeCommand& command);
+
+// The certificate that this edge shows to cloud and peers: the server's own, unless another was given.
+ClientCertificate client_certificate(const EdgeCommand& command);
 
 // The options, with the texts of the context files read. Guidance is, unless chosen, "tuned" with a tuning and "none"
 // without. load.codecs and load.tuning are left to codecs_for() and tuning_for(), which need the model.

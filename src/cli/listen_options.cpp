@@ -28,6 +28,21 @@ void add_listen_options(CLI::App& command, ListenOptions& options, int default_p
       ->option_text("FILE");
   command.add_option("--tls-key", options.tls_key_file, "PEM file with the private key of the certificate")
       ->option_text("FILE");
+  command
+      .add_option(
+          "--keys", options.keys_file,
+          "File with the keys of clients, and what each may do ('celslm key' makes it); SIGHUP lets it be read again")
+      ->option_text("FILE");
+  command
+      .add_option("--client-authority", options.client_authority_file,
+                  "PEM file with the authority of nodes ('celslm cert' makes one): packs are for clients with a certificate "
+                  "of it, and all other paths for these, too; needs --tls-cert")
+      ->option_text("FILE");
+  command
+      .add_option("--audit", options.audit_file,
+                  "File to which a line of JSON is added for each context that is registered, removed, read or fetched; "
+                  "SIGHUP lets it be opened again")
+      ->option_text("FILE");
   command.add_flag("--insecure", options.insecure, "Allow other machines to connect without TLS");
   add_list(command, "--cors-origin", options.origins, "ORIGIN",
            "Origin of web pages that may use this server from a browser, e.g. https://app.example; * for every page");
@@ -37,6 +52,10 @@ void add_log_option(CLI::App& command, std::string& level) {
   command.add_option("--log-level", level, "Least severe messages to print on standard error")
       ->check(CLI::IsMember({"trace", "debug", "info", "warn", "error", "off"}))
       ->option_text(fmt::format("trace|debug|info|warn|error|off [{}]", level));
+}
+
+bool asks_who(const ListenOptions& options) {
+  return !options.token_file.empty() || !options.keys_file.empty() || !options.client_authority_file.empty();
 }
 
 Result<std::string> read_token(const std::string& file) {
@@ -57,6 +76,8 @@ Result<HttpServerOptions> server_options(const ListenOptions& options) {
                 "the traffic",
                 options.host);
   }
+  if (!tls && !options.client_authority_file.empty())
+    return fail(ErrorKind::kInvalid, "--client-authority needs TLS: give --tls-cert and --tls-key, too");
   HttpServerOptions out{.host = options.host, .port = options.port};
   CELSLM_CHECK_OK(check_origins(options.origins));
   out.allowed_origins = options.origins;
@@ -65,6 +86,7 @@ Result<HttpServerOptions> server_options(const ListenOptions& options) {
   }
   out.tls_certificate_file = options.tls_certificate_file;
   out.tls_key_file = options.tls_key_file;
+  out.client_authority_file = options.client_authority_file;
   return out;
 }
 

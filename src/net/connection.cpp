@@ -13,7 +13,7 @@ using std::chrono::milliseconds;
 Connection::Connection(std::shared_ptr<ServerCore> core, Fd socket, std::unique_ptr<TlsSession> tls)
     : core_(std::move(core)), transport_(core_->io, std::move(socket), std::move(tls)), timer_(core_->io) {
   core_->table.add(*this, place_);
-  address_ = transport_.peer_address();
+  peer_.address = transport_.peer_address();
 }
 
 void Connection::start() {
@@ -23,7 +23,7 @@ void Connection::start() {
 
 void Connection::refuse(int status) {
   exchange_ = std::make_unique<Exchange>();
-  respond_last(core_->settings.make_error(status, message_for(status)));
+  respond_last(core_->settings.refusal(status));
 }
 
 void Connection::end_idle() {
@@ -142,7 +142,7 @@ void Connection::on_deadline() {
     case State::kBody:
       if (!exchange_) exchange_ = std::make_unique<Exchange>();
       exchange_->will_linger = true;
-      return respond_last(core_->settings.make_error(408, message_for(408)));
+      return respond_last(core_->settings.refusal(408));
     case State::kWorking: return watch();
     case State::kSending:
       if (out_.empty()) return write_filler();

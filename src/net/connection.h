@@ -100,7 +100,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   boost::asio::steady_timer timer_;
   Clock::time_point timer_at_ = Clock::time_point::max();  // what it is set to
   ConnectionTable::Place place_;
-  std::string address_;  // of the peer
+  Peer peer_;
   State state_ = State::kHandshake;
   Clock::time_point since_;  // in this state
   RequestReader reader_;

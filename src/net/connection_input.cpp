@@ -27,14 +27,17 @@ bool Connection::step() {
 bool Connection::step_handshake() {
   const Transport::Result result = transport_.handshake();
   if (result.outcome == Outcome::kDone) {
+    peer_.certificate = transport_.peer_certificate();
     enter(State::kIdle);
     return true;
   }
   if (result.outcome == Outcome::kWait) {
     wait_for(result.wait);
-  } else {
-    close();
+    return false;
   }
+  if (const std::string problem = transport_.certificate_problem(); !problem.empty())
+    core_->settings.refusals->refused(peer_.address, "client certificate: " + problem, Clock::now());
+  close();
   return false;
 }
 
@@ -54,7 +57,7 @@ bool Connection::step_head() {
     case RequestReader::Progress::kRefused:
       exchange_ = std::make_unique<Exchange>();
       exchange_->will_linger = true;
-      respond_last(core_->settings.make_error(reader_.status(), message_for(reader_.status())));
+      respond_last(core_->settings.refusal(reader_.status()));
       return true;
     case RequestReader::Progress::kMore: break;
   }
@@ -66,7 +69,7 @@ bool Connection::step_head() {
     case Outcome::kEnd:
       if (!reader_.has_input()) break;
       exchange_ = std::make_unique<Exchange>();
-      respond_last(core_->settings.make_error(400, message_for(400)));
+      respond_last(core_->settings.refusal(400));
       return true;
     case Outcome::kBroken: break;
   }
@@ -75,7 +78,7 @@ bool Connection::step_head() {
 }
 
 void Connection::take_request() {
-  auto decided = admit(core_->settings, reader_.take_head(), address_);
+  auto decided = admit(core_->settings, reader_.take_head(), peer_);
   exchange_ = std::make_unique<Exchange>();
   if (auto* refused = std::get_if<Refused>(&decided)) return refuse_request(std::move(*refused));
   auto& admitted = std::get<Admitted>(decided);
@@ -109,7 +112,7 @@ void Connection::refuse_request(Refused refused) {
 void Connection::begin_body() {
   if (reader_.begin_body(core_->settings.options.max_body_bytes) != RequestReader::Progress::kRefused) return;
   exchange_->will_linger = true;
-  respond_last(core_->settings.make_error(reader_.status(), message_for(reader_.status())));
+  respond_last(core_->settings.refusal(reader_.status()));
 }
 
 // Of large bodies only so many may be here at the same time.
@@ -138,7 +141,7 @@ bool Connection::step_body() {
     status = 400;
   }
   exchange_->will_linger = true;
-  respond_last(core_->settings.make_error(status, message_for(status)));
+  respond_last(core_->settings.refusal(status));
   return true;
 }
 
@@ -151,11 +154,11 @@ void Connection::dispatch() {
       response = (*handler)(*request);
     } catch (...) {
       self->core_->settings.log->error("{} {}: the handler threw an exception", request->method, request->path);
-      response = self->core_->settings.make_error(500, message_for(500));
+      response = self->core_->settings.refusal(500);
     }
     self->deliver(std::move(response));
   };
-  if (!core_->run_handler(exchange_->is_open, run)) respond(core_->settings.make_error(429, message_for(429)), nullptr);
+  if (!core_->run_handler(exchange_->is_open, run)) respond(core_->settings.refusal(429), nullptr);
 }
 
 void Connection::watch() {

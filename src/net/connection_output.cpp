@@ -22,7 +22,7 @@ void Connection::deliver(HttpResponse response) {
     const auto reply = std::make_shared<PendingReply>(waker(), core_->run_soon);
     boost::asio::post(core_->io, [self = shared_from_this(), reply] { self->begin_reply(reply); });
     try {
-      response.deferred(PendingReply::sender(reply, core_->settings.make_error(500, message_for(500))));
+      response.deferred(PendingReply::sender(reply, core_->settings.refusal(500)));
     } catch (...) {
       core_->settings.log->error("a handler's deferred response threw an exception");
     }

@@ -303,6 +303,10 @@ Status CurlClient::set_up(CURL* easy, const HttpCall& call, const std::string& u
   curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, 256L << 10);
   curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, static_cast<long>(call.connect_timeout.count()));
   if (!options_.ca_file.empty()) curl_easy_setopt(easy, CURLOPT_CAINFO, options_.ca_file.c_str());
+  if (!options_.certificate_file.empty()) {
+    curl_easy_setopt(easy, CURLOPT_SSLCERT, options_.certificate_file.c_str());
+    curl_easy_setopt(easy, CURLOPT_SSLKEY, options_.key_file.c_str());
+  }
   curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, &on_header);
   curl_easy_setopt(easy, CURLOPT_HEADERDATA, &receiver);
   curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, &on_body);
@@ -425,8 +429,11 @@ Result<std::unique_ptr<HttpClient>> make_http_client(const HttpClientOptions& op
   static const CURLcode initialised = curl_global_init(CURL_GLOBAL_DEFAULT);
   if (initialised != CURLE_OK) return fail(ErrorKind::kInternal, "libcurl: {}", curl_easy_strerror(initialised));
   CELSLM_CHECK_OK(check_base_url(options));
-  if (!options.ca_file.empty() && !std::filesystem::is_regular_file(options.ca_file)) {
-    return fail(ErrorKind::kNotFound, "{}: no such certificate file", options.ca_file);
+  if (options.certificate_file.empty() != options.key_file.empty())
+    return fail(ErrorKind::kInvalid, "a client certificate needs its key, and the key its certificate");
+  for (const std::string& file : {options.ca_file, options.certificate_file, options.key_file}) {
+    if (!file.empty() && !std::filesystem::is_regular_file(file))
+      return fail(ErrorKind::kNotFound, "{}: no such certificate file", file);
   }
   HttpClientOptions clean = options;
   while (clean.base_url.ends_with('/')) clean.base_url.pop_back();

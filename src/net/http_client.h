@@ -74,10 +74,13 @@ struct HttpClientOptions {
   std::string bearer_token;
   std::string ca_file;          // trusted certificates for https; empty: the system's
   bool token_in_clear = false;  // whether a token may be sent over http to another machine
+  // PEM; shown to servers that ask for a certificate. Set both or neither.
+  std::string certificate_file;
+  std::string key_file;
 };
 
-// kInvalid for a malformed base_url, or a token that would cross the network in clear; kNotFound for a missing ca_file. Does
-// not connect yet.
+// kInvalid for a malformed base_url, a token that would cross the network in clear, or a certificate without its key;
+// kNotFound for a missing file. Does not connect yet.
 Result<std::unique_ptr<HttpClient>> make_http_client(const HttpClientOptions& options);
 
 }  // namespace celslm

@@ -45,7 +45,9 @@ class Server final : public HttpServer {
   ~Server() override { stop(milliseconds(0)); }
 
   void route(std::string_view method, std::string_view pattern, HttpHandler handler) override {
-    core_->settings.router.add(method, pattern, std::move(handler));
+    const bool for_nodes = std::ranges::any_of(core_->settings.options.node_paths,
+                                               [&](const std::string& prefix) { return pattern.starts_with(prefix); });
+    core_->settings.router.add(method, pattern, std::move(handler), for_nodes);
   }
   void on_error(ErrorMaker make) override { core_->settings.make_error = std::move(make); }
   Status start() override;
@@ -78,7 +80,8 @@ Server::Server(const HttpServerOptions& options, std::unique_ptr<TlsContext> tls
           .options = options,
           .router = {},
           .token_hash = hash_of(options.bearer_token),
-          .cross_origin = CrossOrigin(options.allowed_origins, options.bearer_token.empty() && is_loopback(options.host)),
+          .refusals = std::make_shared<RefusalLog>(log),
+          .cross_origin = CrossOrigin(options.allowed_origins, !asks_who(options) && is_loopback(options.host)),
           .log = std::move(log)})),
       work_(boost::asio::make_work_guard(core_->io)) {
   core_->run_handler = [handlers = handlers_, open = open_handlers_](bool is_open, std::function<void()> task) {
@@ -164,9 +167,13 @@ Result<std::unique_ptr<HttpServer>> HttpServer::create(const HttpServerOptions& 
   if (options.tls_certificate_file.empty() != options.tls_key_file.empty()) {
     return fail(ErrorKind::kInvalid, "TLS needs both a certificate and its key");
   }
+  if (!options.client_authority_file.empty() && options.tls_certificate_file.empty())
+    return fail(ErrorKind::kInvalid, "clients can show certificates over TLS only: it needs a certificate and its key");
   std::unique_ptr<TlsContext> tls;
   if (!options.tls_certificate_file.empty()) {
-    CELSLM_TRY(tls, TlsContext::create(options.tls_certificate_file, options.tls_key_file));
+    CELSLM_TRY(tls, TlsContext::create({.certificate = options.tls_certificate_file,
+                                        .key = options.tls_key_file,
+                                        .client_authority = options.client_authority_file}));
   }
   return std::make_unique<Server>(options, std::move(tls), log ? std::move(log) : null_log());
 }

@@ -15,6 +15,8 @@
 
 namespace celslm {
 
+class KeyRing;  // net/access/key_ring.h
+
 struct HttpServerOptions {
   std::string host = "127.0.0.1";
   int port = 0;                                     // 0: any free port
@@ -34,15 +36,27 @@ struct HttpServerOptions {
   std::size_t body_memory_bytes = 64U << 20;
   std::shared_ptr<MemoryLedger> memory;  // that these bodies are counted in, too; null: none
   // If not empty, requests without it get 401 (except to `open_paths`). Letters, digits and -._~+/= (RFC 6750).
+  // Whoever has it counts as a node.
   std::string bearer_token;
+  // Keys of clients, each with what it may do; others than these and the token get 401. null: none.
+  std::shared_ptr<KeyRing> keys;
   std::vector<std::string> open_paths = {"/health"};
+  // PEM; if set, a client that shows a certificate of this authority needs no token, and the paths below `node_paths` are
+  // for such clients only (403 for all others).
+  std::string client_authority_file;
+  std::vector<std::string> node_paths = {"/v1/packs/"};
   // Origins of web pages that may use this server from a browser, as check_origins() (net/cors.h) takes them. A page of any
   // other origin may neither read an answer nor ask for anything but GET and HEAD (403). Where `host` is a loopback address
-  // and there is no token, requests by another's name (CrossOrigin::names_another_host) get 403, too.
+  // and nobody is asked who he is, requests by another's name (CrossOrigin::names_another_host) get 403, too.
   std::vector<std::string> allowed_origins;
   std::string tls_certificate_file;  // PEM; set both or neither
   std::string tls_key_file;
 };
+
+// Whether clients must show who they are: by a token, a key or a certificate.
+inline bool asks_who(const HttpServerOptions& options) {
+  return !options.bearer_token.empty() || options.keys || !options.client_authority_file.empty();
+}
 
 // One thread does all input and output, without blocking; handlers run on a bounded number of others and may block shortly.
 // route() and on_error() must be called before start(). A handler's request stays valid until what it returned has been
@@ -57,7 +71,8 @@ class HttpServer {
   // pattern: "/v1/packs/:context/:model"; ":name" matches one path segment.
   virtual void route(std::string_view method, std::string_view pattern, HttpHandler handler) = 0;
   // Sets the format of error responses; default: {"error":{"message":…}}.
-  virtual void on_error(std::function<HttpResponse(int status, std::string_view message)> make) = 0;
+  // code: response_text.h; mostly empty.
+  virtual void on_error(std::function<HttpResponse(int status, std::string_view message, std::string_view code)> make) = 0;
 
   // Binds the port and serves on threads of its own. kUnavailable, with the remedy, if the port cannot be bound; kOverloaded
   // if the threads cannot be started.

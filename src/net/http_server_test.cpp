@@ -302,7 +302,7 @@ TEST_F(HttpServerTest, PassesTheHandlersOwnErrorsThrough) {
 
 TEST_F(HttpServerTest, FormatsErrorsAsConfigured) {
   make();
-  server_->on_error([](int status, std::string_view message) {
+  server_->on_error([](int status, std::string_view message, std::string_view) {
     return HttpResponse{.status = status, .content_type = "text/plain", .body = fmt::format("<{}|{}>", status, message)};
   });
   start();

@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "core/result.h"
+#include "net/access/caller.h"
 
 namespace celslm {
 
@@ -22,7 +23,9 @@ struct HttpRequest {
   std::map<std::string, std::string> parameters;  // of the path pattern (":id") and the query; the path wins
   std::map<std::string, std::string> headers;     // names in lower case
   std::string body;
-  // Who asks, as far as the server knows: "key <hash>" where it requires a bearer token, else "address <numeric address>".
+  Caller caller;
+  // The same as one word that is never another's: "key <hash>" with a bearer token, "certificate <name>" with a certificate
+  // alone, else "address <numeric address>".
   std::string client;
   // True once the client has closed the connection, or at least its sending side: the two look the same until something is
   // written. Cheap; callable from any thread at any time.

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <cctype>
+#include <optional>
 #include <ranges>
 #include <utility>
 
 #include "core/text.h"
+#include "net/identify.h"
 
 namespace celslm {
 namespace {
@@ -28,12 +30,6 @@ bool asks_to_close(const Headers& headers) {
   return false;
 }
 
-bool same(const Hash256& a, const Hash256& b) {
-  unsigned difference = 0;
-  for (std::size_t i = 0; i < a.bytes.size(); ++i) difference |= static_cast<unsigned>(a.bytes[i] ^ b.bytes[i]);
-  return difference == 0;
-}
-
 // Ambiguous framing allows request smuggling past a proxy: only the unambiguous forms are accepted.
 int check_framing(const Headers& headers, std::size_t max_body_bytes) {
   const auto length = headers.find("content-length");
@@ -46,22 +42,15 @@ int check_framing(const Headers& headers, std::size_t max_body_bytes) {
   return 200;
 }
 
-int check_token(const ServerSettings& settings, const Headers& headers) {
-  const auto it = headers.find("authorization");
-  if (it == headers.end()) return 401;
-  constexpr std::string_view kScheme = "bearer ";
-  const std::string_view value = it->second;
-  if (lower(std::string(value.substr(0, kScheme.size()))) != kScheme) return 401;
-  return same(hash_of(value.substr(kScheme.size())), settings.token_hash) ? 200 : 401;
-}
-
 // Decides one request; the parts of its head that are not the request's.
 struct Gate {
   const ServerSettings& settings;
+  const Peer& peer;
   Admitted& out;
   std::string raw_path;
   std::string raw_query;
   std::string allow{};
+  std::optional<HttpResponse> special{};  // a refusal that says more than its status
 
   int check() {
     const HttpRequest& request = out.request;
@@ -70,10 +59,17 @@ struct Gate {
     if (CrossOrigin::is_preflight(request.method, request.headers)) return 204;
     if (settings.cross_origin.refuses(request.method, request.headers)) return 403;
     out.is_open = std::ranges::contains(settings.options.open_paths, raw_path);
-    if (!settings.options.bearer_token.empty() && !out.is_open) {
-      if (const int status = check_token(settings, request.headers); status != 200) return status;
-    }
+    if (out.is_open) return route();
+    auto identified = identify(settings, peer, request.headers);
+    if (!identified) return refuse(std::move(identified).error());
+    out.request.caller = std::move(identified->caller);
+    out.request.client = std::move(identified->client);
     return route();
+  }
+
+  int refuse(HttpResponse response) {
+    special = std::move(response);
+    return special->status;
   }
 
   int route() {
@@ -82,6 +78,8 @@ struct Gate {
     auto query = parse_query(raw_query);
     if (!path || !query) return 400;
     Router::Match match = settings.router.find(request.method, raw_path);
+    if (match.for_nodes && !settings.options.client_authority_file.empty() && peer.certificate.empty())
+      return refuse(certificate_required(settings, peer));
     request.path = *std::move(path);
     request.parameters = std::move(match.parameters);
     request.parameters.merge(*query);  // of equal names the path's is kept
@@ -91,13 +89,13 @@ struct Gate {
   }
 
   HttpResponse refusal(int status) const {
+    if (special) return *special;
     if (status == 204) {
       Headers answer = settings.cross_origin.preflight_headers(out.request.headers);
       if (!answer.empty()) return {.status = 204, .headers = std::move(answer)};
       status = 403;
     }
-    HttpResponse response = settings.make_error(status, message_for(status));
-    if (status == 401) response.headers["WWW-Authenticate"] = "Bearer";
+    HttpResponse response = settings.refusal(status);
     if (status == 405) response.headers["Allow"] = allow;
     return response;
   }
@@ -110,16 +108,17 @@ bool has_body(const Headers& headers) {
 
 }  // namespace
 
-std::variant<Admitted, Refused> admit(const ServerSettings& settings, RequestHead head, const std::string& address) {
+std::variant<Admitted, Refused> admit(const ServerSettings& settings, RequestHead head, const Peer& peer) {
   Admitted out{.http_1_0 = head.http_1_0, .asks_to_close = asks_to_close(head.headers)};
   HttpRequest& request = out.request;
   request.method = std::move(head.method);
   request.headers = std::move(head.headers);
   // A condition that never holds: no answer of this server has a validator (ETag, Last-Modified) to compare with.
   if (request.headers.contains("if-range")) request.headers.erase("range");
-  request.client = settings.options.bearer_token.empty() ? "address " + address : "key " + settings.token_hash.hex();
+  request.client = "address " + peer.address;
   out.expects_continue = !out.http_1_0 && lower(request.header("expect")) == "100-continue";
-  Gate gate{.settings = settings, .out = out, .raw_path = std::move(head.path), .raw_query = std::move(head.query)};
+  Gate gate{
+      .settings = settings, .peer = peer, .out = out, .raw_path = std::move(head.path), .raw_query = std::move(head.query)};
   const int status = gate.check();
   if (status == 200) return out;
   const bool body_follows = has_body(request.headers);

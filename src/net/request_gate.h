@@ -1,12 +1,14 @@
-// What is decided of a request before its body is read: framing, origin, token, route.
+// What is decided of a request before its body is read: framing, origin, who asks, route.
 #pragma once
 
 #include <functional>
+#include <memory>
 #include <string>
 #include <variant>
 
 #include "core/hash.h"
 #include "core/log.h"
+#include "net/access/refusal_log.h"
 #include "net/cors.h"
 #include "net/http_server.h"
 #include "net/request_head.h"
@@ -21,8 +23,11 @@ struct ServerSettings {
   Router router;
   ErrorMaker make_error = default_error;
   Hash256 token_hash;  // of options.bearer_token: hashes have equal lengths, so they are compared in constant time
+  std::shared_ptr<RefusalLog> refusals;
   CrossOrigin cross_origin;
   Log log;
+
+  HttpResponse refusal(int status) const { return make_error(status, message_for(status), {}); }
 };
 
 struct Admitted {
@@ -43,7 +48,12 @@ struct Refused {
   bool body_follows = false;  // which will not be read: the connection cannot be used any further
 };
 
-// address: of the peer.
-std::variant<Admitted, Refused> admit(const ServerSettings& settings, RequestHead head, const std::string& address);
+// The other end of a connection.
+struct Peer {
+  std::string address;      // numeric
+  std::string certificate;  // the name in the certificate that it showed; empty: none
+};
+
+std::variant<Admitted, Refused> admit(const ServerSettings& settings, RequestHead head, const Peer& peer);
 
 }  // namespace celslm

@@ -23,7 +23,7 @@ bool fits_a_line(std::string_view text) {
 
 }  // namespace
 
-HttpResponse default_error(int status, std::string_view message) {
+HttpResponse default_error(int status, std::string_view message, std::string_view /*code*/) {
   std::string escaped;
   for (const char c : message) {
     if (c == '"' || c == '\\') escaped.push_back('\\');

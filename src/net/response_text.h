@@ -9,10 +9,13 @@
 
 namespace celslm {
 
-using ErrorMaker = std::function<HttpResponse(int status, std::string_view message)>;
+// code: of refusals that share their status with others: kCertificateRequired, kKeyLimit; else empty.
+using ErrorMaker = std::function<HttpResponse(int status, std::string_view message, std::string_view code)>;
+inline constexpr std::string_view kCertificateRequired = "certificate_required";  // 403
+inline constexpr std::string_view kKeyLimit = "rate_limit_exceeded";              // 429
 
 // {"error":{"message":…}}; 429 and 503 with Retry-After.
-HttpResponse default_error(int status, std::string_view message);
+HttpResponse default_error(int status, std::string_view message, std::string_view code = {});
 // For people, of the statuses that a server answers without a handler.
 const char* message_for(int status);
 

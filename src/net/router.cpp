@@ -82,8 +82,8 @@ Result<std::map<std::string, std::string>> parse_query(std::string_view query) {
   return out;
 }
 
-void Router::add(std::string_view method, std::string_view pattern, HttpHandler handler) {
-  Route route{.method = std::string(method), .segments = {}, .handler = std::move(handler)};
+void Router::add(std::string_view method, std::string_view pattern, HttpHandler handler, bool for_nodes) {
+  Route route{.method = std::string(method), .segments = {}, .handler = std::move(handler), .for_nodes = for_nodes};
   if (const auto segments = split(pattern)) route.segments.assign(segments->begin(), segments->end());
   routes_.push_back(std::move(route));
 }
@@ -110,6 +110,7 @@ Router::Match Router::find(std::string_view method, std::string_view path) const
     if (!matches(route.segments, segments, out.parameters)) continue;
     if (route.method == wanted) {
       out.handler = &route.handler;
+      out.for_nodes = route.for_nodes;
       out.status = 200;
       return out;
     }

@@ -20,13 +20,15 @@ Result<std::map<std::string, std::string>> parse_query(std::string_view query);
 // Not thread-safe while routes are added; find() is thread-safe afterwards. The first matching route wins.
 class Router {
  public:
-  void add(std::string_view method, std::string_view pattern, HttpHandler handler);
+  // for_nodes: kept for Match.
+  void add(std::string_view method, std::string_view pattern, HttpHandler handler, bool for_nodes = false);
 
   struct Match {
     const HttpHandler* handler = nullptr;
     std::map<std::string, std::string> parameters;
     int status = 404;   // 200 if there is a handler; else 400, 404 or 405
     std::string allow;  // for 405: the supported methods
+    bool for_nodes = false;
   };
   // `path` is not decoded yet: it is split into segments first, so that an escaped "/" does not separate segments.
   Match find(std::string_view method, std::string_view path) const;
@@ -36,6 +38,7 @@ class Router {
     std::string method;
     std::vector<std::string> segments;
     HttpHandler handler;
+    bool for_nodes = false;
   };
   std::vector<Route> routes_;
 };

@@ -2,8 +2,11 @@
 
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <openssl/x509.h>
 
 #include <array>
+
+#include "net/certificates.h"
 
 namespace celslm {
 namespace {
@@ -15,6 +18,21 @@ std::string openssl_error() {
   return text.data();
 }
 
+// Sessions are not resumed: that would skip the look at the certificate, which may have expired since.
+Status ask_for_certificates(SSL_CTX* context, const std::string& authority_file) {
+  if (SSL_CTX_load_verify_file(context, authority_file.c_str()) != 1)
+    return fail(ErrorKind::kInvalid, "{}: no usable PEM certificate of an authority: {}", authority_file, openssl_error());
+  STACK_OF(X509_NAME)* names = SSL_load_client_CA_file(authority_file.c_str());
+  if (names == nullptr)
+    return fail(ErrorKind::kInvalid, "{}: no usable PEM certificate of an authority: {}", authority_file, openssl_error());
+  SSL_CTX_set_client_CA_list(context, names);
+  SSL_CTX_set_verify(context, SSL_VERIFY_PEER, nullptr);
+  SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
+  SSL_CTX_set_options(context, SSL_OP_NO_TICKET);
+  SSL_CTX_set_num_tickets(context, 0);
+  return {};
+}
+
 }  // namespace
 
 void TlsSession::Free::operator()(ssl_st* ssl) const {
@@ -24,22 +42,23 @@ void TlsContext::Free::operator()(ssl_ctx_st* context) const {
   SSL_CTX_free(context);
 }
 
-Result<std::unique_ptr<TlsContext>> TlsContext::create(const std::string& certificate_file, const std::string& key_file) {
+Result<std::unique_ptr<TlsContext>> TlsContext::create(const TlsFiles& files) {
   std::unique_ptr<TlsContext> out(new TlsContext(SSL_CTX_new(TLS_server_method())));
   SSL_CTX* context = out->context_.get();
   if (context == nullptr) return fail(ErrorKind::kInternal, "OpenSSL: {}", openssl_error());
   SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
   SSL_CTX_set_options(context, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
   SSL_CTX_set_mode(context, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
-  if (SSL_CTX_use_certificate_chain_file(context, certificate_file.c_str()) != 1) {
-    return fail(ErrorKind::kInvalid, "{}: no usable PEM certificate: {}", certificate_file, openssl_error());
+  if (SSL_CTX_use_certificate_chain_file(context, files.certificate.c_str()) != 1) {
+    return fail(ErrorKind::kInvalid, "{}: no usable PEM certificate: {}", files.certificate, openssl_error());
   }
-  if (SSL_CTX_use_PrivateKey_file(context, key_file.c_str(), SSL_FILETYPE_PEM) != 1) {
-    return fail(ErrorKind::kInvalid, "{}: no usable PEM key: {}", key_file, openssl_error());
+  if (SSL_CTX_use_PrivateKey_file(context, files.key.c_str(), SSL_FILETYPE_PEM) != 1) {
+    return fail(ErrorKind::kInvalid, "{}: no usable PEM key: {}", files.key, openssl_error());
   }
   if (SSL_CTX_check_private_key(context) != 1) {
-    return fail(ErrorKind::kMismatch, "{} is not the key of {}: {}", key_file, certificate_file, openssl_error());
+    return fail(ErrorKind::kMismatch, "{} is not the key of {}: {}", files.key, files.certificate, openssl_error());
   }
+  if (!files.client_authority.empty()) CELSLM_CHECK_OK(ask_for_certificates(context, files.client_authority));
   return out;
 }
 
@@ -73,6 +92,17 @@ TlsWant TlsSession::read(char* data, std::size_t size, std::size_t& n) {
 TlsWant TlsSession::write(const char* data, std::size_t size, std::size_t& n) {
   const int result = SSL_write_ex(ssl_.get(), data, size, &n);
   return result == 1 ? TlsWant::kDone : want(result);
+}
+
+std::string TlsSession::peer_name() const {
+  const X509* certificate = SSL_get0_peer_certificate(ssl_.get());
+  if (certificate == nullptr || SSL_get_verify_result(ssl_.get()) != X509_V_OK) return "";
+  return common_name(certificate);
+}
+
+std::string TlsSession::certificate_problem() const {
+  const long result = SSL_get_verify_result(ssl_.get());
+  return result == X509_V_OK ? "" : X509_verify_cert_error_string(result);
 }
 
 void TlsSession::close_notify() {

@@ -23,6 +23,10 @@ class TlsSession {
   TlsWant read(char* data, std::size_t size, std::size_t& n);
   TlsWant write(const char* data, std::size_t size, std::size_t& n);
   void close_notify();  // tells the peer that the stream ends intentionally
+  // After the handshake: the common name in the client's certificate, printable(); empty if it sent none.
+  std::string peer_name() const;
+  // After a handshake that failed because of the client's certificate: why it was refused; else empty.
+  std::string certificate_problem() const;
 
  private:
   friend class TlsContext;
@@ -34,12 +38,20 @@ class TlsSession {
   std::unique_ptr<ssl_st, Free> ssl_;
 };
 
+// PEM files.
+struct TlsFiles {
+  std::string certificate;
+  std::string key;
+  std::string client_authority;  // whose certificates clients may show; empty: clients are not asked for any
+};
+
 // A certificate with its key. Thread-safe.
 class TlsContext {
  public:
   // kInvalid for an unusable file, kMismatch if the key does not belong to the certificate, both with the file's name;
-  // kInternal if OpenSSL fails.
-  static Result<std::unique_ptr<TlsContext>> create(const std::string& certificate_file, const std::string& key_file);
+  // kInternal if OpenSSL fails. With a client authority, a client may show no certificate, but not one that is not the
+  // authority's, has expired or is not meant for clients: that ends the handshake.
+  static Result<std::unique_ptr<TlsContext>> create(const TlsFiles& files);
   std::unique_ptr<TlsSession> accept(int socket) const;  // null if out of memory
 
  private:

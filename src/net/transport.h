@@ -53,6 +53,9 @@ class Transport {
   bool open() const { return socket_.is_open(); }
   bool peer_has_closed();      // its sending side at least, even if there are unread bytes before that
   std::string peer_address();  // numeric, without the port; empty if it cannot be told
+  // TlsSession's; empty without TLS.
+  std::string peer_certificate() const { return tls_ ? tls_->peer_name() : ""; }
+  std::string certificate_problem() const { return tls_ ? tls_->certificate_problem() : ""; }
 
  private:
   Result result_of(TlsWant want, std::size_t bytes) const;

@@ -24,18 +24,25 @@ class LocalServer final : public HttpServer {
   void route(std::string_view method, std::string_view pattern, HttpHandler handler) override {
     routes_.push_back({std::string(method), segments(pattern), std::move(handler)});
   }
-  void on_error(std::function<HttpResponse(int, std::string_view)> make) override { make_error_ = std::move(make); }
+  void on_error(std::function<HttpResponse(int, std::string_view, std::string_view)> make) override {
+    make_error_ = std::move(make);
+  }
   Status start() override { return {}; }
   int port() const override { return 1; }
   std::string url() const override { return url_; }
   void stop(std::chrono::milliseconds) override {}
 
+  // As a server does that lets nodes act for a tenant.
   HttpResponse handle(HttpRequest request) const {
+    if (const std::string tenant = request.header(kTenantHeader); !tenant.empty() && request.caller.all_tenants) {
+      request.caller.tenant = tenant;
+      request.caller.all_tenants = false;
+    }
     const auto path = segments(request.path);
     for (const Route& route : routes_) {
       if (route.method == request.method && matches(route.pattern, path, request.parameters)) return route.handler(request);
     }
-    return make_error_ ? make_error_(404, "no such path") : HttpResponse{.status = 404};
+    return make_error_ ? make_error_(404, "no such path", {}) : HttpResponse{.status = 404};
   }
 
  private:
@@ -71,7 +78,7 @@ class LocalServer final : public HttpServer {
 
   const std::string url_;
   std::vector<Route> routes_;
-  std::function<HttpResponse(int, std::string_view)> make_error_;
+  std::function<HttpResponse(int, std::string_view, std::string_view)> make_error_;
 };
 
 // Intercepts a call: may change its answer, delay it, or replace it. `go_on` performs the call. Called from every thread

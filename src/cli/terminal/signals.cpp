@@ -11,8 +11,6 @@
 #include <cstdint>
 #include <cstdlib>
 
-#include "core/mutex.h"
-
 namespace celslm {
 namespace {
 
@@ -21,6 +19,7 @@ sigset_t watched() {
   sigemptyset(&set);
   sigaddset(&set, SIGINT);
   sigaddset(&set, SIGTERM);
+  sigaddset(&set, SIGHUP);
   return set;
 }
 
@@ -67,8 +66,24 @@ void SignalWatch::watch() {
 }
 
 void SignalWatch::take(int signal) {
+  if (signal == SIGHUP) return hang_up();
   if (!armed_ || stop_.stop_requested()) die_of(signal);
   request_stop();
+}
+
+void SignalWatch::on_hangup(std::function<void()> call) {
+  const MutexLock lock(mutex_);
+  on_hangup_ = std::move(call);
+}
+
+void SignalWatch::hang_up() {
+  std::function<void()> call;
+  {
+    const MutexLock lock(mutex_);
+    call = on_hangup_;
+  }
+  if (!call) die_of(SIGHUP);
+  call();
 }
 
 void SignalWatch::arm() {

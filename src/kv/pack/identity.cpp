@@ -102,8 +102,14 @@ const char* to_string(Provenance provenance) {
   return "unknown";
 }
 
-Hash256 context_id(const Hash256& tokenizer, std::span<const Token> tokens) {
-  return Hasher().update(std::as_bytes(std::span(tokenizer.bytes))).update(std::as_bytes(tokens)).finish();
+Hash256 context_id(const Hash256& tokenizer, std::span<const Token> tokens, std::string_view tenant) {
+  const Hash256 plain = Hasher().update(std::as_bytes(std::span(tokenizer.bytes))).update(std::as_bytes(tokens)).finish();
+  if (tenant.empty()) return plain;
+  return Hasher()
+      .update_field("celslm.tenant.context")
+      .update_field(tenant)
+      .update(std::as_bytes(std::span(plain.bytes)))
+      .finish();
 }
 
 int PackIdentity::block_tokens() const {
@@ -129,6 +135,8 @@ std::string PackIdentity::difference(const PackIdentity& other) const {
   if (model != other.model) return "model." + model.difference(other.model);
   if (std::string tokens_differ = token_difference(tokens, other.tokens); !tokens_differ.empty()) return tokens_differ;
   if (context != other.context) return differing("context", context.hex(), other.context.hex());
+  if (of_tenant != other.of_tenant)
+    return differing("of_tenant", std::to_string(of_tenant), std::to_string(other.of_tenant));
   if (provenance != other.provenance) return differing("provenance", to_string(provenance), to_string(other.provenance));
   if (map != other.map) return differing("map", map.hex(), other.map.hex());
   if (tuning != other.tuning) return differing("tuning", tuning.hex(), other.tuning.hex());
@@ -191,7 +199,8 @@ Status check_identity(const PackIdentity& identity) {
   if (std::ranges::any_of(identity.tokens, [](Token token) { return token < 0; })) {
     return fail(ErrorKind::kInvalid, "tokens contains a negative id");
   }
-  if (identity.context != context_id(model.tokenizer, identity.tokens)) {
+  if (identity.of_tenant && identity.version == 1) return fail(ErrorKind::kInvalid, "version 1 has no contexts of tenants");
+  if (!identity.of_tenant && identity.context != context_id(model.tokenizer, identity.tokens)) {
     return fail(ErrorKind::kInvalid, "context is {}, but the tokens and tokenizer have another id", identity.context.hex());
   }
   return check_number("header_bytes", header_bytes(identity), kMaxHeaderBytes);

@@ -13,6 +13,7 @@ constexpr std::string_view kPackIdDomain = "celslm.pack.id.";
 constexpr std::string_view kPackIdDomain2 = "celslm.pack.id.2";
 
 constexpr std::size_t kRunBytes = 16;
+constexpr std::uint8_t kOfTenantBit = 0x80;  // of the byte with the provenance
 
 // Consecutive layers of one shape.
 struct LayerRun {
@@ -53,7 +54,7 @@ void write_fixed_2(const PackIdentity& identity, ByteWriter& out) {
   write_hash(identity.study, out);
   out.u16(static_cast<std::uint16_t>(identity.codec));
   out.u16(static_cast<std::uint16_t>(identity.model.arithmetic));
-  out.u8(static_cast<std::uint8_t>(identity.provenance));
+  out.u8(static_cast<std::uint8_t>(static_cast<unsigned>(identity.provenance) | (identity.of_tenant ? kOfTenantBit : 0U)));
   out.u8(static_cast<std::uint8_t>(identity.split));
   out.u16(1);  // runs of layers
   out.u32(static_cast<std::uint32_t>(identity.block_tokens()));
@@ -87,7 +88,9 @@ Stated read_fixed_2(ByteReader& in, PackIdentity& out) {
   out.study = read_hash(in);
   out.codec = static_cast<CodecId>(in.u16());
   out.model.arithmetic = static_cast<Arithmetic>(in.u16());
-  out.provenance = static_cast<Provenance>(in.u8());
+  const std::uint8_t provenance = in.u8();
+  out.of_tenant = (provenance & kOfTenantBit) != 0;
+  out.provenance = static_cast<Provenance>(provenance & ~unsigned{kOfTenantBit});
   out.split = in.u8();
   stated.n_runs = in.u16();
   stated.block_tokens = in.u32();

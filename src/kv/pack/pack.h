@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "core/bytes.h"
@@ -37,8 +38,8 @@ inline constexpr std::uint16_t kPackVersion = 2;
 enum class Provenance : std::uint8_t { kNative = 0, kProxy = 1, kMapped = 2, kFused = 3, kTuned = 4, kStudied = 5 };
 const char* to_string(Provenance provenance);
 
-// BLAKE3 of the tokenizer's hash and the tokens.
-Hash256 context_id(const Hash256& tokenizer, std::span<const Token> tokens);
+// BLAKE3 of the tokenizer's hash and the tokens; for a tenant other than the default one, of that and the tenant's name.
+Hash256 context_id(const Hash256& tokenizer, std::span<const Token> tokens, std::string_view tenant = {});
 
 // A training of one context's KV: what it made is n_rows rows in each layer, which stand for all the context's tokens.
 struct ContextStudy {
@@ -57,9 +58,10 @@ struct PackIdentity {
   Hash256 map;    // id of the layer map; zero if none was used
   int split = 0;  // first mapped layer, at most kMaxPackSplit; the layers below are exact. 0 if no map was used
   CodecId codec = CodecId::kF16;
-  Hash256 tuning;  // id of the constants added to K before RoPE and to V; zero unless tuned
-  Hash256 study;   // id of the training that made the KV; zero unless studied
-  int rows = 0;    // of a studied pack, at most as many as tokens; else 0: there is one for each token
+  Hash256 tuning;          // id of the constants added to K before RoPE and to V; zero unless tuned
+  Hash256 study;           // id of the training that made the KV; zero unless studied
+  int rows = 0;            // of a studied pack, at most as many as tokens; else 0: there is one for each token
+  bool of_tenant = false;  // other than the default one: `context` cannot be checked against the tokens
   std::uint16_t version = kPackVersion;
 
   int n_tokens() const { return static_cast<int>(tokens.size()); }

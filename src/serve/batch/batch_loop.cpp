@@ -58,7 +58,7 @@ Result<std::vector<std::shared_ptr<Generation>>> BatchLoop::submit(std::vector<G
   std::vector<std::unique_ptr<Sequence>> sequences;
   for (GenerationRequest& request : requests) {
     CELSLM_CHECK_OK(check(request));
-    if (options_.share_prefixes) request.owner.clear();
+    if (options_.share_prefixes) request.owner = request.tenant;  // shared within a tenant
     // Outside the lock, as the end of those that are not taken: what ends a constraint waits for those who tell this loop of
     // its answers.
     CELSLM_TRY(TokenChoice choice, choice_for(request));

@@ -36,7 +36,8 @@ struct GenerationRequest {
   std::vector<Token> shown;  // control tokens that are text in this answer, such as those around a tool call
   bool logprobs = false;
   int top_logprobs = 0;
-  std::string owner;  // whose request it is: KV that one owner's requests leave behind is never used for another's
+  std::string tenant;  // whose contexts it may use; empty: the default one's
+  std::string owner;   // whose request it is: KV that one owner's requests leave behind is never used for another's
   bool prompt_logprobs = false;  // of the prompt's tokens, too
   bool embed = false;            // nothing is generated: the mean of the prompt's last hidden states is the answer
 

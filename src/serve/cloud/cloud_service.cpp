@@ -40,11 +40,13 @@ Result<std::unique_ptr<CloudService>> CloudService::create(const CloudOptions& o
   CELSLM_CHECK_OK(check_models(models));
   CELSLM_TRY(auto contexts, ContextRegistry::open(options.data_folder / "contexts", log));
   CELSLM_TRY(auto studied, StudiedLibrary::open(options.studied_folder, models, log));
-  CELSLM_TRY(auto key, SigningKey::load_or_create(options.data_folder / "signing.key"));
+  CELSLM_TRY(auto key, SigningKey::load_or_create(options.data_folder / kSigningKeyFile));
+  CELSLM_TRY(auto links, read_links(options.data_folder / kSigningLinksFile));
   CELSLM_TRY(auto store, PackStore::open(options.data_folder / "packs", options.pack_budget_bytes, log));
   auto storage = std::make_unique<SignedPackStorage>(std::move(store), key.public_key());
   std::unique_ptr<CloudService> out(new CloudService(std::move(key), std::move(contexts), std::move(storage),
                                                      std::move(studied), std::move(models), options, clock, std::move(log)));
+  for (const KeyLink& link : links) out->key_links_.push_back(link.text());
   CELSLM_CHECK_OK(out->followers_.start(1));
   if (out->studies_) out->studies_->start();
   return out;
@@ -79,6 +81,7 @@ CloudService::CloudService(SigningKey key, std::unique_ptr<ContextRegistry> cont
                        .edges = edges_,
                        .held = held_,
                        .prefill_codec = std::ranges::contains(codecs_, CodecId::kF16) ? CodecId::kF16 : codecs_.front(),
+                       .audit = options.audit,
                        .log = log_}),
       pack_routes_({.contexts = *contexts_,
                     .catalog = catalog_,
@@ -88,7 +91,8 @@ CloudService::CloudService(SigningKey key, std::unique_ptr<ContextRegistry> cont
                     .metrics = metrics_,
                     .key = key_,
                     .codecs = codecs_,
-                    .followers = followers_}) {
+                    .followers = followers_,
+                    .audit = options.audit}) {
   contexts_->on_change([this] { held_.changed(); });
 }
 
@@ -112,15 +116,16 @@ void CloudService::shutdown() {
 void CloudService::add_routes(HttpServer& server) {
   server.on_error(http_error);
   server.route("GET", "/health", [](const HttpRequest&) { return json_response({{"status", "ok"}}); });
-  server.route("GET", "/metrics", [this](const HttpRequest&) {
+  server.route("GET", "/metrics", [this](const HttpRequest& request) {
+    if (!request.caller.is_operator) return operators_only();
     return HttpResponse{.content_type = Metrics::kContentType,
                         .body = metrics_.text(contexts_->size(), storage_->bytes(), storage_->budget_bytes())};
   });
   server.route("GET", "/v1/key", counted(metrics_, "key", [this](const HttpRequest&) {
-                 return json_response({{"public_key", key_.public_key().hex()}});
+                 return json_response({{"public_key", key_.public_key().hex()}, {"links", key_links_}});
                }));
   server.route("GET", "/v1/models", counted(metrics_, "models", [this](const HttpRequest&) { return list_models(); }));
-  server.route("GET", "/v1/status", [this](const HttpRequest&) { return json_response(status_.get()); });
+  server.route("GET", "/v1/status", [this](const HttpRequest& r) { return json_response(status_.get(r.caller)); });
   add_page(server, PageOf::kCloud);
   context_routes_.add_to(server);
   pack_routes_.add_to(server);

@@ -10,6 +10,8 @@
 #include "core/log.h"
 #include "core/result.h"
 #include "core/worker_pool.h"
+#include "kv/pack/key_chain.h"
+#include "net/access/audit_log.h"
 #include "net/http_server.h"
 #include "serve/cloud/cloud_metrics.h"
 #include "serve/cloud/cloud_status.h"
@@ -32,6 +34,7 @@ struct CloudOptions {
   std::filesystem::path studied_folder;  // studied contexts, docs/studied-format.md; empty: none
   PackJobsOptions jobs;
   std::optional<StudyingOptions> studying;  // none: contexts are not studied
+  std::shared_ptr<AuditLog> audit;          // null: nothing is recorded
 };
 
 // Owns everything behind the routes. Lifecycle: create, add_routes, start the server, …, shutdown, stop the server, destroy;
@@ -66,7 +69,8 @@ class CloudService {
 
   const Log log_;
   const SigningKey key_;
-  const std::vector<CodecId> codecs_;  // offered, at least one
+  std::vector<std::string> key_links_;  // by which earlier keys lead to it; constant once created
+  const std::vector<CodecId> codecs_;   // offered, at least one
   CloudMetrics metrics_;
   const std::unique_ptr<ContextRegistry> contexts_;
   const std::unique_ptr<SignedPackStorage> storage_;

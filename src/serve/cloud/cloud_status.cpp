@@ -24,24 +24,33 @@ json model_json(const HostedModel& hosted) {
 
 }  // namespace
 
-json CloudStatus::get() {
+json CloudStatus::get(const Caller& caller) {
+  const bool everything = caller.all_tenants || caller.is_operator;
   json models = json::array();
   for (const auto& model : parts_.catalog.models()) models.push_back(model_json(model->model()));
   json contexts = json::array();
-  const std::vector<ContextInfo> known = parts_.contexts.list();
+  std::vector<ContextInfo> known = parts_.contexts.list();
+  if (!everything) std::erase_if(known, [&](const ContextInfo& info) { return !caller.sees(info.tenant); });
   for (const ContextInfo& info : std::span(known).first(std::min(known.size(), kMaxContextsShown)))
     contexts.push_back(to_json(info));
+  json out = {{"node", "cloud"},
+              {"models", std::move(models)},
+              {"n_contexts", known.size()},
+              {"contexts", std::move(contexts)},
+              {"jobs", json::array()},
+              {"packs", json::array()},
+              {"pack_bytes", 0},
+              {"pack_budget_bytes", 0},
+              {"edges", json::array()}};
+  if (!everything) return out;
   const MutexLock lock(mutex_);
   learn_names();
-  return {{"node", "cloud"},
-          {"models", std::move(models)},
-          {"n_contexts", known.size()},
-          {"contexts", std::move(contexts)},
-          {"jobs", jobs()},
-          {"packs", packs()},
-          {"pack_bytes", parts_.storage.bytes()},
-          {"pack_budget_bytes", parts_.storage.budget_bytes()},
-          {"edges", parts_.edges.list()}};
+  out.update({{"jobs", jobs()},
+              {"packs", packs()},
+              {"pack_bytes", parts_.storage.bytes()},
+              {"pack_budget_bytes", parts_.storage.budget_bytes()},
+              {"edges", parts_.edges.list()}});
+  return out;
 }
 
 // Packs know the tokens that they are of; which registered text that is follows from its tokens for each model.

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "core/mutex.h"
+#include "net/access/caller.h"
 #include "serve/cloud/context_registry.h"
 #include "serve/cloud/edge_sightings.h"
 #include "serve/cloud/pack_catalog.h"
@@ -28,7 +29,8 @@ struct CloudStatusParts {
 class CloudStatus {
  public:
   explicit CloudStatus(CloudStatusParts parts) : parts_(parts) {}
-  nlohmann::json get() CELSLM_EXCLUDES(mutex_);
+  // What the caller may see: all of it, or the contexts of one tenant.
+  nlohmann::json get(const Caller& caller) CELSLM_EXCLUDES(mutex_);
 
  private:
   struct Pack {

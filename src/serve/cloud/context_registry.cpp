@@ -47,11 +47,13 @@ Result<RegisteredContext> read_context(const fs::path& path, const ContextHandle
   const JsonFields fields(object);
   CELSLM_TRY(std::string text, fields.required_text("text"));
   CELSLM_TRY(std::string name, fields.required_text("name"));
+  CELSLM_TRY(const auto tenant, fields.text("tenant"));
   CELSLM_CHECK_OK(ContextRegistry::check(text, name));
-  if (context_handle(text) != handle)
+  if (context_handle(text, tenant.value_or("")) != handle)
     return fail(ErrorKind::kInvalid, "the file's name must be the hash of its text, but is not");
   const std::uint64_t size = text.size();
-  return RegisteredContext{{handle, std::move(name), size}, std::move(text)};
+  return RegisteredContext{{.handle = handle, .name = std::move(name), .bytes = size, .tenant = tenant.value_or("")},
+                           std::move(text)};
 }
 
 std::string any_name() {
@@ -114,9 +116,12 @@ Status ContextRegistry::check(std::string_view text, std::string_view name) {
   return check_name(name);
 }
 
-Result<ContextInfo> ContextRegistry::put(std::string_view text, std::string_view name) {
+Result<ContextInfo> ContextRegistry::put(std::string_view text, std::string_view name, std::string_view tenant) {
   CELSLM_CHECK_OK(check(text, name));
-  ContextInfo info{context_handle(text), std::string(name), text.size()};
+  ContextInfo info{.handle = context_handle(text, tenant),
+                   .name = std::string(name),
+                   .bytes = text.size(),
+                   .tenant = std::string(tenant)};
   // The lock is held over the write, so that two registrations of one text become one, and no handle is found before its
   // file exists. Registering is rare; reading texts does not wait for it.
   CELSLM_TRY(const bool is_new, insert(info, text));
@@ -131,12 +136,13 @@ Result<bool> ContextRegistry::insert(ContextInfo& info, std::string_view text) {
     return false;
   }
   if (contexts_.size() >= kMaxContexts || bytes_ + info.bytes > kMaxRegisteredBytes) {
-    return fail(
-        ErrorKind::kOverloaded,
-        "{} contexts of {} bytes in total are registered, which is this cloud's limit: remove some with 'celslm context rm'",
-        contexts_.size(), bytes_);
+    return fail(ErrorKind::kOverloaded,
+                "this cloud has room for {} contexts of {} bytes in total: remove some with 'celslm context rm'",
+                kMaxContexts, kMaxRegisteredBytes);
   }
-  CELSLM_CHECK_OK(write_file_atomically(path_of(info.handle), as_bytes(json{{"name", info.name}, {"text", text}}.dump())));
+  json file{{"name", info.name}, {"text", text}};
+  if (!info.tenant.empty()) file["tenant"] = info.tenant;
+  CELSLM_CHECK_OK(write_file_atomically(path_of(info.handle), as_bytes(file.dump())));
   bytes_ += info.bytes;
   contexts_.emplace(info.handle, info);
   count_change(info.handle);
@@ -154,6 +160,12 @@ Result<RegisteredContext> ContextRegistry::find(const ContextHandle& handle) con
 bool ContextRegistry::contains(const ContextHandle& handle) const {
   const MutexLock lock(mutex_);
   return contexts_.contains(handle);
+}
+
+bool ContextRegistry::contains(const ContextHandle& handle, const Caller& caller) const {
+  const MutexLock lock(mutex_);
+  const auto it = contexts_.find(handle);
+  return it != contexts_.end() && caller.sees(it->second.tenant);
 }
 
 std::vector<ContextInfo> ContextRegistry::list() const {

@@ -15,6 +15,7 @@
 #include "core/log.h"
 #include "core/mutex.h"
 #include "core/result.h"
+#include "net/access/caller.h"
 #include "serve/wire/context_list.h"
 #include "serve/wire/protocol.h"
 
@@ -42,13 +43,15 @@ class ContextRegistry {
   // Whether put() would accept them if there is room: kInvalid if not.
   static Status check(std::string_view text, std::string_view name);
 
-  // Registers a text; registering it again changes nothing, not even its name. kInvalid: empty, over kMaxContextBytes, not
-  // UTF-8, a name that is too long or holds control characters. kOverloaded: no room for another. kIo: the file could not be
-  // written.
-  Result<ContextInfo> put(std::string_view text, std::string_view name);
+  // Registers a text for a tenant; registering it again changes nothing, not even its name. kInvalid: empty, over
+  // kMaxContextBytes, not UTF-8, a name that is too long or holds control characters. kOverloaded: no room for another. kIo:
+  // the file could not be written.
+  Result<ContextInfo> put(std::string_view text, std::string_view name, std::string_view tenant = {});
   // kNotFound; kInvalid when the file was damaged since it was registered.
   Result<RegisteredContext> find(const ContextHandle& handle) const;
   bool contains(const ContextHandle& handle) const;
+  // The same as for a handle of nothing where it is another tenant's than the caller may see.
+  bool contains(const ContextHandle& handle, const Caller& caller) const;
   std::vector<ContextInfo> list() const;  // by handle
   // Names the list as it is now. Another one after every change, and after every start of the cloud: what else it offers may
   // have changed with that.

@@ -6,6 +6,7 @@
 #include "core/json.h"
 #include "core/utf8.h"
 #include "serve/cloud/refusals.h"
+#include "serve/wire/audited.h"
 #include "serve/wire/edge_header.h"
 #include "serve/wire/errors.h"
 #include "serve/wire/protocol.h"
@@ -32,20 +33,26 @@ Result<Duration> wait_from(const std::string& text) {
 }  // namespace
 
 void ContextRoutes::add_to(HttpServer& server) {
-  server.route("POST", "/v1/contexts", counted(parts_.metrics, "contexts", [this](const HttpRequest& r) { return put(r); }));
+  server.route("POST", "/v1/contexts",
+               audited(parts_.audit, "register",
+                       counted(parts_.metrics, "contexts", [this](const HttpRequest& r) { return put(r); })));
   server.route("GET", "/v1/contexts", counted(parts_.metrics, "contexts", [this](const HttpRequest& r) {
                  parts_.edges.seen(r.header(kEdgeHeader));
                  return list(r);
                }));
-  server.route("GET", "/v1/contexts/:context",
-               counted(parts_.metrics, "context", [this](const HttpRequest& r) { return get(r); }));
+  server.route(
+      "GET", "/v1/contexts/:context",
+      audited(parts_.audit, "read", counted(parts_.metrics, "context", [this](const HttpRequest& r) { return get(r); })));
   server.route("GET", "/v1/contexts/:context/study",
-               counted(parts_.metrics, "study", [this](const HttpRequest& r) { return study(r); }));
+               audited(parts_.audit, "read study",
+                       counted(parts_.metrics, "study", [this](const HttpRequest& r) { return study(r); })));
   server.route("DELETE", "/v1/contexts/:context",
-               counted(parts_.metrics, "context", [this](const HttpRequest& r) { return remove(r); }));
+               audited(parts_.audit, "remove",
+                       counted(parts_.metrics, "context", [this](const HttpRequest& r) { return remove(r); })));
 }
 
 HttpResponse ContextRoutes::list(const HttpRequest& request) {
+  if (!request.caller.all_tenants) return list_of(request.caller.tenant, request);
   std::string since = request.parameter("since");
   // Whoever only compares gets the complete list where it differs.
   if (since.empty()) {
@@ -65,6 +72,21 @@ HttpResponse ContextRoutes::list_since(const std::string& since) {
   for (ContextInfo& info : changes.added) info = complete(std::move(info));
   changes.on_device = models_on_device();
   HttpResponse out = json_response(to_json(changes));
+  out.headers["ETag"] = etag;
+  return out;
+}
+
+// Its revision is a hash of it: the registry's own counts what others do.
+HttpResponse ContextRoutes::list_of(const std::string& tenant, const HttpRequest& request) {
+  ContextList list{.on_device = models_on_device()};
+  for (ContextInfo& info : parts_.contexts.list()) {
+    if (info.tenant == tenant) list.added.push_back(complete(std::move(info)));
+  }
+  list.revision = hash_of(dump_json(to_json(list))).hex();
+  const std::string etag = etag_of(list.revision);
+  if (request.parameter("since") == list.revision || request.header("if-none-match") == etag)
+    return {.status = 304, .headers = {{"ETag", etag}}};
+  HttpResponse out = json_response(to_json(list));
   out.headers["ETag"] = etag;
   return out;
 }
@@ -90,12 +112,12 @@ std::vector<Hash256> ContextRoutes::models_on_device() const {
   return out;
 }
 
-Result<json> ContextRoutes::models_for(std::string_view text) {
+Result<json> ContextRoutes::models_for(std::string_view text, const std::string& tenant) {
   json models = json::array();
   std::string refusals;
   for (const auto& model : parts_.catalog.models()) {
     if (!made_with(model->model()).none()) continue;  // the same tokens as the model itself
-    const auto tokens = parts_.catalog.tokenize(text, *model);
+    const auto tokens = parts_.catalog.tokenize(text, tenant, *model);
     if (!tokens) {
       refusals += (refusals.empty() ? "" : "; ") + tokens.error().message;
       continue;
@@ -115,9 +137,10 @@ HttpResponse ContextRoutes::put(const HttpRequest& request) {
   const auto wanted = registration_from(request.body);
   if (!wanted) return error_response(wanted.error());
   if (const Status fits = ContextRegistry::check(wanted->text, wanted->name); !fits) return context_refused(fits.error());
-  auto models = models_for(wanted->text);
+  const std::string& tenant = request.caller.tenant;
+  auto models = models_for(wanted->text, tenant);
   if (!models) return context_refused(models.error());
-  const auto info = parts_.contexts.put(wanted->text, wanted->name);
+  const auto info = parts_.contexts.put(wanted->text, wanted->name, tenant);
   if (!info) return context_refused(info.error());
   if (request.parameter("prefill") == "1") begin_prefill(info->handle);
   if (parts_.studies != nullptr) parts_.studies->wake();
@@ -139,7 +162,7 @@ void ContextRoutes::begin_prefill(const ContextHandle& handle) {
 HttpResponse ContextRoutes::get(const HttpRequest& request) const {
   const std::string name = request.parameter("context");
   const auto handle = Hash256::from_hex(name);
-  if (!handle) return unknown_context(name);
+  if (!handle || !parts_.contexts.contains(*handle, request.caller)) return unknown_context(name);
   const auto context = parts_.contexts.find(*handle);
   if (!context && context.error().kind == ErrorKind::kNotFound) return unknown_context(name);
   if (!context) return error_response(ApiError::kInternal, context.error().message);
@@ -181,7 +204,7 @@ json ContextRoutes::guidance(const ContextHandle& handle) const {
 HttpResponse ContextRoutes::study(const HttpRequest& request) const {
   const std::string name = request.parameter("context");
   const auto handle = Hash256::from_hex(name);
-  if (!handle || !parts_.contexts.contains(*handle)) return unknown_context(name);
+  if (!handle || !parts_.contexts.contains(*handle, request.caller)) return unknown_context(name);
   if (parts_.studies == nullptr)
     return error_response(ApiError::kNotFound, "this cloud does not study contexts: start it with --study-budget");
   auto file = parts_.studies->file(*handle);
@@ -196,7 +219,7 @@ HttpResponse ContextRoutes::study(const HttpRequest& request) const {
 HttpResponse ContextRoutes::remove(const HttpRequest& request) {
   const std::string name = request.parameter("context");
   const auto handle = Hash256::from_hex(name);
-  if (!handle) return unknown_context(name);
+  if (!handle || !parts_.contexts.contains(*handle, request.caller)) return unknown_context(name);
   const Status removed = parts_.contexts.remove(*handle);
   if (!removed && removed.error().kind == ErrorKind::kNotFound) return unknown_context(name);
   if (!removed) return error_response(removed.error());

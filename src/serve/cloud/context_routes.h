@@ -7,6 +7,7 @@
 
 #include "core/log.h"
 #include "core/result.h"
+#include "net/access/audit_log.h"
 #include "net/http_server.h"
 #include "serve/cloud/cloud_metrics.h"
 #include "serve/cloud/context_registry.h"
@@ -29,7 +30,8 @@ struct ContextRoutesParts {
   CloudMetrics& metrics;
   EdgeSightings& edges;
   HeldLists& held;
-  CodecId prefill_codec;  // of packs computed at registration
+  CodecId prefill_codec;            // of packs computed at registration
+  std::shared_ptr<AuditLog> audit;  // or null
   Log log;
 };
 
@@ -51,7 +53,9 @@ class ContextRoutes {
   HttpResponse remove(const HttpRequest& request);
   std::vector<Hash256> models_on_device() const;
   // Which models can take this text: the "models" of an answer. kInvalid with every model's reason if none can.
-  Result<nlohmann::json> models_for(std::string_view text);
+  Result<nlohmann::json> models_for(std::string_view text, const std::string& tenant);
+  // One tenant's contexts, for a caller that may not know what else there is, nor when something of it changes.
+  HttpResponse list_of(const std::string& tenant, const HttpRequest& request);
   // With what is offered of it.
   ContextInfo complete(ContextInfo info) const;
   // What KV there is of a context besides the models' own, and what its gate measured: the "guidance" of an answer.

@@ -10,7 +10,7 @@ namespace {
 constexpr std::size_t kMaxKept = 4096;             // tokenized texts
 constexpr std::size_t kMaxKeptTokens = 16U << 20;  // 64 MiB of them
 
-Result<PackCatalog::Tokenized> tokens_of(std::string_view text, const KvProducer& model) {
+Result<PackCatalog::Tokenized> tokens_of(std::string_view text, const std::string& tenant, const KvProducer& model) {
   const HostedModel& hosted = model.model();
   auto tokens = model.tokens(text);
   if (!tokens) return wrap(std::move(tokens).error(), hosted.name);
@@ -22,7 +22,8 @@ Result<PackCatalog::Tokenized> tokens_of(std::string_view text, const KvProducer
     return fail(ErrorKind::kInvalid, "{}: the text has {} tokens; the model's context of {} has room for {}", hosted.name,
                 tokens->size(), hosted.n_ctx, limit);
   }
-  TokenizedContext out{.context_id = context_id(hosted.fingerprint.tokenizer, *tokens), .tokens = {}};
+  TokenizedContext out{
+      .context_id = context_id(hosted.fingerprint.tokenizer, *tokens, tenant), .of_tenant = !tenant.empty(), .tokens = {}};
   out.tokens = *std::move(tokens);
   return std::make_shared<const TokenizedContext>(std::move(out));
 }
@@ -52,12 +53,12 @@ Result<KvProducer*> PackCatalog::find_model(const Hash256& id, const MadeWith& w
               "no model {} is hosted here; the models are {} (GET /v1/models shows their fingerprints)", id.hex(), names);
 }
 
-Result<PackCatalog::Tokenized> PackCatalog::tokenize(std::string_view text, KvProducer& model) {
-  const Key key{context_handle(text), model.model().fingerprint.id()};
+Result<PackCatalog::Tokenized> PackCatalog::tokenize(std::string_view text, const std::string& tenant, KvProducer& model) {
+  const Key key{context_handle(text, tenant), model.model().fingerprint.id()};
   if (auto known = kept(key)) return *std::move(known);
   const MutexLock lock(tokenizing_);
   if (auto known = kept(key)) return *std::move(known);
-  auto tokens = tokens_of(text, model);
+  auto tokens = tokens_of(text, tenant, model);
   if (tokens || tokens.error().kind == ErrorKind::kInvalid) keep(key, tokens);
   return tokens;
 }
@@ -68,11 +69,12 @@ Result<PackIdentity> PackCatalog::identity(const ContextHandle& handle, KvProduc
   auto tokens = kept({handle, model.model().fingerprint.id()});
   if (!tokens) {
     CELSLM_TRY(const RegisteredContext context, registry_.find(handle));
-    tokens = tokenize(context.text, model);
+    tokens = tokenize(context.text, context.info.tenant, model);
   }
   if (!*tokens) return std::unexpected(tokens->error());
   PackIdentity out{
       .context = (**tokens)->context_id, .tokens = (**tokens)->tokens, .model = model.model().fingerprint, .codec = codec};
+  out.of_tenant = (**tokens)->of_tenant;
   if (model.model().map) set_map(out, *model.model().map);
   if (model.model().tuning) set_tuning(out, model.model().tuning->id);
   return out;

@@ -18,6 +18,7 @@ namespace celslm {
 // A context's tokens for one model.
 struct TokenizedContext {
   Hash256 context_id;
+  bool of_tenant = false;
   std::vector<Token> tokens;
 };
 
@@ -35,7 +36,8 @@ class PackCatalog {
   Result<KvProducer*> find_model(const Hash256& id, const MadeWith& wanted) const;
 
   // A text's tokens, whether it is registered or not. kInvalid: the model cannot use it (too long, no chat template).
-  Result<Tokenized> tokenize(std::string_view text, KvProducer& model);
+  // tenant: whose it is, or would be; nobody's time tells whether another tenant has the same text.
+  Result<Tokenized> tokenize(std::string_view text, const std::string& tenant, KvProducer& model);
   // The identity of a registered context's pack. kNotFound: not registered; errors of tokenize().
   Result<PackIdentity> identity(const ContextHandle& handle, KvProducer& model, CodecId codec);
 

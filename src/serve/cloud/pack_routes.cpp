@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "serve/cloud/refusals.h"
+#include "serve/wire/audited.h"
 #include "serve/wire/errors.h"
 
 namespace celslm {
@@ -22,19 +23,22 @@ std::unexpected<HttpResponse> refuse(HttpResponse response) {
 void PackRoutes::add_to(HttpServer& server) {
   const std::string pack = "/v1/packs/:context/:model/:codec/";
   server.route("GET", pack + "header",
-               counted(parts_.metrics, "header", [this](const HttpRequest& r) { return get_header(r); }));
+               audited(parts_.audit, "fetch",
+                       counted(parts_.metrics, "header", [this](const HttpRequest& r) { return get_header(r); })));
   server.route("GET", pack + "entries",
                counted(parts_.metrics, "entries", [this](const HttpRequest& r) { return get_entries(r); }));
   server.route("GET", pack + "blocks",
                counted(parts_.metrics, "blocks", [this](const HttpRequest& r) { return get_blocks(r); }));
-  server.route("GET", pack + "pack", counted(parts_.metrics, "pack", [this](const HttpRequest& r) { return get_pack(r); }));
+  server.route(
+      "GET", pack + "pack",
+      audited(parts_.audit, "fetch", counted(parts_.metrics, "pack", [this](const HttpRequest& r) { return get_pack(r); })));
 }
 
 PackRoutes::Answer<PackIdentity> PackRoutes::wanted(const HttpRequest& request) {
   const std::string context = request.parameter("context");
   const std::string model_name = request.parameter("model");
   const auto handle = Hash256::from_hex(context);
-  if (!handle || !parts_.contexts.contains(*handle)) return refuse(unknown_context(context));
+  if (!handle || !parts_.contexts.contains(*handle, request.caller)) return refuse(unknown_context(context));
   const auto model_id = Hash256::from_hex(model_name);
   if (!model_id)
     return refuse(error_response(ApiError::kUnknownModel,

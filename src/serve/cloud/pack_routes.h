@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/result.h"
+#include "net/access/audit_log.h"
 #include "net/http_server.h"
 #include "serve/cloud/cloud_metrics.h"
 #include "serve/cloud/context_registry.h"
@@ -27,6 +28,7 @@ struct PackRoutesParts {
   const SigningKey& key;
   const std::vector<CodecId>& codecs;  // offered
   WorkerPool& followers;               // as entries_response() takes it
+  std::shared_ptr<AuditLog> audit;     // or null
 };
 
 // Thread-safe.

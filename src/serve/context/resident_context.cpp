@@ -7,23 +7,26 @@ namespace celslm {
 
 ResidentContext::ResidentContext(const ContextHandle& context_handle, const Hash256& context_id,
                                  std::vector<Token> context_tokens, const std::optional<ContextStudy>& context_study,
-                                 std::shared_ptr<KvSegment> kv)
+                                 const std::string& context_tenant, std::shared_ptr<KvSegment> kv)
     : handle(context_handle),
       id(context_id),
       tokens(std::move(context_tokens)),
       study(context_study),
+      tenant(context_tenant),
       segment(std::move(kv)),
       filled_(static_cast<std::size_t>(segment->n_layers())),
       origins_(static_cast<std::size_t>(segment->n_layers())) {}
 
 Result<std::shared_ptr<ResidentContext>> ResidentContext::create(const ContextHandle& handle, const ModelConfig& config,
                                                                  const Hash256& id, std::vector<Token> tokens, KvType type,
-                                                                 const std::optional<ContextStudy>& study) {
+                                                                 const std::optional<ContextStudy>& study,
+                                                                 const std::string& tenant) {
   const int n_tokens = static_cast<int>(tokens.size());
   CELSLM_TRY(auto segment, study ? KvSegment::create_condensed(config, type, study->n_rows, n_tokens)
                                  : KvSegment::create(config, type, 0, n_tokens));
   if (!study) segment->set_length(n_tokens);
-  return std::shared_ptr<ResidentContext>(new ResidentContext(handle, id, std::move(tokens), study, std::move(segment)));
+  return std::shared_ptr<ResidentContext>(
+      new ResidentContext(handle, id, std::move(tokens), study, tenant, std::move(segment)));
 }
 
 void ResidentContext::layer_filled(int layer, LayerOrigin origin) {

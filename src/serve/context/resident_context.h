@@ -25,12 +25,14 @@ class ResidentContext {
   // study: the training that is to supply its KV; none: a row for each token. The segment is condensed where there is one.
   static Result<std::shared_ptr<ResidentContext>> create(const ContextHandle& handle, const ModelConfig& config,
                                                          const Hash256& id, std::vector<Token> tokens, KvType type,
-                                                         const std::optional<ContextStudy>& study = {});
+                                                         const std::optional<ContextStudy>& study = {},
+                                                         const std::string& tenant = {});
 
   const ContextHandle handle;
   const Hash256 id;
   const std::vector<Token> tokens;
   const std::optional<ContextStudy> study;
+  const std::string tenant;                  // whose requests may use it; empty: the default one's
   const std::shared_ptr<KvSegment> segment;  // length() is the context's from the start; layers count once ready
 
   // The memory that the segment takes, returned when this ends. Before anybody else knows the context.
@@ -68,7 +70,7 @@ class ResidentContext {
 
  private:
   ResidentContext(const ContextHandle& handle, const Hash256& id, std::vector<Token> tokens,
-                  const std::optional<ContextStudy>& study, std::shared_ptr<KvSegment> segment);
+                  const std::optional<ContextStudy>& study, const std::string& tenant, std::shared_ptr<KvSegment> segment);
 
   MemoryLease lease_;
   std::atomic<int> ready_{0};

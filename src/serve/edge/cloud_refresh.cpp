@@ -84,7 +84,12 @@ Result<CloudRefresh::Refreshed> CloudRefresh::refresh(const ContextDirectory::Wa
   CELSLM_TRY(const Refreshed refreshed, parts_.directory.refresh(wait));
   if (watching && refreshed.complete) refresh_guidance();
   parts_.contexts.drop_unless([&](const ContextHandle& handle) { return parts_.directory.contains(handle); });
-  (void)parts_.cloud->key();  // now rather than in the first request's time
+  // Now rather than in the first request's time. A cloud has another key only after a start, which changes all of its list.
+  if (refreshed.complete) {
+    (void)parts_.cloud->follow_key();
+  } else {
+    (void)parts_.cloud->key();
+  }
   return refreshed;
 }
 

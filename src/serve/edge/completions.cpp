@@ -17,6 +17,10 @@ HttpResponse completion_refusal(const Error& error) {
   }
 }
 
+void charge(KeyUse* use, const Usage& usage) {
+  if (use != nullptr) use->charge(usage.prompt_tokens - usage.cached_tokens + usage.completion_tokens);
+}
+
 HttpResponse model_not_found(const std::string& wanted, const std::string& served) {
   return error_response(ApiError::kModelNotFound, fmt::format("no model '{}' here; this edge serves '{}'", wanted, served));
 }
@@ -50,7 +54,7 @@ std::variant<BegunCompletion, HttpResponse> Completions::begin(CompletionRequest
   const std::size_t n_prompts = std::max<std::size_t>(request.prompts.size(), 1);
   for (std::size_t i = 0; i < n_prompts; ++i) {
     if (!request.prompts.empty()) request.prompt = auto(request.prompts[i]);
-    auto prepared = parts_.preparation.prepare(request, http.client);
+    auto prepared = parts_.preparation.prepare(request, http.client, http.caller.tenant);
     if (!prepared) return completion_refusal(prepared.error());
     if (!prepared->too_long.empty()) return error_response(ApiError::kContextLengthExceeded, prepared->too_long);
     out.echoes.push_back(prepared->echo);
@@ -63,6 +67,7 @@ std::variant<BegunCompletion, HttpResponse> Completions::begin(CompletionRequest
     if (i == 0) out.prepared = *std::move(prepared);
   }
   out.request = std::move(request);
+  out.key_use = http.caller.use;
   auto texts = parts_.loop.submit(std::move(wanted));
   if (!texts) return completion_refusal(texts.error());
   out.texts = *std::move(texts);

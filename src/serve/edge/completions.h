@@ -11,6 +11,7 @@
 #include "core/clock.h"
 #include "core/result.h"
 #include "core/worker_pool.h"
+#include "net/access/key_meter.h"
 #include "net/http_types.h"
 #include "serve/batch/batch_loop.h"
 #include "serve/edge/context_directory.h"
@@ -38,12 +39,15 @@ struct BegunCompletion {
   PreparedRequest prepared;                        // its first prompt
   std::vector<std::string> echoes;                 // one for each prompt
   std::vector<std::shared_ptr<Generation>> texts;  // n for each prompt
+  std::shared_ptr<KeyUse> key_use;                 // pays for the tokens; null: nobody does
   std::string unique;                              // of its id
   std::int64_t created_unix_s = 0;
 };
 
 // The answer to a request that was refused, or whose generation failed.
 HttpResponse completion_refusal(const Error& error);
+// Lets a key pay for what was computed for one text: the tokens of its prompt that were not there already, and its answer.
+void charge(KeyUse* use, const Usage& usage);
 HttpResponse model_not_found(const std::string& wanted, const std::string& served);
 
 // Thread-safe. No thread waits for an answer: a request's texts are written as the loop generates them.

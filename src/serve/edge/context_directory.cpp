@@ -35,7 +35,7 @@ ContextDirectory::ContextDirectory(std::shared_ptr<CloudClient> cloud, const std
   for (ContextInfo& info : list.added) listed_.emplace(info.handle, std::move(info));
 }
 
-std::optional<std::string> ContextDirectory::longest_text(std::string_view message) const {
+std::optional<std::string> ContextDirectory::longest_text(std::string_view message, const std::string& tenant) const {
   std::set<std::uint64_t> sizes;
   {
     const MutexLock lock(mutex_);
@@ -43,11 +43,15 @@ std::optional<std::string> ContextDirectory::longest_text(std::string_view messa
       const bool fits = bytes <= message.size() && bytes >= kShortestBeginning;
       if (fits || bytes == message.size() || bytes == message.size() + 1) sizes.insert(bytes);
     };
-    for (const auto& [handle, info] : listed_) consider(info.bytes);
-    for (const auto& [handle, text] : own_) consider(text.size());
+    for (const auto& [handle, info] : listed_) {
+      if (info.tenant == tenant) consider(info.bytes);
+    }
+    if (tenant.empty()) {
+      for (const auto& [handle, text] : own_) consider(text.size());
+    }
   }
   std::optional<std::string> longest;
-  Hasher hasher;
+  Hasher hasher = handle_hasher(tenant);
   std::size_t hashed = 0;
   for (const std::uint64_t size : sizes) {
     const std::size_t end = std::min<std::size_t>(size, message.size());
@@ -61,11 +65,12 @@ std::optional<std::string> ContextDirectory::longest_text(std::string_view messa
   return longest;
 }
 
-std::optional<ContextDirectory::Beginning> ContextDirectory::beginning(std::string_view message) const {
-  if (auto text = longest_text(message)) return Beginning{*std::move(text), std::string(message)};
+std::optional<ContextDirectory::Beginning> ContextDirectory::beginning(std::string_view message,
+                                                                       const std::string& tenant) const {
+  if (auto text = longest_text(message, tenant)) return Beginning{*std::move(text), std::string(message)};
   std::string plain = plain_context_text(message);
   if (plain == message) return std::nullopt;
-  auto text = longest_text(plain);
+  auto text = longest_text(plain, tenant);
   return text ? std::optional(Beginning{*std::move(text), std::move(plain)}) : std::nullopt;
 }
 
@@ -77,6 +82,19 @@ bool ContextDirectory::contains(const ContextHandle& handle) const {
 bool ContextDirectory::is_public(const ContextHandle& handle) const {
   const MutexLock lock(mutex_);
   return !is_own(handle) && listed_.contains(handle);
+}
+
+bool ContextDirectory::is_listed(const ContextHandle& handle, const std::string& tenant) const {
+  const MutexLock lock(mutex_);
+  const auto it = listed_.find(handle);
+  return !is_own(handle) && it != listed_.end() && it->second.tenant == tenant;
+}
+
+std::optional<std::string> ContextDirectory::tenant_of(const ContextHandle& handle) const {
+  if (is_own(handle)) return "";
+  const MutexLock lock(mutex_);
+  const auto it = listed_.find(handle);
+  return it == listed_.end() ? std::nullopt : std::optional(it->second.tenant);
 }
 
 std::vector<ContextInfo> ContextDirectory::list() const {
@@ -122,17 +140,17 @@ std::unexpected<Error> ContextDirectory::unknown(const ContextHandle& handle) co
               trouble.empty() ? "" : ", which could not be read again: " + trouble);
 }
 
-Result<std::string> ContextDirectory::text(const ContextHandle& handle) {
-  if (const auto own = own_.find(handle); own != own_.end()) return own->second;
-  if (!is_public(handle)) refresh_for_request();
-  if (!is_public(handle)) return unknown(handle);
+Result<std::string> ContextDirectory::text(const ContextHandle& handle, const std::string& tenant) {
+  if (const auto own = own_.find(handle); own != own_.end() && tenant.empty()) return own->second;
+  if (!is_listed(handle, tenant)) refresh_for_request();
+  if (!is_listed(handle, tenant)) return unknown(handle);
   {
     const MutexLock lock(mutex_);
     if (const auto it = texts_.find(handle); it != texts_.end()) return it->second;
-    auto kept = known_ ? known_->text(handle) : std::nullopt;
+    auto kept = known_ ? known_->text(handle, tenant) : std::nullopt;
     if (kept) return *std::move(kept);
   }
-  auto text = cloud_->context_text(handle);
+  auto text = cloud_->context_text(handle, tenant);
   if (!text) return wrap(std::move(text).error(), "context " + handle.hex());
   const MutexLock lock(mutex_);
   if (texts_.size() >= kMaxKeptTexts) texts_.clear();
@@ -157,19 +175,19 @@ void ContextDirectory::refresh_for_request() {
   asked_.notify_all();
 }
 
-void ContextDirectory::remember(std::string_view text) {
-  const ContextHandle handle = context_handle(text);
+void ContextDirectory::remember(std::string_view text, const std::string& tenant) {
+  const ContextHandle handle = context_handle(text, tenant);
   const MutexLock lock(mutex_);
   if (known_ && listed_.contains(handle) && !is_own(handle)) known_->keep_text(handle, text);
 }
 
-Status ContextDirectory::remove(const ContextHandle& handle) {
-  if (is_own(handle))
+Status ContextDirectory::remove(const ContextHandle& handle, const std::string& tenant) {
+  if (is_own(handle) && tenant.empty())
     return fail(ErrorKind::kInvalid, "this context is a text of the edge's own: start it without that --context");
   if (!cloud_) return fail(ErrorKind::kUnavailable, "no cloud is configured (--cloud URL)");
-  if (!is_public(handle)) refresh_for_request();
-  if (!is_public(handle)) return unknown(handle);
-  CELSLM_CHECK_OK(cloud_->remove_context(handle));
+  if (!is_listed(handle, tenant)) refresh_for_request();
+  if (!is_listed(handle, tenant)) return unknown(handle);
+  CELSLM_CHECK_OK(cloud_->remove_context(handle, tenant));
   (void)refresh({.limit = kPatience});
   const MutexLock lock(mutex_);
   texts_.erase(handle);
@@ -177,9 +195,14 @@ Status ContextDirectory::remove(const ContextHandle& handle) {
   return {};
 }
 
-Result<ContextInfo> ContextDirectory::put(std::string_view text, std::string_view name, bool prefill) {
+Result<ContextInfo> ContextDirectory::put(std::string_view text, std::string_view name, bool prefill,
+                                          const std::string& tenant) {
   if (!cloud_) return fail(ErrorKind::kUnavailable, "no cloud is configured (--cloud URL)");
-  CELSLM_TRY(ContextInfo info, cloud_->put_context(text, name, prefill));
+  CELSLM_TRY(ContextInfo info, cloud_->put_context(text, name, prefill, tenant));
+  if (info.tenant != tenant)
+    return fail(ErrorKind::kMismatch,
+                "the cloud knows this edge as tenant '{}' and registered the text for that one, not '{}'", info.tenant,
+                tenant);
   (void)refresh({.limit = kPatience});
   const MutexLock lock(mutex_);
   if (listed_.try_emplace(info.handle, info).second) revision_.clear();

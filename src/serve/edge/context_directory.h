@@ -23,6 +23,9 @@ namespace celslm {
 // request's system message is registered is therefore answered here, by hash, and no text of a user's leaves the edge.
 // Neither does a handle that the cloud has not listed, or that of one of the edge's own texts.
 //
+// A context belongs to a tenant (empty: the default one, whose the edge's own texts are). What is asked for a tenant is
+// answered as if there were no others, in the same time.
+//
 // Thread-safe, without threads of its own. refresh(), put(), remove() and text() wait for the cloud's answer; no lock is
 // held meanwhile.
 class ContextDirectory {
@@ -48,7 +51,7 @@ class ContextDirectory {
   };
   // The longest one that it begins with in full; a line break at the text's end may be missing at the message's. Compares
   // hashes of the message's beginnings: no text has to be known for it.
-  std::optional<Beginning> beginning(std::string_view message) const CELSLM_EXCLUDES(mutex_);
+  std::optional<Beginning> beginning(std::string_view message, const std::string& tenant = {}) const CELSLM_EXCLUDES(mutex_);
 
   // The study of a context for this model that the cloud listed at the last refresh.
   std::optional<ContextStudy> study(const ContextHandle& handle, const Hash256& model) const CELSLM_EXCLUDES(mutex_);
@@ -61,16 +64,20 @@ class ContextDirectory {
   // kAskAgain. Else as CloudClient.
   static constexpr std::chrono::milliseconds kPatience{3'000};
   static constexpr Duration kAskAgain = std::chrono::seconds(3);
-  Result<std::string> text(const ContextHandle& handle) CELSLM_EXCLUDES(mutex_);
+  Result<std::string> text(const ContextHandle& handle, const std::string& tenant = {}) CELSLM_EXCLUDES(mutex_);
+  // Whose a registered context is; nullopt if it is not registered.
+  std::optional<std::string> tenant_of(const ContextHandle& handle) const CELSLM_EXCLUDES(mutex_);
 
-  // Registers a text at the cloud. kUnavailable without one; else as CloudClient.
+  // Registers a text at the cloud. kUnavailable without one; kMismatch if the cloud knows this edge as another tenant's;
+  // else as CloudClient.
   // prefill: the cloud computes its KV at once.
-  Result<ContextInfo> put(std::string_view text, std::string_view name, bool prefill) CELSLM_EXCLUDES(mutex_);
+  Result<ContextInfo> put(std::string_view text, std::string_view name, bool prefill, const std::string& tenant = {})
+      CELSLM_EXCLUDES(mutex_);
   // Removes a registration at the cloud. kInvalid for one of this edge's own texts; kUnavailable without a cloud; else as
   // CloudClient.
-  Status remove(const ContextHandle& handle) CELSLM_EXCLUDES(mutex_);
+  Status remove(const ContextHandle& handle, const std::string& tenant = {}) CELSLM_EXCLUDES(mutex_);
   // Keeps a registered text for requests that name it by its handle while the cloud cannot be reached.
-  void remember(std::string_view text) CELSLM_EXCLUDES(mutex_);
+  void remember(std::string_view text, const std::string& tenant = {}) CELSLM_EXCLUDES(mutex_);
   // Reads what changed of the cloud's list. After an error the contexts of the last successful refresh stay registered: a
   // dead link must not turn a shared context into a private text. kUnavailable without a cloud; else as CloudClient.
   struct Wait {
@@ -99,7 +106,9 @@ class ContextDirectory {
   void refresh_for_request() CELSLM_EXCLUDES(mutex_);
   bool is_own(const ContextHandle& handle) const { return own_.contains(handle); }
   std::unexpected<Error> unknown(const ContextHandle& handle) const CELSLM_EXCLUDES(mutex_);
-  std::optional<std::string> longest_text(std::string_view message) const CELSLM_EXCLUDES(mutex_);
+  std::optional<std::string> longest_text(std::string_view message, const std::string& tenant) const CELSLM_EXCLUDES(mutex_);
+  // Whether it is in the cloud's list as this tenant's, and not one of the edge's own.
+  bool is_listed(const ContextHandle& handle, const std::string& tenant) const CELSLM_EXCLUDES(mutex_);
 
   const std::shared_ptr<CloudClient> cloud_;
   const std::unordered_map<ContextHandle, std::string> own_;  // texts, plain

@@ -16,11 +16,12 @@ ContextMemory::ContextMemory(std::shared_ptr<const Model> model, std::unique_ptr
       reclaimer_(limits.memory->add_reclaimer(kReclaimContexts, [this](std::uint64_t bytes) { table_.free(bytes); })),
       loader_(std::move(loader)) {}
 
-Result<std::shared_ptr<ResidentContext>> ContextMemory::create(const ContextHandle& handle, const std::string& text) const {
+Result<std::shared_ptr<ResidentContext>> ContextMemory::create(const ContextHandle& handle, const std::string& text,
+                                                               const std::string& tenant) const {
   CELSLM_TRY(std::vector<Token> tokens, context_with_room(model_->text(), text, model_->config().n_ctx_train));
-  const Hash256 id = context_id(model_->fingerprint().tokenizer, tokens);
+  const Hash256 id = context_id(model_->fingerprint().tokenizer, tokens, tenant);
   const auto study = study_of(handle, static_cast<int>(tokens.size()));
-  CELSLM_TRY(auto out, ResidentContext::create(handle, model_->config(), id, std::move(tokens), type_, study));
+  CELSLM_TRY(auto out, ResidentContext::create(handle, model_->config(), id, std::move(tokens), type_, study, tenant));
   CELSLM_CHECK_OK(take_memory(*out));
   return out;
 }
@@ -42,8 +43,8 @@ std::optional<ContextStudy> ContextMemory::study_of(const ContextHandle& handle,
   return study && study->n_rows <= n_tokens ? study : std::nullopt;
 }
 
-Result<ContextMemory::Acquired> ContextMemory::acquire(const std::string& text) {
-  const ContextHandle handle = context_handle(text);
+Result<ContextMemory::Acquired> ContextMemory::acquire(const std::string& text, const std::string& tenant) {
+  const ContextHandle handle = context_handle(text, tenant);
   bool created = false;
   std::shared_ptr<ResidentContext> context;
   {
@@ -52,7 +53,7 @@ Result<ContextMemory::Acquired> ContextMemory::acquire(const std::string& text) 
     const auto known = table_.find(handle);
     context = known;
     if (!known) {
-      CELSLM_TRY(context, create(handle, text));
+      CELSLM_TRY(context, create(handle, text, tenant));
     }
     CELSLM_TRY(context, table_.acquire(handle, [&] { return Result<std::shared_ptr<ResidentContext>>(context); }, &created));
     created = created && !known;
@@ -68,11 +69,11 @@ Result<ContextMemory::Acquired> ContextMemory::acquire(const std::string& text) 
   return Acquired{.context = std::move(context), .was_complete = was_complete, .began_load = created};
 }
 
-bool ContextMemory::fits(const std::string& text) const {
+bool ContextMemory::fits(const std::string& text, const std::string& tenant) const {
   const auto tokens = model_->text().context(text);
   if (!tokens) return false;
   const auto n_tokens = static_cast<int>(tokens->size());
-  const auto study = study_of(context_handle(text), n_tokens);
+  const auto study = study_of(context_handle(text, tenant), n_tokens);
   const std::size_t bytes = KvSegment::resident_bytes(model_->config(), type_, study ? study->n_rows : n_tokens);
   if (limits_.memory->available_bytes() < bytes + limits_.headroom_bytes) return false;
   return table_.bytes() + bytes <= table_.budget_bytes();
@@ -80,7 +81,8 @@ bool ContextMemory::fits(const std::string& text) const {
 
 bool ContextMemory::reload(const std::shared_ptr<ResidentContext>& known, const CodecChoice& choice,
                            std::function<void()> replaced) {
-  auto better = ResidentContext::create(known->handle, model_->config(), known->id, known->tokens, type_, known->study);
+  auto better =
+      ResidentContext::create(known->handle, model_->config(), known->id, known->tokens, type_, known->study, known->tenant);
   if (!better || !take_memory(**better)) return false;
   return loader_
       ->load(*better, choice,

@@ -39,10 +39,11 @@ class ContextMemory {
   // The context of this text: in memory already, or new and from now on being loaded. Does not wait for it. kInvalid for a
   // text that is too long for the model; kOverloaded where its memory cannot be had, although kept prefixes and contexts
   // that nobody uses were given up for it. New ones are taken up one after the other.
-  Result<Acquired> acquire(const std::string& text) CELSLM_EXCLUDES(creating_);
+  // tenant: whose it is; another tenant's context of the same text is another one.
+  Result<Acquired> acquire(const std::string& text, const std::string& tenant = {}) CELSLM_EXCLUDES(creating_);
   // Whether acquire() of this text would fit into the budget without evicting anything. False for a text that it would
   // refuse.
-  bool fits(const std::string& text) const;
+  bool fits(const std::string& text, const std::string& tenant = {}) const;
   // Loads the context `known` again with another codec; `replaced` is called if it takes the place of `known` in the end.
   // Requests that have begun keep the KV they began with. False if the memory for it cannot be had.
   bool reload(const std::shared_ptr<ResidentContext>& known, const CodecChoice& choice, std::function<void()> replaced);
@@ -58,7 +59,8 @@ class ContextMemory {
   void wait_until_loaded() const { loader_->wait_until_idle(); }
 
  private:
-  Result<std::shared_ptr<ResidentContext>> create(const ContextHandle& handle, const std::string& text) const;
+  Result<std::shared_ptr<ResidentContext>> create(const ContextHandle& handle, const std::string& text,
+                                                  const std::string& tenant) const;
   Status take_memory(ResidentContext& context) const;
   std::optional<ContextStudy> study_of(const ContextHandle& handle, int n_tokens) const;
 

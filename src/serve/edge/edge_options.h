@@ -3,9 +3,11 @@
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
+#include "net/access/audit_log.h"
 #include "serve/batch/batch_loop.h"
 #include "serve/load/context_loader.h"
 
@@ -26,6 +28,7 @@ struct EdgeOptions {
   bool refine = false;
   // Whether clients may register and remove contexts at the cloud through this edge, with its token.
   bool forwards_registrations = true;
+  std::shared_ptr<AuditLog> audit;  // of registrations, removals and packs fetched by neighbours; null: none
   LoaderOptions load;
   // batch.kv_type is contexts' type, too, unless load.codecs begins with an exact codec: see context_kv_type().
   BatchOptions batch;

@@ -13,6 +13,7 @@
 #include "serve/batch/compute_speed.h"
 #include "serve/edge/edge_status.h"
 #include "serve/page/page.h"
+#include "serve/wire/audited.h"
 #include "serve/wire/errors.h"
 #include "serve/wire/protocol.h"
 
@@ -65,10 +66,10 @@ Status check_given_text(std::string_view text, const Model& model) {
 std::unique_ptr<PackSharing> make_sharing(const EdgeParts& parts, const ContextMemory& contexts,
                                           const ContextDirectory& directory) {
   if (!parts.store || !parts.cloud) return nullptr;
-  const auto identify = [model = parts.model, &contexts, &directory](const ContextHandle& handle,
-                                                                     CodecId codec) -> std::optional<PackIdentity> {
+  const auto identify = [model = parts.model, &contexts, &directory](const ContextHandle& handle, CodecId codec,
+                                                                     const Caller& caller) -> std::optional<PackIdentity> {
     const auto context = contexts.table().find(handle);
-    if (!context) return std::nullopt;
+    if (!context || !caller.sees(context->tenant)) return std::nullopt;
     return pack_identity(*model, *context, codec, directory.on_device(model->fingerprint().id()));
   };
   return std::make_unique<PackSharing>(parts.store, parts.cloud, identify);
@@ -113,6 +114,7 @@ EdgeService::EdgeService(EdgeParts parts, const EdgeOptions& options, double com
                          std::unique_ptr<WorkerPool> writers)
     : model_name_(options.model_name.empty() ? parts.model->config().name : options.model_name),
       forwards_registrations_(options.forwards_registrations),
+      audit_(options.audit),
       model_(parts.model),
       store_(parts.store),
       memory_(options.batch.memory),
@@ -181,13 +183,15 @@ void EdgeService::add_routes(HttpServer& server) {
   // Names like "owner/model", which clients do not escape.
   server.route("GET", "/v1/models/:owner/:id",
                [this](const HttpRequest& r) { return model(r.parameter("owner") + "/" + r.parameter("id")); });
-  server.route("GET", "/v1/contexts", [this](const HttpRequest&) { return list_contexts(); });
-  server.route("POST", "/v1/contexts", counted("contexts", &EdgeService::put_context));
-  server.route("DELETE", "/v1/contexts/:context", counted("context", &EdgeService::remove_context));
+  server.route("GET", "/v1/contexts", [this](const HttpRequest& r) { return list_contexts(r.caller); });
+  server.route("POST", "/v1/contexts", audited(audit_, "register", counted("contexts", &EdgeService::put_context)));
+  server.route("DELETE", "/v1/contexts/:context",
+               audited(audit_, "remove", counted("context", &EdgeService::remove_context)));
   server.route("GET", "/health", [](const HttpRequest&) { return json_response({{"status", "ok"}}); });
-  server.route("GET", "/metrics", [this](const HttpRequest&) { return metrics(); });
-  server.route("GET", "/v1/status", [this](const HttpRequest&) { return status(); });
-  if (sharing_) sharing_->add_routes(server);
+  server.route("GET", "/metrics",
+               [this](const HttpRequest& r) { return r.caller.is_operator ? metrics() : operators_only(); });
+  server.route("GET", "/v1/status", [this](const HttpRequest& r) { return status(r.caller); });
+  if (sharing_) sharing_->add_routes(server, audit_);
   add_page(server, PageOf::kEdge);
   server.on_error(http_error);
 }
@@ -226,15 +230,15 @@ HttpResponse EdgeService::embeddings(const HttpRequest& request) {
 
 HttpResponse EdgeService::not_forwarded() {
   return error_response(ApiError::kNotForwarded,
-                        "this edge takes requests without a token and its cloud does not: register at the cloud, or start "
-                        "the edge with --token-file");
+                        "this edge takes requests from everybody and its cloud does not: register at the cloud, or start "
+                        "the edge with --token-file, --keys or --client-authority");
 }
 
 HttpResponse EdgeService::put_context(const HttpRequest& request) {
   if (!forwards_registrations_) return not_forwarded();
   const auto wanted = registration_from(request.body);
   if (!wanted) return error_response(wanted.error());
-  const auto info = directory_.put(wanted->text, wanted->name, request.parameter("prefill") == "1");
+  const auto info = directory_.put(wanted->text, wanted->name, request.parameter("prefill") == "1", request.caller.tenant);
   return info ? json_response(to_json(*info)) : error_response(info.error());
 }
 
@@ -243,7 +247,7 @@ HttpResponse EdgeService::remove_context(const HttpRequest& request) {
   const std::string name = request.parameter("context");
   const auto handle = Hash256::from_hex(name);
   if (!handle) return error_response(ApiError::kUnknownContext, "no context " + name + " is registered here");
-  const Status removed = directory_.remove(*handle);
+  const Status removed = directory_.remove(*handle, request.caller.tenant);
   if (!removed && removed.error().kind == ErrorKind::kNotFound)
     return error_response(ApiError::kUnknownContext, removed.error().message);
   if (!removed) return error_response(removed.error());
@@ -251,9 +255,11 @@ HttpResponse EdgeService::remove_context(const HttpRequest& request) {
   return {.status = 204};
 }
 
-HttpResponse EdgeService::list_contexts() const {
+HttpResponse EdgeService::list_contexts(const Caller& caller) const {
   json list = json::array();
-  for (const ContextInfo& info : directory_.list()) list.push_back(to_json(info));
+  for (const ContextInfo& info : directory_.list()) {
+    if (caller.sees(info.tenant)) list.push_back(to_json(info));
+  }
   return json_response({{"contexts", list}});
 }
 
@@ -264,12 +270,13 @@ HttpResponse EdgeService::metrics() {
           .body = metrics_.text(loop_.stats(), contexts_.table(), store_.get(), sharing_ ? sharing_->sent_bytes() : 0)};
 }
 
-HttpResponse EdgeService::status() const {
+HttpResponse EdgeService::status(const Caller& caller) const {
   return json_response(edge_status({.model_name = model_name_,
                                     .model = *model_,
                                     .stats = loop_.stats(),
                                     .directory = directory_,
-                                    .contexts = contexts_}));
+                                    .contexts = contexts_,
+                                    .caller = caller}));
 }
 
 json EdgeService::described_model() const {

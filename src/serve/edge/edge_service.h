@@ -83,18 +83,19 @@ class EdgeService {
   HttpResponse begin_embeddings(const HttpRequest& request);
   CompletionParts completion_parts(const Clock& clock);
   HttpResponse models() const;
-  HttpResponse status() const;
+  HttpResponse status(const Caller& caller) const;
   HttpResponse model(const std::string& id) const;
   nlohmann::json described_model() const;
   static HttpResponse not_forwarded();
   HttpResponse put_context(const HttpRequest& request);
   HttpResponse remove_context(const HttpRequest& request);
-  HttpResponse list_contexts() const;
+  HttpResponse list_contexts(const Caller& caller) const;
   ContextMemory::FindStudy find_study(const EdgeOptions& options) const;
   HttpHandler counted(std::string route, HttpResponse (EdgeService::*handler)(const HttpRequest&));
 
   const std::string model_name_;
   const bool forwards_registrations_;
+  const std::shared_ptr<AuditLog> audit_;  // may be null
   const std::shared_ptr<const Model> model_;
   const std::shared_ptr<PackStore> store_;
   const std::shared_ptr<MemoryLedger> memory_;

@@ -36,11 +36,19 @@ json held_context(const ResidentContext& context) {
 
 json edge_status(const EdgeStatusParts& parts) {
   json registered = json::array();
-  const std::vector<ContextInfo> known = parts.directory.list();
+  const bool everything = parts.caller.all_tenants || parts.caller.is_operator;
+  const auto visible = [&](const std::string& tenant) { return everything || parts.caller.sees(tenant); };
+  std::vector<ContextInfo> known = parts.directory.list();
+  std::erase_if(known, [&](const ContextInfo& info) { return !visible(info.tenant); });
   for (const ContextInfo& info : std::span(known).first(std::min(known.size(), kMaxStatusContexts)))
     registered.push_back(to_json(info));
   json held = json::array();
-  for (const auto& context : parts.contexts.table().all()) held.push_back(held_context(*context));
+  std::uint64_t held_bytes = 0;
+  for (const auto& context : parts.contexts.table().all()) {
+    if (!visible(context->tenant)) continue;
+    held.push_back(held_context(*context));
+    held_bytes += context->segment->size_bytes();
+  }
   return {{"node", "edge"},
           {"model",
            {{"name", parts.model_name},
@@ -52,7 +60,7 @@ json edge_status(const EdgeStatusParts& parts) {
           {"n_registered", known.size()},
           {"registered", std::move(registered)},
           {"held", std::move(held)},
-          {"memory_bytes", parts.contexts.table().bytes()},
+          {"memory_bytes", everything ? parts.contexts.table().bytes() : held_bytes},
           {"budget_bytes", parts.contexts.table().budget_bytes()},
           {"cloud_url", parts.directory.cloud_url()},
           {"cloud_trouble", parts.directory.cloud_trouble()}};

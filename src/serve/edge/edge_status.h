@@ -4,6 +4,7 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
+#include "net/access/caller.h"
 #include "serve/batch/batch_loop.h"
 #include "serve/edge/context_directory.h"
 #include "serve/edge/context_memory.h"
@@ -17,9 +18,11 @@ struct EdgeStatusParts {
   const BatchStats& stats;
   const ContextDirectory& directory;
   const ContextMemory& contexts;
+  const Caller& caller;  // who asks
 };
 
-// Shared contexts only: nothing of any request. At most kMaxStatusContexts registered ones are listed.
+// Shared contexts only, and of those the ones that the caller may see: nothing of any request. At most kMaxStatusContexts
+// registered ones are listed.
 inline constexpr std::size_t kMaxStatusContexts = 500;
 nlohmann::json edge_status(const EdgeStatusParts& parts);
 

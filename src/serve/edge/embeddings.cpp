@@ -13,10 +13,12 @@ namespace {
 
 class EmbeddingAnswer final : public AnswerFollower {
  public:
-  EmbeddingAnswer(const CompletionParts& parts, EmbeddingRequest request, std::vector<std::shared_ptr<Generation>> texts)
+  EmbeddingAnswer(const CompletionParts& parts, EmbeddingRequest request, std::vector<std::shared_ptr<Generation>> texts,
+                  std::shared_ptr<KeyUse> key_use)
       : AnswerFollower(std::move(texts), parts.loop, parts.writers),
         parts_(parts),
         request_(std::move(request)),
+        key_use_(std::move(key_use)),
         out_(this->texts().size()),
         left_(out_.size()) {}
 
@@ -33,6 +35,7 @@ class EmbeddingAnswer final : public AnswerFollower {
     if (*piece.finish == FinishReason::kCancelled)
       return send(error_response(ApiError::kCancelled, "the client disconnected"));
     parts_.metrics.finished(text(piece.choice).request, piece.usage, piece.times);
+    charge(key_use_.get(), piece.usage);
     usage_.prompt_tokens += piece.usage.prompt_tokens;
     out_[static_cast<std::size_t>(piece.choice)] = std::move(piece.embedding);
     if (--left_ > 0) return true;
@@ -45,6 +48,7 @@ class EmbeddingAnswer final : public AnswerFollower {
 
   const CompletionParts& parts_;
   const EmbeddingRequest request_;
+  const std::shared_ptr<KeyUse> key_use_;
   std::vector<std::vector<float>> out_;
   Usage usage_;
   std::size_t left_;
@@ -63,7 +67,7 @@ HttpResponse Embeddings::answer(Result<EmbeddingRequest> request, const HttpRequ
     CompletionRequest text{.chat = false};
     text.prompt = input;
     text.max_tokens = 0;
-    auto prepared = parts_.preparation.prepare(std::move(text), http.client);
+    auto prepared = parts_.preparation.prepare(std::move(text), http.client, http.caller.tenant);
     if (!prepared) return completion_refusal(prepared.error());
     if (!prepared->too_long.empty()) return error_response(ApiError::kContextLengthExceeded, prepared->too_long);
     wanted.push_back(std::move(prepared->generation));
@@ -73,7 +77,7 @@ HttpResponse Embeddings::answer(Result<EmbeddingRequest> request, const HttpRequ
   }
   auto texts = parts_.loop.submit(std::move(wanted));
   if (!texts) return completion_refusal(texts.error());
-  const auto answer = std::make_shared<EmbeddingAnswer>(parts_, *std::move(request), *std::move(texts));
+  const auto answer = std::make_shared<EmbeddingAnswer>(parts_, *std::move(request), *std::move(texts), http.caller.use);
   return {.deferred = [answer](std::shared_ptr<HttpReply> reply) { answer->begin(std::move(reply)); }};
 }
 

@@ -38,9 +38,10 @@ void IdleWork::prefetch_one() {
   });
   if (!next) return;
   considered_.insert(*next);
-  const auto text = directory_.text(*next);
+  const std::string tenant = directory_.tenant_of(*next).value_or("");
+  const auto text = directory_.text(*next, tenant);
   // Contexts that requests have used are not evicted for one that none has asked for yet.
-  if (!text || !contexts_.fits(*text) || !contexts_.acquire(*text)) return;
+  if (!text || !contexts_.fits(*text, tenant) || !contexts_.acquire(*text, tenant)) return;
   ++n_prefetched_;
   metrics_.loaded_idly("prefetch");
 }

@@ -58,9 +58,9 @@ void KnownContexts::forget_texts_except(const std::vector<ContextInfo>& sorted) 
   for (const fs::path& path : forgotten) fs::remove(path, error);
 }
 
-std::optional<std::string> KnownContexts::text(const ContextHandle& handle) const {
+std::optional<std::string> KnownContexts::text(const ContextHandle& handle, const std::string& tenant) const {
   const auto bytes = read_file(path_of(handle), kMaxContextBytes);
-  if (!bytes || context_handle(as_text(*bytes)) != handle) return std::nullopt;
+  if (!bytes || context_handle(as_text(*bytes), tenant) != handle) return std::nullopt;
   return std::string(as_text(*bytes));
 }
 

@@ -25,7 +25,7 @@ class KnownContexts {
   // Remembers this list, which must be complete, from now on, and forgets the texts of others.
   void save(ContextList list);
 
-  std::optional<std::string> text(const ContextHandle& handle) const;
+  std::optional<std::string> text(const ContextHandle& handle, const std::string& tenant) const;
   void keep_text(const ContextHandle& handle, std::string_view text);
 
  private:

@@ -1,5 +1,6 @@
 #include "serve/edge/pack_sharing.h"
 
+#include "serve/wire/audited.h"
 #include "serve/wire/errors.h"
 #include "serve/wire/pack_stream.h"
 
@@ -14,16 +15,16 @@ HttpResponse unknown_pack(const Error& error) {
 
 }  // namespace
 
-void PackSharing::add_routes(HttpServer& server) {
+void PackSharing::add_routes(HttpServer& server, const std::shared_ptr<AuditLog>& audit) {
   const std::string pack = "/v1/packs/:context/:model/:codec/";
-  server.route("GET", pack + "header", [this](const HttpRequest& r) { return get_header(r); });
+  server.route("GET", pack + "header", audited(audit, "fetch", [this](const HttpRequest& r) { return get_header(r); }));
   server.route("GET", pack + "blocks", [this](const HttpRequest& r) { return get_blocks(r); });
 }
 
 Result<StoredPack> PackSharing::find(const HttpRequest& request) {
   CELSLM_TRY(const ContextHandle handle, Hash256::from_hex(request.parameter("context")));
   CELSLM_TRY(const Codec* codec, find_codec(request.parameter("codec")));
-  auto identity = identify_(handle, codec->id());
+  auto identity = identify_(handle, codec->id(), request.caller);
   if (!identity || identity->model.id().hex() != request.parameter("model"))
     return fail(ErrorKind::kNotFound, "this edge has no pack of context {} for model {}", handle.hex(),
                 request.parameter("model"));

@@ -12,6 +12,7 @@
 #include "core/mutex.h"
 #include "core/result.h"
 #include "kv/store/pack_store.h"
+#include "net/access/audit_log.h"
 #include "net/http_server.h"
 #include "serve/wire/cloud_client.h"
 #include "serve/wire/protocol.h"
@@ -21,13 +22,14 @@ namespace celslm {
 // Serves only packs that are complete in the store: nothing is ever computed or fetched for a peer. Thread-safe.
 class PackSharing {
  public:
-  // The identity of the pack with the model's own KV of a context that is in this edge's memory; nullopt for others.
-  using Identify = std::function<std::optional<PackIdentity>(const ContextHandle&, CodecId)>;
+  // The identity of the pack with the model's own KV of a context that is in this edge's memory and that the caller may see;
+  // nullopt for others.
+  using Identify = std::function<std::optional<PackIdentity>(const ContextHandle&, CodecId, const Caller&)>;
   PackSharing(std::shared_ptr<PackStore> store, std::shared_ptr<CloudClient> cloud, Identify identify)
       : store_(std::move(store)), cloud_(std::move(cloud)), identify_(std::move(identify)) {}
 
   // Before the server starts; this must outlive it.
-  void add_routes(HttpServer& server);
+  void add_routes(HttpServer& server, const std::shared_ptr<AuditLog>& audit);
   std::uint64_t sent_bytes() const { return sent_bytes_.load(); }
 
  private:

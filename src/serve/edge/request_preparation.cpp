@@ -112,9 +112,9 @@ Result<MemoryLease> RequestPreparation::memory_to_tokenize(const CompletionReque
 
 // The registered text that this request begins with, if any: named by its handle, or found at the beginning of its system
 // message. Where that is so only but for a byte order mark or the line breaks, the message gets the registered form.
-Result<std::optional<std::string>> RequestPreparation::shared_text(CompletionRequest& request) {
+Result<std::optional<std::string>> RequestPreparation::shared_text(CompletionRequest& request, const std::string& tenant) {
   if (request.context) {
-    CELSLM_TRY(std::string text, directory_.text(*request.context));
+    CELSLM_TRY(std::string text, directory_.text(*request.context, tenant));
     if (begins_with_system_message(request) && request.messages.front().content != text) {
       return fail(
           ErrorKind::kInvalid,
@@ -123,7 +123,7 @@ Result<std::optional<std::string>> RequestPreparation::shared_text(CompletionReq
     return std::optional(std::move(text));
   }
   if (!request.chat || !begins_with_system_message(request)) return std::nullopt;
-  auto beginning = directory_.beginning(request.messages.front().content);
+  auto beginning = directory_.beginning(request.messages.front().content, tenant);
   if (!beginning) return std::nullopt;
   request.messages.front().content = std::move(beginning->message);
   return std::move(beginning->text);
@@ -154,7 +154,7 @@ Result<std::vector<Token>> RequestPreparation::prompt_tokens(const CompletionReq
 // which does not name the context, does without where the model's template keeps it from being shared.
 Status RequestPreparation::use_context(const std::string& text, const CompletionRequest& request,
                                        const std::vector<Token>& tokens, GenerationRequest& generation) {
-  auto acquired = contexts_.acquire(text);
+  auto acquired = contexts_.acquire(text, generation.tenant);
   const int n_tokens = !acquired      ? 0
                        : request.chat ? usable(*acquired->context, tokens)
                                       : static_cast<int>(acquired->context->tokens.size());
@@ -168,7 +168,7 @@ Status RequestPreparation::use_context(const std::string& text, const Completion
     return {};
   }
   if (!acquired) return std::unexpected(std::move(acquired).error());
-  if (!acquired->was_complete) directory_.remember(text);
+  if (!acquired->was_complete) directory_.remember(text, generation.tenant);
   set_context(generation, std::move(acquired->context), n_tokens);
   generation.context_was_resident = acquired->was_complete;
   generation.began_load = acquired->began_load;
@@ -181,7 +181,7 @@ Status RequestPreparation::use_context(const std::string& text, const Completion
 void RequestPreparation::use_resident_context(const std::vector<Token>& tokens, GenerationRequest& generation) const {
   int most = generation.n_context();
   for (const auto& context : contexts_.table().all()) {
-    if (!context->complete()) continue;
+    if (!context->complete() || context->tenant != generation.tenant) continue;
     const int n = usable(*context, tokens);
     if (n <= most) continue;
     most = n;
@@ -197,13 +197,15 @@ std::string RequestPreparation::echo_of(const CompletionRequest& request) const 
   return model_.text().detokenize(std::get<std::vector<Token>>(request.prompt), true);
 }
 
-Result<PreparedRequest> RequestPreparation::prepare(CompletionRequest request, const std::string& client) {
+Result<PreparedRequest> RequestPreparation::prepare(CompletionRequest request, const std::string& client,
+                                                    const std::string& tenant) {
   PreparedRequest out;
   GenerationRequest& generation = out.generation;
+  generation.tenant = tenant;
   out.too_long = certainly_too_long(request);
   if (!out.too_long.empty()) return out;
   CELSLM_TRY(MemoryLease tokenizing, memory_to_tokenize(request));
-  CELSLM_TRY(const std::optional<std::string> shared, shared_text(request));
+  CELSLM_TRY(const std::optional<std::string> shared, shared_text(request, tenant));
   if (shared && request.chat && !begins_with_system_message(request))
     request.messages.insert(request.messages.begin(), {.role = "system", .content = *shared});
   CELSLM_TRY(std::vector<Token> tokens, prompt_tokens(request, !shared));

@@ -41,14 +41,14 @@ class RequestPreparation {
 
   // kInvalid: the request contradicts itself. kNotFound: it names an unknown context.
   // kOverloaded: there is no memory to tokenize it, or for its context. A prompt that is certainly too long is not
-  // tokenized. Errors of asking the cloud for the text of a context that is named. client: whose request it is,
-  // HttpRequest::client.
-  Result<PreparedRequest> prepare(CompletionRequest request, const std::string& client);
+  // tokenized. Errors of asking the cloud for the text of a context that is named. client, tenant: whose request it
+  // is, HttpRequest::client and Caller::tenant.
+  Result<PreparedRequest> prepare(CompletionRequest request, const std::string& client, const std::string& tenant);
 
  private:
   std::string certainly_too_long(const CompletionRequest& request) const;
   Result<MemoryLease> memory_to_tokenize(const CompletionRequest& request) const;
-  Result<std::optional<std::string>> shared_text(CompletionRequest& request);
+  Result<std::optional<std::string>> shared_text(CompletionRequest& request, const std::string& tenant);
   Status use_context(const std::string& text, const CompletionRequest& request, const std::vector<Token>& tokens,
                      GenerationRequest& generation);
   void use_resident_context(const std::vector<Token>& tokens, GenerationRequest& generation) const;

@@ -18,11 +18,12 @@ namespace {
 class ResponsesAnswer final : public AnswerFollower {
  public:
   ResponsesAnswer(const CompletionParts& parts, const PreparedRequest& prepared,
-                  const std::shared_ptr<Generation>& generation, ResponsesWriter writer)
+                  const std::shared_ptr<Generation>& generation, ResponsesWriter writer, std::shared_ptr<KeyUse> key_use)
       : AnswerFollower({generation}, parts.loop, parts.writers),
         parts_(parts),
         parser_(prepared.parser()),
-        writer_(std::move(writer)) {}
+        writer_(std::move(writer)),
+        key_use_(std::move(key_use)) {}
 
   void begin(std::shared_ptr<HttpReply> reply) {
     reply_ = std::move(reply);
@@ -54,6 +55,7 @@ class ResponsesAnswer final : public AnswerFollower {
   bool finish(const GenerationPiece& last) {
     const GenerationRequest& request = text(0).request;
     parts_.metrics.finished(request, last.usage, last.times);
+    charge(key_use_.get(), last.usage);
     if (*last.finish == FinishReason::kCancelled) return abort();
     const std::string rest = writer_.add(parser_.flush());
     const auto extension = response_extension(request, last, parts_.engine, parts_.directory.cloud_trouble());
@@ -75,6 +77,7 @@ class ResponsesAnswer final : public AnswerFollower {
   const CompletionParts& parts_;
   AnswerParser parser_;
   ResponsesWriter writer_;
+  const std::shared_ptr<KeyUse> key_use_;
   std::shared_ptr<HttpReply> reply_;  // one of the two
   std::shared_ptr<BodyWriter> body_;
 };
@@ -87,14 +90,14 @@ HttpResponse Responses::answer(Result<ResponsesRequest> request, const HttpReque
     return model_not_found(model, parts_.model_name);
   const auto created = std::chrono::duration_cast<std::chrono::seconds>(parts_.clock.wall().time_since_epoch()).count();
   ResponsesWriter writer(*request, parts_.model_name, fmt::format("{:x}{:06x}", created, n_answers_.fetch_add(1)), created);
-  auto prepared = parts_.preparation.prepare(std::move(request->completion), http.client);
+  auto prepared = parts_.preparation.prepare(std::move(request->completion), http.client, http.caller.tenant);
   if (!prepared) return completion_refusal(prepared.error());
   if (!prepared->too_long.empty()) return error_response(ApiError::kContextLengthExceeded, prepared->too_long);
   prepared->generation.client_gone = prepared->request.stream ? http.unreachable : http.disconnected;
   auto generation = parts_.loop.submit(std::move(prepared->generation));
   if (!generation) return completion_refusal(generation.error());
   const bool streamed = prepared->request.stream;
-  const auto answer = std::make_shared<ResponsesAnswer>(parts_, *prepared, *generation, std::move(writer));
+  const auto answer = std::make_shared<ResponsesAnswer>(parts_, *prepared, *generation, std::move(writer), http.caller.use);
   if (streamed) return event_stream([answer](std::shared_ptr<BodyWriter> to) { answer->stream(std::move(to)); });
   return {.deferred = [answer](std::shared_ptr<HttpReply> reply) { answer->begin(std::move(reply)); }};
 }

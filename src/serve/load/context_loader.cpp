@@ -18,7 +18,8 @@ PackIdentity pack_identity(const Model& model, const ResidentContext& context, C
                    .tokens = context.tokens,
                    .model = model.fingerprint(),
                    .provenance = Provenance::kProxy,
-                   .codec = codec};
+                   .codec = codec,
+                   .of_tenant = !context.tenant.empty()};
   out.model.arithmetic = on_device ? Arithmetic::kDevice : model.cpu_arithmetic();
   return out;
 }

@@ -107,6 +107,7 @@ Result<std::optional<PackIdentity>> RemoteSource::open_with_blocks(const Announc
 Status RemoteSource::check(const PackIdentity& offered) const {
   const Status usable = check_offer(identity_, offered, options_.key_bias);
   if (usable) return {};
+  client_->report_wrong_pack();
   return fail(usable.error().kind, "{} offers {}", client_->url(), printable(usable.error().message));
 }
 

@@ -7,6 +7,7 @@
 
 #include "core/file.h"
 #include "core/json.h"
+#include "net/access/caller.h"
 #include "serve/wire/edge_header.h"
 #include "serve/wire/errors.h"
 
@@ -66,6 +67,11 @@ class RecordSplitter {
   Bytes held_;
 };
 
+std::map<std::string, std::string> for_tenant(const std::string& tenant) {
+  if (tenant.empty()) return {};
+  return {{kTenantHeader, tenant}};
+}
+
 std::string any_name() {
   return fmt::format("{:08x}", std::random_device()());
 }
@@ -79,10 +85,11 @@ CloudClient::CloudClient(std::unique_ptr<HttpClient> http, std::optional<PublicK
       pinned_(pinned.has_value()),
       log_(std::move(log)),
       edge_(any_name()),
-      key_(pinned) {}
+      key_(pinned),
+      refusals_(log_) {}
 
 CloudClient::CloudClient(std::unique_ptr<HttpClient> http, std::shared_ptr<CloudClient> cloud, Log log)
-    : http_(std::move(http)), signer_(std::move(cloud)), log_(std::move(log)), edge_(any_name()) {}
+    : http_(std::move(http)), signer_(std::move(cloud)), log_(std::move(log)), edge_(any_name()), refusals_(log_) {}
 
 Result<HttpAnswer> CloudClient::get(const std::string& path, std::size_t max_body_bytes, std::stop_token stop,
                                     std::uint64_t expected_body_bytes) {
@@ -98,38 +105,102 @@ Result<HttpAnswer> CloudClient::get(const std::string& path, std::size_t max_bod
   return answer;
 }
 
-Result<PublicKey> CloudClient::ask_key() {
-  CELSLM_TRY(const HttpAnswer answer, get("/v1/key", 4096));
+Result<CloudClient::ShownKey> CloudClient::ask_key() {
+  constexpr std::size_t kMaxKeyAnswerBytes = 16U << 10;
+  CELSLM_TRY(const HttpAnswer answer, get("/v1/key", kMaxKeyAnswerBytes));
   CELSLM_TRY(const json body, parse_object(as_text(answer.body)));
-  const auto hex = JsonFields(body).required_text("public_key");
+  const JsonFields fields(body);
+  const auto hex = fields.required_text("public_key");
   if (!hex) return wrap(hex.error(), url() + "/v1/key");
-  return PublicKey::from_hex(*hex);
+  ShownKey out;
+  CELSLM_TRY(out.key, PublicKey::from_hex(*hex));
+  const auto links = fields.list("links", kMaxKeyLinks);
+  if (!links) return wrap(links.error(), url() + "/v1/key");
+  for (std::size_t i = 0; *links != nullptr && i < (*links)->size(); ++i) {
+    const auto* text = (**links)[i].get_ptr<const std::string*>();
+    if (text == nullptr) return wrap(fields.expected("links", "a list of texts").error(), url() + "/v1/key");
+    CELSLM_TRY(out.links.emplace_back(), KeyLink::from_text(*text));
+  }
+  return out;
+}
+
+// Once. A key that was pinned is led on by the links in the file, which earlier runs have followed.
+Status CloudClient::read_key_file() {
+  if (key_file_read_) return {};
+  auto kept = read_kept_key(key_file_);
+  if (!kept && kept.error().kind != ErrorKind::kNotFound && !key_) return std::unexpected(std::move(kept).error());
+  key_file_read_ = true;
+  if (!kept) return {};
+  kept_ = *std::move(kept);
+  key_ = key_ ? led_on(*key_, kept_) : kept_.key;
+  return {};
 }
 
 Result<PublicKey> CloudClient::known_key() {
   if (signer_) return signer_->known_key();
   const MutexLock lock(mutex_);
+  CELSLM_CHECK_OK(read_key_file());
   if (key_) return *key_;
-  constexpr std::uint64_t kKeyFileLimit = 4096;
-  const auto kept = read_file(key_file_, kKeyFileLimit);
-  if (!kept)
-    return fail(ErrorKind::kNotFound, "the public key of {} is not known yet: the cloud has not been reached", url());
-  const std::string_view hex = as_text(*kept);
-  CELSLM_TRY(key_, PublicKey::from_hex(hex.substr(0, hex.find('\n'))));
-  return *key_;
+  return fail(ErrorKind::kNotFound, "the public key of {} is not known yet: the cloud has not been reached", url());
 }
 
 Result<PublicKey> CloudClient::key() {
   if (signer_) return signer_->key();
   auto known = known_key();
   if (known || known.error().kind != ErrorKind::kNotFound) return known;
-  CELSLM_TRY(const PublicKey shown, ask_key());
+  CELSLM_TRY(const ShownKey shown, ask_key());
   const MutexLock lock(mutex_);
   if (key_) return *key_;  // another thread has asked meanwhile
-  log_->info("trusting the key {} that {} presents; stored in {}", shown.hex(), url(), key_file_.string());
-  CELSLM_CHECK_OK(write_file_atomically(key_file_, as_bytes(shown.hex() + "\n")));
-  key_ = shown;
-  return shown;
+  log_->info("trusting the key {} that {} presents; stored in {}", shown.key.hex(), url(), key_file_.string());
+  kept_ = {.key = shown.key};
+  CELSLM_CHECK_OK(write_kept_key(key_file_, kept_));
+  key_ = shown.key;
+  return shown.key;
+}
+
+Status CloudClient::follow_key() {
+  if (signer_) return signer_->follow_key();
+  const auto known = known_key();
+  if (!known && known.error().kind == ErrorKind::kNotFound) return key().transform([](const PublicKey&) {});
+  if (!known) return std::unexpected(known.error());
+  CELSLM_TRY(const ShownKey shown, ask_key());
+  if (shown.key == *known) return {};
+  const auto led = follow(*known, shown.links);
+  if (led && *led == shown.key) return accept(shown, *known);
+  const MutexLock lock(mutex_);
+  if (refused_ != shown.key)
+    log_->error("{} presents the key {}, which {} has not vouched for: its packs are refused", url(), shown.key.hex(),
+                known->hex());
+  refused_ = shown.key;
+  return fail(ErrorKind::kMismatch, "{} presents another key than {}", url(), known->hex());
+}
+
+Status CloudClient::accept(const ShownKey& shown, const PublicKey& known) {
+  const MutexLock lock(mutex_);
+  if (key_ != known) return {};  // another thread has followed meanwhile
+  log_->info("the key of {} is {} from now on, as {} has signed; stored in {}", url(), shown.key.hex(), known.hex(),
+             key_file_.string());
+  kept_.key = shown.key;
+  PublicKey at = known;
+  for (const KeyLink& link : shown.links) {
+    if (link.from != at) continue;
+    kept_.links.push_back(link);
+    at = link.to;
+  }
+  CELSLM_CHECK_OK(write_kept_key(key_file_, kept_));
+  key_ = shown.key;
+  return {};
+}
+
+template <typename T>
+Result<T> CloudClient::reported(Result<T> received) {
+  if (!received && received.error().kind == ErrorKind::kMismatch)
+    refusals_.refused(url(), "a pack that the cloud's key has not signed", std::chrono::steady_clock::now());
+  return received;
+}
+
+void CloudClient::report_wrong_pack() {
+  refusals_.refused(url(), "another pack than the one that was asked for", std::chrono::steady_clock::now());
 }
 
 Result<std::optional<ContextList>> CloudClient::contexts(const ListQuery& query) {
@@ -162,21 +233,22 @@ Result<std::vector<HostedModel>> CloudClient::models() {
   return list_field<HostedModel>(body, "models", kMaxHostedModels, hosted_model_from);
 }
 
-Result<std::string> CloudClient::context_text(const ContextHandle& handle) {
+Result<std::string> CloudClient::context_text(const ContextHandle& handle, const std::string& tenant) {
   constexpr std::size_t kEscaped = 6;  // a byte may become \u00XX in JSON
   CELSLM_TRY(const HttpAnswer answer, get("/v1/contexts/" + handle.hex(), kMaxContextBytes * kEscaped));
   CELSLM_TRY(const json body, parse_object(as_text(answer.body)));
   auto text = JsonFields(body).required_text("text");
   if (!text) return wrap(std::move(text).error(), fmt::format("{}/v1/contexts/{}", url(), handle.hex()));
-  if (context_handle(*text) != handle)
+  if (context_handle(*text, tenant) != handle)
     return fail(ErrorKind::kMismatch, "{}: the text in the response does not have the handle {}", url(), handle.hex());
   return text;
 }
 
-Status CloudClient::remove_context(const ContextHandle& handle) {
+Status CloudClient::remove_context(const ContextHandle& handle, const std::string& tenant) {
   const std::string path = "/v1/contexts/" + handle.hex();
   CELSLM_TRY(const HttpAnswer answer, http_->call({.method = "DELETE",
                                                    .path = path,
+                                                   .headers = for_tenant(tenant),
                                                    .max_body_bytes = kMaxListBytes,
                                                    .timeout = 0ms,
                                                    .stall_timeout = kAnswerStall}));
@@ -184,11 +256,13 @@ Status CloudClient::remove_context(const ContextHandle& handle) {
   return {};
 }
 
-Result<ContextInfo> CloudClient::put_context(std::string_view text, std::string_view name, bool prefill) {
+Result<ContextInfo> CloudClient::put_context(std::string_view text, std::string_view name, bool prefill,
+                                             const std::string& tenant) {
   const json body = {{"text", text}, {"name", name}};
   const std::string path = prefill ? "/v1/contexts?prefill=1" : "/v1/contexts";
   CELSLM_TRY(const HttpAnswer answer, http_->call({.method = "POST",
                                                    .path = path,
+                                                   .headers = for_tenant(tenant),
                                                    .body = dump_json(body),
                                                    .max_body_bytes = kMaxListBytes,
                                                    .timeout = 0ms,
@@ -203,10 +277,10 @@ Result<CloudClient::OpenedPack> CloudClient::open(const PackName& pack, std::sto
   CELSLM_TRY(HttpAnswer answer, get(pack_path(pack.handle, pack.model, pack.codec, "header", pack.made_with),
                                     kMaxHeaderBytes, stop, pack.header_bytes));
   if (answer.status == 202) {
-    CELSLM_TRY(PackIdentity identity, parse_preamble(answer.body, signer));
+    CELSLM_TRY(PackIdentity identity, reported(parse_preamble(answer.body, signer)));
     return OpenedPack{.identity = std::move(identity)};
   }
-  CELSLM_TRY(PackHeader header, parse_header(answer.body, signer));
+  CELSLM_TRY(PackHeader header, reported(parse_header(answer.body, signer)));
   return OpenedPack{
       .identity = std::move(header.identity), .blocks = std::move(header.blocks), .header = std::move(answer.body)};
 }
@@ -268,12 +342,12 @@ Result<std::optional<PackIdentity>> CloudClient::open_reading(const PackName& pa
                                    .stall_timeout = kBlockStallTimeout,
                                    .sink = [&](ByteView piece) { return splitter.add(piece); },
                                    .stop = stop});
-  if (splitter.error()) return wrap(*splitter.error(), url() + path);
+  if (splitter.error()) return reported(Result<std::optional<PackIdentity>>(wrap(*splitter.error(), url() + path)));
   if (!answer) return std::unexpected(answer.error());
   if (answer->status != 200 && answer->status != 202) return unexpected_status(*answer, url(), path);
   if (splitter.opened()) return std::nullopt;
   if (answer->status == 200) return fail(ErrorKind::kInvalid, "{}{}: the response is not a pack header", url(), path);
-  CELSLM_TRY(PackIdentity identity, parse_preamble(splitter.held(), signer));
+  CELSLM_TRY(PackIdentity identity, reported(parse_preamble(splitter.held(), signer)));
   return identity;
 }
 
@@ -305,7 +379,7 @@ Status CloudClient::entries(const PackName& pack, const PackIdentity& identity, 
                                    .stall_timeout = kComputeStall,
                                    .sink = [&](ByteView piece) { return splitter.add(piece, use); },
                                    .stop = stop});
-  if (bad) return wrap(*bad, url() + path);
+  if (bad) return reported(Status(wrap(*bad, url() + path)));
   if (!answer) return std::unexpected(answer.error());
   if (answer->status != 200) return unexpected_status(*answer, url(), path);
   if (next != identity.n_blocks())

@@ -12,9 +12,12 @@
 #include "core/log.h"
 #include "core/mutex.h"
 #include "core/result.h"
+#include "kv/pack/key_chain.h"
 #include "kv/pack/pack.h"
+#include "net/access/refusal_log.h"
 #include "net/http_client.h"
 #include "serve/wire/context_list.h"
+#include "serve/wire/kept_key.h"
 #include "serve/wire/protocol.h"
 
 namespace celslm {
@@ -33,7 +36,8 @@ struct PackName {
 class CloudClient {
  public:
   // pinned: the only key accepted; without it the one in key_file, and without that the first one the cloud presents, which
-  // is then stored in key_file (trust on first use).
+  // is then stored in key_file (trust on first use). Either way a key that the accepted one vouches for takes its place
+  // (follow_key()), which key_file records, too.
   CloudClient(std::unique_ptr<HttpClient> http, std::optional<PublicKey> pinned, std::filesystem::path key_file, Log log);
 
   // A peer: another edge, which serves packs that `cloud` signed.
@@ -46,7 +50,10 @@ class CloudClient {
   // kMismatch if the cloud presents a key other than the one pinned or stored.
   Result<PublicKey> key();
   // The same without a request: kNotFound if it is neither pinned nor stored.
-  Result<PublicKey> known_key();
+  Result<PublicKey> known_key() CELSLM_EXCLUDES(mutex_);
+  // Asks for the key that the cloud presents now, and accepts it if it is the known one, or one to which that leads by links
+  // of which each is signed by the key before. kMismatch for any other, once in the log for each; else as key().
+  Status follow_key() CELSLM_EXCLUDES(mutex_);
 
   // The list of contexts, or what changed of it; nullopt: nothing did.
   struct ListQuery {
@@ -58,10 +65,13 @@ class CloudClient {
   // kInvalid for an answer that is no list, or not to this query.
   Result<std::optional<ContextList>> contexts(const ListQuery& query);
   Result<std::vector<HostedModel>> models();
-  Result<std::string> context_text(const ContextHandle& handle);  // kMismatch if the text is not the handle's
+  // kMismatch if the text is not the handle's, or not this tenant's.
+  Result<std::string> context_text(const ContextHandle& handle, const std::string& tenant = {});
   // prefill: the cloud computes its KV at once rather than at the first request for it.
-  Result<ContextInfo> put_context(std::string_view text, std::string_view name, bool prefill);
-  Status remove_context(const ContextHandle& handle);
+  // For this tenant. A cloud that knows this edge by a key registers for that key's tenant, whichever is named here.
+  Result<ContextInfo> put_context(std::string_view text, std::string_view name, bool prefill,
+                                  const std::string& tenant = {});
+  Status remove_context(const ContextHandle& handle, const std::string& tenant = {});
 
   // The header of a finished pack, or the identity of one that is being computed now.
   struct OpenedPack {
@@ -88,6 +98,9 @@ class CloudClient {
   Status entries(const PackName& pack, const PackIdentity& identity, int from,
                  const std::function<bool(const SignedEntry&)>& on_entry, std::stop_token stop);
 
+  // For the log: a pack that was received is not the one that was asked for. One line for many.
+  void report_wrong_pack();
+
   // Bytes [first, end) of the block region, in pieces as they arrive; on_bytes returning false ends it with kCancelled.
   Status blocks(const PackName& pack, ByteRange range, const std::function<bool(ByteView)>& on_bytes, std::stop_token stop);
 
@@ -95,7 +108,16 @@ class CloudClient {
   // expected_body_bytes: HttpCall's.
   Result<HttpAnswer> get(const std::string& path, std::size_t max_body_bytes, std::stop_token stop = {},
                          std::uint64_t expected_body_bytes = 0);
-  Result<PublicKey> ask_key();
+  struct ShownKey {
+    PublicKey key;
+    std::vector<KeyLink> links;  // that lead to it from earlier ones
+  };
+  Result<ShownKey> ask_key();
+  Status read_key_file() CELSLM_REQUIRES(mutex_);
+  Status accept(const ShownKey& shown, const PublicKey& known) CELSLM_EXCLUDES(mutex_);
+  // Logs what a peer may have forged or replayed, and passes it on.
+  template <typename T>
+  Result<T> reported(Result<T> received);
 
   const std::unique_ptr<HttpClient> http_;
   const std::shared_ptr<CloudClient> signer_;  // null: itself
@@ -105,6 +127,10 @@ class CloudClient {
   const std::string edge_;  // how the cloud may call this edge: edge_header.h
   Mutex mutex_;
   std::optional<PublicKey> key_ CELSLM_GUARDED_BY(mutex_);
+  bool key_file_read_ CELSLM_GUARDED_BY(mutex_) = false;
+  KeptKey kept_ CELSLM_GUARDED_BY(mutex_);                      // what the file has, or is to have
+  std::optional<PublicKey> refused_ CELSLM_GUARDED_BY(mutex_);  // the last one that the log has
+  RefusalLog refusals_;
 };
 
 }  // namespace celslm

@@ -8,6 +8,7 @@
 
 #include "core/json.h"
 #include "core/printable.h"
+#include "net/response_text.h"
 
 namespace celslm {
 namespace {
@@ -21,6 +22,8 @@ constexpr std::array kRows{
     ApiErrorRow{ApiError::kUnauthorized, 401, "unauthorized", ErrorKind::kUnauthorized},
     ApiErrorRow{ApiError::kOriginNotAllowed, 403, "origin_not_allowed", ErrorKind::kUnauthorized},
     ApiErrorRow{ApiError::kNotForwarded, 403, "not_forwarded", ErrorKind::kUnauthorized},
+    ApiErrorRow{ApiError::kCertificateRequired, 403, kCertificateRequired, ErrorKind::kUnauthorized},
+    ApiErrorRow{ApiError::kOperatorsOnly, 403, "operators_only", ErrorKind::kUnauthorized},
     ApiErrorRow{ApiError::kNotFound, 404, "not_found", ErrorKind::kNotFound},
     ApiErrorRow{ApiError::kUnknownContext, 404, "unknown_context", ErrorKind::kNotFound},
     ApiErrorRow{ApiError::kUnknownModel, 404, "unknown_model", ErrorKind::kNotFound},
@@ -38,6 +41,7 @@ constexpr std::array kRows{
     ApiErrorRow{ApiError::kUnsupportedEncoding, 415, "unsupported_encoding", ErrorKind::kInvalid},
     ApiErrorRow{ApiError::kRangeNotAvailable, 416, "range_not_available", ErrorKind::kInvalid},
     ApiErrorRow{ApiError::kTooManyRequests, 429, "overloaded", ErrorKind::kOverloaded},
+    ApiErrorRow{ApiError::kKeyLimit, 429, kKeyLimit, ErrorKind::kOverloaded},
     ApiErrorRow{ApiError::kHeadersTooLong, 431, "headers_too_long", ErrorKind::kInvalid},
     ApiErrorRow{ApiError::kCancelled, 499, "cancelled", ErrorKind::kUnavailable},
     ApiErrorRow{ApiError::kInternal, 500, "internal", ErrorKind::kUnavailable},
@@ -64,6 +68,12 @@ const ApiErrorRow& row_of(int status) {
   const auto it = std::ranges::find(kRows, status, &ApiErrorRow::status);
   if (it != kRows.end()) return *it;
   return row_of(status >= 400 && status < 500 ? ApiError::kInvalidRequest : ApiError::kInternal);
+}
+
+const ApiErrorRow* find_row(int status, std::string_view code) {
+  const auto same = [&](const ApiErrorRow& row) { return row.status == status && row.code == code; };
+  const auto it = std::ranges::find_if(kRows, same);
+  return it != kRows.end() ? &*it : nullptr;
 }
 
 // Where an absolute path may begin in a message.
@@ -107,9 +117,8 @@ ApiError answer_to(ErrorKind kind) {
 }
 
 ErrorKind kind_of_answer(int status, std::string_view code) {
-  const auto same = [&](const ApiErrorRow& row) { return row.status == status && row.code == code; };
-  const auto it = std::ranges::find_if(kRows, same);
-  return it != kRows.end() ? it->client : row_of(status).client;
+  const ApiErrorRow* row = find_row(status, code);
+  return row != nullptr ? row->client : row_of(status).client;
 }
 
 std::string without_paths(std::string_view message) {
@@ -152,8 +161,13 @@ HttpResponse answer_or_refuse(const std::function<HttpResponse()>& handler) {
   }
 }
 
-HttpResponse http_error(int status, std::string_view message) {
-  return response(status, row_of(status), message);
+HttpResponse http_error(int status, std::string_view message, std::string_view code) {
+  const ApiErrorRow* row = find_row(status, code);
+  return response(status, row != nullptr ? *row : row_of(status), message);
+}
+
+HttpResponse operators_only() {
+  return error_response(ApiError::kOperatorsOnly, "this is for operators: use a key with \"operator\": true");
 }
 
 Error error_of_answer(int status, ByteView body) {

@@ -21,6 +21,8 @@ enum class ApiError {
   kUnauthorized,
   kOriginNotAllowed,
   kNotForwarded,
+  kCertificateRequired,
+  kOperatorsOnly,
   kNotFound,
   kUnknownContext,
   kUnknownModel,
@@ -38,6 +40,7 @@ enum class ApiError {
   kUnsupportedEncoding,
   kRangeNotAvailable,
   kTooManyRequests,
+  kKeyLimit,
   kHeadersTooLong,
   kCancelled,
   kInternal,
@@ -78,7 +81,11 @@ HttpResponse error_response(const Error& error);
 HttpResponse answer_or_refuse(const std::function<HttpResponse()>& handler);
 
 // For HttpServer::on_error: refusals by the HTTP layer.
-HttpResponse http_error(int status, std::string_view message);
+// code: of a row with that status; another one, or none: the first row's.
+HttpResponse http_error(int status, std::string_view message, std::string_view code = {});
+
+// For keys that are not an operator's.
+HttpResponse operators_only();
 
 // The error in an answer with an unexpected status: its kind as above, and the message in its body, or the body's beginning,
 // both made printable(): another node's words are data.

@@ -7,6 +7,7 @@
 
 #include "core/json.h"
 #include "core/printable.h"
+#include "net/access/key_file.h"
 #include "serve/wire/context_text.h"
 
 namespace celslm {
@@ -102,6 +103,7 @@ std::string pack_path(const ContextHandle& handle, const Hash256& model, std::st
 
 json to_json(const ContextInfo& info) {
   json out{{"id", info.handle.hex()}, {"name", info.name}, {"bytes", info.bytes}};
+  if (!info.tenant.empty()) out["tenant"] = info.tenant;
   for (const StudiedOffer& offer : info.studied)
     out["studied"].push_back({{"model", offer.model.hex()}, {"id", offer.study.id.hex()}, {"n_rows", offer.study.n_rows}});
   return out;
@@ -140,6 +142,9 @@ Result<ContextInfo> context_info_from(const json& object) {
   out.name = printable(name);
   CELSLM_TRY(const auto bytes, fields.required_integer("bytes", 0, kMaxContextBytes));
   out.bytes = static_cast<std::uint64_t>(bytes);
+  CELSLM_TRY(const auto tenant, fields.text("tenant", kMaxKeyNameBytes));
+  out.tenant = tenant.value_or("");
+  if (!is_key_name(out.tenant)) return fields.expected("tenant", "letters, digits and -_.@");
   CELSLM_TRY(const json* studied, fields.list("studied", kMaxHostedModels));
   if (studied == nullptr) return out;
   for (const json& offer : *studied) {

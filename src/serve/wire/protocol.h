@@ -34,6 +34,7 @@ struct ContextInfo {
   std::string name;
   std::uint64_t bytes = 0;
   std::vector<StudiedOffer> studied;  // at most one for each model
+  std::string tenant;                 // whose it is; empty: the default tenant's
 };
 
 // A layer map that a cloud applies: KV of a larger model in a small one's shape.
