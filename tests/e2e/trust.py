@@ -1,0 +1,111 @@
+"""What the tests of trust share: certificates, keys, requests that show them, and clouds that lie."""
+import http.server
+import json
+import ssl
+import subprocess
+import threading
+import urllib.error
+import urllib.request
+
+
+class Certificates:
+    """An authority and its nodes, made by `celslm cert`."""
+
+    def __init__(self, binary, folder):
+        self._binary, self.folder = binary, folder
+        self._run("authority", folder)
+        self.authority = folder / "authority.pem"
+
+    def _run(self, *arguments):
+        subprocess.run([self._binary, "cert", *map(str, arguments)], check=True, capture_output=True)
+
+    def node(self, name):
+        """Files of a certificate and its key, for a node on this machine."""
+        self._run("node", self.folder, "--name", name, "--ip", "127.0.0.1")
+        return self.folder / f"{name}.pem", self.folder / f"{name}.key"
+
+    def serving(self, name):
+        """Options of a server with a certificate of its own."""
+        certificate, key = self.node(name)
+        return "--tls-cert", certificate, "--tls-key", key
+
+    def context(self, certificate=None):
+        """For Python's client: trusts the authority, and shows this certificate."""
+        context = ssl.create_default_context(cafile=str(self.authority))
+        if certificate:
+            context.load_cert_chain(*map(str, certificate))
+        return context
+
+
+class Answer:
+    def __init__(self, status, headers, text):
+        self.status, self.headers, self.text = status, headers, text
+
+    @property
+    def json(self):
+        return json.loads(self.text)
+
+    @property
+    def code(self):
+        return self.json["error"]["code"]
+
+
+def request(method, url, body=None, key=None, tls=None, headers=None):
+    """Any answer, of whatever status."""
+    sent = dict(headers or {})
+    if key:
+        sent["Authorization"] = f"Bearer {key}"
+    data = None if body is None else json.dumps(body).encode()
+    if data:
+        sent["Content-Type"] = "application/json"
+    wanted = urllib.request.Request(url, data, sent, method=method)
+    try:
+        with urllib.request.urlopen(wanted, timeout=120, context=tls) as answer:
+            return Answer(answer.status, answer.headers, answer.read().decode())
+    except urllib.error.HTTPError as error:
+        with error:
+            return Answer(error.code, error.headers, error.read().decode())
+
+
+def request_bytes(url):
+    with urllib.request.urlopen(url, timeout=120) as answer:
+        return answer.read()
+
+
+class LyingCloud:
+    """Passes everything on to a cloud, and changes its answers: change(path, status, body) returns the body to send."""
+
+    def __init__(self, cloud, change):
+        class Handler(http.server.BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def log_message(self, *_):
+                pass
+
+            def do_GET(self):
+                headers = {name: self.headers[name] for name in ("Range", "If-None-Match") if name in self.headers}
+                wanted = urllib.request.Request(cloud.url + self.path, headers=headers)
+                try:
+                    with urllib.request.urlopen(wanted, timeout=300) as answer:
+                        status, got, body = answer.status, answer.headers, answer.read()
+                except urllib.error.HTTPError as error:
+                    with error:
+                        status, got, body = error.code, error.headers, error.read()
+                body = change(self.path, status, body)
+                self.send_response(status)
+                for name in ("Content-Type", "Content-Range", "ETag", "x-celslm-state"):
+                    if name in got:
+                        self.send_header(name, got[name])
+                if status != 304:
+                    self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.server.daemon_threads = True
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
+
+    def stop(self):
+        self.server.shutdown()
+        self.server.server_close()
