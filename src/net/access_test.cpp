@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
+#include "net/access/client_header.h"
 #include "net/access/key_ring.h"
 #include "net/access/test_support.h"
 #include "net/certificates.h"
@@ -70,6 +71,7 @@ class AccessTest : public testing::Test {
     };
     server_->route("GET", "/who", who);
     server_->route("GET", "/v1/packs/:context/:model/:codec/header", who);
+    server_->route("GET", "/client", [](const HttpRequest& r) { return HttpResponse{.body = r.client}; });
     server_->route("GET", "/health", [](const HttpRequest&) { return HttpResponse{.body = "fine"}; });
     server_->route("GET", "/wait", [this](const HttpRequest&) {
       return HttpResponse{.deferred = [this](std::shared_ptr<HttpReply> reply) {
@@ -201,6 +203,17 @@ TEST_F(AccessTest, OnlyANodeActsForATenant) {
   EXPECT_EQ(get("/who", "", "edge-1", other).body()["all"], false);
   EXPECT_EQ(get("/who", kAlice, "", other).body()["tenant"], "acme");
   EXPECT_EQ(get("/who", kAlice, "edge-1", other).body()["tenant"], "acme") << "its key says for whom it asks";
+}
+
+TEST_F(AccessTest, ANodeTellsItsClientsApart) {
+  ask_for_certificates();
+  take_keys(json::array({{{"name", "alice"}, {"key", kAlice}}}));
+  start();
+  const std::map<std::string, std::string> one{{kClientHeader, "c1"}};
+  EXPECT_EQ(get("/client", "", "edge-1").text, "certificate edge-1");
+  EXPECT_EQ(get("/client", "", "edge-1", one).text, "certificate edge-1 for c1");
+  EXPECT_EQ(get("/client", "", "edge-1", {{kClientHeader, "c 1"}}).text, "certificate edge-1");
+  EXPECT_EQ(get("/client", kAlice, "", one).text, "key " + hash_of(kAlice).hex());
 }
 
 TEST_F(AccessTest, AKeyThatHasUsedItsRequestsWaits) {

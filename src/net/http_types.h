@@ -24,8 +24,8 @@ struct HttpRequest {
   std::map<std::string, std::string> headers;     // names in lower case
   std::string body;
   Caller caller;
-  // The same as one word that is never another's: "key <hash>" with a bearer token, "certificate <name>" with a certificate
-  // alone, else "address <numeric address>".
+  // The same as a text that is never another's: "key <hash>" with a bearer token, "certificate <name>" with a certificate
+  // alone, else "address <numeric address>"; then " for <name>" where a node asks for a client of its own.
   std::string client;
   // True once the client has closed the connection, or at least its sending side: the two look the same until something is
   // written. Cheap; callable from any thread at any time.

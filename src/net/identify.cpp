@@ -7,6 +7,7 @@
 #include <chrono>
 #include <optional>
 
+#include "net/access/client_header.h"
 #include "net/access/key_file.h"
 #include "net/access/key_ring.h"
 
@@ -53,12 +54,15 @@ std::expected<void, HttpResponse> use_key(const ServerSettings& settings, const 
   return {};
 }
 
-// A node may act for one tenant. A name that cannot be one is nobody's.
-void act_for_tenant(const Headers& headers, Caller& caller) {
-  const auto named = headers.find(kTenantHeader);
-  if (named == headers.end() || !caller.all_tenants || !is_key_name(named->second)) return;
-  caller.tenant = named->second;
-  caller.all_tenants = false;
+// A node may act for one tenant, and for one client. A name that cannot be one is nobody's.
+void act_for_others(const Headers& headers, Identified& out) {
+  if (!out.caller.all_tenants) return;
+  const auto client = headers.find(kClientHeader);
+  if (client != headers.end() && is_key_name(client->second)) out.client += " for " + client->second;
+  const auto tenant = headers.find(kTenantHeader);
+  if (tenant == headers.end() || !is_key_name(tenant->second)) return;
+  out.caller.tenant = tenant->second;
+  out.caller.all_tenants = false;
 }
 
 }  // namespace
@@ -94,7 +98,7 @@ std::expected<Identified, HttpResponse> identify(const ServerSettings& settings,
   } else if (!options.client_authority_file.empty()) {
     return std::unexpected(certificate_required(settings, peer));
   }
-  act_for_tenant(headers, out.caller);
+  act_for_others(headers, out);
   return out;
 }
 

@@ -1,0 +1,10 @@
+// How a node that passes requests on tells its clients apart.
+#pragma once
+
+namespace celslm {
+
+// Any name (is_key_name()), such as a hash. It becomes part of HttpRequest::client, so that KV of one client's requests is not
+// used for another's. Sent by others than nodes it is ignored.
+inline constexpr const char* kClientHeader = "x-celslm-client";
+
+}  // namespace celslm
