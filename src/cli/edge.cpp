@@ -16,6 +16,7 @@
 #include "net/http_client.h"
 #include "serve/batch/compute_speed.h"
 #include "serve/edge/edge_service.h"
+#include "serve/route/node_watch.h"
 
 namespace celslm {
 namespace {
@@ -94,6 +95,27 @@ Result<std::vector<std::shared_ptr<CloudClient>>> make_neighbours(const CloudAcc
   return out;
 }
 
+// Null: there are none.
+Result<std::shared_ptr<NodeWatch>> make_watch(const CloudAccess& access, const Model& model, const Clock& clock,
+                                              const std::shared_ptr<ByteBudget>& budget, const Log& log) {
+  std::vector<WatchedNode> nodes;
+  for (const std::string& url : access.neighbors) {
+    CELSLM_TRY(auto http, budgeted_client(access, url, access.neighbor_token_file, budget));
+    nodes.push_back({.client = std::move(http), .node = RouteClass::kNeighbour});
+  }
+  if (!access.large.empty()) {
+    CELSLM_TRY(auto http, budgeted_client(access, access.large, access.large_token_file, budget));
+    nodes.push_back({.client = std::move(http), .node = RouteClass::kLargeModel});
+  }
+  if (nodes.empty()) return nullptr;
+  if (nodes.size() > kMaxWatchedNodes)
+    return fail(ErrorKind::kInvalid, "{} nodes given with --neighbor and --large: at most {} are possible", nodes.size(),
+                kMaxWatchedNodes);
+  auto out = std::make_shared<NodeWatch>(std::move(nodes), model.fingerprint().id(), clock, WatchOptions(), log);
+  out->start();
+  return out;
+}
+
 void log_memory(spdlog::logger& log, const EdgeOptions& options, const ProcessMemory& process) {
   const auto megabytes = [](std::uint64_t bytes) { return static_cast<double>(bytes) / 1e6; };
   const MemoryLedger& memory = *options.batch.memory;
@@ -149,6 +171,9 @@ Status run_edge(Environment& env, const EdgeCommand& command, const HttpServerOp
   }
   CELSLM_TRY(options.load.codecs, codecs_for(command.codec, *parts.model));
   CELSLM_TRY(options.load.tuning, tuning_for(command, *parts.model));
+  CELSLM_TRY(options.routing.cascade, cascade_for(command, *parts.model));
+  CELSLM_TRY(auto watch, make_watch(access, *parts.model, env.clock, budget, log));
+  if (watch) parts.nodes.push_back(std::move(watch));
   CELSLM_TRY(const auto vocabulary, find_model_file(env, command.model_file));
   parts.constraints = std::make_shared<ConstraintHost>(
       ConstraintHostOptions{.command = {"/proc/self/exe", kConstraintHostCommand, vocabulary.string()}}, env.clock, log);

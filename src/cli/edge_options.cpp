@@ -145,12 +145,37 @@ void add_context_options(CLI::App& app, EdgeCommand& command) {
              "When no request runs, load up to this many registered contexts in advance");
 }
 
+void add_routing_options(CLI::App& app, EdgeCommand& command) {
+  const std::vector<std::pair<std::string, RequestPolicy>> policies{
+      {"edge-only", RequestPolicy::kEdgeOnly}, {"fleet", RequestPolicy::kFleet}, {"cloud", RequestPolicy::kCloud}};
+  CloudAccess& cloud = command.cloud;
+  app.option_defaults()->group("WHO MAY ANSWER");
+  add_choice<RequestPolicy>(
+      app, "--policy", command.options.routing.policy, policies,
+      "Who may answer requests that do not choose (x_celslm.policy). edge-only: this edge, and nothing of the user's leaves "
+      "it; fleet: also a neighbor; cloud: also the large model");
+  add_choice<RequestPolicy>(app, "--widest-policy", command.widest_policy, policies, "The most that a request may choose");
+  add_list(app, "--neighbor", cloud.neighbors, "URL",
+           "URL of another edge with the same model that may answer requests for this one, if their policy allows");
+  app.add_option("--neighbor-token-file", cloud.neighbor_token_file, "File with the bearer token for the neighbors")
+      ->option_text("FILE");
+  app.add_option("--large", cloud.large, "URL of an edge that answers with the large model, for requests with policy cloud")
+      ->option_text("URL");
+  app.add_option("--large-token-file", cloud.large_token_file, "File with the bearer token for --large")
+      ->option_text("FILE");
+  app.add_option("--cascade", command.cascade_file,
+                 "When the small model's answer is good enough: a file that './dev bench cascade --rule FILE' wrote "
+                 "(docs/routing.md); other answers are given by --large")
+      ->option_text("FILE");
+}
+
 }  // namespace
 
 void add_edge_options(CLI::App& app, EdgeCommand& command) {
   add_request_options(app, command);
   add_cloud_options(app, command);
   add_context_options(app, command);
+  add_routing_options(app, command);
   app.option_defaults()->group("STORAGE");
   app.add_option("--data", command.data_folder, "Folder for packs and the cloud's key (default: $XDG_DATA_HOME/celslm)")
       ->option_text("FOLDER");
@@ -171,6 +196,9 @@ Result<EdgeOptions> complete_options(const EdgeCommand& command) {
   EdgeOptions out = command.options;
   const bool is_known = !command.cloud.token_file.empty() || !client_certificate(command).certificate_file.empty();
   out.forwards_registrations = !is_known || asks_who(command.listen);
+  out.routing.widest = command.widest_policy;
+  if (!command.cascade_file.empty() && command.cloud.large.empty())
+    return fail(ErrorKind::kInvalid, "--cascade needs --large: there must be a model that answers what is uncertain");
   out.load.guidance = command.guidance.value_or(command.tuning_file.empty() ? Guidance::kNone : Guidance::kTuned);
   const Guidance guidance = out.load.guidance;
   const bool tunes = guidance == Guidance::kTuned || guidance == Guidance::kStudied;
@@ -191,6 +219,17 @@ void divide_memory(EdgeOptions& options, std::uint64_t fixed_bytes) {
   const MemoryPlan plan = plan_memory(options.batch.memory->limit_bytes(), fixed_bytes);
   if (options.batch.kv_budget_bytes == 0) options.batch.kv_budget_bytes = plan.request_bytes;
   if (options.context_budget_bytes == 0) options.context_budget_bytes = plan.context_bytes;
+}
+
+Result<std::optional<CascadeRule>> cascade_for(const EdgeCommand& command, const Model& model) {
+  if (command.cascade_file.empty()) return std::nullopt;
+  CELSLM_TRY(const Bytes json, read_file(command.cascade_file, kMaxRuleBytes));
+  auto rule = cascade_rule_from(as_text(json));
+  if (!rule) return wrap(std::move(rule).error(), command.cascade_file);
+  if (rule->model != Hash256{} && rule->model != model.fingerprint().id())
+    return fail(ErrorKind::kMismatch, "{}: fitted for another model: fit it again for '{}'", command.cascade_file,
+                model.config().name);
+  return *std::move(rule);
 }
 
 Result<std::shared_ptr<const KvTuning>> tuning_for(const EdgeCommand& command, const Model& model) {

@@ -25,7 +25,11 @@ struct CloudAccess {
   std::string token_file;
   std::vector<std::string> peers;
   std::string peer_token_file;
-  ClientCertificate certificate;                  // see client_certificate()
+  ClientCertificate certificate;       // see client_certificate()
+  std::vector<std::string> neighbors;  // edges that requests may be forwarded to
+  std::string neighbor_token_file;
+  std::string large;  // an edge that answers with the large model; empty: none
+  std::string large_token_file;
   bool token_in_clear = false;                    // may cross the network without TLS
   std::uint64_t max_bytes_per_hour = UINT64_MAX;  // over the network, of all calls together
 };
@@ -45,6 +49,8 @@ struct EdgeCommand {
   std::optional<Guidance> guidance;  // absent: see complete_options()
   std::string tuning_file;           // empty: none
   std::vector<std::string> context_files;
+  RequestPolicy widest_policy = RequestPolicy::kCloud;
+  std::string cascade_file;  // empty: answers are not judged
   std::string data_folder;
   std::uint64_t memory_bytes = 0;  // 0: see memory_limit_of()
   std::uint64_t pack_budget_bytes = 8ULL << 30;
@@ -62,6 +68,9 @@ ClientCertificate client_certificate(const EdgeCommand& command);
 // The options, with the texts of the context files read. Guidance is, unless chosen, "tuned" with a tuning and "none"
 // without. load.codecs and load.tuning are left to codecs_for() and tuning_for(), which need the model.
 Result<EdgeOptions> complete_options(const EdgeCommand& command);
+
+// The rule of --cascade, checked for this model; absent: none. Errors name the file.
+Result<std::optional<CascadeRule>> cascade_for(const EdgeCommand& command, const Model& model);
 
 // --memory, or nine tenths of what the system allows this process.
 std::uint64_t memory_limit_of(const EdgeCommand& command);

@@ -33,7 +33,14 @@ CompletionAnswer::CompletionAnswer(const CompletionParts& parts, BegunCompletion
       left_(begun_.texts.size()) {
   states_.reserve(left_);
   for (std::size_t i = 0; i < left_; ++i)
-    states_.push_back({.parser = begun_.prepared.parser(), .answer = {}, .tokens = {}, .last = {}});
+    states_.push_back({.parser = begun_.prepared.parser(), .answer = {}, .tokens = {}, .confidence = {}, .last = {}});
+}
+
+void CompletionAnswer::measure(GenerationPiece& piece) {
+  text_of(piece).confidence.add(piece.tokens);
+  if (!begun_.request.logprobs) piece.tokens.clear();
+  keep_top(piece.tokens, begun_.request.top_logprobs);
+  keep_top(piece.prompt_tokens, begun_.request.top_logprobs);
 }
 
 bool CompletionAnswer::note_end(GenerationPiece piece) {
@@ -51,8 +58,11 @@ std::vector<GenerationPiece> CompletionAnswer::ends() const {
 }
 
 nlohmann::json CompletionAnswer::extension() const {
-  return response_extension(texts().front()->request, *states_.front().last, parts_.engine,
-                            parts_.directory.cloud_trouble());
+  nlohmann::json out =
+      response_extension(texts().front()->request, *states_.front().last, parts_.engine, parts_.directory.cloud_trouble());
+  if (begun_.request.confidence) out["confidence"] = to_json(states_.front().confidence.value());
+  out.update(begun_.notes);
+  return out;
 }
 
 // --- complete ----------------------------------------------------------------------------------------------------------
@@ -69,6 +79,7 @@ bool CompleteAnswer::take(GenerationPiece piece) {
     reply_->send(completion_refusal(*piece.error));
     return false;
   }
+  measure(piece);
   Text& text = text_of(piece);
   text.answer.add(text.parser.add(piece.text), begun_.unique);
   std::ranges::move(piece.prompt_tokens, std::back_inserter(text.tokens));
@@ -121,6 +132,7 @@ bool StreamedAnswer::take(GenerationPiece piece) {
   if (piece.error) return fail(*piece.error);
   const int i = piece.choice;
   if (!piece.prompt_tokens.empty()) body_->push(out_.delta_event(echo_delta(i), piece.prompt_tokens, i));
+  measure(piece);
   Text& text = text_of(piece);
   AnswerDelta delta = text.parser.add(piece.text);
   if (piece.finish) delta.add(text.parser.flush());

@@ -13,6 +13,7 @@
 #include "serve/edge/completions.h"
 #include "serve/edge/request_preparation.h"
 #include "serve/openai/openai.h"
+#include "serve/route/confidence.h"
 
 namespace celslm {
 
@@ -25,10 +26,12 @@ class CompletionAnswer : public AnswerFollower {
     AnswerParser parser;
     AnswerMessage answer;
     std::vector<TokenText> tokens;
+    ConfidenceMeter confidence;
     std::optional<GenerationPiece> last;
   };
   const std::string& echo(int choice) const { return begun_.echoes[static_cast<std::size_t>(choice / begun_.request.n)]; }
   Text& text_of(const GenerationPiece& piece) { return states_[static_cast<std::size_t>(piece.choice)]; }
+  void measure(GenerationPiece& piece);  // and leaves the tokens as the client wants them
   bool note_end(GenerationPiece piece);  // true: that was the last text
   std::vector<GenerationPiece> ends() const;
   nlohmann::json extension() const;

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "serve/edge/completion_answer.h"
+#include "serve/route/forwarder.h"
 #include "serve/wire/errors.h"
 
 namespace celslm {
@@ -25,14 +26,7 @@ HttpResponse model_not_found(const std::string& wanted, const std::string& serve
   return error_response(ApiError::kModelNotFound, fmt::format("no model '{}' here; this edge serves '{}'", wanted, served));
 }
 
-HttpResponse event_stream(std::function<void(std::shared_ptr<BodyWriter>)> begin) {
-  return {.content_type = "text/event-stream",
-          .headers = {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}},  // nginx would hold events back
-          .pushed = std::move(begin),
-          .filler = CompletionWriter::comment_event()};
-}
-
-HttpResponse Completions::answer(Result<CompletionRequest> request, const HttpRequest& http) {
+HttpResponse Completions::answer(Result<CompletionRequest> request, const HttpRequest& http, const nlohmann::json& notes) {
   if (!request) return error_response(request.error());
   if (!request->model.empty() && request->model != parts_.model_name) {
     return model_not_found(request->model, parts_.model_name);
@@ -40,6 +34,11 @@ HttpResponse Completions::answer(Result<CompletionRequest> request, const HttpRe
   auto begun = begin(*std::move(request), http);
   if (auto* refused = std::get_if<HttpResponse>(&begun)) return std::move(*refused);
   BegunCompletion& completion = std::get<BegunCompletion>(begun);
+  if (!notes.is_null()) completion.notes = notes;
+  return write(std::move(completion));
+}
+
+HttpResponse Completions::write(BegunCompletion completion) {
   if (!completion.request.stream) {
     const auto complete = std::make_shared<CompleteAnswer>(parts_, std::move(completion));
     return {.deferred = [complete](std::shared_ptr<HttpReply> reply) { complete->begin(std::move(reply)); }};
@@ -48,13 +47,14 @@ HttpResponse Completions::answer(Result<CompletionRequest> request, const HttpRe
   return event_stream([stream](std::shared_ptr<BodyWriter> body) { stream->begin(std::move(body)); });
 }
 
-std::variant<BegunCompletion, HttpResponse> Completions::begin(CompletionRequest request, const HttpRequest& http) {
+std::variant<BegunCompletion, HttpResponse> Completions::begin(CompletionRequest request, const HttpRequest& http,
+                                                               const Adjust& adjust) {
   BegunCompletion out;
   std::vector<GenerationRequest> wanted;
   const std::size_t n_prompts = std::max<std::size_t>(request.prompts.size(), 1);
   for (std::size_t i = 0; i < n_prompts; ++i) {
     if (!request.prompts.empty()) request.prompt = auto(request.prompts[i]);
-    auto prepared = parts_.preparation.prepare(request, http.client, http.caller.tenant);
+    auto prepared = parts_.preparation.prepare(request, client_of(http), http.caller.tenant);
     if (!prepared) return completion_refusal(prepared.error());
     if (!prepared->too_long.empty()) return error_response(ApiError::kContextLengthExceeded, prepared->too_long);
     out.echoes.push_back(prepared->echo);
@@ -68,6 +68,7 @@ std::variant<BegunCompletion, HttpResponse> Completions::begin(CompletionRequest
   }
   out.request = std::move(request);
   out.key_use = http.caller.use;
+  if (adjust) adjust(wanted);
   auto texts = parts_.loop.submit(std::move(wanted));
   if (!texts) return completion_refusal(texts.error());
   out.texts = *std::move(texts);

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <string>
 #include <variant>
 #include <vector>
@@ -18,6 +19,7 @@
 #include "serve/edge/edge_metrics.h"
 #include "serve/edge/request_preparation.h"
 #include "serve/openai/openai.h"
+#include "serve/route/event_stream.h"
 
 namespace celslm {
 
@@ -42,6 +44,7 @@ struct BegunCompletion {
   std::shared_ptr<KeyUse> key_use;                 // pays for the tokens; null: nobody does
   std::string unique;                              // of its id
   std::int64_t created_unix_s = 0;
+  nlohmann::json notes = nlohmann::json::object();  // added to the answer's "x_celslm"
 };
 
 // The answer to a request that was refused, or whose generation failed.
@@ -58,17 +61,21 @@ class Completions {
   // request: as parsed, or why it could not be. The complete answer, deferred until it has been generated, or a stream to
   // which it is pushed while it is. A client that has gone cancels the generation at any moment: for a complete answer one
   // that has closed its sending side, for a stream one that what is written cannot reach.
-  HttpResponse answer(Result<CompletionRequest> request, const HttpRequest& http);
+  // notes: an object that is added to the answer's "x_celslm".
+  HttpResponse answer(Result<CompletionRequest> request, const HttpRequest& http, const nlohmann::json& notes = {});
+
+  // The same in two steps, for whoever looks at the generations in between. `adjust` may change what is submitted.
+  using Adjust = std::function<void(std::vector<GenerationRequest>&)>;
+  std::variant<BegunCompletion, HttpResponse> begin(CompletionRequest request, const HttpRequest& http,
+                                                    const Adjust& adjust = {});
+  HttpResponse write(BegunCompletion begun);
+  const CompletionParts& parts() const { return parts_; }
 
  private:
-  std::variant<BegunCompletion, HttpResponse> begin(CompletionRequest request, const HttpRequest& http);
   std::int64_t unix_seconds() const;
 
   const CompletionParts parts_;
   std::atomic<std::uint64_t> n_answers_{0};
 };
-
-// A stream of server-sent events, pushed by `begin`.
-HttpResponse event_stream(std::function<void(std::shared_ptr<BodyWriter>)> begin);
 
 }  // namespace celslm

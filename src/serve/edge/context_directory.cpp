@@ -97,6 +97,13 @@ std::optional<std::string> ContextDirectory::tenant_of(const ContextHandle& hand
   return it == listed_.end() ? std::nullopt : std::optional(it->second.tenant);
 }
 
+std::uint64_t ContextDirectory::bytes_of(const ContextHandle& handle) const {
+  if (const auto own = own_.find(handle); own != own_.end()) return own->second.size();
+  const MutexLock lock(mutex_);
+  const auto listed = listed_.find(handle);
+  return listed == listed_.end() ? 0 : listed->second.bytes;
+}
+
 std::vector<ContextInfo> ContextDirectory::list() const {
   std::vector<ContextInfo> out;
   const MutexLock lock(mutex_);

@@ -40,6 +40,8 @@ class ContextDirectory {
   // Whether other nodes may be asked for this context: the cloud lists it, and it is not one of the edge's own texts.
   bool is_public(const ContextHandle& handle) const CELSLM_EXCLUDES(mutex_);
   std::vector<ContextInfo> list() const CELSLM_EXCLUDES(mutex_);
+  // Of its text; 0 if it is not registered.
+  std::uint64_t bytes_of(const ContextHandle& handle) const CELSLM_EXCLUDES(mutex_);
   // Some registered context for which `wanted` is true. It is called without locks: whoever looks into other tables in it,
   // and into the directory while those are locked, would lock both in either order.
   std::optional<ContextHandle> find(const std::function<bool(const ContextHandle&)>& wanted) const CELSLM_EXCLUDES(mutex_);

@@ -11,6 +11,7 @@ void EdgeMetrics::answered(const std::string& route, int status) {
 }
 
 void EdgeMetrics::finished(const GenerationRequest& request, const Usage& usage, const GenerationTimes& times) {
+  speed_.finished(usage, times);
   const char* const context = !request.context ? "none" : request.context_was_resident ? "resident" : "loaded";
   const auto seconds_of = [&](const char* name, const char* help, Duration d) {
     metrics_.histogram(name, help, seconds_buckets(), {{"context", context}}).Observe(seconds(d));
@@ -22,6 +23,19 @@ void EdgeMetrics::finished(const GenerationRequest& request, const Usage& usage,
     seconds_of("celslm_edge_token_seconds", "Time per token after the first, mean of a request",
                times.decode / (usage.completion_tokens - 1));
   }
+}
+
+void EdgeMetrics::forwarded(const char* to, const char* how, std::uint64_t bytes) {
+  metrics_
+      .counter("celslm_edge_forwarded_total", "Requests that another node was asked to answer", {{"to", to}, {"how", how}})
+      .Increment();
+  metrics_.counter("celslm_edge_forwarded_bytes_total", "Bytes of such requests and of their answers", {{"to", to}})
+      .Increment(static_cast<double>(bytes));
+}
+
+void EdgeMetrics::judged(const char* by) {
+  metrics_.counter("celslm_edge_cascade_total", "Answers that the cascade judged, by the model that answered", {{"by", by}})
+      .Increment();
 }
 
 void EdgeMetrics::loaded_idly(const char* why) {
@@ -39,6 +53,7 @@ void EdgeMetrics::wasted(std::uint64_t bytes) {
 }
 
 void EdgeMetrics::completed(const LoadSummary& load) {
+  speed_.loaded(load.report.took_ms / 1e3);
   metrics_.counter("celslm_edge_loads_total", "Contexts loaded, by the codec chosen", {{"codec", load.codec}}).Increment();
   for (std::size_t i = 0; i < load.layers.size(); ++i) {
     if (load.layers[i] == 0) continue;

@@ -10,6 +10,7 @@
 #include "serve/batch/batch_loop.h"
 #include "serve/batch/generation.h"
 #include "serve/context/context_table.h"
+#include "serve/edge/measured_speed.h"
 #include "serve/load/load_observer.h"
 #include "serve/wire/metrics.h"
 
@@ -26,6 +27,15 @@ class EdgeMetrics final : public LoadObserver {
   // A finished request, with its times.
   void finished(const GenerationRequest& request, const Usage& usage, const GenerationTimes& times);
 
+  // How fast finished requests were.
+  MeasuredSpeed& speed() { return speed_; }
+  const MeasuredSpeed& speed() const { return speed_; }
+
+  // A request that another node was asked to answer; to: RouteClass; how: ForwardEnd.
+  void forwarded(const char* to, const char* how, std::uint64_t bytes);
+  // An answer that the cascade judged; by: "small" or "large".
+  void judged(const char* by);
+
   // A context loaded while no request ran; why: "refine" or "prefetch".
   void loaded_idly(const char* why);
 
@@ -38,6 +48,7 @@ class EdgeMetrics final : public LoadObserver {
 
  private:
   Metrics metrics_;
+  MeasuredSpeed speed_;
   Mutex page_mutex_;  // one page at a time: it raises counters to the values of others
 };
 

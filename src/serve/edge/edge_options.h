@@ -4,14 +4,28 @@
 #include <chrono>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "net/access/audit_log.h"
+#include "plan/routing.h"
 #include "serve/batch/batch_loop.h"
 #include "serve/load/context_loader.h"
+#include "serve/route/cascade_rule.h"
 
 namespace celslm {
+
+// Who may answer requests besides this edge, and when.
+struct RoutingOptions {
+  RequestPolicy policy = RequestPolicy::kEdgeOnly;  // of requests that name none
+  RequestPolicy widest = RequestPolicy::kCloud;     // that any request can have; a client's key may allow less
+  RouteOptions choice;
+  // Tokens a second of one request's prompt and answer, until requests have shown them; 0: unknown, and requests stay.
+  double assumed_prefill_tokens_per_s = 0;
+  double assumed_decode_tokens_per_s = 0;
+  std::optional<CascadeRule> cascade;  // absent: the small model's answers are not judged
+};
 
 struct EdgeOptions {
   std::string model_name;                           // as clients name it; empty: the model's own
@@ -29,6 +43,7 @@ struct EdgeOptions {
   // Whether clients may register and remove contexts at the cloud through this edge, with its token.
   bool forwards_registrations = true;
   std::shared_ptr<AuditLog> audit;  // of registrations, removals and packs fetched by neighbours; null: none
+  RoutingOptions routing;
   LoaderOptions load;
   // batch.kv_type is contexts' type, too, unless load.codecs begins with an exact codec: see context_kv_type().
   BatchOptions batch;

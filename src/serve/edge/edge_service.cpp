@@ -13,6 +13,7 @@
 #include "serve/batch/compute_speed.h"
 #include "serve/edge/edge_status.h"
 #include "serve/page/page.h"
+#include "serve/route/node_figures.h"
 #include "serve/wire/audited.h"
 #include "serve/wire/errors.h"
 #include "serve/wire/protocol.h"
@@ -21,6 +22,8 @@ namespace celslm {
 namespace {
 
 using nlohmann::json;
+
+constexpr int kSpeedTokens = 1000;  // of a prompt whose speed is assumed before one was measured
 
 std::unique_ptr<ContextLoader> make_loader(const EdgeParts& parts, const EdgeOptions& edge, double compute_s_per_work,
                                            const ContextDirectory& directory, LoadObserver& observer) {
@@ -101,11 +104,16 @@ Result<std::unique_ptr<EdgeService>> EdgeService::create(EdgeParts parts, const 
   }
   auto writers = std::make_unique<WorkerPool>(0);
   CELSLM_CHECK_OK(writers->start(1));
-  return std::unique_ptr<EdgeService>(new EdgeService(std::move(parts), options, compute_s_per_work, std::move(writers)));
+  const bool forwards = !parts.nodes.empty();
+  auto out =
+      std::unique_ptr<EdgeService>(new EdgeService(std::move(parts), options, compute_s_per_work, std::move(writers)));
+  if (forwards) CELSLM_CHECK_OK(out->forwarder_.start());
+  return out;
 }
 
 // The end of the loop ends all answers, which the writers then write; both use the parts below.
 EdgeService::~EdgeService() {
+  forwarder_.finish();
   loop_.stop(std::chrono::milliseconds(0));
   writers_->finish();
 }
@@ -130,6 +138,9 @@ EdgeService::EdgeService(EdgeParts parts, const EdgeOptions& options, double com
       completions_(completion_parts(*parts.clock)),
       responses_(completion_parts(*parts.clock)),
       embeddings_(completion_parts(*parts.clock)),
+      forwarder_(parts.log),
+      router_({.completions = completions_, .contexts = contexts_, .nodes = parts.nodes, .forwarder = forwarder_},
+              options.routing, options.batch),
       idle_work_(options, directory_, contexts_, metrics_, [this] { return requests_under_way() > 0; }),
       refresh_({.cloud = parts.cloud,
                 .model = model_,
@@ -140,6 +151,9 @@ EdgeService::EdgeService(EdgeParts parts, const EdgeOptions& options, double com
                 .tuning = options.load.tuning ? options.load.tuning->id : Hash256{},
                 .clock = *parts.clock,
                 .log = parts.log}) {
+  const double prompt_s = model_->config().n_layers * compute_s_per_work * layer_work(kSpeedTokens);
+  metrics_.speed().assume(prompt_s > 0 ? kSpeedTokens / prompt_s : options.routing.assumed_prefill_tokens_per_s,
+                          options.routing.assumed_decode_tokens_per_s);
   refresh_.start({.interval = options.refresh, .hold = options.hold});
 }
 
@@ -191,21 +205,43 @@ void EdgeService::add_routes(HttpServer& server) {
   server.route("GET", "/metrics",
                [this](const HttpRequest& r) { return r.caller.is_operator ? metrics() : operators_only(); });
   server.route("GET", "/v1/status", [this](const HttpRequest& r) { return status(r.caller); });
+  server.route("GET", "/v1/node", [this](const HttpRequest& r) { return node(r.caller); });
   if (sharing_) sharing_->add_routes(server, audit_);
   add_page(server, PageOf::kEdge);
   server.on_error(http_error);
 }
 
+bool EdgeService::model_served(const std::string& name) const {
+  return name.empty() || name == model_name_;
+}
+
+HttpResponse EdgeService::route(Result<CompletionRequest> parsed, const HttpRequest& request) {
+  if (!parsed || !model_served(parsed->model) || !router_.concerns(*parsed))
+    return completions_.answer(std::move(parsed), request);
+  const auto wanted = std::make_shared<const CompletionRequest>(*std::move(parsed));
+  const auto here = [this, wanted](const HttpRequest& http, const json& notes) {
+    return completions_.answer(*wanted, http, notes);
+  };
+  return router_.answer(wanted, request, here, true);
+}
+
 HttpResponse EdgeService::begin_chat(const HttpRequest& request) {
-  return completions_.answer(parse_chat_request(request.body), request);
+  return route(parse_chat_request(request.body), request);
 }
 
 HttpResponse EdgeService::begin_completions(const HttpRequest& request) {
-  return completions_.answer(parse_completion_request(request.body), request);
+  return route(parse_completion_request(request.body), request);
 }
 
 HttpResponse EdgeService::begin_responses(const HttpRequest& request) {
-  return responses_.answer(parse_responses_request(request.body), request);
+  auto parsed = parse_responses_request(request.body);
+  if (!parsed || !model_served(parsed->completion.model) || !router_.concerns(parsed->completion))
+    return responses_.answer(std::move(parsed), request);
+  const auto wanted = std::make_shared<const ResponsesRequest>(*std::move(parsed));
+  const auto here = [this, wanted](const HttpRequest& http, const json& notes) {
+    return responses_.answer(*wanted, http, notes);
+  };
+  return router_.answer({wanted, &wanted->completion}, request, here, false);
 }
 
 HttpResponse EdgeService::begin_embeddings(const HttpRequest& request) {
@@ -277,6 +313,25 @@ HttpResponse EdgeService::status(const Caller& caller) const {
                                     .directory = directory_,
                                     .contexts = contexts_,
                                     .caller = caller}));
+}
+
+HttpResponse EdgeService::node(const Caller& caller) const {
+  const RouteCandidate self = router_.self();
+  NodeFigures out{.model = model_->fingerprint().id(),
+                  .model_name = model_name_,
+                  .accepts = self.accepts,
+                  .running = self.running,
+                  .queued = self.queued,
+                  .places = self.places,
+                  .prefill_tokens_per_s = self.prefill_tokens_per_s,
+                  .decode_tokens_per_s = self.decode_tokens_per_s,
+                  .held = {}};
+  for (const auto& context : contexts_.table().all()) {
+    const auto tenant = directory_.tenant_of(context->handle);
+    const bool tells = tenant && caller.sees(*tenant) && directory_.is_public(context->handle);
+    if (out.held.size() < kMaxHeldContexts && context->complete() && tells) out.held.push_back(context->handle);
+  }
+  return json_response(to_json(out));
 }
 
 json EdgeService::described_model() const {

@@ -30,6 +30,7 @@
 #include "serve/edge/idle_work.h"
 #include "serve/edge/pack_sharing.h"
 #include "serve/edge/request_preparation.h"
+#include "serve/edge/request_router.h"
 #include "serve/edge/responses.h"
 
 namespace celslm {
@@ -44,6 +45,7 @@ struct EdgeParts {
   std::filesystem::path known_contexts;             // folder of KnownContexts; empty: nothing is remembered
   std::shared_ptr<ProcessMemory> process;           // null: program and model are not in the ledger
   std::shared_ptr<ConstraintMaker> constraints;     // null: answers with grammars are refused
+  std::vector<std::shared_ptr<NodeSource>> nodes;   // that may answer requests; none: all are answered here
   const Clock* clock = nullptr;
   Log log;
   Spawn spawn = spawn_thread;  // of loads
@@ -77,6 +79,8 @@ class EdgeService {
 
  private:
   EdgeService(EdgeParts parts, const EdgeOptions& options, double compute_s_per_work, std::unique_ptr<WorkerPool> writers);
+  bool model_served(const std::string& name) const;
+  HttpResponse route(Result<CompletionRequest> parsed, const HttpRequest& request);
   HttpResponse begin_chat(const HttpRequest& request);
   HttpResponse begin_completions(const HttpRequest& request);
   HttpResponse begin_responses(const HttpRequest& request);
@@ -84,6 +88,7 @@ class EdgeService {
   CompletionParts completion_parts(const Clock& clock);
   HttpResponse models() const;
   HttpResponse status(const Caller& caller) const;
+  HttpResponse node(const Caller& caller) const;
   HttpResponse model(const std::string& id) const;
   nlohmann::json described_model() const;
   static HttpResponse not_forwarded();
@@ -111,6 +116,8 @@ class EdgeService {
   Completions completions_;
   Responses responses_;
   Embeddings embeddings_;
+  Forwarder forwarder_;
+  RequestRouter router_;
   IdleWork idle_work_;
   CloudRefresh refresh_;
 };

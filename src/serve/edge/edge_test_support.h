@@ -100,6 +100,7 @@ class EdgeFixture : public testing::Test {
     parts.store = store_ = *PackStore::open(folder / "packs", 1U << 30, null_log(), true);
     parts.known_contexts = folder / "contexts";
     parts.spawn = spawn_;
+    parts.nodes = nodes_;
     options.refresh = std::chrono::hours(1);  // tests refresh by hand
     options.hold = hold_;
     options.load.policy.prefer = prefer_;
@@ -162,8 +163,9 @@ class EdgeFixture : public testing::Test {
   std::shared_ptr<PackStore> store_;            // the same
   std::vector<const LocalServer*> neighbours_;  // of edges to come
   Fault neighbour_fault_;
-  Spawn spawn_ = spawn_thread;          // of edges to come
-  std::shared_ptr<ByteBudget> budget_;  // the same; null: no limit
+  std::vector<std::shared_ptr<NodeSource>> nodes_;  // of edges to come
+  Spawn spawn_ = spawn_thread;                      // of edges to come
+  std::shared_ptr<ByteBudget> budget_;              // the same; null: no limit
   // Computing only what no source gives: on a model this small computing would win every race.
   Prefer prefer_ = Prefer::kEnergy;
   std::chrono::seconds hold_{0};  // EdgeOptions::hold

@@ -11,6 +11,7 @@
 #include "model/text/token_bound.h"
 #include "serve/batch/prefix_cache.h"
 #include "serve/openai/tool_grammar.h"
+#include "serve/route/confidence.h"
 
 namespace celslm {
 namespace {
@@ -226,8 +227,8 @@ Result<PreparedRequest> RequestPreparation::prepare(CompletionRequest request, c
   generation.max_tokens = std::min(request.max_tokens.value_or(left), left);
   generation.sampler = sampler_of(request);
   generation.stop = request.stop;
-  generation.logprobs = request.logprobs;
-  generation.top_logprobs = request.top_logprobs;
+  generation.logprobs = request.logprobs || request.confidence;
+  generation.top_logprobs = request.confidence ? std::max(request.top_logprobs, kConfidenceTop) : request.top_logprobs;
   if (request.chat) {
     out.style = model_.text().chat_style();
     CELSLM_TRY(generation.sampler.grammar, grammar_of(request, out.style));

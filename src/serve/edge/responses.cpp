@@ -8,6 +8,7 @@
 #include "net/http_stream.h"
 #include "serve/edge/answer_follower.h"
 #include "serve/edge/response_extension.h"
+#include "serve/route/forwarder.h"
 #include "serve/wire/errors.h"
 #include "serve/wire/protocol.h"
 
@@ -18,12 +19,14 @@ namespace {
 class ResponsesAnswer final : public AnswerFollower {
  public:
   ResponsesAnswer(const CompletionParts& parts, const PreparedRequest& prepared,
-                  const std::shared_ptr<Generation>& generation, ResponsesWriter writer, std::shared_ptr<KeyUse> key_use)
+                  const std::shared_ptr<Generation>& generation, ResponsesWriter writer, std::shared_ptr<KeyUse> key_use,
+                  nlohmann::json notes)
       : AnswerFollower({generation}, parts.loop, parts.writers),
         parts_(parts),
         parser_(prepared.parser()),
         writer_(std::move(writer)),
-        key_use_(std::move(key_use)) {}
+        key_use_(std::move(key_use)),
+        notes_(std::move(notes)) {}
 
   void begin(std::shared_ptr<HttpReply> reply) {
     reply_ = std::move(reply);
@@ -58,7 +61,8 @@ class ResponsesAnswer final : public AnswerFollower {
     charge(key_use_.get(), last.usage);
     if (*last.finish == FinishReason::kCancelled) return abort();
     const std::string rest = writer_.add(parser_.flush());
-    const auto extension = response_extension(request, last, parts_.engine, parts_.directory.cloud_trouble());
+    nlohmann::json extension = response_extension(request, last, parts_.engine, parts_.directory.cloud_trouble());
+    if (!notes_.is_null()) extension.update(notes_);
     const std::string ending = writer_.end(*last.finish, last.usage, extension);
     if (send(rest + ending)) end();
     return false;
@@ -78,26 +82,28 @@ class ResponsesAnswer final : public AnswerFollower {
   AnswerParser parser_;
   ResponsesWriter writer_;
   const std::shared_ptr<KeyUse> key_use_;
+  const nlohmann::json notes_;
   std::shared_ptr<HttpReply> reply_;  // one of the two
   std::shared_ptr<BodyWriter> body_;
 };
 
 }  // namespace
 
-HttpResponse Responses::answer(Result<ResponsesRequest> request, const HttpRequest& http) {
+HttpResponse Responses::answer(Result<ResponsesRequest> request, const HttpRequest& http, nlohmann::json notes) {
   if (!request) return error_response(request.error());
   if (const std::string& model = request->completion.model; !model.empty() && model != parts_.model_name)
     return model_not_found(model, parts_.model_name);
   const auto created = std::chrono::duration_cast<std::chrono::seconds>(parts_.clock.wall().time_since_epoch()).count();
   ResponsesWriter writer(*request, parts_.model_name, fmt::format("{:x}{:06x}", created, n_answers_.fetch_add(1)), created);
-  auto prepared = parts_.preparation.prepare(std::move(request->completion), http.client, http.caller.tenant);
+  auto prepared = parts_.preparation.prepare(std::move(request->completion), client_of(http), http.caller.tenant);
   if (!prepared) return completion_refusal(prepared.error());
   if (!prepared->too_long.empty()) return error_response(ApiError::kContextLengthExceeded, prepared->too_long);
   prepared->generation.client_gone = prepared->request.stream ? http.unreachable : http.disconnected;
   auto generation = parts_.loop.submit(std::move(prepared->generation));
   if (!generation) return completion_refusal(generation.error());
   const bool streamed = prepared->request.stream;
-  const auto answer = std::make_shared<ResponsesAnswer>(parts_, *prepared, *generation, std::move(writer), http.caller.use);
+  const auto answer = std::make_shared<ResponsesAnswer>(parts_, *prepared, *generation, std::move(writer), http.caller.use,
+                                                        std::move(notes));
   if (streamed) return event_stream([answer](std::shared_ptr<BodyWriter> to) { answer->stream(std::move(to)); });
   return {.deferred = [answer](std::shared_ptr<HttpReply> reply) { answer->begin(std::move(reply)); }};
 }

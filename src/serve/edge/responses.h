@@ -16,7 +16,8 @@ class Responses {
   explicit Responses(CompletionParts parts) : parts_(std::move(parts)) {}
 
   // request: as parsed, or why it could not be.
-  HttpResponse answer(Result<ResponsesRequest> request, const HttpRequest& http);
+  // notes: an object that is added to the answer's "x_celslm".
+  HttpResponse answer(Result<ResponsesRequest> request, const HttpRequest& http, nlohmann::json notes = {});
 
  private:
   const CompletionParts parts_;

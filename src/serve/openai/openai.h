@@ -16,6 +16,7 @@
 #include "core/result.h"
 #include "model/text/sampler.h"
 #include "model/text/text.h"
+#include "plan/policy.h"
 #include "serve/openai/answer_parser.h"
 #include "serve/openai/tools.h"
 #include "serve/wire/protocol.h"
@@ -55,6 +56,8 @@ struct CompletionRequest {
   std::optional<ContextHandle> context;  // x_celslm.context
   // x_celslm.deadline_ms: from then on nothing is asked of the network for the context, and the rest of it is computed
   std::optional<std::chrono::milliseconds> deadline;
+  std::optional<RequestPolicy> policy;  // x_celslm.policy; absent: the edge's usual one
+  bool confidence = false;              // x_celslm.confidence: how sure the model was is part of the answer
 
   // What the model is not to use it is not told of.
   ChatOptions chat_options() const { return {.tools = tools.allowed() ? tools.definitions : "", .thinking = thinking}; }

@@ -161,6 +161,11 @@ Status read_extension(const JsonFields& fields, CompletionRequest& request) {
   if (!extension) return {};
   CELSLM_TRY(const auto deadline, extension->integer("deadline_ms", 0, kMaxDeadlineMs));
   if (deadline) request.deadline = std::chrono::milliseconds(*deadline);
+  CELSLM_TRY(const auto policy, extension->text("policy", 64));
+  if (policy) request.policy = policy_from(*policy);
+  if (policy && !request.policy) return extension->expected("policy", "'edge-only', 'fleet' or 'cloud'");
+  CELSLM_TRY(const auto confidence, extension->flag("confidence"));
+  request.confidence = confidence.value_or(false);
   CELSLM_TRY(const auto hex, extension->text("context", 1024));
   if (!hex) return {};
   const auto handle = ContextHandle::from_hex(*hex);

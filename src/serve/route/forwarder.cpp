@@ -1,0 +1,214 @@
+#include "serve/route/forwarder.h"
+
+#include <fmt/format.h>
+
+#include <map>
+#include <optional>
+#include <utility>
+#include <vector>
+
+#include "core/mutex.h"
+#include "net/access/caller.h"
+#include "net/http_stream.h"
+#include "serve/openai/openai.h"
+#include "serve/route/event_stream.h"
+#include "serve/route/passed_events.h"
+#include "serve/wire/errors.h"
+#include "serve/wire/protocol.h"
+
+namespace celslm {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto kForwardStall = 15s;  // an edge that computes writes a comment every 10 s
+constexpr auto kConnectPatience = 1s;
+
+// The stream to the client: events wait until its body can take them. Thread-safe.
+class PassedStream {
+ public:
+  explicit PassedStream(std::stop_source stop) : stop_(std::move(stop)) {}
+
+  void attach(std::shared_ptr<BodyWriter> body) CELSLM_EXCLUDES(mutex_) {
+    body->on_change([stop = stop_, weak = std::weak_ptr(body)]() mutable {
+      const auto to = weak.lock();
+      if (!to || to->gone()) stop.request_stop();
+    });
+    const MutexLock lock(mutex_);
+    body_ = std::move(body);
+    for (std::string& event : std::exchange(waiting_, {})) body_->push(std::move(event));
+    if (ended_) body_->end();
+  }
+  // False: nobody can read it any more.
+  bool push(std::string event) CELSLM_EXCLUDES(mutex_) {
+    const MutexLock lock(mutex_);
+    if (body_) return body_->push(std::move(event));
+    waiting_bytes_ += event.size();
+    waiting_.push_back(std::move(event));
+    return waiting_bytes_ <= kMaxUnsentBytes;
+  }
+  void end() CELSLM_EXCLUDES(mutex_) {
+    const MutexLock lock(mutex_);
+    ended_ = true;
+    if (body_) body_->end();
+  }
+
+ private:
+  std::stop_source stop_;
+  Mutex mutex_;
+  std::shared_ptr<BodyWriter> body_ CELSLM_GUARDED_BY(mutex_);
+  std::vector<std::string> waiting_ CELSLM_GUARDED_BY(mutex_);
+  std::size_t waiting_bytes_ CELSLM_GUARDED_BY(mutex_) = 0;
+  bool ended_ CELSLM_GUARDED_BY(mutex_) = false;
+};
+
+// One request on its way; run() on a thread of the forwarder's.
+class Forwarding {
+ public:
+  Forwarding(ForwardJob job, std::shared_ptr<HttpReply> reply, Log log)
+      : job_(std::move(job)), reply_(std::move(reply)), log_(std::move(log)) {
+    job_.began();
+    reply_->on_gone([stop = stop_]() mutable { stop.request_stop(); });
+  }
+
+  void run(const std::stop_token& stop_all) {
+    const std::stop_callback stop(stop_all, [this] { stop_.request_stop(); });
+    const Status done = job_.streamed ? stream() : complete();
+    job_.ended(done ? ForwardEnd::kAnswered : end_of(done.error()), moved_);
+    if (done) return;
+    if (begun_) return end_early(done.error());
+    if (stop_all.stop_requested()) return reply_->send(error_response(ApiError::kUnavailable, "this edge stops"));
+    if (stop_.stop_requested()) return reply_->send(error_response(ApiError::kCancelled, "the client disconnected"));
+    log_->debug("{} did not answer a forwarded request: {}", job_.node, done.error().message);
+    reply_->send(job_.otherwise(done.error()));
+  }
+  void refuse(const Error& why) {
+    job_.ended(ForwardEnd::kNotAsked, {});
+    reply_->send(job_.otherwise(why));
+  }
+
+ private:
+  ForwardEnd end_of(const Error& error) const {
+    if (stop_.stop_requested()) return ForwardEnd::kCancelled;
+    const bool failed = error.kind == ErrorKind::kUnavailable || error.kind == ErrorKind::kOverloaded;
+    return failed ? ForwardEnd::kFailed : ForwardEnd::kRefused;
+  }
+  HttpCall call() {
+    std::map<std::string, std::string> headers = {{kForwardedHeader, job_.marker}};
+    if (!job_.tenant.empty()) headers[kTenantHeader] = job_.tenant;
+    return {.method = "POST",
+            .path = job_.path,
+            .headers = std::move(headers),
+            .body = job_.body,
+            .timeout = job_.streamed ? 0ms : job_.timeout,
+            .connect_timeout = kConnectPatience,
+            .stall_bytes_per_s = job_.streamed ? 1U : 0U,
+            .stall_timeout = kForwardStall,
+            .watch =
+                [this](const HttpTraffic& so_far) {
+                  moved_ = so_far;
+                  return true;
+                },
+            .stop = stop_.get_token()};
+  }
+
+  Status complete() {
+    CELSLM_TRY(const HttpAnswer answer, job_.client->call(call()));
+    if (answer.status != 200) return std::unexpected(error_of_answer(answer.status, answer.body));
+    CELSLM_TRY(const nlohmann::json body, answer_with_notes(as_text(answer.body), job_.notes));
+    reply_->send(json_response(body));
+    return {};
+  }
+
+  Status stream() {
+    HttpCall wanted = call();
+    wanted.sink = [this](ByteView piece) { return take(as_text(piece)); };
+    const auto answer = job_.client->call(wanted);
+    if (failed_) return std::unexpected(*failed_);
+    if (!answer && !ended_) return std::unexpected(answer.error());
+    if (answer && answer->status != 200) return std::unexpected(error_of_answer(answer->status, answer->body));
+    if (!ended_) return fail(ErrorKind::kUnavailable, "its stream ended too early");
+    return {};
+  }
+
+  bool take(std::string_view piece) {
+    auto events = splitter_.add(piece);
+    if (!events) return give_up(events.error());
+    for (std::string& event : *events) {
+      const EventKind kind = begun_ ? EventKind::kText : kind_of_event(event);
+      if (kind == EventKind::kError) return give_up({ErrorKind::kUnavailable, "it failed before the first token"});
+      const bool last = is_last_event(event);
+      if (!passed_->push(with_notes(std::move(event), job_.notes)))
+        return give_up({ErrorKind::kCancelled, "the client does not read"});
+      if (kind == EventKind::kText && !begun_) begin();
+      if (last) {
+        ended_ = true;
+        passed_->end();
+      }
+    }
+    return true;
+  }
+  void begin() {
+    begun_ = true;
+    reply_->send(event_stream([passed = passed_](std::shared_ptr<BodyWriter> body) { passed->attach(std::move(body)); }));
+  }
+  bool give_up(Error why) {
+    failed_ = std::move(why);
+    return false;
+  }
+  void end_early(const Error& why) {
+    passed_->push(CompletionWriter::error_event(
+        {ErrorKind::kUnavailable, fmt::format("the node that this request was forwarded to failed: {}", why.message)}));
+    passed_->push(CompletionWriter::done_event());
+    passed_->end();
+  }
+
+  const ForwardJob job_;
+  const std::shared_ptr<HttpReply> reply_;
+  const Log log_;
+  std::stop_source stop_;
+  const std::shared_ptr<PassedStream> passed_ = std::make_shared<PassedStream>(stop_);
+  EventSplitter splitter_;
+  HttpTraffic moved_;
+  bool begun_ = false;  // the client has got something
+  bool ended_ = false;  // the node's answer is complete
+  std::optional<Error> failed_;
+};
+
+}  // namespace
+
+const char* to_string(ForwardEnd end) {
+  switch (end) {
+    case ForwardEnd::kAnswered: return "answered";
+    case ForwardEnd::kRefused: return "refused";
+    case ForwardEnd::kFailed: return "failed";
+    case ForwardEnd::kCancelled: return "cancelled";
+    case ForwardEnd::kNotAsked: return "not asked";
+  }
+  return "?";
+}
+
+bool was_forwarded(const HttpRequest& request) {
+  return request.headers.contains(kForwardedHeader);
+}
+
+std::string client_of(const HttpRequest& request) {
+  const std::string marker = request.header(kForwardedHeader).substr(0, kMaxForwardedBytes);
+  return marker.empty() ? request.client : request.client + " for " + marker;
+}
+
+HttpResponse Forwarder::forward(ForwardJob job) {
+  const auto shared = std::make_shared<ForwardJob>(std::move(job));
+  return {.deferred = [this, shared](std::shared_ptr<HttpReply> reply) {
+    const auto forwarding = std::make_shared<Forwarding>(std::move(*shared), std::move(reply), log_);
+    if (pool_.try_run([forwarding, stop = stop_.get_token()] { forwarding->run(stop); })) return;
+    forwarding->refuse({ErrorKind::kOverloaded, "this edge forwards too many requests already"});
+  }};
+}
+
+void Forwarder::finish() {
+  stop_.request_stop();
+  pool_.finish();
+}
+
+}  // namespace celslm

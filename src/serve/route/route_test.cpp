@@ -1,0 +1,190 @@
+// The parts of routing that need no edge: figures of nodes, events on their way through, confidence and rules.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "serve/route/cascade_rule.h"
+#include "serve/route/confidence.h"
+#include "serve/route/forwarder.h"
+#include "serve/route/node_figures.h"
+#include "serve/route/passed_events.h"
+
+namespace celslm {
+namespace {
+
+using nlohmann::json;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+NodeFigures figures() {
+  return {.model = hash_of("model"),
+          .model_name = "small",
+          .accepts = false,
+          .running = 3,
+          .queued = 2,
+          .places = 8,
+          .prefill_tokens_per_s = 512.5,
+          .decode_tokens_per_s = 40,
+          .held = {context_handle("a"), context_handle("b")}};
+}
+
+TEST(NodeFiguresTest, AreReadAsTheyWereWritten) {
+  const auto read = node_figures_from(to_json(figures()).dump());
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_EQ(to_json(*read), to_json(figures()));
+}
+
+TEST(NodeFiguresTest, OtherShapesAreRefusedByField) {
+  for (const char* field : {"model", "accepts", "running", "queued", "places", "held"}) {
+    json wrong = to_json(figures());
+    wrong[field] = "x";
+    const auto read = node_figures_from(wrong.dump());
+    ASSERT_FALSE(read) << field;
+    EXPECT_THAT(read.error().message, HasSubstr(field));
+  }
+}
+
+TEST(NodeFiguresTest, OneContextTooManyIsRefused) {
+  NodeFigures many = figures();
+  many.held.assign(kMaxHeldContexts, context_handle("a"));
+  const std::string body = to_json(many).dump();
+  EXPECT_LE(body.size(), kMaxNodeBytes);
+  EXPECT_TRUE(node_figures_from(body));
+  many.held.push_back(context_handle("b"));
+  EXPECT_FALSE(node_figures_from(to_json(many).dump()));
+}
+
+TEST(PassedEventsTest, EventsAreCutHoweverTheirBytesArrive) {
+  const std::string text = "data: {\"a\":1}\n\n: waiting\n\nevent: x\ndata: {}\n\ndata: [DONE]\n\n";
+  for (std::size_t step = 1; step <= text.size(); ++step) {
+    EventSplitter splitter;
+    std::vector<std::string> all;
+    for (std::size_t at = 0; at < text.size(); at += step) {
+      const auto events = splitter.add(std::string_view(text).substr(at, step));
+      ASSERT_TRUE(events);
+      all.insert(all.end(), events->begin(), events->end());
+    }
+    EXPECT_THAT(all, ElementsAre("data: {\"a\":1}\n\n", "event: x\ndata: {}\n\n", "data: [DONE]\n\n")) << step;
+  }
+}
+
+TEST(PassedEventsTest, AnEventWithoutAnEndIsRefused) {
+  EventSplitter splitter;
+  EXPECT_TRUE(splitter.add(std::string(kMaxEventBytes, 'x')));
+  EXPECT_FALSE(splitter.add("x"));
+}
+
+TEST(PassedEventsTest, TheFirstTokenIsToldFromWhatComesBefore) {
+  using enum EventKind;
+  const auto chunk = [](const json& choice) { return "data: " + json{{"choices", json::array({choice})}}.dump() + "\n\n"; };
+  EXPECT_EQ(kind_of_event(chunk({{"delta", {{"role", "assistant"}, {"content", ""}}}, {"finish_reason", nullptr}})),
+            kBefore);
+  EXPECT_EQ(kind_of_event(chunk({{"delta", {{"content", "a"}}}})), kText);
+  EXPECT_EQ(kind_of_event(chunk({{"delta", {{"reasoning_content", "a"}}}})), kText);
+  EXPECT_EQ(kind_of_event(chunk({{"delta", {{"tool_calls", json::array()}}}})), kText);
+  EXPECT_EQ(kind_of_event(chunk({{"text", "a"}})), kText);
+  EXPECT_EQ(kind_of_event(chunk({{"delta", json::object()}, {"finish_reason", "stop"}})), kText);
+  EXPECT_EQ(kind_of_event("data: {\"error\":{\"message\":\"x\"}}\n\n"), kError);
+  EXPECT_EQ(kind_of_event("event: response.created\ndata: {\"type\":\"response.created\"}\n\n"), kBefore);
+  EXPECT_EQ(kind_of_event("event: x\ndata: {\"type\":\"response.output_text.delta\"}\n\n"), kText);
+  EXPECT_EQ(kind_of_event("event: x\ndata: {\"type\":\"response.failed\"}\n\n"), kError);
+  EXPECT_TRUE(is_last_event("data: [DONE]\n\n"));
+}
+
+TEST(PassedEventsTest, NotesAreAddedToTheExtensionAndToNothingElse) {
+  const json notes = {{"routing", {{"node", "b"}}}};
+  const auto data = [](const std::string& event) { return json::parse(event.substr(event.find("data: ") + 6)); };
+  const std::string last = with_notes("data: {\"x_celslm\":{\"engine\":\"celslm\"}}\n\n", notes);
+  EXPECT_EQ(data(last)["x_celslm"], json({{"engine", "celslm"}, {"routing", {{"node", "b"}}}}));
+  const std::string response = with_notes("event: response.completed\ndata: {\"response\":{\"x_celslm\":{}}}\n\n", notes);
+  EXPECT_TRUE(response.starts_with("event: response.completed\n"));
+  EXPECT_EQ(data(response)["response"]["x_celslm"], notes);
+  const std::string text = "data: {\"choices\":[{\"delta\":{\"content\":\"\\\"x_celslm\\\": {}\"}}]}\n\n";
+  EXPECT_EQ(with_notes(text, notes), text);
+  EXPECT_FALSE(answer_with_notes("{\"choices\":[]}", notes));
+  EXPECT_FALSE(answer_with_notes("<html>", notes));
+}
+
+TokenText token(double p, double best_other) {
+  TokenText out{.bytes = "t", .logprob = static_cast<float>(std::log(p)), .top = {}};
+  out.top = {{"t", out.logprob}, {"o", static_cast<float>(std::log(best_other))}};
+  std::ranges::sort(out.top, std::greater(), [](const auto& entry) { return entry.second; });
+  return out;
+}
+
+TEST(ConfidenceTest, MeasuresAreWhatTheFormulasGive) {
+  ConfidenceMeter meter;
+  const std::vector tokens{token(0.5, 0.25), token(0.8, 0.1), token(0.2, 0.6)};
+  meter.add(std::span(tokens).first(1));
+  meter.add(std::span(tokens).subspan(1));
+  const Confidence value = meter.value();
+  EXPECT_EQ(value.tokens, 3);
+  EXPECT_NEAR(value.least_probability, 0.2, 1e-6);
+  EXPECT_NEAR(value.mean_probability, std::cbrt(0.5 * 0.8 * 0.2), 1e-6);
+  EXPECT_NEAR(value.least_margin, -0.4, 1e-6);
+  EXPECT_NEAR(value.mean_margin, (0.25 + 0.7 - 0.4) / 3, 1e-6);
+  EXPECT_NEAR(value.first_probability, 0.5, 1e-6);
+}
+
+TEST(ConfidenceTest, AnEmptyAnswerIsCertain) {
+  EXPECT_EQ(ConfidenceMeter().value().least_probability, 1);
+}
+
+TEST(ConfidenceTest, AgreementCountsCommonWords) {
+  EXPECT_EQ(agreement("The red crate.", "the RED crate"), 1);
+  EXPECT_EQ(agreement("red", "blue"), 0);
+  EXPECT_NEAR(agreement("red red crate", "red crate"), 2.0 * 2 / 5, 1e-12);
+  EXPECT_EQ(agreement("", " ."), 1);
+  EXPECT_EQ(agreement("", "a"), 0);
+}
+
+TEST(CascadeRuleTest, KeepsWhatReachesTheThreshold) {
+  const auto rule = cascade_rule_from(R"({"measure": "mean_margin", "threshold": 0.5, "share": 0.4})");
+  ASSERT_TRUE(rule) << rule.error().message;
+  EXPECT_FALSE(rule->needs_second_answer());
+  EXPECT_TRUE(rule->keeps({.mean_margin = 0.5}));
+  EXPECT_FALSE(rule->keeps({.mean_margin = 0.49}));
+}
+
+TEST(CascadeRuleTest, AWeightedScoreIsASum) {
+  const auto rule = cascade_rule_from(
+      R"({"measure": "weighted", "weights": {"bias": -1, "least_probability": 2, "agreement": 0.5}, "threshold": 0})");
+  ASSERT_TRUE(rule) << rule.error().message;
+  EXPECT_TRUE(rule->needs_second_answer());
+  EXPECT_NEAR(rule->score({.least_probability = 0.25, .agreement = 0.6}), -1 + 0.5 + 0.3, 1e-12);
+}
+
+TEST(CascadeRuleTest, OtherFilesAreRefusedByField) {
+  const std::vector<std::pair<std::string, std::string>> cases{
+      {R"({"threshold": 1})", "measure"},
+      {R"({"measure": "mood", "threshold": 1})", "measure"},
+      {R"({"measure": "agreement"})", "threshold"},
+      {R"({"measure": "weighted", "threshold": 1})", "weights"},
+      {R"({"measure": "weighted", "weights": {"mood": 1}, "threshold": 1})", "weights"},
+      {R"({"measure": "agreement", "threshold": 1, "model": "x"})", "model"}};
+  for (const auto& [text, field] : cases) {
+    const auto rule = cascade_rule_from(text);
+    ASSERT_FALSE(rule) << text;
+    EXPECT_THAT(rule.error().message, HasSubstr(field)) << text;
+  }
+}
+
+TEST(ForwarderTest, ClientsOfOneEdgeAreToldApart) {
+  HttpRequest own{.client = "address 10.0.0.1"};
+  EXPECT_EQ(client_of(own), "address 10.0.0.1");
+  HttpRequest a = own;
+  a.headers[kForwardedHeader] = "a";
+  HttpRequest b = own;
+  b.headers[kForwardedHeader] = "b";
+  EXPECT_TRUE(was_forwarded(a));
+  EXPECT_NE(client_of(a), client_of(b));
+  EXPECT_NE(client_of(a), client_of(own));
+  HttpRequest longest = own;
+  longest.headers[kForwardedHeader] = std::string(10'000, 'x');
+  EXPECT_LE(client_of(longest).size(), 128U);
+}
+
+}  // namespace
+}  // namespace celslm
