@@ -17,6 +17,7 @@ find_package(Eigen3 REQUIRED)
 find_package(GTest REQUIRED)
 pkg_check_modules(sodium REQUIRED IMPORTED_TARGET libsodium)
 pkg_check_modules(zstd REQUIRED IMPORTED_TARGET libzstd)
+pkg_check_modules(hiredis REQUIRED IMPORTED_TARGET hiredis hiredis_ssl)
 
 add_library(celslm_cli11 STATIC ${CMAKE_CURRENT_LIST_DIR}/cli11.cpp)
 target_compile_definitions(celslm_cli11 PUBLIC CLI11_COMPILE)
