@@ -1,5 +1,8 @@
 """One cloud, edges, a slow link between them: the main job.
 
+With --fleet instead: 3 clouds, 12 edges and a Valkey server while they are killed and paused at random, on the small
+models ('./dev bench fleet --help' has the method and the --json keys).
+
 Runs on a real pair (Qwen2.5-Coder, 0.5B at the edge and 1.5B at the cloud) where it is here or may be fetched, else on the
 small models that come with this project. Exit code 1 if anything differs from what it should be.
 
@@ -26,6 +29,7 @@ import signal
 import subprocess
 import sys
 
+from ..benchmarks.fleet import Fleet
 from ..lab import models, network
 from ..lab.programs import ROOT, Programs, build
 from ..lab.progress import machine
@@ -45,6 +49,9 @@ def parse_arguments(argv):
     parser.add_argument("--json", type=pathlib.Path, metavar="FILE", help="write the results to FILE too")
     parser.add_argument("--keep", action="store_true",
                         help="leave everything running until Ctrl-C and print a curl line to try")
+    group = parser.add_argument_group("fleet")
+    group.add_argument("--fleet", action="store_true", help="many clouds and edges that know each other through Valkey")
+    group.add_argument("--minutes", type=float, default=3, help="that they are used and troubled (default: 3)")
     group = parser.add_argument_group("real")
     group.add_argument("--edge", type=models.gguf, metavar="GGUF", help=f"the small model (default: {EDGE})")
     group.add_argument("--cloud", type=models.gguf, metavar="GGUF", help=f"the large model (default: {CLOUD})")
@@ -110,6 +117,16 @@ def keep_running(programs, url, body):
         print()
 
 
+def run_fleet(options):
+    arguments = ["--minutes", str(options.minutes)]
+    if options.json:
+        arguments += ["--json", str(options.json)]
+    result = Fleet().run(arguments)
+    is_right = result["failed"] == 0 and result["wrong"] == 0
+    print(f"\nEverything as it should be: {'yes' if is_right else 'NO'}", flush=True)
+    return 0 if is_right else 1
+
+
 def end_in_peace():
     """From now on a signal changes nothing: what was started is being ended, and links are being removed."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -142,6 +159,8 @@ def main(argv):
     sys.stdout.reconfigure(line_buffering=True)  # in a log, too, text comes before what it introduces
     try:
         options = parse_arguments(argv)
+        if options.fleet:
+            return run_fleet(options)
         family = choose_family(options, missing(options), sys.stdin.isatty() and sys.stdout.isatty())
         build("celslm", "celslm_relay")
         return run(options, family)

@@ -5,12 +5,14 @@
 #include "align/study/study_engine.h"
 #include "align/tuning/gate.h"
 #include "cli/commands.h"
+#include "cli/directory_options.h"
 #include "cli/listen_options.h"
 #include "cli/serving.h"
 #include "cli/study/study.h"
 #include "cli/terminal/model_loading.h"
 #include "cli/terminal/option_kinds.h"
 #include "core/memory_limit.h"
+#include "net/http_client.h"
 #include "serve/cloud/cloud_service.h"
 #include "serve/cloud/mapped_producer.h"
 #include "serve/cloud/model_producer.h"
@@ -42,6 +44,7 @@ struct CloudCommand {
   std::vector<std::string> maps;
   std::vector<std::string> tunings;
   std::string studied;
+  DirectoryOptions directory;
   ListenOptions listen;
   std::string data;
   std::uint64_t pack_budget = 20ULL << 30;
@@ -155,10 +158,19 @@ Result<CloudOptions> cloud_options(const Environment& env, const CloudCommand& c
   return out;
 }
 
+// Without a token: an address out of the directory is not this user's word.
+CloudService::ConnectCloud connect_cloud(const PublicKey& key, const Log& log) {
+  return [key, log](const std::string& url) -> Result<std::shared_ptr<CloudClient>> {
+    CELSLM_TRY(auto http, make_http_client({.base_url = url}));
+    return std::make_shared<CloudClient>(std::move(http), key, "", log);
+  };
+}
+
 Status run_cloud(Environment& env, const CloudCommand& command, HttpServerOptions server) {
   CELSLM_TRY(const Log log, stderr_log("cloud", command.log_level));
   CELSLM_TRY(CloudOptions options, cloud_options(env, command));
   CELSLM_TRY(options.audit, open_audit(command.listen, "cloud", env.clock, log));
+  CELSLM_TRY(auto fleet, fleet_parts(command.directory, command.listen.host));
   configure_heap();
   CELSLM_TRY(const Models models, load_models(env, command, {options.data_folder.parent_path() / "weights", log, true}));
   for (const auto& model : models) {
@@ -169,6 +181,7 @@ Status run_cloud(Environment& env, const CloudCommand& command, HttpServerOption
   options.studying = studying_options(models, command);
   CELSLM_TRY(auto producers, make_producers(models, command));
   CELSLM_TRY(const auto service, CloudService::create(options, std::move(producers), env.clock, log));
+  if (fleet) service->join(*std::move(fleet), connect_cloud(service->public_key(), log));
   server.max_body_bytes = kMaxCloudBodyBytes;
   log->info("{} registered contexts and packs of up to {:.1f} GB in {}", service->n_contexts(),
             static_cast<double>(options.pack_budget_bytes) / 1e9, options.data_folder.string());
@@ -176,6 +189,7 @@ Status run_cloud(Environment& env, const CloudCommand& command, HttpServerOption
   const Served served{.page = PageOf::kCloud,
                       .audit = options.audit,
                       .add_routes = [&](HttpServer& http) { service->add_routes(http); },
+                      .started = [&](const std::string& url) { service->started(url); },
                       .drain = [&] { service->shutdown(); }};
   return serve_until_signal(env, served, server, kStopGrace, log);
 }
@@ -206,6 +220,8 @@ void add_cloud_options(CLI::App& app, CloudCommand& command) {
   app.add_option("--data", command.data, "Folder for contexts, packs and the signing key (default: $XDG_DATA_HOME/celslm)")
       ->option_text("FOLDER");
   add_size(app, "--pack-budget", command.pack_budget, "Disk space for packs; the least recently used are deleted first");
+  add_directory_options(app, command.directory);
+  add_tier_option(app, command.directory);
   app.option_defaults()->group("SERVER");
   add_listen_options(app, command.listen, kDefaultPort);
   add_log_option(app, command.log_level);

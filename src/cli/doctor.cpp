@@ -12,12 +12,14 @@
 
 #include "cli/commands.h"
 #include "cli/connect.h"
+#include "cli/directory_options.h"
 #include "cli/terminal/model_files.h"
 #include "cli/terminal/model_loading.h"
 #include "cli/terminal/option_kinds.h"
 #include "core/json.h"
 #include "core/memory_limit.h"
 #include "core/memory_plan.h"
+#include "fleet/directory/keys.h"
 #include "model/device/device.h"
 #include "net/http_server.h"
 #include "plan/layer_work.h"
@@ -42,6 +44,7 @@ struct DoctorCommand {
   bool token_in_clear = false;
   std::string ca_file;
   ClientCertificate certificate;
+  DirectoryOptions directory;
   int port = 8080;
   bool as_json = false;
 };
@@ -182,6 +185,16 @@ Finding check_cloud(const DoctorCommand& command, const Model* model, const Cloc
           detail + (hosted ? ", and hosts this model" : ", but does not host this model: contexts will be computed here")};
 }
 
+// Whether it answers. What a fleet has there is asked for with that fleet's name, which its nodes know.
+Finding check_directory(const DirectoryOptions& options, const Clock& clock) {
+  const auto store = open_directory(options);
+  if (!store) return {"directory", State::kFailed, store.error().message};
+  const TimePoint start = clock.now();
+  const auto answer = (*store)->sample(std::string(kKeyPrefix) + "doctor", 1);
+  if (!answer) return {"directory", State::kFailed, answer.error().message};
+  return {"directory", State::kFine, fmt::format("answered in {:.0f} ms", milliseconds(clock.now() - start))};
+}
+
 Finding check_speed(std::shared_ptr<const Model> model, const Clock& clock) {
   const int n_layers = model->config().n_layers;
   auto engine = Engine::create(std::move(model));
@@ -216,6 +229,7 @@ std::vector<Finding> examine(Environment& env, const DoctorCommand& command) {
     }
   }
   if (!command.cloud.empty()) out.push_back(check_cloud(command, model.get(), env.clock));
+  if (!command.directory.url.empty()) out.push_back(check_directory(command.directory, env.clock));
   out.push_back(std::move(loaded));
   if (model) out.push_back(check_speed(std::move(model), env.clock));
   return out;
@@ -240,7 +254,7 @@ void add_doctor(CLI::App& app, Environment& env) {
   CLI::App* doctor = app.add_subcommand(
       "doctor",
       "Check whether this machine is fit for celslm: CPU, GPUs, memory, clock, disk, port, and where they are given the "
-      "cloud and the model. Exit code 1 if something failed");
+      "cloud, the directory and the model. Exit code 1 if something failed");
   doctor->footer(kExamples);
   doctor->add_option("--model,-m", command->model, "GGUF file, or name of a kept model, to load and measure")
       ->option_text("FILE");
@@ -251,6 +265,7 @@ void add_doctor(CLI::App& app, Environment& env) {
   add_client_certificate(*doctor, command->certificate);
   doctor->add_option("--cloud-ca", command->ca_file, "PEM file with the authority of the cloud's certificate")
       ->option_text("FILE");
+  add_directory_server(*doctor, command->directory);
   add_number(*doctor, "--port", command->port, 0, 65535, "Port that has to be free");
   doctor->add_flag("--json", command->as_json, "Print JSON");
   doctor->callback(

@@ -116,6 +116,18 @@ Result<std::shared_ptr<NodeWatch>> make_watch(const CloudAccess& access, const M
   return out;
 }
 
+// A client of a node out of the directory, whose address is not this user's word. The token goes only to a server with a
+// certificate of the authority that the user named.
+ConnectNode connect_node(const CloudAccess& access, const std::shared_ptr<CloudClient>& cloud,
+                         const std::shared_ptr<ByteBudget>& budget, const Log& log) {
+  return [=](const NodeRecord& node) -> Result<std::shared_ptr<CloudClient>> {
+    const std::string& token = node.role == NodeRole::kCloud ? access.token_file : access.peer_token_file;
+    const bool is_known = node.url.starts_with("https://") && !access.ca_file.empty();
+    CELSLM_TRY(auto http, budgeted_client(access, node.url, is_known ? token : "", budget));
+    return std::make_shared<CloudClient>(std::move(http), cloud, log);
+  };
+}
+
 void log_memory(spdlog::logger& log, const EdgeOptions& options, const ProcessMemory& process) {
   const auto megabytes = [](std::uint64_t bytes) { return static_cast<double>(bytes) / 1e6; };
   const MemoryLedger& memory = *options.batch.memory;
@@ -148,6 +160,9 @@ Status run_edge(Environment& env, const EdgeCommand& command, const HttpServerOp
   configure_heap();
   options.batch.memory = std::make_shared<MemoryLedger>(memory_limit_of(command));
   CELSLM_TRY(const auto folder, data_folder(env, command));
+  CELSLM_TRY(auto fleet, fleet_parts(command.directory, command.listen.host));
+  if (fleet && command.cloud.url.empty())
+    return fail(ErrorKind::kInvalid, "--directory needs --cloud: what other nodes have is checked against the cloud's key");
   EdgeParts parts{.clock = &env.clock, .log = log};
   std::shared_ptr<ByteBudget> budget;
   if (command.cloud.max_bytes_per_hour != UINT64_MAX)
@@ -158,6 +173,8 @@ Status run_edge(Environment& env, const EdgeCommand& command, const HttpServerOp
   access.certificate = client_certificate(command);
   CELSLM_TRY(parts.cloud, make_cloud(access, folder, budget, log));
   CELSLM_TRY(parts.peers, make_neighbours(access, parts.cloud, budget, log));
+  parts.fleet = std::move(fleet);
+  parts.connect_node = connect_node(access, parts.cloud, budget, log);
   CELSLM_TRY(auto store, PackStore::open(folder / "packs", command.pack_budget_bytes, log, true));
   parts.process = std::make_shared<ProcessMemory>(*options.batch.memory);
   parts.store = std::move(store);
@@ -184,12 +201,11 @@ Status run_edge(Environment& env, const EdgeCommand& command, const HttpServerOp
   // Pages of the model come into memory with use: all of them are to be counted on.
   divide_memory(options, std::max<std::uint64_t>(parts.process->bytes(), parts.model->weight_bytes()));
   log_memory(*log, options, *parts.process);
-  const std::shared_ptr<ProcessMemory> process = parts.process;
   CELSLM_TRY(const auto edge, EdgeService::create(std::move(parts), options));
   const Served served{.page = PageOf::kEdge,
                       .audit = options.audit,
                       .add_routes = [&](HttpServer& http) { edge->add_routes(http); },
-                      .started = [&] { process->started(); },
+                      .started = [&](const std::string& url) { edge->started(url); },
                       .drain =
                           [&] {
                             log->info("finishing {} requests", edge->requests_under_way());

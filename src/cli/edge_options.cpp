@@ -176,6 +176,7 @@ void add_edge_options(CLI::App& app, EdgeCommand& command) {
   add_cloud_options(app, command);
   add_context_options(app, command);
   add_routing_options(app, command);
+  add_directory_options(app, command.directory);
   app.option_defaults()->group("STORAGE");
   app.add_option("--data", command.data_folder, "Folder for packs and the cloud's key (default: $XDG_DATA_HOME/celslm)")
       ->option_text("FOLDER");

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "cli/connect.h"
+#include "cli/directory_options.h"
 #include "cli/listen_options.h"
 #include "cli/terminal/device_option.h"
 #include "core/result.h"
@@ -45,6 +46,7 @@ struct EdgeCommand {
   int n_threads = 0;  // 0: one per core
   DeviceOptions device;
   CloudAccess cloud;
+  DirectoryOptions directory;
   CodecSelection codec;
   std::optional<Guidance> guidance;  // absent: see complete_options()
   std::string tuning_file;           // empty: none

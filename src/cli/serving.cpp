@@ -97,7 +97,7 @@ Status serve_until_signal(Environment& env, const Served& served, const HttpServ
   if (options.keys || served.audit)
     env.signals.on_hangup([keys = options.keys, audit = served.audit, log] { open_again(keys, audit, *log); });
   CELSLM_CHECK_OK(server->start());
-  served.started();
+  served.started(server->url());
   env.out << "listening on " << server->url() << std::endl;
   env.signals.wait();
   log->info("stopping when running requests have finished; a second signal stops immediately");

@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <functional>
+#include <string>
 
 #include "cli/listen_options.h"
 #include "cli/terminal/environment.h"
@@ -22,7 +23,7 @@ struct Served {
   PageOf page;                      // which it adds with its routes
   std::shared_ptr<AuditLog> audit;  // or null
   std::function<void(HttpServer&)> add_routes;
-  std::function<void()> started = [] {};  // called when requests are accepted
+  std::function<void(const std::string& url)> started = [](const std::string&) {};  // called when requests are accepted
   std::function<void()> drain;  // refuses new requests and waits for those that run; called before the server stops
 };
 

@@ -1,5 +1,7 @@
 #include "serve/cloud/cloud_metrics.h"
 
+#include <algorithm>
+
 #include "net/observed_response.h"
 #include "serve/wire/errors.h"
 
@@ -21,6 +23,22 @@ void CloudMetrics::computed(const HostedModel& model, const PackIdentity& identi
       .histogram("celslm_cloud_pack_seconds", "Time to compute a pack, without waiting for its turn.", seconds_buckets(),
                  labels)
       .Observe(seconds(took));
+  const MutexLock lock(rate_mutex_);
+  const double token_s = seconds(took) / std::max(1, identity.n_tokens());
+  token_s_ = token_s_ > 0 ? 0.75 * token_s_ + 0.25 * token_s : token_s;
+}
+
+double CloudMetrics::prefill_tokens_per_s() const {
+  const MutexLock lock(rate_mutex_);
+  return token_s_ > 0 ? 1 / token_s_ : 0;
+}
+
+void CloudMetrics::fetched(const HostedModel& model, std::uint64_t bytes) {
+  const prometheus::Labels labels{{"model", model.name}};
+  metrics_.counter("celslm_cloud_packs_fetched_total", "Packs fetched from another cloud instead of computed.", labels)
+      .Increment();
+  metrics_.counter("celslm_cloud_pack_bytes_fetched_total", "Bytes of blocks in packs fetched from another cloud.", labels)
+      .Increment(static_cast<double>(bytes));
 }
 
 void CloudMetrics::failed(const HostedModel& model, const Error& error) {

@@ -56,7 +56,8 @@ CloudService::CloudService(SigningKey key, std::unique_ptr<ContextRegistry> cont
                            std::unique_ptr<SignedPackStorage> storage, std::unique_ptr<StudiedLibrary> studied,
                            std::vector<std::shared_ptr<KvProducer>> models, const CloudOptions& options, const Clock& clock,
                            Log log)
-    : log_(std::move(log)),
+    : clock_(clock),
+      log_(std::move(log)),
       key_(std::move(key)),
       codecs_(options.codecs.empty() ? every_codec() : options.codecs),
       contexts_(std::move(contexts)),
@@ -103,11 +104,46 @@ CloudService::~CloudService() {
 
 PackJobsOptions CloudService::jobs_options(const CloudOptions& options) {
   PackJobsOptions out = options.jobs;
+  out.fetch = [this](PackJob& job, std::stop_token stop) -> Result<StoredPack> {
+    CloudFleet* const fleet = fetches_from_;
+    if (fleet == nullptr) return fail(ErrorKind::kNotFound, "this cloud is alone");
+    return fleet->fetch(job, std::move(stop));
+  };
+  out.on_computed = [this](const StoredPack& pack) {
+    if (CloudFleet* const fleet = fetches_from_) fleet->keep(pack);
+  };
+  out.on_wait = [this](const PackIdentity& identity) {
+    if (CloudFleet* const fleet = fetches_from_) fleet->offer(identity);
+  };
   if (studies_) out.on_job_end = [studies = studies_.get()] { studies->wake(); };
   return out;
 }
 
+void CloudService::join(FleetParts fleet, ConnectCloud connect) {
+  fleet_ = std::make_unique<CloudFleet>(std::move(fleet),
+                                        CloudFleetParts{.contexts = *contexts_,
+                                                        .catalog = catalog_,
+                                                        .jobs = jobs_,
+                                                        .storage = *storage_,
+                                                        .metrics = metrics_,
+                                                        .codecs = codecs_,
+                                                        .key = key_,
+                                                        .packs = *storage_,
+                                                        .connect = std::move(connect)},
+                                        clock_, log_);
+  fetches_from_ = fleet_.get();
+  contexts_->on_change([this] {
+    held_.changed();
+    fleet_->contexts_changed();
+  });
+}
+
+void CloudService::started(const std::string& url) {
+  if (fleet_) fleet_->start(url);
+}
+
 void CloudService::shutdown() {
+  if (fleet_) fleet_->stop();
   held_.stop();
   if (studies_) studies_->stop();
   jobs_.stop();
@@ -118,6 +154,7 @@ void CloudService::add_routes(HttpServer& server) {
   server.route("GET", "/health", [](const HttpRequest&) { return json_response({{"status", "ok"}}); });
   server.route("GET", "/metrics", [this](const HttpRequest& request) {
     if (!request.caller.is_operator) return operators_only();
+    if (fleet_) metrics_.fleet(fleet_->member().state());
     return HttpResponse{.content_type = Metrics::kContentType,
                         .body = metrics_.text(contexts_->size(), storage_->bytes(), storage_->budget_bytes())};
   });
@@ -125,10 +162,16 @@ void CloudService::add_routes(HttpServer& server) {
                  return json_response({{"public_key", key_.public_key().hex()}, {"links", key_links_}});
                }));
   server.route("GET", "/v1/models", counted(metrics_, "models", [this](const HttpRequest&) { return list_models(); }));
-  server.route("GET", "/v1/status", [this](const HttpRequest& r) { return json_response(status_.get(r.caller)); });
+  server.route("GET", "/v1/status", [this](const HttpRequest& r) { return json_response(status(r.caller)); });
   add_page(server, PageOf::kCloud);
   context_routes_.add_to(server);
   pack_routes_.add_to(server);
+}
+
+json CloudService::status(const Caller& caller) {
+  json out = status_.get(caller);
+  if (fleet_ && caller.is_operator) out["fleet"] = fleet_status(fleet_->member());
+  return out;
 }
 
 HttpResponse CloudService::list_models() const {

@@ -1,9 +1,13 @@
 // The cloud: registered contexts, hosted models and their packs, over HTTP. docs/http-protocol.md is the specification.
 #pragma once
 
+#include <atomic>
 #include <filesystem>
+#include <functional>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "core/clock.h"
@@ -13,6 +17,7 @@
 #include "kv/pack/key_chain.h"
 #include "net/access/audit_log.h"
 #include "net/http_server.h"
+#include "serve/cloud/cloud_fleet.h"
 #include "serve/cloud/cloud_metrics.h"
 #include "serve/cloud/cloud_status.h"
 #include "serve/cloud/context_registry.h"
@@ -51,7 +56,12 @@ class CloudService {
   CloudService(const CloudService&) = delete;
   CloudService& operator=(const CloudService&) = delete;
 
+  // Makes it part of a fleet. Before add_routes(). connect: CloudFleetParts'.
+  using ConnectCloud = std::function<Result<std::shared_ptr<CloudClient>>(const std::string& url)>;
+  void join(FleetParts fleet, ConnectCloud connect);
   void add_routes(HttpServer& server);
+  // The server listens at `url`: from now on the cloud takes part in its fleet, if it has one.
+  void started(const std::string& url);
   // Ends computations, and with them the streams that wait for them; a pack that is not complete is refused from now on.
   void shutdown();
 
@@ -66,7 +76,9 @@ class CloudService {
 
   PackJobsOptions jobs_options(const CloudOptions& options);
   HttpResponse list_models() const;
+  nlohmann::json status(const Caller& caller);
 
+  const Clock& clock_;
   const Log log_;
   const SigningKey key_;
   std::vector<std::string> key_links_;  // by which earlier keys lead to it; constant once created
@@ -78,6 +90,7 @@ class CloudService {
   PackCatalog catalog_;
   // Its thread uses jobs_, whose threads wake it and use all of the above: shutdown() ends both. Null: not wanted.
   std::unique_ptr<StudyJobs> studies_;
+  std::atomic<CloudFleet*> fetches_from_ = nullptr;  // once it is part of a fleet
   PackJobs jobs_;
   WorkerPool followers_{0};  // of jobs, which shutdown() ends before
   EdgeSightings edges_;
@@ -85,6 +98,7 @@ class CloudService {
   CloudStatus status_;
   ContextRoutes context_routes_;
   PackRoutes pack_routes_;
+  std::unique_ptr<CloudFleet> fleet_;  // last: its thread uses the rest. Null: no part of one
 };
 
 }  // namespace celslm

@@ -75,9 +75,23 @@ Result<PackIdentity> PackCatalog::identity(const ContextHandle& handle, KvProduc
   PackIdentity out{
       .context = (**tokens)->context_id, .tokens = (**tokens)->tokens, .model = model.model().fingerprint, .codec = codec};
   out.of_tenant = (**tokens)->of_tenant;
+  remember(out.context, handle);
   if (model.model().map) set_map(out, *model.model().map);
   if (model.model().tuning) set_tuning(out, model.model().tuning->id);
   return out;
+}
+
+void PackCatalog::remember(const Hash256& context, const ContextHandle& handle) {
+  constexpr std::size_t kMaxHandles = 10'000;
+  const MutexLock lock(mutex_);
+  if (handles_.size() >= kMaxHandles && !handles_.contains(context)) handles_.clear();
+  handles_[context] = handle;
+}
+
+std::optional<ContextHandle> PackCatalog::handle_of(const Hash256& context) const {
+  const MutexLock lock(mutex_);
+  const auto it = handles_.find(context);
+  return it == handles_.end() ? std::nullopt : std::optional(it->second);
 }
 
 std::optional<Result<PackCatalog::Tokenized>> PackCatalog::kept(const Key& key) {

@@ -5,6 +5,7 @@
 #include <optional>
 #include <span>
 #include <string_view>
+#include <unordered_map>
 #include <vector>
 
 #include "core/lru.h"
@@ -40,17 +41,21 @@ class PackCatalog {
   Result<Tokenized> tokenize(std::string_view text, const std::string& tenant, KvProducer& model);
   // The identity of a registered context's pack. kNotFound: not registered; errors of tokenize().
   Result<PackIdentity> identity(const ContextHandle& handle, KvProducer& model, CodecId codec);
+  // The text whose identity() has this context; nullopt where none was asked for, or not lately.
+  std::optional<ContextHandle> handle_of(const Hash256& context) const CELSLM_EXCLUDES(mutex_);
 
  private:
   using Key = std::pair<ContextHandle, Hash256>;  // text, model
+  void remember(const Hash256& context, const ContextHandle& handle) CELSLM_EXCLUDES(mutex_);
   std::optional<Result<Tokenized>> kept(const Key& key) CELSLM_EXCLUDES(mutex_);
   void keep(const Key& key, const Result<Tokenized>& tokens) CELSLM_EXCLUDES(mutex_);
 
   const ContextRegistry& registry_;
   const std::vector<std::shared_ptr<KvProducer>> models_;
   Mutex tokenizing_;  // held while a text is tokenized, so that many requests for a new one tokenize it once
-  Mutex mutex_ CELSLM_ACQUIRED_AFTER(tokenizing_);
-  Lru<Key, Result<Tokenized>> kept_ CELSLM_GUARDED_BY(mutex_);  // errors are kept, too
+  mutable Mutex mutex_ CELSLM_ACQUIRED_AFTER(tokenizing_);
+  std::unordered_map<Hash256, ContextHandle> handles_ CELSLM_GUARDED_BY(mutex_);  // by ContextId
+  Lru<Key, Result<Tokenized>> kept_ CELSLM_GUARDED_BY(mutex_);                    // errors are kept, too
   std::size_t kept_tokens_ CELSLM_GUARDED_BY(mutex_) = 0;
 };
 

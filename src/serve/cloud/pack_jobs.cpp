@@ -48,6 +48,7 @@ Result<PackAccess> PackJobs::request(const PackIdentity& identity) {
                 describe(made_with(identity)));
   const Hash256 pack_id = identity.id();
   int waiting = 0;
+  bool is_behind_others = false;
   std::shared_ptr<PackJob> job;
   {
     // The store is asked with the lock held: a pack is at any time either among the jobs or in the store, and nobody may
@@ -55,11 +56,13 @@ Result<PackAccess> PackJobs::request(const PackIdentity& identity) {
     const MutexLock lock(mutex_);
     if (const auto it = jobs_.find(pack_id); it != jobs_.end()) return it->second;
     if (auto stored = find_stored(pack_id)) return *std::move(stored);
+    is_behind_others = std::ranges::any_of(jobs_, [&](const auto& j) { return worker_of(j.second->identity) == worker; });
     CELSLM_TRY(job, begin(*worker, identity, pack_id));
     waiting = static_cast<int>(queues_[worker].size());
   }
   queued_.notify_all();
   observer_.waiting(worker->producer->model(), waiting);
+  if (is_behind_others && options_.on_wait) options_.on_wait(identity);
   return job;
 }
 
@@ -126,8 +129,12 @@ void PackJobs::work(Worker& worker, std::stop_token stop) {
 void PackJobs::compute(Worker& worker, const std::shared_ptr<PackJob>& job, std::stop_token stop) {
   const HostedModel& model = worker.producer->model();
   const TimePoint start = clock_.now();
-  log_->info("computing {}", describe(job->identity, model));
-  auto stored = run(*worker.producer, *job, stop);
+  auto stored = fetch(model, *job, stop);
+  const bool is_fetched = stored.has_value();
+  if (!is_fetched) {
+    log_->info("computing {}", describe(job->identity, model));
+    stored = run(*worker.producer, *job, stop);
+  }
   {
     const MutexLock lock(mutex_);
     jobs_.erase(job->pack_id);
@@ -135,12 +142,16 @@ void PackJobs::compute(Worker& worker, const std::shared_ptr<PackJob>& job, std:
   }
   const Duration took = clock_.now() - start;
   // The observer is notified before the waiting readers, so that a reader that has the pack finds it counted.
-  if (stored) {
+  if (is_fetched) {
+    job->complete(*std::move(stored));
+  } else if (stored) {
     const std::uint64_t bytes = stored->header.block_region_bytes();
     log_->info("computed {}: {:.1f} MB in {:.2f} s, {:.0f} tokens/s", describe(job->identity, model),
                static_cast<double>(bytes) / 1e6, seconds(took), job->identity.n_tokens() / std::max(seconds(took), 1e-9));
     observer_.computed(model, job->identity, bytes, took);
-    job->complete(*std::move(stored));
+    const StoredPack pack = *std::move(stored);
+    job->complete(pack);
+    if (options_.on_computed) options_.on_computed(pack);
   } else {
     const auto level = stored.error().kind == ErrorKind::kCancelled ? spdlog::level::info : spdlog::level::warn;
     log_->log(level, "did not compute {}: {}", describe(job->identity, model), stored.error().message);
@@ -163,6 +174,20 @@ std::vector<PackJobs::Listed> PackJobs::list() {
 bool PackJobs::idle() {
   const MutexLock lock(mutex_);
   return jobs_.empty();
+}
+
+Result<StoredPack> PackJobs::fetch(const HostedModel& model, PackJob& job, std::stop_token stop) {
+  if (!options_.fetch) return fail(ErrorKind::kNotFound, "there is nobody to ask");
+  auto stored = options_.fetch(job, stop);
+  if (!stored) {
+    if (stored.error().kind != ErrorKind::kNotFound)
+      log_->info("did not fetch {}: {}", describe(job.identity, model), stored.error().message);
+    return stored;
+  }
+  const std::uint64_t bytes = stored->header.block_region_bytes();
+  log_->info("fetched {} from another cloud: {:.1f} MB", describe(job.identity, model), static_cast<double>(bytes) / 1e6);
+  observer_.fetched(model, bytes);
+  return stored;
 }
 
 Result<StoredPack> PackJobs::run(KvProducer& producer, PackJob& job, std::stop_token stop) {

@@ -28,12 +28,20 @@ class PackObserver {
   virtual void waiting(const HostedModel& /*model*/, int /*packs*/) {}
   virtual void computed(const HostedModel& /*model*/, const PackIdentity& /*identity*/, std::uint64_t /*bytes*/,
                         Duration /*took*/) {}
+  virtual void fetched(const HostedModel& /*model*/, std::uint64_t /*bytes*/) {}
   virtual void failed(const HostedModel& /*model*/, const Error& /*error*/) {}
 };
 
 struct PackJobsOptions {
   int max_waiting = 16;  // packs per model; further requests are refused with kOverloaded
   int max_open = 16;     // finished packs kept mapped, so that a pack's many block requests parse its header once
+  // Has a job's pack from elsewhere, and announces all of it: tried before it is computed. kNotFound where nobody has it;
+  // after any error it is computed. May be empty.
+  std::function<Result<StoredPack>(PackJob& job, std::stop_token stop)> fetch;
+  // A pack that was computed here, after those who wait for it have it; must not wait. May be empty.
+  std::function<void(const StoredPack&)> on_computed;
+  // A pack that has to wait for others of its model before it is computed; without locks held. May be empty.
+  std::function<void(const PackIdentity&)> on_wait;
   std::function<void()> on_job_end;  // after each, however it ended; without locks held; may be empty
 };
 
@@ -81,6 +89,7 @@ class PackJobs {
       CELSLM_REQUIRES(mutex_);
   void work(Worker& worker, std::stop_token stop);
   void compute(Worker& worker, const std::shared_ptr<PackJob>& job, std::stop_token stop);
+  Result<StoredPack> fetch(const HostedModel& model, PackJob& job, std::stop_token stop);
   Result<StoredPack> run(KvProducer& producer, PackJob& job, std::stop_token stop);
   Result<StoredPack> find_stored(const Hash256& pack_id) CELSLM_REQUIRES(mutex_);
   void remember(const Hash256& pack_id, const StoredPack& pack) CELSLM_REQUIRES(mutex_);

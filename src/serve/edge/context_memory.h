@@ -54,6 +54,7 @@ class ContextMemory {
   void offer_map(const std::optional<HostedMap>& map) { loader_->offer_map(map); }
   void offer_tuning(bool offered) { loader_->offer_tuning(offered); }
   const ContextTable& table() const { return table_; }
+  const ContextLoader& loader() const { return *loader_; }
 
   // Returns once no context is being read from a source or kept on disk.
   void wait_until_loaded() const { loader_->wait_until_idle(); }

@@ -11,6 +11,7 @@
 #include "serve/batch/generation.h"
 #include "serve/context/context_table.h"
 #include "serve/edge/measured_speed.h"
+#include "serve/fleet/fleet_report.h"
 #include "serve/load/load_observer.h"
 #include "serve/wire/metrics.h"
 
@@ -38,6 +39,9 @@ class EdgeMetrics final : public LoadObserver {
 
   // A context loaded while no request ran; why: "refine" or "prefetch".
   void loaded_idly(const char* why);
+
+  // For an edge that is part of a fleet.
+  void fleet(const MemberState& state) { report_fleet(metrics_, state); }
 
   // The ledger's accounts, and what the system counts of this process.
   void memory(const MemoryLedger& ledger, const ResidentMemory& resident);

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "core/text.h"
 #include "core/utf8.h"
@@ -26,8 +27,12 @@ using nlohmann::json;
 constexpr int kSpeedTokens = 1000;  // of a prompt whose speed is assumed before one was measured
 
 std::unique_ptr<ContextLoader> make_loader(const EdgeParts& parts, const EdgeOptions& edge, double compute_s_per_work,
-                                           const ContextDirectory& directory, LoadObserver& observer) {
+                                           const ContextDirectory& directory, EdgeFleet* fleet, LoadObserver& observer) {
   LoaderOptions options = edge.load;
+  if (fleet != nullptr)
+    options.further_sources = [fleet, &directory](const ContextHandle& context) {
+      return fleet->sources(context, !directory.in_touch());
+    };
   options.memory = edge.batch.memory;
   options.may_ask = [&directory](const ContextHandle& handle) { return directory.is_public(handle); };
   options.cloud_on_device = [&directory, model = parts.model->fingerprint().id()] { return directory.on_device(model); };
@@ -114,6 +119,7 @@ Result<std::unique_ptr<EdgeService>> EdgeService::create(EdgeParts parts, const 
 // The end of the loop ends all answers, which the writers then write; both use the parts below.
 EdgeService::~EdgeService() {
   forwarder_.finish();
+  if (fleet_) fleet_->stop();
   loop_.stop(std::chrono::milliseconds(0));
   writers_->finish();
 }
@@ -130,9 +136,13 @@ EdgeService::EdgeService(EdgeParts parts, const EdgeOptions& options, double com
       writers_(std::move(writers)),
       loop_(std::move(parts.engine), *parts.clock, options.batch, parts.log, parts.constraints),
       directory_(parts.cloud, options.contexts, *parts.clock, known_contexts(parts)),
+      max_running_(options.batch.max_running),
+      rungs_(options.load.codecs.rungs().begin(), options.load.codecs.rungs().end()),
+      tuning_(options.load.tuning),
+      fleet_(make_fleet(parts)),
       contexts_(
-          model_, make_loader(parts, options, compute_s_per_work, directory_, metrics_), options.context_kv_type(),
-          context_limits(*model_, options), [this] { loop_.wake(); }, find_study(options)),
+          model_, make_loader(parts, options, compute_s_per_work, directory_, fleet_.get(), metrics_),
+          options.context_kv_type(), context_limits(*model_, options), [this] { loop_.wake(); }, find_study(options)),
       sharing_(make_sharing(parts, contexts_, directory_)),
       preparation_(*model_, directory_, contexts_, *memory_, *parts.clock),
       completions_(completion_parts(*parts.clock)),
@@ -141,7 +151,9 @@ EdgeService::EdgeService(EdgeParts parts, const EdgeOptions& options, double com
       forwarder_(parts.log),
       router_({.completions = completions_, .contexts = contexts_, .nodes = parts.nodes, .forwarder = forwarder_},
               options.routing, options.batch),
-      idle_work_(options, directory_, contexts_, metrics_, [this] { return requests_under_way() > 0; }),
+      idle_work_(
+          options, directory_, contexts_, metrics_, [this] { return requests_under_way() > 0; },
+          [this] { return fleet_ ? fleet_->popular() : std::vector<ContextHandle>(); }),
       refresh_({.cloud = parts.cloud,
                 .model = model_,
                 .directory = directory_,
@@ -155,6 +167,58 @@ EdgeService::EdgeService(EdgeParts parts, const EdgeOptions& options, double com
   metrics_.speed().assume(prompt_s > 0 ? kSpeedTokens / prompt_s : options.routing.assumed_prefill_tokens_per_s,
                           options.routing.assumed_decode_tokens_per_s);
   refresh_.start({.interval = options.refresh, .hold = options.hold});
+}
+
+std::unique_ptr<EdgeFleet> EdgeService::make_fleet(EdgeParts& parts) {
+  if (!parts.fleet || !parts.cloud) return nullptr;
+  EdgeFleetParts out{.cloud = parts.cloud,
+                     .known_urls = {parts.cloud->url()},
+                     .model = model_->fingerprint().id(),
+                     .connect = parts.connect_node,
+                     .describe = [this] { return describe_node(); },
+                     .held = [this] { return shared_packs(); }};
+  for (const auto& peer : parts.peers) out.known_urls.push_back(peer->url());
+  return std::make_unique<EdgeFleet>(*std::move(parts.fleet), std::move(out), *parts.clock, parts.log);
+}
+
+void EdgeService::started(const std::string& url) {
+  if (process_) process_->started();
+  if (fleet_) fleet_->start(url);
+}
+
+NodeRecord EdgeService::describe_node() const {
+  constexpr int kTokens = 1000;
+  const BatchStats stats = loop_.stats();
+  const double context_s =
+      contexts_.loader().compute_s_per_work() * layer_work(kTokens) * static_cast<double>(model_->config().n_layers);
+  return {.role = NodeRole::kEdge,
+          .models = {model_->fingerprint().id()},
+          .running = stats.running,
+          .queued = stats.queued,
+          .places = max_running_,
+          .free_memory_bytes = memory_->available_bytes(),
+          .prefill_tokens_per_s = context_s > 0 ? kTokens / context_s : 0,
+          .decode_tokens_per_s = metrics_.speed().decode(),
+          .link_bytes_per_s = contexts_.loader().link_bytes_per_s()};
+}
+
+// Those that PackSharing gives to others. Texts of this edge's own are nobody else's business.
+std::vector<HeldPack> EdgeService::shared_packs() const {
+  std::vector<HeldPack> out;
+  if (!sharing_) return out;
+  std::set<Hash256> stored;
+  for (const PackStore::Listing& pack : store_->list()) stored.insert(pack.pack_id);
+  const Hash256 model = model_->fingerprint().id();
+  for (const auto& context : contexts_.table().all()) {
+    if (out.size() >= kMaxHeldPacks || !context->complete() || !directory_.is_public(context->handle)) continue;
+    const bool is_stored = std::ranges::any_of(rungs_, [&](const CodecRung& rung) {
+      PackIdentity identity = pack_identity(*model_, *context, rung.codec->id(), directory_.on_device(model));
+      if (tuning_) set_tuning(identity, tuning_->id);
+      return stored.contains(identity.id());
+    });
+    if (is_stored) out.push_back({.context = context->handle, .model = model});
+  }
+  return out;
 }
 
 CompletionParts EdgeService::completion_parts(const Clock& clock) {
@@ -302,17 +366,20 @@ HttpResponse EdgeService::list_contexts(const Caller& caller) const {
 HttpResponse EdgeService::metrics() {
   if (process_) process_->update();
   metrics_.memory(*memory_, resident_memory());
+  if (fleet_) metrics_.fleet(fleet_->member().state());
   return {.content_type = Metrics::kContentType,
           .body = metrics_.text(loop_.stats(), contexts_.table(), store_.get(), sharing_ ? sharing_->sent_bytes() : 0)};
 }
 
 HttpResponse EdgeService::status(const Caller& caller) const {
-  return json_response(edge_status({.model_name = model_name_,
-                                    .model = *model_,
-                                    .stats = loop_.stats(),
-                                    .directory = directory_,
-                                    .contexts = contexts_,
-                                    .caller = caller}));
+  json out = edge_status({.model_name = model_name_,
+                          .model = *model_,
+                          .stats = loop_.stats(),
+                          .directory = directory_,
+                          .contexts = contexts_,
+                          .caller = caller});
+  if (fleet_ && caller.is_operator) out["fleet"] = fleet_status(fleet_->member());
+  return json_response(out);
 }
 
 HttpResponse EdgeService::node(const Caller& caller) const {

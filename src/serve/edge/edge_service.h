@@ -8,7 +8,9 @@
 #include <chrono>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include "core/clock.h"
 #include "core/log.h"
@@ -24,6 +26,7 @@
 #include "serve/edge/completions.h"
 #include "serve/edge/context_directory.h"
 #include "serve/edge/context_memory.h"
+#include "serve/edge/edge_fleet.h"
 #include "serve/edge/edge_metrics.h"
 #include "serve/edge/edge_options.h"
 #include "serve/edge/embeddings.h"
@@ -42,6 +45,8 @@ struct EdgeParts {
   std::shared_ptr<CloudClient> cloud;               // may be null
   std::vector<std::shared_ptr<CloudClient>> peers;  // other edges that serve packs of the same cloud
   std::shared_ptr<PackStore> store;                 // may be null
+  std::optional<FleetParts> fleet;                  // none: it knows cloud and peers alone; needs a cloud
+  ConnectNode connect_node;                         // of the fleet's nodes; with a fleet
   std::filesystem::path known_contexts;             // folder of KnownContexts; empty: nothing is remembered
   std::shared_ptr<ProcessMemory> process;           // null: program and model are not in the ledger
   std::shared_ptr<ConstraintMaker> constraints;     // null: answers with grammars are refused
@@ -60,6 +65,8 @@ class EdgeService {
   EdgeService& operator=(const EdgeService&) = delete;
 
   void add_routes(HttpServer& server);
+  // The server listens at `url`: from now on the edge takes part in its fleet, if it has one.
+  void started(const std::string& url);
   // Refuses new requests and lets those under way finish for up to `grace`.
   void drain(std::chrono::milliseconds grace) { loop_.stop(grace); }
   int requests_under_way() const;
@@ -95,6 +102,9 @@ class EdgeService {
   HttpResponse put_context(const HttpRequest& request);
   HttpResponse remove_context(const HttpRequest& request);
   HttpResponse list_contexts(const Caller& caller) const;
+  std::unique_ptr<EdgeFleet> make_fleet(EdgeParts& parts);
+  NodeRecord describe_node() const;
+  std::vector<HeldPack> shared_packs() const;
   ContextMemory::FindStudy find_study(const EdgeOptions& options) const;
   HttpHandler counted(std::string route, HttpResponse (EdgeService::*handler)(const HttpRequest&));
 
@@ -110,6 +120,10 @@ class EdgeService {
   // Each uses those above it and ends its threads before they go.
   BatchLoop loop_;
   ContextDirectory directory_;
+  const int max_running_;
+  const std::vector<CodecRung> rungs_;            // codecs in which packs are kept
+  const std::shared_ptr<const KvTuning> tuning_;  // of contexts; may be null
+  const std::unique_ptr<EdgeFleet> fleet_;        // null: no part of one. Uses those below until stopped
   ContextMemory contexts_;
   const std::unique_ptr<PackSharing> sharing_;  // null without packs to share
   RequestPreparation preparation_;

@@ -5,14 +5,15 @@
 namespace celslm {
 
 IdleWork::IdleWork(const EdgeOptions& options, ContextDirectory& directory, ContextMemory& contexts, EdgeMetrics& metrics,
-                   std::function<bool()> requests_running)
+                   std::function<bool()> requests_running, std::function<std::vector<ContextHandle>()> popular)
     : best_codec_(*options.load.codecs.rungs().front().codec),
       refine_(options.refine),
       max_prefetched_(options.max_prefetched),
       directory_(directory),
       contexts_(contexts),
       metrics_(metrics),
-      requests_running_(std::move(requests_running)) {}
+      requests_running_(std::move(requests_running)),
+      popular_(std::move(popular)) {}
 
 void IdleWork::run_once() {
   const MutexLock lock(mutex_);
@@ -31,11 +32,21 @@ bool IdleWork::refine_one() {
   return false;
 }
 
+std::optional<ContextHandle> IdleWork::next_to_prefetch() const {
+  const auto is_new = [&](const ContextHandle& handle) CELSLM_REQUIRES(mutex_) {
+    return !considered_.contains(handle) && !contexts_.table().find(handle);
+  };
+  if (popular_) {
+    for (const ContextHandle& handle : popular_()) {
+      if (directory_.contains(handle) && is_new(handle)) return handle;
+    }
+  }
+  return directory_.find(is_new);
+}
+
 void IdleWork::prefetch_one() {
   if (n_prefetched_ >= max_prefetched_) return;
-  const auto next = directory_.find([&](const ContextHandle& handle) CELSLM_REQUIRES(mutex_) {
-    return !considered_.contains(handle) && !contexts_.table().find(handle);
-  });
+  const auto next = next_to_prefetch();
   if (!next) return;
   considered_.insert(*next);
   const std::string tenant = directory_.tenant_of(*next).value_or("");

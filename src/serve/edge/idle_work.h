@@ -3,7 +3,9 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <unordered_set>
+#include <vector>
 
 #include "core/mutex.h"
 #include "serve/edge/context_directory.h"
@@ -16,9 +18,10 @@ namespace celslm {
 // Thread-safe, without threads of its own; its references must outlive it.
 class IdleWork {
  public:
-  // requests_running: whether any request runs or waits.
+  // requests_running: whether any request runs or waits. popular: contexts to load in advance before all others, in this
+  // order; empty: which ones come first is left to chance.
   IdleWork(const EdgeOptions& options, ContextDirectory& directory, ContextMemory& contexts, EdgeMetrics& metrics,
-           std::function<bool()> requests_running);
+           std::function<bool()> requests_running, std::function<std::vector<ContextHandle>()> popular = {});
 
   // Starts to load one context, if there is one to load and neither requests nor other loads are under way.
   void run_once() CELSLM_EXCLUDES(mutex_);
@@ -26,6 +29,7 @@ class IdleWork {
  private:
   bool refine_one();
   void prefetch_one() CELSLM_REQUIRES(mutex_);
+  std::optional<ContextHandle> next_to_prefetch() const CELSLM_REQUIRES(mutex_);
 
   const Codec& best_codec_;
   const bool refine_;
@@ -34,6 +38,7 @@ class IdleWork {
   ContextMemory& contexts_;
   EdgeMetrics& metrics_;
   const std::function<bool()> requests_running_;
+  const std::function<std::vector<ContextHandle>()> popular_;
   Mutex mutex_;
   int n_prefetched_ CELSLM_GUARDED_BY(mutex_) = 0;
   std::unordered_set<ContextHandle> considered_ CELSLM_GUARDED_BY(mutex_);  // for prefetching, once each

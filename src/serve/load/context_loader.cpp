@@ -79,6 +79,10 @@ void ContextLoader::assume_compute_speed(double s_per_work) {
   parts_.memory->computed(s_per_work);
 }
 
+double ContextLoader::link_bytes_per_s() const {
+  return cloud_ ? parts_.memory->link(cloud_->url()).rate_bytes_per_s.mean() : 0;
+}
+
 void ContextLoader::offer_map(std::optional<HostedMap> map) {
   const MutexLock lock(mutex_);
   map_ = map;
@@ -247,6 +251,8 @@ void ContextLoader::add_network(ContextLoad& load, const ResidentContext& contex
     return load.note("this hour's bytes are used up (--max-bytes-per-hour)");
   if (!mapped && !identity.studied()) {  // neighbours offer neither
     for (const auto& neighbour : neighbours_) add(neighbour, true);
+    const auto further = options_.further_sources ? options_.further_sources(context.handle) : std::vector<FurtherSource>();
+    for (const FurtherSource& source : further) add(source.client, !source.is_cloud);
   }
   if (identity.tuning != Hash256{} && cloud_lacks_tuning())
     return load.note("the cloud does not have this edge's tuning: it is applied here (--tuning)");

@@ -29,6 +29,12 @@ namespace celslm {
 
 class ContextLoad;
 
+// A node that may have a pack, beside the loader's own cloud and neighbours.
+struct FurtherSource {
+  std::shared_ptr<CloudClient> client;
+  bool is_cloud = false;  // it computes what it does not have
+};
+
 struct LoaderOptions {
   CodecLadder codecs = CodecLadder::only(**find_codec(CodecId::kF16));  // of packs asked for
   int n_connections = 4;                                                // to each source, for one context
@@ -37,6 +43,8 @@ struct LoaderOptions {
   std::shared_ptr<MemoryLedger> memory;      // that rows which wait for the disk are counted in; null: none
   // Whether other nodes may be asked for a context, which tells them its handle; empty: they may.
   std::function<bool(const ContextHandle&)> may_ask;
+  // More nodes to ask for a context, at the beginning of its load; must not wait. Empty: there are none.
+  std::function<std::vector<FurtherSource>(const ContextHandle&)> further_sources;
   // Whether the cloud computes this model's KV on a device, now; empty: it does not.
   std::function<bool()> cloud_on_device;
   // Layers of another class of arithmetic than this machine's, or of a device's, may come from a source in part and be
@@ -79,6 +87,9 @@ class ContextLoader {
   bool busy() const CELSLM_EXCLUDES(mutex_);
   // Returns once nothing is. What no source supplies is not waited for: the engine computes it when somebody needs it.
   void wait_until_idle() const CELSLM_EXCLUDES(mutex_);
+  // As measured; 0: not yet. Seconds that a layer takes for a unit of layer_work(); the link to the cloud.
+  double compute_s_per_work() const { return parts_.memory->compute_s_per_work(); }
+  double link_bytes_per_s() const;
   std::size_t threads() const { return workers_.threads(); }  // beside the timer's
 
  private:
