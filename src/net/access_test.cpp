@@ -205,7 +205,7 @@ TEST_F(AccessTest, OnlyANodeActsForATenant) {
   EXPECT_EQ(get("/who", kAlice, "edge-1", other).body()["tenant"], "acme") << "its key says for whom it asks";
 }
 
-TEST_F(AccessTest, ANodeTellsItsClientsApart) {
+TEST_F(AccessTest, WhoPassesRequestsOnTellsItsClientsApart) {
   ask_for_certificates();
   take_keys(json::array({{{"name", "alice"}, {"key", kAlice}}}));
   start();
@@ -213,7 +213,7 @@ TEST_F(AccessTest, ANodeTellsItsClientsApart) {
   EXPECT_EQ(get("/client", "", "edge-1").text, "certificate edge-1");
   EXPECT_EQ(get("/client", "", "edge-1", one).text, "certificate edge-1 for c1");
   EXPECT_EQ(get("/client", "", "edge-1", {{kClientHeader, "c 1"}}).text, "certificate edge-1");
-  EXPECT_EQ(get("/client", kAlice, "", one).text, "key " + hash_of(kAlice).hex());
+  EXPECT_EQ(get("/client", kAlice, "", one).text, "key " + hash_of(kAlice).hex() + " for c1");
 }
 
 TEST_F(AccessTest, AKeyThatHasUsedItsRequestsWaits) {

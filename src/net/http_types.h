@@ -25,7 +25,7 @@ struct HttpRequest {
   std::string body;
   Caller caller;
   // The same as a text that is never another's: "key <hash>" with a bearer token, "certificate <name>" with a certificate
-  // alone, else "address <numeric address>"; then " for <name>" where a node asks for a client of its own.
+  // alone, else "address <numeric address>"; then " for <name>" where kClientHeader tells apart whom it asks for.
   std::string client;
   // True once the client has closed the connection, or at least its sending side: the two look the same until something is
   // written. Cheap; callable from any thread at any time.

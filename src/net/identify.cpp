@@ -54,13 +54,12 @@ std::expected<void, HttpResponse> use_key(const ServerSettings& settings, const 
   return {};
 }
 
-// A node may act for one tenant, and for one client. A name that cannot be one is nobody's.
+// Requests may be told apart further, and a node may act for one tenant. A name that cannot be one is nobody's.
 void act_for_others(const Headers& headers, Identified& out) {
-  if (!out.caller.all_tenants) return;
   const auto client = headers.find(kClientHeader);
   if (client != headers.end() && is_key_name(client->second)) out.client += " for " + client->second;
   const auto tenant = headers.find(kTenantHeader);
-  if (tenant == headers.end() || !is_key_name(tenant->second)) return;
+  if (tenant == headers.end() || !out.caller.all_tenants || !is_key_name(tenant->second)) return;
   out.caller.tenant = tenant->second;
   out.caller.all_tenants = false;
 }

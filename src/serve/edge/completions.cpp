@@ -54,7 +54,7 @@ std::variant<BegunCompletion, HttpResponse> Completions::begin(CompletionRequest
   const std::size_t n_prompts = std::max<std::size_t>(request.prompts.size(), 1);
   for (std::size_t i = 0; i < n_prompts; ++i) {
     if (!request.prompts.empty()) request.prompt = auto(request.prompts[i]);
-    auto prepared = parts_.preparation.prepare(request, client_of(http), http.caller.tenant);
+    auto prepared = parts_.preparation.prepare(request, http.client, http.caller.tenant);
     if (!prepared) return completion_refusal(prepared.error());
     if (!prepared->too_long.empty()) return error_response(ApiError::kContextLengthExceeded, prepared->too_long);
     out.echoes.push_back(prepared->echo);

@@ -90,7 +90,7 @@ RequestRouter::RequestRouter(RouterParts parts, const RoutingOptions& options, c
       most_requests_(batch.max_running + batch.max_queued) {}
 
 // Stands for a client among those of this edge, and tells a node nothing else of it.
-std::string RequestRouter::marker_of(const std::string& client) const {
+std::string RequestRouter::name_of(const std::string& client) const {
   return hash_of(salt_ + client).hex().substr(0, 32);
 }
 
@@ -193,7 +193,7 @@ HttpResponse RequestRouter::forward(const std::shared_ptr<Routed>& routed, const
        .node = id,
        .path = routed->http.path,
        .body = routed->body,
-       .marker = marker_of(routed->http.client),
+       .from = name_of(routed->http.client),
        .tenant = routed->http.caller.tenant,
        .streamed = routed->request->stream,
        .timeout = patience_for(predict(routed->plan.request, nodes.candidates[to])),

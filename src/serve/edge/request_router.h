@@ -56,7 +56,7 @@ class RequestRouter {
     Here here;
     nlohmann::json notes;  // "routing"
   };
-  std::string marker_of(const std::string& client) const;
+  std::string name_of(const std::string& client) const;
   RequestPolicy policy_of(const CompletionRequest& request, const HttpRequest& http) const;
   Known known(const RoutePlan& plan) const;
   HttpResponse answer_here(const std::shared_ptr<Routed>& routed, const Known& known, bool judged);

@@ -95,7 +95,7 @@ HttpResponse Responses::answer(Result<ResponsesRequest> request, const HttpReque
     return model_not_found(model, parts_.model_name);
   const auto created = std::chrono::duration_cast<std::chrono::seconds>(parts_.clock.wall().time_since_epoch()).count();
   ResponsesWriter writer(*request, parts_.model_name, fmt::format("{:x}{:06x}", created, n_answers_.fetch_add(1)), created);
-  auto prepared = parts_.preparation.prepare(std::move(request->completion), client_of(http), http.caller.tenant);
+  auto prepared = parts_.preparation.prepare(std::move(request->completion), http.client, http.caller.tenant);
   if (!prepared) return completion_refusal(prepared.error());
   if (!prepared->too_long.empty()) return error_response(ApiError::kContextLengthExceeded, prepared->too_long);
   prepared->generation.client_gone = prepared->request.stream ? http.unreachable : http.disconnected;

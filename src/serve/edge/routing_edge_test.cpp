@@ -238,7 +238,7 @@ TEST_F(RoutingEdgeTest, AForwardedRequestIsAnsweredWhereItArrives) {
 }
 
 TEST_F(RoutingEdgeTest, AnEdgeWithoutPlacesForwards) {
-  other(RouteClass::kNeighbour, "");
+  Other& neighbour = other(RouteClass::kNeighbour, "");
   EdgeOptions full = with(RequestPolicy::kFleet);
   full.batch.max_running = 1;
   full.batch.max_queued = 0;
@@ -257,6 +257,11 @@ TEST_F(RoutingEdgeTest, AnEdgeWithoutPlacesForwards) {
   const json answer = post(*e, request("Nothing shared.", kSecret));
   EXPECT_EQ(answer["x_celslm"]["routing"]["answered_by"], "neighbour");
   EXPECT_EQ(answer["x_celslm"]["routing"]["reason"], "overloaded");
+  EXPECT_THAT(neighbour.client->sent(), Not(HasSubstr(kTenantHeader)));
+  e->chat_completions({.path = "/v1/chat/completions",
+                       .body = request("Nothing shared.", kSecret).dump(),
+                       .caller = {.tenant = "acme", .all_tenants = false}});
+  EXPECT_THAT(neighbour.client->sent(), HasSubstr(std::string(kTenantHeader) + ": acme"));
   EXPECT_EQ(post(*e, about("Nothing shared.", {{"policy", "edge-only"}}), 429)["error"]["code"], "overloaded");
   left = true;
 }

@@ -9,6 +9,7 @@
 
 #include "core/mutex.h"
 #include "net/access/caller.h"
+#include "net/access/client_header.h"
 #include "net/http_stream.h"
 #include "serve/openai/openai.h"
 #include "serve/route/event_stream.h"
@@ -94,7 +95,7 @@ class Forwarding {
     return failed ? ForwardEnd::kFailed : ForwardEnd::kRefused;
   }
   HttpCall call() {
-    std::map<std::string, std::string> headers = {{kForwardedHeader, job_.marker}};
+    std::map<std::string, std::string> headers = {{kForwardedHeader, "1"}, {kClientHeader, job_.from}};
     if (!job_.tenant.empty()) headers[kTenantHeader] = job_.tenant;
     return {.method = "POST",
             .path = job_.path,
@@ -190,11 +191,6 @@ const char* to_string(ForwardEnd end) {
 
 bool was_forwarded(const HttpRequest& request) {
   return request.headers.contains(kForwardedHeader);
-}
-
-std::string client_of(const HttpRequest& request) {
-  const std::string marker = request.header(kForwardedHeader).substr(0, kMaxForwardedBytes);
-  return marker.empty() ? request.client : request.client + " for " + marker;
 }
 
 HttpResponse Forwarder::forward(ForwardJob job) {

@@ -15,17 +15,12 @@
 
 namespace celslm {
 
-// A forwarded request has this header: whoever gets it answers it and sends it to nobody else. Its value stands for the
-// client it came from, among those of the same edge: see forwarded_for().
+// A forwarded request has this header: whoever gets it answers it and sends it to nobody else.
 inline constexpr const char* kForwardedHeader = "x-celslm-forwarded";
-inline constexpr std::size_t kMaxForwardedBytes = 64;
 
 // Forwarded requests under way at the same time: each has a thread and a connection.
 inline constexpr int kForwarderThreads = 16;
 
-// Whom a request is from (HttpRequest::client), with what kForwardedHeader tells of it: KV that one client's requests leave
-// behind is not to be used for another's, although both come from the same edge.
-std::string client_of(const HttpRequest& request);
 bool was_forwarded(const HttpRequest& request);
 
 enum class ForwardEnd {
@@ -42,7 +37,7 @@ struct ForwardJob {
   std::string node;    // for the log
   std::string path;    // "/v1/chat/completions"
   std::string body;    // that it gets
-  std::string marker;  // value of kForwardedHeader
+  std::string from;    // whom it is for, among the clients of this edge (kClientHeader)
   std::string tenant;  // whose contexts it is about; empty: the default tenant's
   bool streamed = false;
   std::chrono::milliseconds timeout{0};  // for a complete answer; streams may pause for kForwardStall

@@ -171,20 +171,5 @@ TEST(CascadeRuleTest, OtherFilesAreRefusedByField) {
   }
 }
 
-TEST(ForwarderTest, ClientsOfOneEdgeAreToldApart) {
-  HttpRequest own{.client = "address 10.0.0.1"};
-  EXPECT_EQ(client_of(own), "address 10.0.0.1");
-  HttpRequest a = own;
-  a.headers[kForwardedHeader] = "a";
-  HttpRequest b = own;
-  b.headers[kForwardedHeader] = "b";
-  EXPECT_TRUE(was_forwarded(a));
-  EXPECT_NE(client_of(a), client_of(b));
-  EXPECT_NE(client_of(a), client_of(own));
-  HttpRequest longest = own;
-  longest.headers[kForwardedHeader] = std::string(10'000, 'x');
-  EXPECT_LE(client_of(longest).size(), 128U);
-}
-
 }  // namespace
 }  // namespace celslm
