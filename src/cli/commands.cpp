@@ -10,6 +10,7 @@
 #include "cli/align/align.h"
 #include "cli/settings.h"
 #include "cli/study/study.h"
+#include "core/version.h"
 
 namespace celslm {
 namespace {
@@ -41,7 +42,7 @@ int flushed(Environment& env) {
 int run_command_line(int argc, const char* const* argv, Environment& env) {
   CLI::App app(kDescription, "celslm");
   app.require_subcommand(1);
-  app.set_version_flag("--version", CELSLM_VERSION);
+  app.set_version_flag("--version", std::string(program_version()));
   app.get_formatter()->enable_footer_formatting(false);  // examples keep their lines
   for (const auto add : kCommands) add(app, env);
   add_config_option(app);

@@ -6,6 +6,7 @@
 
 #include "cli/commands.h"
 #include "cli/settings.h"
+#include "core/version.h"
 
 namespace celslm {
 namespace {
@@ -111,7 +112,7 @@ std::string man_page(const std::string& path, CLI::App& command) {
   std::string name = path.empty() ? "celslm" : "celslm-" + path;
   std::ranges::replace(name, ' ', '-');
   std::string out = fmt::format(".TH {} 1 \"\" \"celslm {}\"\n.SH NAME\n{} \\- {}\n.SH SYNOPSIS\n.B celslm {}\n",
-                                troff(name), CELSLM_VERSION, troff(name), troff(command.get_description()), troff(path));
+                                troff(name), program_version(), troff(name), troff(command.get_description()), troff(path));
   out += shown_commands(command).empty() ? "[OPTIONS]\n" : "COMMAND [OPTIONS]\n";
   if (!shown_commands(command).empty()) out += ".SH COMMANDS\n";
   for (const CLI::App* sub : shown_commands(command))

@@ -172,6 +172,12 @@ std::uint64_t PackStore::bytes() const {
   return total;
 }
 
+std::optional<std::uint64_t> PackStore::free_bytes() const {
+  std::error_code error;
+  const auto space = std::filesystem::space(folder_, error);
+  return error ? std::nullopt : std::optional<std::uint64_t>(space.available);
+}
+
 Result<std::unique_ptr<PackWriter>> PackStore::create(const PackIdentity& identity) {
   CELSLM_CHECK_OK(check_identity(identity));
   const std::uint64_t total = header_bytes(identity) + block_region_bytes(identity).most;

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "core/file.h"
@@ -81,6 +82,7 @@ class PackStore {
   std::vector<Listing> list() const;  // complete packs, least recently used first
   std::uint64_t bytes() const;        // of all files in the folder, including damaged packs and those being written
   std::uint64_t budget_bytes() const { return budget_bytes_; }
+  std::optional<std::uint64_t> free_bytes() const;  // on its disk, for this user; nothing where the system does not tell
 
  private:
   PackStore(std::filesystem::path folder, std::uint64_t budget_bytes, Log log, bool keep_parts);

@@ -4,6 +4,7 @@
 
 #include "net/observed_response.h"
 #include "serve/wire/errors.h"
+#include "serve/wire/process_metrics.h"
 
 namespace celslm {
 
@@ -75,11 +76,16 @@ void CloudMetrics::study_round(const std::string& model, std::int64_t tokens, st
       .Increment(static_cast<double>(questions));
 }
 
+void CloudMetrics::free_disk(std::optional<std::uint64_t> bytes) {
+  show_free_disk(metrics_, bytes);
+}
+
 std::string CloudMetrics::text(std::size_t contexts, std::uint64_t pack_store_bytes, std::uint64_t pack_budget_bytes) {
   metrics_.gauge("celslm_cloud_contexts", "Contexts registered.").Set(static_cast<double>(contexts));
   metrics_.gauge("celslm_cloud_pack_store_bytes", "Bytes of packs on disk.").Set(static_cast<double>(pack_store_bytes));
   metrics_.gauge("celslm_cloud_pack_store_budget_bytes", "Bytes of packs that may be on disk.")
       .Set(static_cast<double>(pack_budget_bytes));
+  show_build(metrics_);
   return metrics_.text();
 }
 

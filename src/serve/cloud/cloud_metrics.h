@@ -1,6 +1,8 @@
 // A cloud's metrics; docs/metrics.md lists them.
 #pragma once
 
+#include <cstdint>
+#include <optional>
 #include <string>
 
 #include "core/mutex.h"
@@ -30,6 +32,8 @@ class CloudMetrics final : public PackObserver {
   // Of self-study: a study that ended, and what one round of it came to. outcome: "finished", "failed".
   void studied(const std::string& model, const char* outcome);
   void study_round(const std::string& model, std::int64_t tokens, std::size_t questions);
+
+  void free_disk(std::optional<std::uint64_t> bytes);
 
   // The page; gauges have the values given.
   std::string text(std::size_t contexts, std::uint64_t pack_store_bytes, std::uint64_t pack_budget_bytes);

@@ -155,6 +155,7 @@ void CloudService::add_routes(HttpServer& server) {
   server.route("GET", "/metrics", [this](const HttpRequest& request) {
     if (!request.caller.is_operator) return operators_only();
     if (fleet_) metrics_.fleet(fleet_->member().state());
+    metrics_.free_disk(storage_->free_bytes());
     return HttpResponse{.content_type = Metrics::kContentType,
                         .body = metrics_.text(contexts_->size(), storage_->bytes(), storage_->budget_bytes())};
   });

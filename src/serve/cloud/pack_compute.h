@@ -29,6 +29,7 @@ class SignedPackStorage final : public PackStorage {
   Result<std::unique_ptr<PackWriter>> create(const PackIdentity& identity) override { return store_->create(identity); }
   std::uint64_t budget_bytes() const override { return store_->budget_bytes(); }
   std::uint64_t bytes() const { return store_->bytes(); }
+  std::optional<std::uint64_t> free_bytes() const { return store_->free_bytes(); }
   std::vector<PackStore::Listing> list() const { return store_->list(); }
   // A pack of the list, without marking it as used.
   Result<StoredPack> open(const PackStore::Listing& listing) const { return open_pack_file(listing.path, signer_); }

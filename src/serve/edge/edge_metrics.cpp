@@ -2,7 +2,27 @@
 
 #include <algorithm>
 
+#include "serve/wire/process_metrics.h"
+
 namespace celslm {
+
+EdgeMetrics::EdgeMetrics() {
+  for (const Source source : {Source::kDisk, Source::kPeer, Source::kCloud}) {
+    refused_by(source);
+    layers_from(source);
+  }
+  layers_from(Source::kCompute);
+}
+
+prometheus::Counter& EdgeMetrics::refused_by(Source source) {
+  return metrics_.counter("celslm_edge_refused_total", "Headers, entries and blocks that were not what had to come",
+                          {{"source", to_string(source)}});
+}
+
+prometheus::Counter& EdgeMetrics::layers_from(Source source) {
+  return metrics_.counter("celslm_edge_layers_total", "Layers of contexts, by the source of most of each",
+                          {{"source", to_string(source)}});
+}
 
 void EdgeMetrics::answered(const std::string& route, int status) {
   metrics_
@@ -57,10 +77,7 @@ void EdgeMetrics::completed(const LoadSummary& load) {
   metrics_.counter("celslm_edge_loads_total", "Contexts loaded, by the codec chosen", {{"codec", load.codec}}).Increment();
   for (std::size_t i = 0; i < load.layers.size(); ++i) {
     if (load.layers[i] == 0) continue;
-    metrics_
-        .counter("celslm_edge_layers_total", "Layers of contexts, by the source of most of each",
-                 {{"source", to_string(static_cast<Source>(i))}})
-        .Increment(load.layers[i]);
+    layers_from(static_cast<Source>(i)).Increment(load.layers[i]);
   }
   if (load.report.predicted_ms > 0) {
     metrics_
@@ -68,6 +85,15 @@ void EdgeMetrics::completed(const LoadSummary& load) {
                    {0.5, 0.7, 0.8, 0.9, 1.0, 1.1, 1.25, 1.5, 2.0, 5.0})
         .Observe(load.report.took_ms / load.report.predicted_ms);
   }
+}
+
+void EdgeMetrics::refused(Source source) {
+  refused_by(source).Increment();
+}
+
+void EdgeMetrics::cloud(bool in_touch) {
+  metrics_.gauge("celslm_edge_cloud_reachable", "Whether the cloud's list could be read at the last try")
+      .Set(in_touch ? 1 : 0);
 }
 
 void EdgeMetrics::memory(const MemoryLedger& ledger, const ResidentMemory& resident) {
@@ -117,6 +143,8 @@ std::string EdgeMetrics::text(const BatchStats& stats, const ContextTable& conte
   counter("celslm_edge_requests_total", "Requests that ended", stats.finished, {{"how", "finished"}});
   counter("celslm_edge_requests_total", "Requests that ended", stats.cancelled, {{"how", "cancelled"}});
   counter("celslm_edge_requests_total", "Requests that ended", stats.failed, {{"how", "failed"}});
+  if (store) show_free_disk(metrics_, store->free_bytes());
+  show_build(metrics_);
   return metrics_.text();
 }
 

@@ -20,9 +20,13 @@ namespace celslm {
 // Thread-safe. What loads do, they report themselves.
 class EdgeMetrics final : public LoadObserver {
  public:
+  // Counters whose first increase matters are there from the start: Prometheus sees no increase in one that is new.
+  EdgeMetrics();
+
   void received(std::uint64_t bytes) override;
   void wasted(std::uint64_t bytes) override;
   void completed(const LoadSummary& load) override;
+  void refused(Source source) override;
 
   void answered(const std::string& route, int status);
   // A finished request, with its times.
@@ -42,6 +46,8 @@ class EdgeMetrics final : public LoadObserver {
 
   // For an edge that is part of a fleet.
   void fleet(const MemberState& state) { report_fleet(metrics_, state); }
+  // Whether the cloud's list could be read at the last try. Not called without a cloud.
+  void cloud(bool in_touch);
 
   // The ledger's accounts, and what the system counts of this process.
   void memory(const MemoryLedger& ledger, const ResidentMemory& resident);
@@ -51,6 +57,9 @@ class EdgeMetrics final : public LoadObserver {
       CELSLM_EXCLUDES(page_mutex_);
 
  private:
+  prometheus::Counter& refused_by(Source source);
+  prometheus::Counter& layers_from(Source source);
+
   Metrics metrics_;
   MeasuredSpeed speed_;
   Mutex page_mutex_;  // one page at a time: it raises counters to the values of others

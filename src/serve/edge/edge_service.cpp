@@ -367,6 +367,7 @@ HttpResponse EdgeService::metrics() {
   if (process_) process_->update();
   metrics_.memory(*memory_, resident_memory());
   if (fleet_) metrics_.fleet(fleet_->member().state());
+  if (!directory_.cloud_url().empty()) metrics_.cloud(directory_.in_touch());
   return {.content_type = Metrics::kContentType,
           .body = metrics_.text(loop_.stats(), contexts_.table(), store_.get(), sharing_ ? sharing_->sent_bytes() : 0)};
 }

@@ -1,6 +1,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <barrier>
 #include <latch>
 #include <thread>
@@ -80,6 +81,35 @@ TEST_F(LoadMetricsTest, CountsWhatWasLoadedForNobody) {
   const json answer = ask(*e, long_text());
   EXPECT_EQ(answer["x_celslm"]["bytes"], 0);
   EXPECT_EQ(counter(*e, R"(celslm_edge_loads_total{codec="f16"})"), 1);
+}
+
+TEST_F(LoadMetricsTest, CountsWhatHasAnotherHashOrSignatureThanItShould) {
+  put(long_text());
+  fetch_and_keep(long_text(), "other");
+  const auto damaged = testing_support::changing_blocks([](Bytes& blocks) { blocks[0] ^= std::byte{1}; });
+  const auto e = edge(damaged);
+  ask(*e, long_text());
+  e->wait_until_loaded();
+  EXPECT_GT(damaged.struck(), 0);
+  EXPECT_GT(counter(*e, R"(celslm_edge_refused_total{source="cloud"})"), 0);
+
+  const auto whole = edge();
+  ask(*whole, long_text());
+  EXPECT_EQ(counter(*whole, R"(celslm_edge_refused_total{source="cloud"})"), 0);
+}
+
+TEST_F(LoadMetricsTest, ShowsWhetherTheCloudCanBeReachedAndWhatRunsHere) {
+  std::atomic<bool> dead = false;
+  const auto e = edge([&](const HttpCall&, const auto& go_on) -> Result<HttpAnswer> {
+    if (dead) return fail(ErrorKind::kUnavailable, "no route");
+    return go_on();
+  });
+  EXPECT_EQ(counter(*e, "celslm_edge_cloud_reachable"), 1);
+  dead = true;
+  EXPECT_FALSE(e->refresh_contexts());
+  EXPECT_THAT(e->metrics().body, HasSubstr("\ncelslm_edge_cloud_reachable 0\n"));
+  EXPECT_GT(counter(*e, "celslm_disk_free_bytes"), 0);
+  EXPECT_THAT(e->metrics().body, HasSubstr("\ncelslm_build_info{"));
 }
 
 TEST(EdgeMetricsTest, ScrapingTwiceAtOnceChangesNothing) {

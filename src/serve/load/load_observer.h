@@ -24,6 +24,7 @@ class LoadObserver {
   virtual void received(std::uint64_t bytes) = 0;  // of blocks, over the network
   virtual void wasted(std::uint64_t bytes) = 0;    // of these, what came twice or too late
   virtual void completed(const LoadSummary& load) = 0;
+  virtual void refused(Source source) = 0;  // what came has a wrong signature or hash, or is of another pack
 };
 
 }  // namespace celslm

@@ -221,7 +221,10 @@ void LoadState::offer(SourceId source, int first, std::span<const BlockEntry> en
 void LoadState::opened(SourceId source, const Status& status) {
   const MutexLock lock(mutex_);
   const bool matters = !status && !coordinator_.ending();
-  if (matters) record(source).error = status.error();
+  if (matters) {
+    record(source).error = status.error();
+    report_refused(record(source));
+  }
   coordinator_.opened(source, status.has_value());
   if (matters) note_if_dead(source);
   carry_out();
@@ -246,6 +249,10 @@ void LoadState::note_if_dead(SourceId id) {
   if (is_network(source.kind) && source.error->kind == ErrorKind::kUnavailable)
     parts_.memory->back_off(source.name, now() + kSourceBackoff);
   if (!coordinator_.plan().complete()) add_note(source.error->message);
+}
+
+void LoadState::report_refused(const SourceRecord& source) {
+  if (parts_.observer && source.error->kind == ErrorKind::kMismatch) parts_.observer->refused(source.kind);
 }
 
 void LoadState::bytes_arrived(TransferId transfer, std::size_t bytes) {
@@ -281,6 +288,7 @@ void LoadState::ended(SourceId source, const ActiveTransfer& transfer, const Sta
 TransferEnd LoadState::how_it_ended(SourceRecord& source, const ActiveTransfer& transfer, const Status& read) {
   if (!transfer.checked) {
     source.error = transfer.checked.error();
+    report_refused(source);
     return source.kind == Source::kDisk ? TransferEnd::kRefused : TransferEnd::kFailed;
   }
   if (read || read.error().kind == ErrorKind::kCancelled) return TransferEnd::kDone;

@@ -125,6 +125,7 @@ class LoadState {
   ActiveTransfer activate(const Transfer& transfer) CELSLM_REQUIRES(mutex_);
   TransferEnd how_it_ended(SourceRecord& source, const ActiveTransfer& transfer, const Status& read) CELSLM_REQUIRES(mutex_);
   void note_if_dead(SourceId source) CELSLM_REQUIRES(mutex_);
+  void report_refused(const SourceRecord& source) CELSLM_REQUIRES(mutex_);
   LayerOrigin origin_of(int layer) const CELSLM_REQUIRES(mutex_);
   Provenance provenance_of(int layer, Source most) const CELSLM_REQUIRES(mutex_);
   void count_block(int block, Source source) CELSLM_REQUIRES(mutex_);
