@@ -84,12 +84,18 @@ CloudClient::CloudClient(std::unique_ptr<HttpClient> http, std::optional<PublicK
       key_file_(std::move(key_file)),
       pinned_(pinned.has_value()),
       log_(std::move(log)),
+      versions_(log_),
       edge_(any_name()),
       key_(pinned),
       refusals_(log_) {}
 
 CloudClient::CloudClient(std::unique_ptr<HttpClient> http, std::shared_ptr<CloudClient> cloud, Log log)
-    : http_(std::move(http)), signer_(std::move(cloud)), log_(std::move(log)), edge_(any_name()), refusals_(log_) {}
+    : http_(std::move(http)),
+      signer_(std::move(cloud)),
+      log_(std::move(log)),
+      versions_(log_),
+      edge_(any_name()),
+      refusals_(log_) {}
 
 Result<HttpAnswer> CloudClient::get(const std::string& path, std::size_t max_body_bytes, std::stop_token stop,
                                     std::uint64_t expected_body_bytes) {
@@ -224,6 +230,7 @@ Result<std::optional<ContextList>> CloudClient::contexts(const ListQuery& query)
   if (!list) return wrap(std::move(list).error(), url() + "/v1/contexts");
   if (!list->complete() && list->since != query.since)
     return fail(ErrorKind::kInvalid, "{}/v1/contexts: changes since another revision than the one asked for", url());
+  versions_.learned(list->pack_version, url());
   return *std::move(list);
 }
 
@@ -273,6 +280,7 @@ Result<ContextInfo> CloudClient::put_context(std::string_view text, std::string_
 }
 
 Result<CloudClient::OpenedPack> CloudClient::open(const PackName& pack, std::stop_token stop) {
+  CELSLM_CHECK_OK(versions_.check(url()));
   CELSLM_TRY(const PublicKey signer, key());
   CELSLM_TRY(HttpAnswer answer, get(pack_path(pack.handle, pack.model, pack.codec, "header", pack.made_with),
                                     kMaxHeaderBytes, stop, pack.header_bytes));
@@ -331,6 +339,7 @@ class HeaderSplitter {
 
 Result<std::optional<PackIdentity>> CloudClient::open_reading(const PackName& pack, const BlockReading& reading,
                                                               std::stop_token stop) {
+  CELSLM_CHECK_OK(versions_.check(url()));
   CELSLM_TRY(const PublicKey signer, key());
   const std::string part = fmt::format("header?blocks={}-{}", reading.first, reading.first + reading.count - 1);
   const std::string path = pack_path(pack.handle, pack.model, pack.codec, part, pack.made_with);
@@ -346,7 +355,11 @@ Result<std::optional<PackIdentity>> CloudClient::open_reading(const PackName& pa
   if (!answer) return std::unexpected(answer.error());
   if (answer->status != 200 && answer->status != 202) return unexpected_status(*answer, url(), path);
   if (splitter.opened()) return std::nullopt;
-  if (answer->status == 200) return fail(ErrorKind::kInvalid, "{}{}: the response is not a pack header", url(), path);
+  if (answer->status == 200) {  // no header that can be read: parsing it tells why
+    const auto header = reported(parse_header(splitter.held(), signer));
+    if (!header) return wrap(header.error(), url() + path);
+    return fail(ErrorKind::kInvalid, "{}{}: the response ended within a pack's header", url(), path);
+  }
   CELSLM_TRY(PackIdentity identity, reported(parse_preamble(splitter.held(), signer)));
   return identity;
 }

@@ -18,6 +18,7 @@
 #include "net/http_client.h"
 #include "serve/wire/context_list.h"
 #include "serve/wire/kept_key.h"
+#include "serve/wire/pack_version_check.h"
 #include "serve/wire/protocol.h"
 
 namespace celslm {
@@ -79,6 +80,7 @@ class CloudClient {
     std::vector<BlockEntry> blocks;  // empty while computing
     Bytes header;                    // as received; empty while computing
   };
+  // kInvalid, without a request, where the cloud's list has named a version of packs that this program cannot read.
   Result<OpenedPack> open(const PackName& pack, std::stop_token stop);
 
   // The same, and behind the header of a finished pack the bytes of its blocks [first, first + count), in pieces as they
@@ -124,6 +126,7 @@ class CloudClient {
   const std::filesystem::path key_file_;
   const bool pinned_ = false;
   const Log log_;
+  PackVersionCheck versions_;
   const std::string edge_;  // how the cloud may call this edge: edge_header.h
   Mutex mutex_;
   std::optional<PublicKey> key_ CELSLM_GUARDED_BY(mutex_);

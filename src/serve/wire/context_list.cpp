@@ -53,6 +53,12 @@ Result<std::vector<Hash256>> on_device_field(const JsonFields& fields) {
   return hashes(fields, "on_device", *list);
 }
 
+// Clouds of before this field write packs of version 2 or 1.
+Result<std::uint16_t> pack_version_field(const JsonFields& fields) {
+  CELSLM_TRY(const auto version, fields.integer("pack_version", 1, UINT16_MAX));
+  return static_cast<std::uint16_t>(version.value_or(1));
+}
+
 Result<ContextList> changes_from(const JsonFields& fields, ContextList out) {
   CELSLM_TRY(const auto n_contexts, fields.required_integer("n_contexts", 0, kMaxContexts));
   out.n_contexts = static_cast<std::size_t>(n_contexts);
@@ -75,7 +81,7 @@ Result<ContextList> changes_from(const JsonFields& fields, ContextList out) {
 json to_json(const ContextList& list) {
   json infos = json::array();
   for (const ContextInfo& info : list.added) infos.push_back(to_json(info));
-  json out{{"revision", list.revision}};
+  json out{{"revision", list.revision}, {"pack_version", list.pack_version}};
   if (!list.on_device.empty()) out["on_device"] = hexes(list.on_device);
   if (list.complete()) {
     out["contexts"] = std::move(infos);
@@ -94,6 +100,7 @@ Result<ContextList> context_list_from(const json& object) {
   CELSLM_TRY(out.revision, revision_field(fields, "revision"));
   CELSLM_TRY(out.since, revision_field(fields, "since"));
   CELSLM_TRY(out.on_device, on_device_field(fields));
+  CELSLM_TRY(out.pack_version, pack_version_field(fields));
   if (!out.complete()) return changes_from(fields, std::move(out));
   CELSLM_TRY(out.added, infos_field(fields, "contexts"));
   out.n_contexts = out.added.size();

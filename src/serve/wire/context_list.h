@@ -3,12 +3,14 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "core/result.h"
+#include "kv/pack/pack.h"
 #include "serve/wire/protocol.h"
 
 namespace celslm {
@@ -24,6 +26,9 @@ struct ContextList {
   std::vector<Hash256> on_device;      // models whose KV the cloud computes with Arithmetic::kDevice
   std::vector<ContextHandle> removed;  // may name some that never were in the list of `since`
   bool complete() const { return since.empty(); }
+
+  // Of the packs that the cloud writes.
+  std::uint16_t pack_version = kPackVersion;
 };
 
 nlohmann::json to_json(const ContextList& list);

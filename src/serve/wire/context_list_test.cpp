@@ -39,6 +39,7 @@ TEST(ContextList, SurvivesTheWayThroughJson) {
   EXPECT_EQ(read->added[1].handle, context_handle("two"));
   EXPECT_EQ(read->removed, changes().removed);
   EXPECT_EQ(read->on_device, changes().on_device);
+  EXPECT_EQ(read->pack_version, kPackVersion);
 
   const auto all = context_list_from(to_json({.revision = "ab-7", .added = {info("one")}, .on_device = {hash_of("m")}}));
   ASSERT_TRUE(all);
@@ -52,6 +53,7 @@ TEST(ContextList, ACloudWithoutRevisionsHasACompleteOne) {
   ASSERT_TRUE(read);
   EXPECT_TRUE(read->complete());
   EXPECT_EQ(read->revision, "");
+  EXPECT_EQ(read->pack_version, 1);
 }
 
 TEST(ContextList, MalformedChangesAreRefusedByField) {
@@ -70,6 +72,9 @@ TEST(ContextList, MalformedChangesAreRefusedByField) {
       {[](json& j) { j["n_contexts"] = -1; }, "n_contexts"},
       {[](json& j) { j.erase("added"); }, "added"},
       {[](json& j) { j["on_device"] = "all"; }, "on_device"},
+      {[](json& j) { j["pack_version"] = 0; }, "pack_version"},
+      {[](json& j) { j["pack_version"] = 65'536; }, "pack_version"},
+      {[](json& j) { j["pack_version"] = "2"; }, "pack_version"},
       {[](json& j) { j["on_device"][0] = 7; }, "on_device"},
       {[](json& j) { j["added"].push_back(j["added"][0]); }, "added"},
       {[](json& j) { j["added"][0]["id"] = "short"; }, "id"},
