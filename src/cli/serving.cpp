@@ -8,7 +8,9 @@
 #include <system_error>
 #include <vector>
 
+#include "cli/terminal/service_manager.h"
 #include "core/file.h"
+#include "core/version.h"
 #include "net/access/key_ring.h"
 #include "net/address.h"
 #include "net/certificates.h"
@@ -26,6 +28,10 @@ Status without_exceptions(const std::function<Status()>& run) {
   } catch (const std::system_error& error) {
     return fail(ErrorKind::kOverloaded, "cannot start: {} (allow more threads: 'ulimit -u')", error.what());
   }
+}
+
+void tell(const Environment& env, std::string_view state, spdlog::logger& log) {
+  if (const Status told = tell_service_manager(env, state); !told) log.warn("the service manager: {}", told.error().message);
 }
 
 // What servers write, contexts' texts and KV among it, is their user's alone.
@@ -87,7 +93,7 @@ Status serve_until_signal(Environment& env, const Served& served, const HttpServ
   complete.open_paths.append_range(page_paths(served.page));
   CELSLM_TRY(const auto server, HttpServer::create(complete, log));
   served.add_routes(*server);
-  log->info("up to {} open files", raise_open_file_limit());
+  log->info("celslm {}, up to {} open files", program_version(), raise_open_file_limit());
   if (!asks_who(options) && !is_loopback(options.host))
     log->warn("everybody who can reach {} may use this server; with --token-file only those who have the token",
               options.host);
@@ -99,7 +105,9 @@ Status serve_until_signal(Environment& env, const Served& served, const HttpServ
   CELSLM_CHECK_OK(server->start());
   served.started(server->url());
   env.out << "listening on " << server->url() << std::endl;
+  tell(env, "READY=1\nSTATUS=listening on " + server->url(), *log);
   env.signals.wait();
+  tell(env, "STOPPING=1", *log);
   log->info("stopping when running requests have finished; a second signal stops immediately");
   served.drain();
   server->stop(grace);
