@@ -4,32 +4,15 @@
 """
 import gzip
 import json
-import os
 import pathlib
-import subprocess
 
-import pytest
+from conftest import output_of
 
 PAGES = pathlib.Path("/usr/share/man/man1")
 
 
-def output_of(*argv):
-    done = subprocess.run(argv, capture_output=True, text=True, check=False,
-                          env={**os.environ, "MANWIDTH": "80", "MAN_KEEP_FORMATTING": "", "PAGER": "cat"})
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def of_package(field):
     return output_of("dpkg-query", "--show", f"--showformat=${{{field}}}", "celslm")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def files():
-    """The package is installed; what it consists of. Installing fails where one of its dependencies is not here."""
-    output_of("dpkg", "--install", os.environ["CELSLM_DEB"])
-    yield [pathlib.Path(name) for name in output_of("dpkg-query", "--listfiles", "celslm").splitlines()]
-    output_of("dpkg", "--purge", "celslm")
 
 
 def test_the_program_runs_and_has_the_packages_version():
@@ -65,3 +48,8 @@ def test_it_is_stripped_and_brings_its_licence(files):
     assert "MIT License" in pathlib.Path("/usr/share/doc/celslm/copyright").read_text()
     assert ".symtab" not in output_of("readelf", "--sections", "--wide", "/usr/bin/celslm")
     assert not [file for file in files if file.suffix in (".a", ".h", ".so")]
+
+
+def test_what_people_change_is_kept_by_an_upgrade(files):
+    assert pathlib.Path("/etc/celslm/celslm.toml") in files
+    assert of_package("Conffiles").split()[0] == "/etc/celslm/celslm.toml"
