@@ -19,10 +19,13 @@ def score(rule, confidence):
 
 
 def threshold_for(scores, share):
-    """Below it are so many of the scores, or fewer where several are equal."""
+    """Below it are so many of the scores; where several are equal, as near to that as they allow."""
     ordered = sorted(scores)
     n_below = round(share * len(ordered))
-    return ordered[n_below] if n_below < len(ordered) else math.nextafter(ordered[-1], math.inf)
+    if n_below == len(ordered):
+        return math.nextafter(ordered[-1], math.inf)
+    without, with_equals = ordered[n_below], math.nextafter(ordered[n_below], math.inf)
+    return min((without, with_equals), key=lambda threshold: abs(share_below(scores, threshold) - share))
 
 
 def share_below(scores, threshold):

@@ -16,8 +16,10 @@ def test_below_the_threshold_are_as_many_as_wanted():
         assert uncertainty.share_below(scores, threshold) == wanted
 
 
-def test_equal_scores_are_kept_rather_than_handed_over():
-    assert uncertainty.share_below([1, 1, 1, 1], uncertainty.threshold_for([1, 1, 1, 1], 0.5)) == 0
+def test_equal_scores_are_handed_over_together_or_not_at_all():
+    for scores, share, comes in (([1, 1, 1, 1], 0.4, 0), ([1, 1, 1, 1], 0.6, 1), ([0, 0, 0, 1, 2], 0.4, 0.6),
+                                 ([0, 1, 1, 1, 2], 0.4, 0.2)):
+        assert uncertainty.share_below(scores, uncertainty.threshold_for(scores, share)) == comes
 
 
 def test_the_least_certain_are_handed_over_first():

@@ -2,9 +2,15 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <cmath>
 #include <nlohmann/json.hpp>
+#include <semaphore>
+#include <stop_token>
+#include <thread>
 
+#include "core/log.h"
+#include "net/http_stream.h"
 #include "serve/route/cascade_rule.h"
 #include "serve/route/confidence.h"
 #include "serve/route/forwarder.h"
@@ -169,6 +175,72 @@ TEST(CascadeRuleTest, OtherFilesAreRefusedByField) {
     ASSERT_FALSE(rule) << text;
     EXPECT_THAT(rule.error().message, HasSubstr(field)) << text;
   }
+}
+
+// Answers nothing until the call is cancelled.
+class SilentClient final : public HttpClient {
+ public:
+  Result<HttpAnswer> call(const HttpCall& call) override {
+    std::binary_semaphore stopped(0);
+    const std::stop_callback release(call.stop, [&] { stopped.release(); });
+    stopped.acquire();
+    return fail(ErrorKind::kCancelled, "cancelled");
+  }
+  std::string base_url() const override { return "local://silent"; }
+};
+
+class KeptReply final : public HttpReply {
+ public:
+  void send(HttpResponse response) override { status = response.status; }
+  bool gone() const override { return false; }
+  void on_gone(std::function<void()> left) override { leave = std::move(left); }
+  std::atomic<int> status = 0;
+  std::function<void()> leave;
+};
+
+class ManyForwardedTest : public testing::Test {
+ protected:
+  std::shared_ptr<KeptReply> forward() {
+    const HttpResponse response = forwarder_.forward({.client = std::make_shared<SilentClient>(),
+                                                      .node = "silent",
+                                                      .notes = json::object(),
+                                                      .otherwise = [](const Error&) { return HttpResponse{.status = 299}; },
+                                                      .began = [this] { ++under_way_; },
+                                                      .ended =
+                                                          [this](ForwardEnd end, const HttpTraffic&) {
+                                                            last_end_ = end;
+                                                            --under_way_;
+                                                          }});
+    auto reply = std::make_shared<KeptReply>();
+    response.deferred(reply);
+    return reply;
+  }
+
+  std::atomic<int> under_way_ = 0;
+  std::atomic<ForwardEnd> last_end_ = ForwardEnd::kAnswered;
+  Forwarder forwarder_{null_log()};
+};
+
+TEST_F(ManyForwardedTest, OneMoreThanThereAreThreadsIsAnsweredHereAtOnce) {
+  ASSERT_TRUE(forwarder_.start());
+  std::vector<std::shared_ptr<KeptReply>> replies;
+  for (int i = 0; i < kForwarderThreads; ++i) replies.push_back(forward());
+  EXPECT_EQ(under_way_, kForwarderThreads);
+  EXPECT_EQ(forward()->status, 299);
+  EXPECT_EQ(last_end_, ForwardEnd::kNotAsked);
+  for (const auto& reply : replies) EXPECT_EQ(reply->status, 0);
+  forwarder_.finish();
+  EXPECT_EQ(under_way_, 0);
+  for (const auto& reply : replies) EXPECT_EQ(reply->status, 503);
+}
+
+TEST_F(ManyForwardedTest, AClientThatLeavesCancelsItsRequestAndIsAnsweredByNobody) {
+  ASSERT_TRUE(forwarder_.start());
+  const auto reply = forward();
+  reply->leave();
+  while (reply->status == 0) std::this_thread::yield();
+  EXPECT_EQ(reply->status, 499);
+  EXPECT_EQ(last_end_, ForwardEnd::kCancelled);
 }
 
 }  // namespace
