@@ -193,6 +193,22 @@ TEST_P(ForeignModelTest, AStateThatLibllamaRefusesIsComputedInstead) {
   EXPECT_EQ(answer(*engine_, prompt_, context), expected);
 }
 
+TEST_P(ForeignModelTest, ABatchThatFailsInALaterPartLeavesNoRows) {
+  if (GetParam() != std::string(kForeign)) return;  // a state takes no more memory for more tokens
+  const auto context = *LlamaContext::create(model_->foreign(), {.n_threads = 1, .n_tokens = 1024, .n_sequences = 2});
+  const auto decode = [&](LlamaSequence& sequence, const std::vector<Token>& tokens) {
+    return context->decode(std::array{LlamaContext::Chunk{.sequence = &sequence, .tokens = tokens, .wants_logits = true}});
+  };
+  const auto sequence = *context->new_sequence();
+  ASSERT_TRUE(decode(*sequence, context_));
+  const Status failed = decode(*sequence, some_tokens(1500, 3));
+  ASSERT_FALSE(failed);
+  EXPECT_EQ(failed.error().kind, ErrorKind::kOverloaded);
+  EXPECT_EQ(sequence->n_tokens(), std::ssize(context_));
+  ASSERT_TRUE(decode(*sequence, prompt_));
+  EXPECT_EQ(best(context->logits()), answer(*engine_, joined(context_, prompt_)).front());
+}
+
 TEST_P(ForeignModelTest, ItsLayersCanNeitherBeReadNorWritten) {
   auto hidden = *engine_->embed(prompt_);
   const SequenceChunk chunk{.own = segment(0), .n_tokens = static_cast<int>(prompt_.size())};

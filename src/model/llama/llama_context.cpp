@@ -49,6 +49,14 @@ struct LlamaSequence::Places {
     const MutexLock lock(mutex);
     left.push_back(id);
   }
+  // Forgets rows from the n-th on. False where the memory cannot go back: then all of them.
+  bool cut(int id, int n_tokens) {
+    const MutexLock lock(mutex);
+    llama_memory_t memory = llama_get_memory(context);
+    if (llama_memory_seq_rm(memory, id, n_tokens, -1)) return true;
+    llama_memory_seq_rm(memory, id, -1, -1);
+    return false;
+  }
   void copy(int from, int to, int n_tokens) {
     const MutexLock lock(mutex);
     llama_memory_seq_cp(llama_get_memory(context), from, to, -1, n_tokens);
@@ -214,7 +222,21 @@ Result<std::shared_ptr<LlamaSequence>> LlamaContext::beginning(LlamaSequence& of
   return out;
 }
 
+// Parts of a batch before the one that failed have left rows that the sequences do not know of.
 Status LlamaContext::decode(std::span<const Chunk> chunks) {
+  Status status = decode_parts(chunks);
+  for (const Chunk& chunk : chunks) {
+    LlamaSequence& sequence = *chunk.sequence;
+    if (status) {
+      sequence.tokens_.insert(sequence.tokens_.end(), chunk.tokens.begin(), chunk.tokens.end());
+    } else if (!sequence.places_->cut(sequence.id_, sequence.n_tokens())) {
+      sequence.tokens_.clear();
+    }
+  }
+  return status;
+}
+
+Status LlamaContext::decode_parts(std::span<const Chunk> chunks) {
   impl_->logits.clear();
   Impl::Rows rows;
   for (const Chunk& chunk : chunks) {
@@ -226,8 +248,6 @@ Status LlamaContext::decode(std::span<const Chunk> chunks) {
     }
   }
   if (!rows.tokens.empty()) CELSLM_CHECK_OK(impl_->compute(rows));
-  for (const Chunk& chunk : chunks)
-    chunk.sequence->tokens_.insert(chunk.sequence->tokens_.end(), chunk.tokens.begin(), chunk.tokens.end());
   return {};
 }
 

@@ -48,8 +48,8 @@ class LlamaContext {
     std::span<const Token> tokens;
     bool wants_logits = false;
   };
-  // Computes them. kOverloaded where the memory for n_tokens is used up. After an error the sequences of the chunks are of
-  // no use any more.
+  // Computes them. kOverloaded where the memory for n_tokens is used up. After an error the sequences of the chunks are what
+  // they were or, where libllama cannot take back what a part of the batch has left, empty.
   Status decode(std::span<const Chunk> chunks);
   // Of the last decode(): [chunks that want them][n_vocab], valid until the next.
   std::span<const float> logits() const;
@@ -60,6 +60,7 @@ class LlamaContext {
   struct Impl;
 
  private:
+  Status decode_parts(std::span<const Chunk> chunks);
   explicit LlamaContext(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };
