@@ -94,9 +94,15 @@ class Benchmark(abc.ABC):
         result = without_infinities(result)
         self.show(result)
         if options.json:
-            options.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+            write_json(options.json, result)
         self.draw(result, options)
         return result
+
+    @staticmethod
+    def keep(options, so_far):
+        """Writes what measure() knows so far where --json wants the result: a run that is stopped leaves that."""
+        if options.json:
+            write_json(options.json, without_infinities({"machine": machine(), **so_far}))
 
     def draw(self, result, options):
         for picture in self.pictures():
@@ -104,6 +110,13 @@ class Benchmark(abc.ABC):
             charts = picture.charts(result) if path else []
             if charts:
                 chart.write(path, charts, note_of(result))
+
+
+def write_json(path, result):
+    """Whoever reads it meanwhile finds all of an earlier result or all of this one."""
+    unfinished = path.with_name(path.name + ".tmp")
+    unfinished.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    unfinished.rename(path)
 
 
 def random_model(options):
