@@ -43,6 +43,7 @@ class Shape:
     deviation: float = 0.02  # of weights: that of trained models
     experts: int = 0  # of a layer; their width is ff
     experts_used: int = 2
+    attention_every: int = 0  # the last of so many layers has attention, the others are recurrent; 0: all have
     rotated: int | None = None  # dimensions of a head that RoPE turns, if not all
     keys: dict[str, int | float | bool | str] = dataclasses.field(default_factory=dict)  # behind "<architecture>."
 
@@ -50,11 +51,34 @@ class Shape:
     def head(self) -> int:
         return self.head_width or self.width // self.heads
 
+    def is_recurrent(self, layer: int) -> bool:
+        return self.attention_every > 0 and (layer + 1) % self.attention_every != 0
+
 
 # What layers of an architecture have beside those of a Llama, as libllama's loaders want it.
 NORMS_BEHIND = ("gemma3", "exaone4")  # of what attention and MLP put out
 NO_NORMS_BEFORE = ("exaone4",)
-HEAD_NORMS = ("qwen3", "gemma3", "hunyuan-dense", "exaone4", "qwen3moe")
+HEAD_NORMS = ("qwen3", "gemma3", "hunyuan-dense", "exaone4", "qwen3moe", "lfm2", "qwen35")
+OUTPUT_NORMS = {"lfm2": "token_embd_norm"}
+CONVOLUTION = 3  # tokens that a short convolution reads
+
+
+class DeltaNet:
+    """The recurrent layers of qwen35: heads of keys and queries, heads of values, and their width."""
+
+    def __init__(self, width: int):
+        self.head = 16 if width < 256 else 128
+        self.keys = 2 if width < 256 else width // 128
+        self.values = 2 * self.keys
+        self.convolution = 4  # tokens
+
+    @property
+    def channels(self) -> int:
+        return (2 * self.keys + self.values) * self.head
+
+    @property
+    def inner(self) -> int:
+        return self.values * self.head
 FUSED = ("phi3",)
 BIASES = ("qwen2", "gpt-oss")
 OUTPUT_OF_ITS_OWN = ("gpt-oss",)
@@ -96,6 +120,8 @@ def architectures(tiny: bool) -> dict[str, Shape]:
         # Its windows are in models of 64 layers only.
         "exaone4": shape("exaone4", **({"layers": 64, "keys": {"attention.sliding_window": window}} if tiny else {})),
         "qwen3moe": shape("qwen3moe", experts=8, **experts),
+        "lfm2": shape("lfm2", attention_every=2 if tiny else 4),
+        "qwen35": shape("qwen35", attention_every=2 if tiny else 4),
         "gpt-oss": shape("gpt-oss", experts=8, keys={"attention.sliding_window": window}, **experts),
     }
 
@@ -125,7 +151,13 @@ def write_metadata(out: gguf.GGUFWriter, name: str, shape: Shape) -> None:
     out.add_block_count(shape.layers)
     out.add_feed_forward_length(shape.ff)
     out.add_head_count(shape.heads)
-    out.add_head_count_kv(shape.kv_heads)
+    if shape.architecture == "lfm2":
+        out.add_head_count_kv([0 if shape.is_recurrent(layer) else shape.kv_heads for layer in range(shape.layers)])
+        out.add_shortconv_l_cache(CONVOLUTION)
+    else:
+        out.add_head_count_kv(shape.kv_heads)
+    if shape.architecture == "qwen35":
+        write_delta_nets(out, shape)
     out.add_layer_norm_rms_eps(shape.epsilon)
     out.add_rope_freq_base(shape.rope_base)
     out.add_rope_dimension_count(shape.rotated or shape.head)
@@ -140,6 +172,18 @@ def write_metadata(out: gguf.GGUFWriter, name: str, shape: Shape) -> None:
     for key, value in shape.keys.items():
         write[type(value)](f"{shape.architecture}.{key}", value)
     out.add_file_type(gguf.LlamaFileType.MOSTLY_F16)
+
+
+def write_delta_nets(out: gguf.GGUFWriter, shape: Shape) -> None:
+    net = DeltaNet(shape.width)
+    pairs = (shape.rotated or shape.head) // 2
+    out.add_full_attention_interval(shape.attention_every)
+    out.add_ssm_conv_kernel(net.convolution)
+    out.add_ssm_inner_size(net.inner)
+    out.add_ssm_state_size(net.head)
+    out.add_ssm_time_step_rank(net.values)
+    out.add_ssm_group_count(net.keys)
+    out.add_rope_dimension_sections([(pairs + 2) // 3, (pairs + 1) // 3, pairs // 3, 0])
 
 
 def write_tokenizer(out: gguf.GGUFWriter, shape: Shape) -> None:
@@ -173,21 +217,33 @@ def tensors(shape: Shape, seed: int):
 
     architecture = shape.architecture
     yield "token_embd.weight", matrix(shape.vocabulary, shape.width)
-    yield "output_norm.weight", ones(shape.width)
+    yield f"{OUTPUT_NORMS.get(architecture, 'output_norm')}.weight", ones(shape.width)
     if architecture in OUTPUT_OF_ITS_OWN:
         yield "output.weight", matrix(shape.vocabulary, shape.width)
     if architecture == "phi3":
         for reach, factor in (("long", 5.0), ("short", 1.2)):
             yield f"rope_factors_{reach}.weight", ones((shape.rotated or shape.head) // 2) * numpy.float32(factor)
-    widths = {"q": shape.heads * shape.head, "k": shape.kv_heads * shape.head, "v": shape.kv_heads * shape.head}
+    with_gates = 2 if architecture == "qwen35" else 1
+    widths = {"q": shape.heads * shape.head * with_gates, "k": shape.kv_heads * shape.head, "v": shape.kv_heads * shape.head}
     for layer in range(shape.layers):
         p = f"blk.{layer}."
         if architecture not in NO_NORMS_BEFORE:
             yield p + "attn_norm.weight", ones(shape.width)
-            yield p + ("post_attention_norm" if architecture == "gpt-oss" else "ffn_norm") + ".weight", ones(shape.width)
+            late = architecture in ("gpt-oss", "qwen35")
+            yield p + ("post_attention_norm" if late else "ffn_norm") + ".weight", ones(shape.width)
         if architecture in NORMS_BEHIND:
             yield p + "post_attention_norm.weight", ones(shape.width)
             yield p + "post_ffw_norm.weight", ones(shape.width)
+        if shape.is_recurrent(layer) and architecture == "qwen35":
+            yield from delta_net(p, shape, matrix)
+            yield from mlp(p, shape, matrix)
+            continue
+        if shape.is_recurrent(layer):
+            yield p + "shortconv.in_proj.weight", matrix(3 * shape.width, shape.width)
+            yield p + "shortconv.conv.weight", matrix(shape.width, CONVOLUTION).astype(numpy.float32)
+            yield p + "shortconv.out_proj.weight", matrix(shape.width, shape.width)
+            yield from mlp(p, shape, matrix)
+            continue
         for part, rows in {"qkv": sum(widths.values())}.items() if architecture in FUSED else widths.items():
             yield f"{p}attn_{part}.weight", matrix(rows, shape.width)
             if architecture in BIASES:
@@ -195,14 +251,32 @@ def tensors(shape: Shape, seed: int):
         if architecture in HEAD_NORMS:
             yield p + "attn_q_norm.weight", ones(shape.head)
             yield p + "attn_k_norm.weight", ones(shape.head)
-        yield p + "attn_output.weight", matrix(shape.width, widths["q"])
+        yield p + "attn_output.weight", matrix(shape.width, shape.heads * shape.head)
         if shape.experts:
             yield from experts(p, shape, matrix)
             continue
-        if architecture not in FUSED:
-            yield p + "ffn_gate.weight", matrix(shape.ff, shape.width)
-        yield p + "ffn_up.weight", matrix(shape.ff * (2 if architecture in FUSED else 1), shape.width)
-        yield p + "ffn_down.weight", matrix(shape.width, shape.ff)
+        yield from mlp(p, shape, matrix)
+
+
+def delta_net(p: str, shape: Shape, matrix):
+    net = DeltaNet(shape.width)
+    yield p + "attn_qkv.weight", matrix(net.channels, shape.width)
+    yield p + "attn_gate.weight", matrix(net.inner, shape.width)
+    yield p + "ssm_conv1d.weight", matrix(net.channels, net.convolution).astype(numpy.float32)
+    yield p + "ssm_dt.bias", numpy.zeros(net.values, numpy.float32)
+    yield p + "ssm_a", numpy.full(net.values, -0.5, numpy.float32)
+    yield p + "ssm_alpha.weight", matrix(net.values, shape.width)
+    yield p + "ssm_beta.weight", matrix(net.values, shape.width)
+    yield p + "ssm_norm.weight", numpy.ones(net.head, numpy.float32)
+    yield p + "ssm_out.weight", matrix(shape.width, net.inner)
+
+
+def mlp(p: str, shape: Shape, matrix):
+    fused = shape.architecture in FUSED
+    if not fused:
+        yield p + "ffn_gate.weight", matrix(shape.ff, shape.width)
+    yield p + "ffn_up.weight", matrix(shape.ff * (2 if fused else 1), shape.width)
+    yield p + "ffn_down.weight", matrix(shape.width, shape.ff)
 
 
 def experts(p: str, shape: Shape, matrix):

@@ -2,7 +2,7 @@
 
 A tiny model of each architecture, f32 and random, is loaded and compared with libllama; a larger one (--quantization, about
 120M parameters, all of one size but for what the architecture wants otherwise) is measured in turn with llama-bench. Random
-weights: right for speed and for agreement, and of no use for anything else.
+weights: right for speed and for agreement, and of no use for anything else. Rows are in --json as soon as they are measured.
 
 --json keys:
   machine, quantization, prefill, decode, runs
@@ -24,7 +24,7 @@ from ..measure import in_turn, speeds
 from . import engine
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3", "gemma3", "smollm3", "mistral3", "phi3", "granite", "ernie4_5", "hunyuan-dense",
-                 "exaone4", "qwen3moe", "gpt-oss")
+                 "exaone4", "qwen3moe", "gpt-oss", "lfm2", "qwen35")
 
 
 class Architectures(Benchmark):
@@ -44,8 +44,12 @@ class Architectures(Benchmark):
         parser.add_argument("--decode", type=int, default=64, metavar="TOKENS", help="(default: 64)")
 
     def measure(self, options):
-        return {"quantization": options.quantization, "prefill": options.prefill, "decode": options.decode,
-                "runs": options.runs, "rows": [row(name, options) for name in options.only]}
+        result = {"quantization": options.quantization, "prefill": options.prefill, "decode": options.decode,
+                  "runs": options.runs, "rows": []}
+        for name in options.only:
+            result["rows"].append(row(name, options))
+            self.keep(options, result)
+        return result
 
     def show(self, result):
         print(f"{result['machine']}; {result['quantization']}, prefill of {result['prefill']} tokens, decode of "

@@ -6,14 +6,17 @@
 //   by_layer    with each layer computed as soon as that layer of the KV has arrived, the same logits follow
 //
 //   build/release/bench/celslm_bench_architectures --model M.gguf --context 90 --decode 40
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <random>
+#include <utility>
 #include <vector>
 
 #include "bench/cpp/next_token.h"
 #include "bench/cpp/support.h"
 #include "kv/codec/codec.h"
+#include "kv/pack/layer_state.h"
 #include "model/engine/prefill.h"
 
 namespace celslm {
@@ -70,6 +73,8 @@ class Proof {
     const std::size_t bytes = row_bytes(KvType::kF16, config_.head_dim) * static_cast<std::size_t>(config_.n_kv_heads) *
                               static_cast<std::size_t>(options_.context);
     for (int layer = 0; layer < config_.n_layers; ++layer) {
+      if (!std::ranges::equal(std::as_const(*computed_).state(layer), std::as_const(*arrived_).state(layer))) return false;
+      if (!computed_->has_rows(layer)) continue;
       const KvView a = computed_->view(layer);
       const KvView b = arrived_->view(layer);
       if (std::memcmp(a.k, b.k, bytes) != 0 || std::memcmp(a.v, b.v, bytes) != 0) return false;
@@ -95,10 +100,20 @@ class Proof {
   }
 
   Status send_rows(int layer, int first_row, std::span<const float> k, std::span<const float> v) const {
+    if (config_.state_values(layer) > 0)
+      return Engine::import_state(engine_.model(), *arrived_, layer, options_.context, through_bytes(k));
     const auto n = static_cast<int>(k.size()) / config_.kv_width();
     CELSLM_TRY(const auto sent_k, through_block(BlockKind::kKey, n, k));
     CELSLM_TRY(const auto sent_v, through_block(BlockKind::kValue, n, v));
     return Engine::import_rows(engine_.model(), *arrived_, layer, first_row, n, sent_k, sent_v);
+  }
+
+  // As a block of a pack holds a state.
+  static std::vector<float> through_bytes(std::span<const float> state) {
+    const Bytes bytes = encode_layer_state(state);
+    std::vector<float> out(state.size());
+    std::memcpy(out.data(), bytes.data(), bytes.size());
+    return out;
   }
 
   Result<std::vector<float>> through_block(BlockKind kind, int n, std::span<const float> values) const {

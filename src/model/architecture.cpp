@@ -84,6 +84,22 @@ constexpr auto kArchitectures = std::to_array<ArchitectureTraits>({
      .window = WindowUse::kOptional,
      .window_period = 2,
      .features = 0},
+    {.architecture = Architecture::kLfm2,
+     .name = "lfm2",
+     .output_norm = "token_embd_norm",
+     .head_norm = HeadNorm::kBeforeRope,
+     .recurrence = Recurrence::kShortConv,
+     .neox = true,
+     .features = 0},
+    {.architecture = Architecture::kQwen35,
+     .name = "qwen35",
+     .ffn_norm = "post_attention_norm",
+     .head_norm = HeadNorm::kBeforeRope,
+     .recurrence = Recurrence::kDeltaNet,
+     .gated_attention = true,
+     .neox = true,
+     .partial_rope = true,
+     .features = feature::kAttentionScale | feature::kRopeSections | feature::kPredictionLayers},
 });
 
 }  // namespace

@@ -22,6 +22,8 @@ enum class Architecture : std::uint8_t {
   kExaone4,
   kQwen3Moe,
   kGptOss,
+  kLfm2,
+  kQwen35,
 };
 
 // Where each head of Q and K is divided by its root mean square and multiplied by weights.
@@ -29,6 +31,13 @@ enum class HeadNorm : std::uint8_t { kNone, kBeforeRope, kAfterRope };
 
 // Of the gate's half of the MLP. kClampedSilu: with the constants of gpt-oss.
 enum class Activation : std::uint8_t { kSilu, kGelu, kClampedSilu };
+
+// What recurrent layers have in the place of attention. They keep a state of fixed size instead of rows of K and V.
+enum class Recurrence : std::uint8_t {
+  kNone,       // every layer has attention
+  kShortConv,  // a gated convolution over a few tokens
+  kDeltaNet,   // a gated delta net behind such a convolution
+};
 
 // How much weight the chosen experts of an MLP get.
 enum class Experts : std::uint8_t {
@@ -66,6 +75,8 @@ inline constexpr unsigned kLogitScale = 1U << 3;
 inline constexpr unsigned kLogitSoftcap = 1U << 4;
 inline constexpr unsigned kTemperature = 1U << 5;
 inline constexpr unsigned kYarnLogMultiplier = 1U << 6;
+inline constexpr unsigned kRopeSections = 1U << 7;
+inline constexpr unsigned kPredictionLayers = 1U << 8;  // which are left out: they guess tokens that others compute
 }  // namespace feature
 
 // A row of the table. What is not named in a row is as in a Llama: RMS norms before attention and before the MLP; Q, K and V
@@ -75,13 +86,16 @@ struct ArchitectureTraits {
   Architecture architecture = Architecture::kLlama;
   const char* name = "";  // as in GGUF's general.architecture; its keys begin with it
 
+  const char* output_norm = "output_norm";  // the tensor in front of the output head
   // Tensors of a layer, "blk.<layer>.<name>.weight"; null: there is none.
   const char* attn_norm = "attn_norm";   // of what goes into attention
   const char* attn_post_norm = nullptr;  // of what comes out, before it is added
   const char* ffn_norm = "ffn_norm";     // of what goes into the MLP
   const char* ffn_post_norm = nullptr;   // of what comes out
   HeadNorm head_norm = HeadNorm::kNone;
-  bool fused = false;  // Q, K and V may be one tensor, attn_qkv; ffn_up begins with the gate's rows
+  Recurrence recurrence = Recurrence::kNone;  // of the layers that the file says are recurrent
+  bool gated_attention = false;               // attn_q has, behind each head, a gate of what the head puts out
+  bool fused = false;                         // Q, K and V may be one tensor, attn_qkv; ffn_up begins with the gate's rows
   Activation activation = Activation::kSilu;
   Experts experts = Experts::kNone;
   bool sinks = false;  // each head has one: a score that takes weight and has no value

@@ -18,6 +18,7 @@ TEST(ArchitectureTest, IsSpelledAsInGguf) {
   EXPECT_STREQ(to_string(Architecture::kLlama), "llama");
   EXPECT_STREQ(to_string(Architecture::kQwen2), "qwen2");
   EXPECT_STREQ(to_string(Architecture::kQwen3), "qwen3");
+  EXPECT_STREQ(to_string(Architecture::kQwen35), "qwen35");
   EXPECT_EQ(find_architecture("mamba"), nullptr);
 }
 

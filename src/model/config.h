@@ -37,6 +37,7 @@ inline constexpr std::size_t kRopeUses = 3;
 
 // Where layers differ from each other.
 struct LayerTraits {
+  int state_values = 0;  // f32 values of the state that it keeps instead of rows of K and V; 0: it has attention
   RopeUse rope = RopeUse::kGlobal;
   int window = 0;  // a token attends to so many tokens, the last of them itself; 0: to all
 };
@@ -54,17 +55,32 @@ struct ExpertsConfig {
   int n_ff = 0;  // of each
 };
 
+// Of recurrent layers.
+struct RecurrenceConfig {
+  int conv_tokens = 0;    // that a token's convolution reads, the last of them itself; 0: no layer is recurrent
+  int conv_channels = 0;  // values of a token that it is made of
+  int n_key_heads = 0;    // of a delta net, as all that follows
+  int n_value_heads = 0;  // a multiple of it
+  int head_dim = 0;       // of both
+
+  int key_width() const { return n_key_heads * head_dim; }
+  int value_width() const { return n_value_heads * head_dim; }
+  int conv_values() const { return (conv_tokens - 1) * conv_channels; }  // of a state: what the convolution reads of it
+};
+
 // Constant after loading.
 struct ModelConfig {
   std::string name;  // general.name, or the file's name
   Architecture architecture = Architecture::kLlama;
   int n_layers = 0;
+  int n_prediction_layers = 0;  // that the file has behind these, and that nothing here reads
   int n_embd = 0;
   int n_heads = 0;
   int n_kv_heads = 0;
   int head_dim = 0;  // of K and of V: models in which they differ are refused
   int n_ff = 0;      // of the one MLP
   ExpertsConfig experts;
+  RecurrenceConfig recurrence;
   int n_vocab = 0;
   int n_ctx_train = 0;  // tokens
   float rms_epsilon = 1e-5F;
@@ -85,6 +101,10 @@ struct ModelConfig {
 
   const LayerTraits& layer(int i) const { return layers[static_cast<std::size_t>(i)]; }
   bool has_windows() const;
+  bool has_states() const { return recurrence.conv_tokens > 0; }  // some layer is recurrent
+  int state_values(int i) const { return has_states() ? layer(i).state_values : 0; }
+  int n_row_layers() const;           // that keep rows of K and V
+  std::uint64_t state_bytes() const;  // of all layers together
   const ArchitectureTraits& traits() const { return traits_of(architecture); }
   int kv_width() const { return n_kv_heads * head_dim; }  // values of K (or V) per token and layer
 };
@@ -106,12 +126,14 @@ struct ModelFingerprint {
   std::uint32_t n_layers = 0;
   std::uint32_t n_kv_heads = 0;
   std::uint32_t head_dim = 0;
-  std::string rope;   // canonical text of RopeConfig, and of what else the metadata decides about the graphs
-  Hash256 weights;    // over every tensor's name, type, shape and bytes
-  Hash256 tokenizer;  // over every tokenizer.* key of the GGUF
+  std::vector<std::uint32_t> states;  // [n_layers] bytes of each layer's state, 0: it keeps K and V; empty: all keep them
+  std::string rope;                   // canonical text of RopeConfig, and of what else the metadata decides about the graphs
+  Hash256 weights;                    // over every tensor's name, type, shape and bytes
+  Hash256 tokenizer;                  // over every tokenizer.* key of the GGUF
   Arithmetic arithmetic = Arithmetic::kCpu;  // not part of id(), which names weights whoever computes with them
 
   bool operator==(const ModelFingerprint&) const = default;
+  std::uint32_t state_bytes(int layer) const { return states.empty() ? 0 : states[static_cast<std::size_t>(layer)]; }
   Hash256 id() const;
   // "n_layers (24 here, 28 there)"; empty if equal.
   std::string difference(const ModelFingerprint& other) const;

@@ -28,6 +28,11 @@ const FieldCase kFields[] = {
     {"n_layers (24 here, 28 there)", [](ModelFingerprint& f) { f.n_layers = 28; }},
     {"n_kv_heads (2 here, 4 there)", [](ModelFingerprint& f) { f.n_kv_heads = 4; }},
     {"head_dim (64 here, 128 there)", [](ModelFingerprint& f) { f.head_dim = 128; }},
+    {"states (none here, 1 of up to 24 bytes there)",
+     [](ModelFingerprint& f) {
+       f.states.assign(24, 0);
+       f.states.front() = 24;
+     }},
     {"rope (neox 64 1000000 here, neox 64 10000 there)", [](ModelFingerprint& f) { f.rope = "neox 64 10000"; }},
     {"tokenizer (", [](ModelFingerprint& f) { f.tokenizer = hash_of("another"); }},
     {"weights (", [](ModelFingerprint& f) { f.weights = hash_of("another"); }},

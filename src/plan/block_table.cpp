@@ -5,8 +5,10 @@ namespace celslm {
 BlockTable::BlockTable(LoadShape shape)
     : shape_(std::move(shape)),
       blocks_(static_cast<std::size_t>(shape_.n_blocks())),
-      n_missing_(static_cast<std::size_t>(shape_.n_layers), shape_.blocks_per_layer),
+      n_missing_(static_cast<std::size_t>(shape_.n_layers)),
       missing_bytes_(static_cast<std::size_t>(shape_.n_layers)) {
+  for (int layer = 0; layer < shape_.n_layers; ++layer)
+    n_missing_[static_cast<std::size_t>(layer)] = shape_.blocks_of(layer);
   for (int i = 0; i < shape_.n_blocks(); ++i)
     missing_bytes_[static_cast<std::size_t>(shape_.layer_of(i))] += shape_.bytes_of(i);
 }

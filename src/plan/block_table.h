@@ -1,6 +1,7 @@
 // Which blocks of a context are here, which are being written, and which are missing.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <numeric>
 #include <span>
@@ -14,10 +15,19 @@ namespace celslm {
 struct LoadShape {
   int n_layers = 0;
   int blocks_per_layer = 0;
-  std::vector<std::uint32_t> block_bytes;  // [n_layers * blocks_per_layer]
+  std::vector<std::uint32_t> block_bytes;  // [n_blocks()]
+  std::vector<int> first_blocks =
+      {};  // [n_layers + 1], where layers have different numbers of blocks; empty: blocks_per_layer
 
-  int n_blocks() const { return n_layers * blocks_per_layer; }
-  int layer_of(int block) const { return block / blocks_per_layer; }
+  int first_block(int layer) const {
+    return first_blocks.empty() ? layer * blocks_per_layer : first_blocks[static_cast<std::size_t>(layer)];
+  }
+  int blocks_of(int layer) const { return first_block(layer + 1) - first_block(layer); }
+  int n_blocks() const { return first_block(n_layers); }
+  int layer_of(int block) const {
+    if (first_blocks.empty()) return block / blocks_per_layer;
+    return static_cast<int>(std::ranges::upper_bound(first_blocks, block) - first_blocks.begin()) - 1;
+  }
   std::uint32_t bytes_of(int block) const { return block_bytes[static_cast<std::size_t>(block)]; }
   std::uint64_t bytes_of(BlockRange range) const {
     const auto begin = block_bytes.begin() + range.first;

@@ -95,8 +95,7 @@ bool LoadPlan::would_compute(TimePoint now) const {
 
 std::vector<int> LoadPlan::blocks_written(int layer) const {
   std::vector<int> out;
-  for (int i = 0; i < shape().blocks_per_layer; ++i) {
-    const int block = layer * shape().blocks_per_layer + i;
+  for (int block = shape().first_block(layer); block < shape().first_block(layer + 1); ++block) {
     if (status_.blocks.is_written(block)) out.push_back(block);
   }
   return out;
@@ -104,8 +103,7 @@ std::vector<int> LoadPlan::blocks_written(int layer) const {
 
 std::vector<int> LoadPlan::claim_layer(int layer) {
   std::vector<int> out;
-  for (int i = 0; i < shape().blocks_per_layer; ++i) {
-    const int block = layer * shape().blocks_per_layer + i;
+  for (int block = shape().first_block(layer); block < shape().first_block(layer + 1); ++block) {
     if (claim(block)) out.push_back(block);
   }
   status_.compute.layer_computed(layer);

@@ -25,6 +25,15 @@ LoadShape shape(int n_layers = 24, int blocks_per_layer = 16) {
           .block_bytes = std::vector<std::uint32_t>(static_cast<std::size_t>(n_layers * blocks_per_layer), kBlock)};
 }
 
+// Of a model with recurrent layers: two of three have one block, their state.
+LoadShape hybrid_shape(int n_layers = 24, int blocks_per_layer = 16) {
+  LoadShape out{.n_layers = n_layers, .blocks_per_layer = blocks_per_layer, .first_blocks = {0}};
+  for (int layer = 0; layer < n_layers; ++layer)
+    out.first_blocks.push_back(out.first_blocks.back() + (layer % 3 == 2 ? blocks_per_layer : 1));
+  out.block_bytes.assign(static_cast<std::size_t>(out.n_blocks()), kBlock);
+  return out;
+}
+
 // Seconds that one source, or compute, would take alone.
 double alone_s(const SimulatedLoad& load, std::size_t source) {
   SimulatedLoad one = load;
@@ -315,6 +324,29 @@ TEST(LoadPlanTest, ADeadlineTurnsTheRestIntoLocalCompute) {
   EXPECT_TRUE(cut.complete);
   EXPECT_GT(cut.layers_computed, free.layers_computed);
   EXPECT_LT(cut.bytes[0], free.bytes[0]);
+}
+
+TEST(LoadShapeTest, NumbersBlocksOfLayersOfDifferentSizes) {
+  const LoadShape shape = hybrid_shape(6, 4);
+  EXPECT_EQ(shape.n_blocks(), 12);
+  std::vector<int> layers;
+  for (int block = 0; block < shape.n_blocks(); ++block) layers.push_back(shape.layer_of(block));
+  EXPECT_THAT(layers, testing::ElementsAre(0, 1, 2, 2, 2, 2, 3, 4, 5, 5, 5, 5));
+  EXPECT_EQ(shape.blocks_of(3), 1);
+  EXPECT_EQ(shape.blocks_of(5), 4);
+}
+
+TEST(LoadPlanTest, LoadsLayersOfDifferentSizesFromBothEnds) {
+  for (const bool computes : {false, true}) {
+    SimulatedLoad load{.shape = hybrid_shape(), .sources = {{.rate_bytes_per_s = 5e6}, {.rate_bytes_per_s = 1e6}}};
+    if (computes) load.unit_s = 0.02;
+    const SimulationResult result = simulate(load);
+    EXPECT_TRUE(result.complete);
+    EXPECT_THAT(result.writes, Each(1));
+    if (!computes) continue;
+    EXPECT_GT(result.layers_computed, 0);
+    EXPECT_LT(result.seconds, compute_s(load));
+  }
 }
 
 TEST(LoadPlanTest, StaysWithinTheBytesThatASourceMayBeAskedFor) {

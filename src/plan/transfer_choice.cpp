@@ -67,8 +67,7 @@ std::uint64_t Choice::useful_bytes() const {
 }
 
 std::optional<int> Choice::first_free(int layer) const {
-  const int begin = layer * shape_.blocks_per_layer;
-  for (int block = begin; block < begin + shape_.blocks_per_layer; ++block) {
+  for (int block = shape_.first_block(layer); block < shape_.first_block(layer + 1); ++block) {
     if (is_free(block)) return block;
   }
   return std::nullopt;
@@ -77,7 +76,7 @@ std::optional<int> Choice::first_free(int layer) const {
 // Whether a block of this layer would be here without this source before it could come from it: by local compute, where the
 // forecast has it compute this layer, or because all that is missing will have come from faster sources.
 bool Choice::earlier_without(int layer) const {
-  const std::uint32_t bytes = shape_.bytes_of(layer * shape_.blocks_per_layer);
+  const std::uint32_t bytes = shape_.bytes_of(shape_.first_block(layer));
   const double own = status_.fetch_s(source_, bytes);
   const ComputeProgress& compute = status_.compute;
   const double computed_in_s = (layer - compute.layer() + 1 - compute.part()) * compute.layer_s();
@@ -117,17 +116,19 @@ BlockRange Choice::extend(int first, FetchOrder order) const {
     bytes = more;
     return true;
   };
-  const int layer_end = (shape_.layer_of(first) + 1) * shape_.blocks_per_layer;
+  const int layer_end = shape_.first_block(shape_.layer_of(first) + 1);
   const int last = order == FetchOrder::kDeepFirst ? layer_end : shape_.n_blocks();
   while (range.end() < last && try_add(range.end())) ++range.count;
   if (order == FetchOrder::kShallowFirst) return range;
   // Complete layers only, so that what a transfer leaves are complete layers, too.
-  while (range.first % shape_.blocks_per_layer == 0 && range.first > status_.compute.layer() * shape_.blocks_per_layer) {
-    for (int i = 1; i <= shape_.blocks_per_layer; ++i) {
+  int layer = shape_.layer_of(range.first);
+  while (range.first == shape_.first_block(layer) && layer > status_.compute.layer()) {
+    const int n_blocks = shape_.blocks_of(--layer);
+    for (int i = 1; i <= n_blocks; ++i) {
       if (!try_add(range.first - i)) return range;
     }
-    range.first -= shape_.blocks_per_layer;
-    range.count += shape_.blocks_per_layer;
+    range.first -= n_blocks;
+    range.count += n_blocks;
   }
   return range;
 }

@@ -100,7 +100,12 @@ class Writer {
       set("expert_feed_forward_length", m_.n_ff);
     }
     set("attention.head_count", m_.n_heads);
-    set("attention.head_count_kv", m_.n_kv_heads);
+    if (m_.architecture == "lfm2") {
+      write_short_convs();
+    } else {
+      set("attention.head_count_kv", m_.n_kv_heads);
+    }
+    if (m_.architecture == "qwen35") write_delta_nets();
     set("attention.layer_norm_rms_epsilon", 1e-5F);
     if (m_.head_dim != 0) {
       set("attention.key_length", m_.head_dim);
@@ -108,6 +113,29 @@ class Writer {
     }
     set("rope.dimension_count", rope_dimensions());
     if (m_.architecture == "granite") set("logit_scale", 4.0F);  // required
+  }
+
+  bool is_recurrent(int layer) const { return is_one_of({"lfm2", "qwen35"}) && (layer + 1) % m_.attention_every != 0; }
+
+  void write_delta_nets() {
+    set("full_attention_interval", m_.attention_every);
+    set("ssm.conv_kernel", m_.conv_tokens);
+    set("ssm.inner_size", m_.n_value_heads * m_.state_head_dim);
+    set("ssm.state_size", m_.state_head_dim);
+    set("ssm.time_step_rank", m_.n_value_heads);
+    set("ssm.group_count", m_.n_key_heads);
+    const int pairs = rope_dimensions() / 2;  // which take turns among three dimensions
+    const std::array<std::int32_t, 4> sections = {(pairs + 2) / 3, (pairs + 1) / 3, pairs / 3, 0};
+    gguf_set_arr_data(gguf_.get(), key("rope.dimension_sections").c_str(), GGUF_TYPE_INT32, sections.data(),
+                      sections.size());
+  }
+
+  void write_short_convs() {
+    std::vector<std::int32_t> kv_heads;
+    for (int i = 0; i < m_.n_layers; ++i) kv_heads.push_back(is_recurrent(i) ? 0 : m_.n_kv_heads);
+    gguf_set_arr_data(gguf_.get(), key("attention.head_count_kv").c_str(), GGUF_TYPE_INT32, kv_heads.data(),
+                      kv_heads.size());
+    set("shortconv.l_cache", m_.conv_tokens);
   }
 
   void write_rope() {
@@ -174,10 +202,10 @@ class Writer {
   void write_tensors() {
     const auto n_vocab = static_cast<int>(v_.tokens.size());
     matrix("token_embd.weight", m_.n_embd, n_vocab, 1.0F);
-    vector("output_norm.weight", m_.n_embd, 1.0F, 0.1F);
+    vector(m_.architecture == "lfm2" ? "token_embd_norm.weight" : "output_norm.weight", m_.n_embd, 1.0F, 0.1F);
     if (!m_.tied) projection("output", m_.n_embd, n_vocab, false);
     if (m_.frequency_factors) write_factors();
-    for (int i = 0; i < m_.n_layers; ++i) write_layer(fmt::format("blk.{}.", i));
+    for (int i = 0; i < m_.n_layers; ++i) write_layer(fmt::format("blk.{}.", i), is_recurrent(i));
     if (!m_.extra_tensor.empty()) vector(m_.extra_tensor, m_.n_embd, 0.0F, 1.0F);
   }
 
@@ -194,21 +222,21 @@ class Writer {
     return std::ranges::any_of(names, [&](const char* name) { return m_.architecture == name; });
   }
 
-  void write_layer(const std::string& p) {
+  void write_layer(const std::string& p, bool recurrent) {
     const bool only_post_norms = m_.architecture == "exaone4";
     const bool post_norms = only_post_norms || m_.architecture == "gemma3";
-    const int q_width = m_.n_heads * head_dim_;
-    if (!only_post_norms) vector(p + "attn_norm.weight", m_.n_embd, 1.0F, 0.1F);
-    write_projections(p, q_width, m_.n_kv_heads * head_dim_);
-    if (is_one_of({"qwen3", "gemma3", "hunyuan-dense", "exaone4", "qwen3moe"})) {
-      vector(p + "attn_q_norm.weight", head_dim_, 1.0F, 0.1F);
-      vector(p + "attn_k_norm.weight", head_dim_, 1.0F, 0.1F);
-    }
     const bool gpt_oss = m_.architecture == "gpt-oss";
-    if (gpt_oss) vector(p + "attn_sinks.weight", m_.n_heads, 0.0F, 1.0F);
-    projection(p + "attn_output", q_width, m_.n_embd, gpt_oss);
-    if (post_norms || gpt_oss) vector(p + "post_attention_norm.weight", m_.n_embd, 1.0F, 0.1F);
-    if (!only_post_norms && !gpt_oss) vector(p + "ffn_norm.weight", m_.n_embd, 1.0F, 0.1F);
+    if (!only_post_norms) vector(p + "attn_norm.weight", m_.n_embd, 1.0F, 0.1F);
+    if (recurrent && m_.architecture == "qwen35") {
+      write_delta_net(p);
+    } else if (recurrent) {
+      write_short_conv(p);
+    } else {
+      write_attention(p, gpt_oss);
+    }
+    const bool late_ffn_norm = is_one_of({"gpt-oss", "qwen35"});  // under the name of a norm behind attention
+    if (post_norms || late_ffn_norm) vector(p + "post_attention_norm.weight", m_.n_embd, 1.0F, 0.1F);
+    if (!only_post_norms && !late_ffn_norm) vector(p + "ffn_norm.weight", m_.n_embd, 1.0F, 0.1F);
     if (has_experts()) {
       write_experts(p, gpt_oss);
       return;
@@ -221,6 +249,40 @@ class Writer {
     }
     projection(p + "ffn_down", m_.n_ff, m_.n_embd, false);
     if (post_norms) vector(p + "post_ffw_norm.weight", m_.n_embd, 1.0F, 0.1F);
+  }
+
+  void write_attention(const std::string& p, bool gpt_oss) {
+    const int q_width = m_.n_heads * head_dim_;
+    write_projections(p, q_width, m_.n_kv_heads * head_dim_);
+    if (is_one_of({"qwen3", "gemma3", "hunyuan-dense", "exaone4", "qwen3moe", "lfm2", "qwen35"})) {
+      vector(p + "attn_q_norm.weight", head_dim_, 1.0F, 0.1F);
+      vector(p + "attn_k_norm.weight", head_dim_, 1.0F, 0.1F);
+    }
+    if (gpt_oss) vector(p + "attn_sinks.weight", m_.n_heads, 0.0F, 1.0F);
+    projection(p + "attn_output", q_width, m_.n_embd, gpt_oss);
+  }
+
+  void write_short_conv(const std::string& p) {
+    projection(p + "shortconv.in_proj", m_.n_embd, 3 * m_.n_embd, false);
+    add(p + "shortconv.conv.weight", ggml_new_tensor_2d(tensors_.get(), GGML_TYPE_F32, m_.conv_tokens, m_.n_embd),
+        normal(static_cast<std::size_t>(m_.conv_tokens * m_.n_embd), 0.0F, 0.5F));
+    projection(p + "shortconv.out_proj", m_.n_embd, m_.n_embd, false);
+  }
+
+  void write_delta_net(const std::string& p) {
+    const int key_width = m_.n_key_heads * m_.state_head_dim;
+    const int value_width = m_.n_value_heads * m_.state_head_dim;
+    const int channels = 2 * key_width + value_width;
+    projection(p + "attn_qkv", m_.n_embd, channels, false);
+    projection(p + "attn_gate", m_.n_embd, value_width, false);
+    add(p + "ssm_conv1d.weight", ggml_new_tensor_2d(tensors_.get(), GGML_TYPE_F32, m_.conv_tokens, channels),
+        normal(static_cast<std::size_t>(m_.conv_tokens * channels), 0.0F, 0.5F));
+    vector(p + "ssm_dt.bias", m_.n_value_heads, 0.0F, 0.5F);
+    vector(p + "ssm_a", m_.n_value_heads, -0.3F, 0.1F);
+    projection(p + "ssm_alpha", m_.n_embd, m_.n_value_heads, false);
+    projection(p + "ssm_beta", m_.n_embd, m_.n_value_heads, false);
+    vector(p + "ssm_norm.weight", m_.state_head_dim, 1.0F, 0.1F);
+    projection(p + "ssm_out", value_width, m_.n_embd, false);
   }
 
   bool has_experts() const { return is_one_of({"qwen3moe", "gpt-oss"}); }
@@ -252,7 +314,8 @@ class Writer {
       projection(p + "attn_qkv", m_.n_embd, q_width + 2 * kv_width, bias);
       return;
     }
-    projection(p + "attn_q", m_.n_embd, q_width, bias);
+    const bool gated = m_.architecture == "qwen35";
+    projection(p + "attn_q", m_.n_embd, gated ? 2 * q_width : q_width, bias);
     projection(p + "attn_k", m_.n_embd, kv_width, bias, m_.key_bias);
     projection(p + "attn_v", m_.n_embd, kv_width, bias);
   }

@@ -42,6 +42,11 @@ struct RandomModel {
   int n_ff = 96;      // of each expert, for qwen3moe and gpt-oss
   int n_experts = 4;  // for those
   int n_experts_used = 2;
+  int attention_every = 2;  // the last of so many layers has attention, the others are recurrent, for lfm2 and qwen35
+  int conv_tokens = 3;      // of those, as all that follows
+  int n_key_heads = 2;      // for qwen35
+  int n_value_heads = 4;
+  int state_head_dim = 16;
   int n_ctx = 512;
   int n_filler = 0;                // additional tokens beside bytes, merges and control words
   ggml_type type = GGML_TYPE_F32;  // of matrices; rows must consist of complete blocks

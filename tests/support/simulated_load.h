@@ -217,8 +217,8 @@ class Simulation final : WorkPlaces {
     const double every = load_.sources[i].layer_every_s;
     Pipe& pipe = pipes_[i];
     while (pipe.opening && now_ >= (pipe.offered_layers + 1) * every) {
-      const int per_layer = load_.shape.blocks_per_layer;
-      load_coordinator_.offered(static_cast<SourceId>(i), {pipe.offered_layers * per_layer, per_layer});
+      const BlockRange layer{load_.shape.first_block(pipe.offered_layers), load_.shape.blocks_of(pipe.offered_layers)};
+      load_coordinator_.offered(static_cast<SourceId>(i), layer);
       if (++pipe.offered_layers == load_.shape.n_layers) finish_opening(i, true);
       carry_out();
     }

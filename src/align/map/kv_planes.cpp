@@ -5,6 +5,7 @@
 namespace celslm {
 
 Result<ExactKv> compute_kv(Engine& engine, std::span<const Token> tokens, const std::stop_token& stop) {
+  CELSLM_CHECK_OK(check_rows_only(engine.model().config()));
   ExactKv out{.planes = {.n_tokens = static_cast<int>(tokens.size())}};
   out.planes.k.resize(static_cast<std::size_t>(engine.model().config().n_layers));
   out.planes.v.resize(out.planes.k.size());

@@ -81,6 +81,7 @@ class EngineTurns final : public TurnBatch {
 };
 
 Result<std::unique_ptr<StudyEngine>> StudyEngine::create(Engine& engine, std::string system) {
+  CELSLM_CHECK_OK(check_rows_only(engine.model().config()));  // turns go back to the end of what they share
   std::unique_ptr<StudyEngine> out(new StudyEngine(engine, std::move(system)));
   if (!out->system_.empty()) {
     CELSLM_TRY(out->context_, engine.model().text().context(out->system_));

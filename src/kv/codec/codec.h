@@ -18,9 +18,9 @@ enum class CodecId : std::uint16_t { kF16 = 1, kBf16 = 2, kQ8 = 3, kT4 = 4, kT3 
 // Tokens of a block of the codecs that keep values apart.
 inline constexpr int kBlockTokens = 256;
 
-// kPlaces: where a studied pack's rows stand (kv/pack/places.h); no codec's business. kState: a part of a state whose inside
-// is another library's.
-enum class BlockKind : std::uint8_t { kKey = 0, kValue = 1, kPlaces = 2, kState = 3 };
+// No codec's business: kPlaces, where a studied pack's rows stand (kv/pack/places.h); kState, a part of a state whose inside
+// is another library's; kLayerState, a recurrent layer's (kv/pack/layer_state.h).
+enum class BlockKind : std::uint8_t { kKey = 0, kValue = 1, kPlaces = 2, kState = 3, kLayerState = 4 };
 
 struct BlockShape {
   BlockKind kind = BlockKind::kKey;

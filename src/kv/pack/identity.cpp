@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <span>
 
 #include "kv/pack/pack.h"
 #include "kv/pack/pack_layout.h"
@@ -56,6 +57,26 @@ Status check_opaque(const PackIdentity& identity) {
     return fail(ErrorKind::kInvalid, "a state of libllama counts as one layer, not {}", model.n_layers);
   CELSLM_CHECK_OK(check_number("bytes of a token", model.head_dim, kMaxStateTokenBytes));
   return check_number("KiB of a sequence", model.n_kv_heads, kMaxStateKib);
+}
+
+// States of recurrent layers go with the model's own KV only.
+Status check_layer_states(const PackIdentity& identity) {
+  const std::vector<std::uint32_t>& states = identity.model.states;
+  if (states.empty()) return {};
+  if (states.size() != identity.model.n_layers)
+    return fail(ErrorKind::kInvalid, "states has {} entries, but n_layers is {}", states.size(), identity.model.n_layers);
+  if (std::ranges::count(states, 0U) == std::ssize(states))
+    return fail(ErrorKind::kInvalid, "states is given, but every layer has rows");
+  for (const std::uint32_t bytes : states) {
+    if (bytes > kMaxStateBytes || bytes % sizeof(float) != 0)
+      return fail(ErrorKind::kInvalid, "state_bytes is {}; expected multiples of {} up to {}", bytes, sizeof(float),
+                  kMaxStateBytes);
+  }
+  const bool native = identity.provenance == Provenance::kProxy || identity.provenance == Provenance::kNative;
+  if (identity.version != 1 && native && !identity.opaque()) return {};
+  return fail(ErrorKind::kInvalid,
+              "recurrent layers are in packs of version 2 or later with the model's own KV, not in {} of {}",
+              to_string(identity.provenance), identity.version);
 }
 
 // A state's first part has room for what does not grow with its tokens; the others are of a length that the tokens give.
@@ -194,6 +215,7 @@ Status check_identity(const PackIdentity& identity) {
   CELSLM_CHECK_OK(check_text("architecture", model.architecture, kMaxArchitectureBytes));
   CELSLM_CHECK_OK(check_text("rope", model.rope, kMaxRopeBytes));
   if (const auto codec = find_codec(identity.codec); !codec) return wrap(codec.error(), "codec");
+  CELSLM_CHECK_OK(check_layer_states(identity));
   CELSLM_CHECK_OK(check_opaque(identity));
   CELSLM_CHECK_OK(check_provenance(identity));
   if (std::ranges::any_of(identity.tokens, [](Token token) { return token < 0; })) {
@@ -206,36 +228,68 @@ Status check_identity(const PackIdentity& identity) {
   return check_number("header_bytes", header_bytes(identity), kMaxHeaderBytes);
 }
 
+int PackIdentity::first_block(int layer) const {
+  if (model.states.empty()) return layer * blocks_per_layer();
+  const auto before = std::span(model.states).first(static_cast<std::size_t>(layer));
+  const auto with_rows = static_cast<int>(std::ranges::count(before, 0U));
+  return with_rows * blocks_per_layer() + (layer - with_rows);
+}
+
 // Planes of a layer are in the order places (of studied packs), K, V.
 int block_index(const PackIdentity& identity, const BlockRef& ref) {
   if (identity.opaque()) return ref.chunk;
+  if (ref.kind == BlockKind::kLayerState) return identity.first_block(ref.layer);
   const int first_key = identity.n_planes() - 2;
   const int plane = ref.kind == BlockKind::kPlaces ? 0 : first_key + static_cast<int>(ref.kind);
-  return (ref.layer * identity.n_planes() + plane) * identity.n_chunks() + ref.chunk;
+  return identity.first_block(ref.layer) + plane * identity.n_chunks() + ref.chunk;
 }
 
 std::string describe(const BlockRef& ref) {
   if (ref.kind == BlockKind::kState) return fmt::format("part {} of the state", ref.chunk);
+  if (ref.kind == BlockKind::kLayerState) return fmt::format("layer {} state", ref.layer);
   const char* const kind = ref.kind == BlockKind::kKey ? "K" : ref.kind == BlockKind::kValue ? "V" : "places";
   return fmt::format("layer {} {} chunk {}", ref.layer, kind, ref.chunk);
 }
 
+namespace {
+
+int layer_of(const PackIdentity& identity, int index) {
+  if (identity.model.states.empty()) return index / identity.blocks_per_layer();
+  int layer = 0;
+  for (int end = identity.blocks_of(0); end <= index; end += identity.blocks_of(layer)) ++layer;
+  return layer;
+}
+
+}  // namespace
+
 BlockRef block_ref(const PackIdentity& identity, int index) {
   if (identity.opaque()) return {.kind = BlockKind::kState, .chunk = index};
+  const int layer = layer_of(identity, index);
+  if (identity.model.state_bytes(layer) > 0) return {.layer = layer, .kind = BlockKind::kLayerState};
+  const int within = index - identity.first_block(layer);
   const int chunks = identity.n_chunks();
-  const int plane = index / chunks % identity.n_planes() - (identity.n_planes() - 2);
-  return {.layer = index / identity.blocks_per_layer(),
-          .kind = plane < 0 ? BlockKind::kPlaces : static_cast<BlockKind>(plane),
-          .chunk = index % chunks};
+  const int plane = within / chunks - (identity.n_planes() - 2);
+  return {.layer = layer, .kind = plane < 0 ? BlockKind::kPlaces : static_cast<BlockKind>(plane), .chunk = within % chunks};
 }
+
+namespace {
+
+ByteBounds row_block_bytes(const PackIdentity& identity, const BlockShape& shape) {
+  if (shape.kind == BlockKind::kPlaces) return {shape.rows() * kPlaceBytes, shape.rows() * kPlaceBytes};
+  const auto codec = find_codec(identity.codec);
+  return codec ? (*codec)->encoded_bytes(shape) : ByteBounds{};
+}
+
+}  // namespace
 
 ByteBounds block_bytes(const PackIdentity& identity, int index) {
   if (identity.opaque()) return state_part_bytes(identity, index);
   const BlockRef ref = block_ref(identity, index);
-  const BlockShape shape = identity.shape(ref.kind, ref.chunk);
-  if (ref.kind == BlockKind::kPlaces) return {shape.rows() * kPlaceBytes, shape.rows() * kPlaceBytes};
-  const auto codec = find_codec(identity.codec);
-  return codec ? (*codec)->encoded_bytes(shape) : ByteBounds{};
+  if (ref.kind == BlockKind::kLayerState) {
+    const std::uint64_t bytes = identity.model.state_bytes(ref.layer);
+    return {bytes, bytes};
+  }
+  return row_block_bytes(identity, identity.shape(ref.kind, ref.chunk));
 }
 
 namespace {
@@ -248,20 +302,46 @@ ByteBounds operator*(int n, const ByteBounds& b) {
   return {static_cast<std::uint64_t>(n) * b.least, static_cast<std::uint64_t>(n) * b.most};
 }
 
+// Of a layer with rows.
+ByteBounds chunk_bytes(const PackIdentity& identity, int plane, int chunk) {
+  const int kind = plane - (identity.n_planes() - 2);
+  const BlockShape shape = identity.shape(kind < 0 ? BlockKind::kPlaces : static_cast<BlockKind>(kind), chunk);
+  return row_block_bytes(identity, shape);
+}
+
+ByteBounds plane_bytes(const PackIdentity& identity, int plane) {
+  const int chunks = identity.n_chunks();
+  return (chunks - 1) * chunk_bytes(identity, plane, 0) + chunk_bytes(identity, plane, chunks - 1);
+}
+
+ByteBounds layer_bytes(const PackIdentity& identity) {
+  ByteBounds out;
+  for (int plane = 0; plane < identity.n_planes(); ++plane) out = out + plane_bytes(identity, plane);
+  return out;
+}
+
 }  // namespace
 
-// All chunks but the last of a plane are full, and all layers alike.
+// All chunks but the last of a plane are full, and all layers with rows alike.
 ByteBounds block_offset(const PackIdentity& identity, int index) {
   if (identity.opaque()) return state_offset(identity, index);
   const int chunks = identity.n_chunks();
-  ByteBounds layer;
-  ByteBounds planes;  // of the same layer before this one's plane
-  for (int plane = 0; plane < identity.n_planes(); ++plane) {
-    if (plane == index / chunks % identity.n_planes()) planes = layer;
-    layer = layer + (chunks - 1) * block_bytes(identity, plane * chunks) + block_bytes(identity, (plane + 1) * chunks - 1);
+  const auto n_layers = static_cast<int>(identity.model.n_layers);
+  const int before = index == identity.n_blocks() ? n_layers : layer_of(identity, index);  // layers
+  ByteBounds states;
+  int with_rows = before;
+  for (int layer = 0; layer < before; ++layer) {
+    const std::uint64_t bytes = identity.model.state_bytes(layer);
+    if (bytes == 0) continue;
+    states = states + ByteBounds{bytes, bytes};
+    --with_rows;
   }
-  const ByteBounds full = block_bytes(identity, index / chunks % identity.n_planes() * chunks);
-  return index / identity.blocks_per_layer() * layer + planes + index % chunks * full;
+  if (before < n_layers && identity.model.state_bytes(before) > 0) return with_rows * layer_bytes(identity) + states;
+  const int within = before == n_layers ? 0 : index - identity.first_block(before);
+  ByteBounds planes;  // of the same layer before this one's plane
+  for (int plane = 0; plane < within / chunks; ++plane) planes = planes + plane_bytes(identity, plane);
+  const ByteBounds full = chunk_bytes(identity, within / chunks, 0);
+  return with_rows * layer_bytes(identity) + states + planes + within % chunks * full;
 }
 
 ByteBounds block_region_bytes(const PackIdentity& identity) {

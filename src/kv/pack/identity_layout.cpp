@@ -34,6 +34,18 @@ struct Stated {
   std::vector<LayerRun> runs;  // empty in version 1
 };
 
+std::vector<LayerRun> runs_of(const ModelFingerprint& model) {
+  std::vector<LayerRun> out;
+  for (std::uint32_t layer = 0; layer < model.n_layers; ++layer) {
+    const std::uint32_t state = model.state_bytes(static_cast<int>(layer));
+    const LayerRun run = state > 0 ? LayerRun{.kind = LayerKind::kState, .sizes = {state, 0, 0}}
+                                   : LayerRun{.sizes = {model.n_kv_heads, model.head_dim, model.head_dim}};
+    if (out.empty() || !out.back().same_shape(run)) out.push_back(run);
+    ++out.back().count;
+  }
+  return out;
+}
+
 void write_hash(const Hash256& hash, ByteWriter& out) {
   out.bytes(view(hash.bytes));
 }
@@ -56,16 +68,16 @@ void write_fixed_2(const PackIdentity& identity, ByteWriter& out) {
   out.u16(static_cast<std::uint16_t>(identity.model.arithmetic));
   out.u8(static_cast<std::uint8_t>(static_cast<unsigned>(identity.provenance) | (identity.of_tenant ? kOfTenantBit : 0U)));
   out.u8(static_cast<std::uint8_t>(identity.split));
-  out.u16(1);  // runs of layers
+  out.u16(static_cast<std::uint16_t>(runs_of(identity.model).size()));
   out.u32(static_cast<std::uint32_t>(identity.block_tokens()));
   out.u32(static_cast<std::uint32_t>(identity.n_rows()));
   out.u32(static_cast<std::uint32_t>(identity.tokens.size()));
-  out.u16(static_cast<std::uint16_t>(identity.model.n_layers));
-  out.u8(static_cast<std::uint8_t>(LayerKind::kAttention));
-  out.u8(0);
-  out.u32(identity.model.n_kv_heads);
-  out.u32(identity.model.head_dim);
-  out.u32(identity.model.head_dim);
+  for (const LayerRun& run : runs_of(identity.model)) {
+    out.u16(run.count);
+    out.u8(static_cast<std::uint8_t>(run.kind));
+    out.u8(run.reserved);
+    for (const std::uint32_t size : run.sizes) out.u32(size);
+  }
 }
 
 Stated read_fixed_1(ByteReader& in, PackIdentity& out) {
@@ -179,20 +191,30 @@ Status refuse_unsupported(const Stated& stated, Arithmetic arithmetic) {
   };
   if (arithmetic < Arithmetic::kCpu || arithmetic > Arithmetic::kLibllama)
     return refuse(fmt::format("KV of arithmetic class {}", static_cast<int>(arithmetic)));
+  const LayerRun* attention = nullptr;
   for (const LayerRun& run : stated.runs) {
-    if (run.kind == LayerKind::kState) return refuse("state blocks of recurrent layers");
+    if (run.kind == LayerKind::kState) continue;
     if (run.sizes[1] != run.sizes[2])
       return refuse(fmt::format("heads of {} values of K and {} of V", run.sizes[1], run.sizes[2]));
+    if (attention != nullptr && !attention->same_shape(run)) return refuse("layers of attention of different shapes");
+    attention = &run;
   }
-  if (stated.runs.size() > 1) return refuse("layers of different shapes");
+  if (!stated.runs.empty() && attention == nullptr) return refuse("recurrent layers only");
   return {};
 }
 
-// The model's shape, of the only run.
+// The model's shape: refuse_unsupported() has seen that one describes all layers with attention.
 void take_shape(const Stated& stated, ModelFingerprint& model) {
-  model.n_layers = stated.runs.front().count;
-  model.n_kv_heads = stated.runs.front().sizes[0];
-  model.head_dim = stated.runs.front().sizes[1];
+  const bool has_states = std::ranges::contains(stated.runs, LayerKind::kState, &LayerRun::kind);
+  for (const LayerRun& run : stated.runs) {
+    const bool is_state = run.kind == LayerKind::kState;
+    if (!is_state) {
+      model.n_kv_heads = run.sizes[0];
+      model.head_dim = run.sizes[1];
+    }
+    model.n_layers += run.count;
+    if (has_states) model.states.insert(model.states.end(), run.count, is_state ? run.sizes[0] : 0);
+  }
 }
 
 }  // namespace
@@ -213,7 +235,7 @@ void write_identity(const PackIdentity& identity, ByteWriter& out) {
 }
 
 std::size_t identity_bytes(const PackIdentity& identity) {
-  const std::size_t runs = identity.version == 1 ? 0 : kRunBytes;
+  const std::size_t runs = identity.version == 1 ? 0 : kRunBytes * runs_of(identity.model).size();
   return fixed_identity_bytes(identity.version) + runs + 4 + identity.model.architecture.size() + 4 +
          identity.model.rope.size() + identity.tokens.size() * sizeof(Token);
 }

@@ -72,10 +72,13 @@ struct PackIdentity {
   int n_rows() const { return studied() ? rows : n_tokens(); }
   int block_tokens() const;  // rows of a full chunk, which depends on the codec
   int n_chunks() const { return (n_rows() + block_tokens() - 1) / block_tokens(); }
-  // Of a layer: K and V; before them places, where studied. A state is one.
+  // Of a layer with rows: K and V; before them places, where studied. A state of libllama is one.
   int n_planes() const { return opaque() ? 1 : studied() ? 3 : 2; }
+  // Of a layer with rows. A recurrent layer has one block, its state.
   int blocks_per_layer() const { return n_planes() * n_chunks(); }
-  int n_blocks() const { return static_cast<int>(model.n_layers) * blocks_per_layer(); }
+  int blocks_of(int layer) const { return model.state_bytes(layer) > 0 ? 1 : blocks_per_layer(); }
+  int first_block(int layer) const;  // n_blocks() for n_layers
+  int n_blocks() const { return first_block(static_cast<int>(model.n_layers)); }
   BlockShape shape(BlockKind kind, int chunk) const;
   Hash256 id() const;  // hashes all tokens on every call: keep the result
 
@@ -99,8 +102,8 @@ Status check_offer(const PackIdentity& wanted, const PackIdentity& offered, bool
 // version does not know. kInvalid, naming the field. A precondition of everything below that takes an identity.
 Status check_identity(const PackIdentity& identity);
 
-// A block is one chunk of K or V of one layer or, in studied packs, of the places of its rows. Blocks are numbered by layer,
-// then places before K before V (K cannot be used without places), then chunk.
+// A block is one chunk of K or V of one layer or, in studied packs, of the places of its rows; or a recurrent layer's state.
+// Blocks are numbered by layer, then places before K before V (K cannot be used without places), then chunk.
 struct BlockRef {
   int layer = 0;
   BlockKind kind = BlockKind::kKey;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/file.h"
+#include "kv/pack/layer_state.h"
 #include "kv/pack/pack.h"
 #include "kv/pack/pack_file.h"
 #include "kv/pack/places.h"
@@ -48,15 +49,33 @@ std::string describe_identity(const PackIdentity& identity) {
   return out;
 }
 
+struct States {
+  std::uint32_t n = 0;
+  std::uint64_t bytes = 0;
+};
+
+States states_of(const ModelFingerprint& model) {
+  States out;
+  for (const std::uint32_t bytes : model.states) {
+    out.n += bytes > 0 ? 1 : 0;
+    out.bytes += bytes;
+  }
+  return out;
+}
+
 std::string describe_sizes(const PackHeader& header, std::uint64_t header_size, std::uint64_t file_size) {
   const std::uint64_t region = header.block_region_bytes();
-  const auto values = 2.0 * header.identity.n_rows() * header.identity.model.n_layers * header.identity.model.n_kv_heads *
-                      header.identity.model.head_dim;
+  const auto [n_states, state_bytes] = states_of(header.identity.model);
+  const auto values = 2.0 * header.identity.n_rows() * (header.identity.model.n_layers - n_states) *
+                      header.identity.model.n_kv_heads * header.identity.model.head_dim;
   std::string out = line("header", fmt::format("{} bytes", header_size));
   if (header.identity.opaque())
     return out + line("blocks", fmt::format("{} parts of a state of {} bytes", header.blocks.size(), region));
-  out += line("blocks", fmt::format("{} of up to {} rows, {} bytes, {:.2f} bits per value", header.blocks.size(),
-                                    header.identity.block_tokens(), region, static_cast<double>(region) * 8 / values));
+  out += line("blocks",
+              fmt::format("{} of up to {} rows, {} bytes, {:.2f} bits per value", header.blocks.size(),
+                          header.identity.block_tokens(), region, static_cast<double>(region - state_bytes) * 8 / values));
+  if (n_states > 0)
+    out += line("states", fmt::format("{} of recurrent layers, {} bytes of the above", n_states, state_bytes));
   out += line("per layer", fmt::format("{} bytes", region / header.identity.model.n_layers));
   out += line("file", file_size == header_size + region
                           ? fmt::format("{} bytes", file_size)
@@ -81,6 +100,7 @@ Status check(const PackHeader& header, int index, Bytes bytes) {
   const auto block = VerifiedBlock::check(index, header.blocks[static_cast<std::size_t>(index)], std::move(bytes));
   if (!block) return wrap(block.error(), describe(ref));
   if (ref.kind == BlockKind::kState) return {};  // only its library can read it
+  if (ref.kind == BlockKind::kLayerState) return decode_layer_state(header.identity, *block).transform([](const auto&) {});
   if (ref.kind == BlockKind::kPlaces) return decode_places(header.identity, *block).transform([](const auto&) {});
   std::vector<float> values(header.identity.shape(ref.kind, ref.chunk).values());
   return decode_block(header.identity, *block, values);

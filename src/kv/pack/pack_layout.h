@@ -15,7 +15,7 @@ inline constexpr std::size_t kLeastIdentityBytes = 152;  // of any version
 inline constexpr std::size_t kTableEntryBytes = 44;
 inline constexpr std::size_t kIdentityOffset = kHeaderPrefixBytes + 32 + 32;  // prefix, pack id, signer
 
-// Of layers that keep one row of K and V a token, or a state. Only the first are supported.
+// Of layers that keep one row of K and V a token, or a state.
 enum class LayerKind : std::uint8_t { kAttention = 0, kState = 1 };
 
 // identity_layout.cpp: both versions, by identity.version.

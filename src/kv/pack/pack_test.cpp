@@ -279,7 +279,7 @@ TEST_F(PackTest, RefusesWhatItDoesNotSupportByName) {
                 poke(bytes, kHeadDim, 0U);
                 poke(bytes, kValueDim, 0U);
               }),
-              HasSubstr("state blocks of recurrent layers"));
+              HasSubstr("recurrent layers only"));
 }
 
 TEST_F(PackTest, RefusesLayersOfDifferentShapesByName) {
@@ -295,7 +295,7 @@ TEST_F(PackTest, RefusesLayersOfDifferentShapesByName) {
            })
         .message;
   };
-  EXPECT_THAT(with_second_run(40), HasSubstr("layers of different shapes"));
+  EXPECT_THAT(with_second_run(40), HasSubstr("layers of attention of different shapes"));
   EXPECT_THAT(with_second_run(20), HasSubstr("have the same shape")) << "one shape has one encoding";
 }
 

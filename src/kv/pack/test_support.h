@@ -9,6 +9,7 @@
 #include <filesystem>
 #include <vector>
 
+#include "kv/pack/layer_state.h"
 #include "kv/pack/pack.h"
 #include "kv/pack/places.h"
 
@@ -34,6 +35,14 @@ inline PackIdentity small_identity(CodecId codec = CodecId::kF16, int n_tokens =
 inline PackIdentity studied_identity(int n_rows, CodecId codec = CodecId::kF16, int n_tokens = 300) {
   PackIdentity out = small_identity(codec, n_tokens);
   set_study(out, {.id = hash_of("study"), .n_rows = n_rows});
+  return out;
+}
+
+// The same of a model with recurrent layers: layers 0, 1 and 3 of 5 keep a state of 24 bytes.
+inline PackIdentity hybrid_identity(CodecId codec = CodecId::kF16, int n_tokens = 300) {
+  PackIdentity out = small_identity(codec, n_tokens);
+  out.model.n_layers = 5;
+  out.model.states = {24, 24, 0, 24, 0};
   return out;
 }
 
@@ -83,10 +92,15 @@ inline BuiltPack build_pack(const PackIdentity& identity, const SigningKey& key)
   std::uint64_t offset = 0;
   for (int i = 0; i < identity.n_blocks(); ++i) {
     const BlockRef ref = block_ref(identity, i);
-    const BlockShape shape = identity.shape(ref.kind, ref.chunk);
-    out.blocks.push_back(ref.kind == BlockKind::kPlaces
-                             ? encode_places(some_places(identity, ref.chunk))
-                             : codec.encode(shape, kv_values(shape.values(), static_cast<std::uint64_t>(i) + 1)).value());
+    const auto seed = static_cast<std::uint64_t>(i) + 1;
+    if (ref.kind == BlockKind::kLayerState) {
+      out.blocks.push_back(encode_layer_state(kv_values(identity.model.state_bytes(ref.layer) / sizeof(float), seed)));
+    } else if (ref.kind == BlockKind::kPlaces) {
+      out.blocks.push_back(encode_places(some_places(identity, ref.chunk)));
+    } else {
+      const BlockShape shape = identity.shape(ref.kind, ref.chunk);
+      out.blocks.push_back(codec.encode(shape, kv_values(shape.values(), seed)).value());
+    }
     out.entries.push_back(make_entry(offset, out.blocks.back()));
     offset += out.blocks.back().size();
   }

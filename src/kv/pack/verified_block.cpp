@@ -19,6 +19,7 @@ VerifiedBlock VerifiedBlock::make(int index, std::uint64_t offset, Bytes bytes) 
 Status decode_block(const PackIdentity& identity, const VerifiedBlock& block, std::span<float> values) {
   const BlockRef ref = block_ref(identity, block.index());
   if (ref.kind == BlockKind::kPlaces) return fail(ErrorKind::kInvalid, "a block of places has no values");
+  if (ref.kind == BlockKind::kLayerState) return fail(ErrorKind::kInvalid, "{} has no rows", describe(ref));
   CELSLM_TRY(const Codec* const codec, find_codec(identity.codec));
   auto status = codec->decode(identity.shape(ref.kind, ref.chunk), block.bytes(), values);
   if (!status) return wrap(std::move(status).error(), describe(ref));

@@ -33,7 +33,8 @@ class VerifiedBlock {
 };
 
 // Decodes a block of K or V into `values`: [n_tokens][n_kv_heads][head_dim] of identity.shape(). kInvalid, naming the block,
-// for what its codec refuses and for a block of places: decode_places() is for those.
+// for what its codec refuses and for a block of places or of a state: decode_places() and decode_layer_state() are for
+// those.
 Status decode_block(const PackIdentity& identity, const VerifiedBlock& block, std::span<float> values);
 
 }  // namespace celslm

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "kv/pack/layer_state.h"
 #include "kv/store/store_folder.h"
 
 namespace celslm {
@@ -62,7 +63,7 @@ Status copy_places(const StoredPack& from, const PackIdentity& to, int layer, Pa
 Status check_comparable(const PackIdentity& a, const PackIdentity& b) {
   if (a.tokens != b.tokens) return fail(ErrorKind::kMismatch, "the packs have different contexts: {}", a.difference(b));
   if (a.n_rows() == b.n_rows() && a.model.n_layers == b.model.n_layers && a.model.n_kv_heads == b.model.n_kv_heads &&
-      a.model.head_dim == b.model.head_dim)
+      a.model.head_dim == b.model.head_dim && a.model.states == b.model.states)
     return {};
   return fail(ErrorKind::kMismatch, "the packs are for models of different shapes: {}", a.difference(b));
 }
@@ -82,6 +83,12 @@ Result<std::vector<float>> read_plane(const StoredPack& pack, int layer, BlockKi
   return out;
 }
 
+Result<std::vector<float>> read_layer_state(const StoredPack& pack, int layer) {
+  const PackIdentity& identity = pack.header.identity;
+  CELSLM_TRY(const VerifiedBlock block, pack.block(block_index(identity, {layer, BlockKind::kLayerState, 0})));
+  return decode_layer_state(identity, block);
+}
+
 Result<RowPlaces> read_places(const StoredPack& pack, int layer) {
   const PackIdentity& identity = pack.header.identity;
   RowPlaces out(identity.model.n_kv_heads, static_cast<std::size_t>(identity.n_rows()));
@@ -96,6 +103,12 @@ Result<RowPlaces> read_places(const StoredPack& pack, int layer) {
 }
 
 namespace {
+
+void add_plane(PackDifference& out, int layer, const char* name, std::span<const float> a, std::span<const float> b) {
+  const PlaneDifference plane = compare_planes(a, b);
+  out.same_values = out.same_values && plane.largest == 0.0;
+  out.text += fmt::format("layer {:3} {}  error {:.5f} relative, {:.5f} largest\n", layer, name, plane.error, plane.largest);
+}
 
 Result<bool> have_same_places(const StoredPack& a, const StoredPack& b, int layer) {
   if (!a.header.identity.studied() || !b.header.identity.studied())
@@ -122,6 +135,11 @@ Result<std::uint64_t> convert_pack(const StoredPack& from, const Codec& to, cons
   const auto writer = make_pack_writer(identity, std::move(file));
   std::vector<BlockEntry> entries;
   for (int layer = 0; layer < static_cast<int>(identity.model.n_layers); ++layer) {
+    if (identity.model.state_bytes(layer) > 0) {
+      CELSLM_TRY(const std::vector<float> state, read_layer_state(from, layer));
+      CELSLM_CHECK_OK(put_next(encode_layer_state(state), *writer, entries));
+      continue;
+    }
     if (identity.studied()) CELSLM_CHECK_OK(copy_places(from, identity, layer, *writer, entries));
     for (const BlockKind kind : {BlockKind::kKey, BlockKind::kValue}) {
       CELSLM_TRY(const std::vector<float> values, read_plane(from, layer, kind));
@@ -138,16 +156,19 @@ Result<PackDifference> compare_packs(const StoredPack& a, const StoredPack& b) {
   const std::string difference = a.header.identity.difference(b.header.identity);
   if (!difference.empty()) out.text += difference + "\n";
   for (int layer = 0; layer < static_cast<int>(a.header.identity.model.n_layers); ++layer) {
+    if (a.header.identity.model.state_bytes(layer) > 0) {
+      CELSLM_TRY(const std::vector<float> left, read_layer_state(a, layer));
+      CELSLM_TRY(const std::vector<float> right, read_layer_state(b, layer));
+      add_plane(out, layer, "state", left, right);
+      continue;
+    }
     CELSLM_TRY(const bool same_places, have_same_places(a, b, layer));
     out.same_values = out.same_values && same_places;
     if (!same_places) out.text += fmt::format("layer {:3} has rows at other positions, or of other log masses\n", layer);
     for (const BlockKind kind : {BlockKind::kKey, BlockKind::kValue}) {
       CELSLM_TRY(const std::vector<float> left, read_plane(a, layer, kind));
       CELSLM_TRY(const std::vector<float> right, read_plane(b, layer, kind));
-      const PlaneDifference plane = compare_planes(left, right);
-      out.same_values = out.same_values && plane.largest == 0.0;
-      out.text += fmt::format("layer {:3} {}  error {:.5f} relative, {:.5f} largest\n", layer,
-                              kind == BlockKind::kKey ? 'K' : 'V', plane.error, plane.largest);
+      add_plane(out, layer, kind == BlockKind::kKey ? "K" : "V", left, right);
     }
   }
   return out;

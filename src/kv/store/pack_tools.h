@@ -34,4 +34,7 @@ struct PackDifference {
 // shapes.
 Result<PackDifference> compare_packs(const StoredPack& a, const StoredPack& b);
 
+// The state of a recurrent layer. Errors of decode_layer_state() and of reading.
+Result<std::vector<float>> read_layer_state(const StoredPack& pack, int layer);
+
 }  // namespace celslm

@@ -48,7 +48,8 @@ struct Hidden {
 };
 
 // K before RoPE and without the layer's bias (rounded to the segment's type) and V of the batch's tokens in one layer, both
-// [n_tokens][kv_width] in f32. Called on the engine's calling thread, once per layer, in order. The views die with the call.
+// [n_tokens][kv_width] in f32. Called on the engine's calling thread, once per layer that has rows, in order. The views die
+// with the call.
 using KvTap = std::function<void(int layer, std::span<const float> k, std::span<const float> v)>;
 
 }  // namespace celslm

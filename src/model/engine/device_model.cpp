@@ -11,6 +11,7 @@ constexpr std::size_t kTensorsOfHead = 4;    // norm, matrix, bias, RoPE factors
 
 // What some architectures have that graphs on a device are not made of yet.
 const char* missing_feature(const Weights& weights, const ModelConfig& config) {
+  if (config.has_states()) return "recurrent layers";
   if (config.has_windows()) return "sliding windows";
   if (config.experts.n > 0) return "mixtures of experts";
   if (config.temperature.scale != 0.0F) return "queries whose temperature depends on their position";

@@ -92,15 +92,21 @@ struct Engine::Impl {
     pass.begin(batch, first, last);
     CELSLM_CHECK_OK(prepare({.first = first, .last = last, .n_tokens = hidden.n_tokens}));
     set<float>(graph->hidden(), hidden.values);
-    CELSLM_CHECK_OK(compute());
+    const Status computed = compute();
+    note_writes(batch, first, last, computed.has_value());
+    CELSLM_CHECK_OK(computed);
     std::ranges::copy(result(), hidden.values.begin());
-    note_writes(batch, first, last);
     return {};
   }
 
-  static void note_writes(std::span<const SequenceChunk> batch, int first, int last) {
+  // Where computing failed, a state may be anything.
+  void note_writes(std::span<const SequenceChunk> batch, int first, int last, bool computed) const {
     for (const SequenceChunk& chunk : batch) {
-      for (int layer = first; layer < last; ++layer) chunk.own->note_write(layer);
+      for (int layer = first; layer < last; ++layer) {
+        chunk.own->note_write(layer);
+        if (config().state_values(layer) > 0)
+          chunk.own->set_state_rows(layer, computed ? chunk.own_length + chunk.n_tokens : -1);
+      }
     }
   }
 
@@ -129,7 +135,7 @@ struct Engine::Impl {
     Status status;
     for (int layer = first; layer < last && status; ++layer) {
       status = run_layers(layer, layer + 1, batch, hidden);
-      if (status) tap(layer, k, v);
+      if (status && config().state_values(layer) == 0) tap(layer, k, v);
     }
     pass.tap({}, {});
     return status;
@@ -206,6 +212,7 @@ Status Engine::run_layers(int first, int last, std::span<const SequenceChunk> ba
   }
   CELSLM_CHECK_OK(impl_->check_hidden(hidden));
   CELSLM_CHECK_OK(check_batch(config, batch, hidden.n_tokens));
+  CELSLM_CHECK_OK(check_states(config, batch, first, last));
   if (first == last) return {};
   return impl_->run_anywhere(first, last, batch, hidden, tap);
 }
@@ -266,14 +273,16 @@ Result<std::span<const float>> Engine::forward(std::span<const Token> tokens, st
   CELSLM_CHECK_OK(impl_->check_tokens(tokens));
   const auto n_tokens = static_cast<int>(tokens.size());
   CELSLM_CHECK_OK(check_batch(config, batch, n_tokens));
+  CELSLM_CHECK_OK(check_states(config, batch, 0, config.n_layers));
   if (impl_->device) return forward_on_device(tokens, batch);
   impl_->pass.begin(batch, 0, config.n_layers);
   CELSLM_CHECK_OK(impl_->prepare(
       {.last = config.n_layers, .n_tokens = n_tokens, .from_tokens = true, .n_outputs = static_cast<int>(batch.size())}));
   impl_->set<Token>(impl_->graph->tokens(), tokens);
   impl_->set<int>(impl_->graph->output_rows(), last_rows(batch));
-  CELSLM_CHECK_OK(impl_->compute());
-  Impl::note_writes(batch, 0, config.n_layers);
+  const Status computed = impl_->compute();
+  impl_->note_writes(batch, 0, config.n_layers, computed.has_value());
+  CELSLM_CHECK_OK(computed);
   for (const SequenceChunk& chunk : batch) chunk.own->set_length(chunk.own_length + chunk.n_tokens);
   return impl_->result();
 }

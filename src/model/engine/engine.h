@@ -89,6 +89,10 @@ class Engine {
   static Status import_rows(const Model& model, KvSegment& segment, int layer, int first_row, int n_tokens,
                             std::span<const float> k, std::span<const float> v);
 
+  // Makes the state of a recurrent layer of `segment` that behind its first n_rows rows: [state_values] f32. kInvalid for
+  // another layer, size, or a value that is no finite number. Safe from any thread for distinct layers.
+  static Status import_state(const Model& model, KvSegment& segment, int layer, int n_rows, std::span<const float> state);
+
   // The same for rows of a condensed segment, each KV head's at positions of its own: K needs positions, and what is empty
   // of k, v and log_mass is not written. kInvalid where check_positions() or check_log_mass() refuses.
   static Status import_condensed(const Model& model, KvSegment& segment, int layer, int first_row,
@@ -103,7 +107,10 @@ class Engine {
   std::unique_ptr<ForeignEngine> foreign_;  // null if our graphs do
 };
 
-// kInvalid for models whose attention cannot read a condensed context: those with sliding windows.
+// kInvalid for models with recurrent layers: what reads rows of every layer, or replaces them, does not take them.
+Status check_rows_only(const ModelConfig& config);
+
+// kInvalid for models whose attention cannot read a condensed context: those with sliding windows; and as check_rows_only().
 Status check_condensable(const ModelConfig& config);
 
 // `kv` as a segment behind which sequences go on at position kv.n_tokens. kInvalid where check_condensed() refuses it;

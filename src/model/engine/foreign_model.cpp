@@ -1,6 +1,9 @@
 #include "model/engine/foreign_model.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
+#include <utility>
 
 #include "model/architecture.h"
 #include "model/engine/model_impl.h"
@@ -33,15 +36,20 @@ Hash256 hash_of_files(std::span<const GgufPart> parts) {
 
 }  // namespace
 
-bool is_foreign(const GgufMetadata& metadata) {
+std::string foreign_architecture(const GgufMetadata& metadata) {
   const auto name = metadata.text("general.architecture");
-  return name && find_architecture(*name) == nullptr;
+  if (!name) return {};
+  const ArchitectureTraits* traits = find_architecture(*name);
+  if (traits == nullptr) return fmt::format("no graph here for the architecture '{}'", *name);
+  if (traits->recurrence == Recurrence::kNone) return {};
+  return fmt::format("edges and clouds do not use the graph for the recurrent layers of '{}' yet", *name);
 }
 
 Result<std::unique_ptr<Model::Impl>> load_foreign(const std::filesystem::path& path, std::span<const GgufPart> parts,
-                                                  const ModelOptions& options) {
+                                                  const ModelOptions& options, std::string reason) {
   const GgufMetadata metadata(parts.front().header.get());
   auto impl = std::make_unique<Model::Impl>();
+  impl->foreign_reason = std::move(reason);
   CELSLM_TRY(impl->foreign, LlamaModel::load(path, options.progress));
   impl->config = as_one_layer(*impl->foreign);
   CELSLM_TRY(impl->config.name, metadata.text("general.name", ""));

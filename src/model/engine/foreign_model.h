@@ -12,13 +12,14 @@
 
 namespace celslm {
 
-// Whether the architecture that the file names is one that this engine has no graph for.
-bool is_foreign(const GgufMetadata& metadata);
+// Why the model of these files is one for libllama, before anything of it is loaded: "no graph here for the architecture
+// 'x'", or one with recurrent layers; empty otherwise.
+std::string foreign_architecture(const GgufMetadata& metadata);
 
 // Loads the model of these files, the first of which is `path`, into libllama. Its configuration is that of one layer whose
-// KV takes as much memory as libllama's; its fingerprint is of the files and of this libllama. Errors of LlamaModel::load()
-// and Text::load().
+// KV takes as much memory as libllama's; its fingerprint is of the files and of this libllama. reason: for
+// Model::foreign_reason(). Errors of LlamaModel::load() and Text::load().
 Result<std::unique_ptr<Model::Impl>> load_foreign(const std::filesystem::path& path, std::span<const GgufPart> parts,
-                                                  const ModelOptions& options);
+                                                  const ModelOptions& options, std::string reason);
 
 }  // namespace celslm

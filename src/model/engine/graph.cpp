@@ -151,13 +151,57 @@ class GraphBuilder : private LayerNodes {
     return weight == nullptr ? ggml_rms_norm(ctx_, heads, c_.rms_epsilon) : norm(heads, weight);
   }
 
-  ggml_tensor* transformer_layer(ggml_tensor* x, int layer) {
-    const LayerWeights& w = weights_.layers[static_cast<std::size_t>(layer)];
-    ggml_tensor* normed = norm(x, w.attn_norm);
+  // What attention puts out, before its output matrix.
+  ggml_tensor* attention(ggml_tensor* normed, const LayerWeights& w, int layer) {
+    if (c_.traits().gated_attention) return gated_attention(normed, w, layer);
     auto [q, k, v] = linears<3>({&w.q, &w.k, &w.v}, normed);
     q = head_norm(q, w.q_norm, w.q_gain);
     k = head_norm(k, w.k_norm, w.k_gain);
-    ggml_tensor* mixed = attend(store(q, k, v, layer), layer);
+    return attend(store(q, k, v, layer), layer);
+  }
+
+  // Each head of Q is followed by a gate as wide.
+  ggml_tensor* gated_attention(ggml_tensor* normed, const LayerWeights& w, int layer) {
+    const auto [both, k, v] = linears<3>({&w.q, &w.k, &w.v}, normed);
+    const std::size_t head = static_cast<std::size_t>(c_.head_dim) * both->nb[0];
+    const auto half = [&, both](std::size_t offset) {
+      return ggml_view_3d(ctx_, both, c_.head_dim, c_.n_heads, both->ne[1], 2 * head, both->nb[1], offset);
+    };
+    ggml_tensor* q = norm(half(0), w.q_norm);
+    ggml_tensor* mixed = attend(store(q, head_norm(k, w.k_norm, w.k_gain), v, layer), layer);
+    ggml_tensor* gate = ggml_cont_2d(ctx_, half(head), mixed->ne[0], mixed->ne[1]);
+    return ggml_mul(ctx_, mixed, ggml_sigmoid(ctx_, gate));
+  }
+
+  // The same of a recurrent layer, whose states are read and replaced on the side; the same operators for both kernel paths.
+  ggml_tensor* recurrent(ggml_tensor* normed, const LayerWeights& w, int layer) {
+    const RecurrentWeights& of = w.recurrent;
+    if (c_.traits().recurrence == Recurrence::kShortConv) return convolved(linear(of.in, normed), layer);
+    auto args = linears<4>({&of.in, &of.alpha, &of.beta, &of.gate}, normed);
+    args[0] = convolved(args[0], layer);
+    const auto run = [](ggml_tensor* dst, int ith, int nth, void* data) {
+      const auto& t = *static_cast<const Graph::Task*>(data);
+      const auto in = [dst](int i) { return floats(dst->src[i]); };
+      t.pass->delta_net(t.layer, {.qkv = in(0), .alpha = in(1), .beta = in(2), .gate = in(3)},
+                        static_cast<float*>(dst->data), ith, nth);
+    };
+    return ggml_custom_4d(ctx_, GGML_TYPE_F32, c_.recurrence.value_width(), normed->ne[1], 1, 1, args.data(), 4, run,
+                          GGML_N_TASKS_MAX, task({.pass = &pass_, .layer = layer}));
+  }
+
+  ggml_tensor* convolved(ggml_tensor* in, int layer) {
+    const auto run = [](ggml_tensor* dst, int ith, int nth, void* data) {
+      const auto& t = *static_cast<const Graph::Task*>(data);
+      t.pass->convolve(t.layer, floats(dst->src[0]), static_cast<float*>(dst->data), ith, nth);
+    };
+    return ggml_custom_4d(ctx_, GGML_TYPE_F32, c_.recurrence.conv_channels, in->ne[1], 1, 1, &in, 1, run, GGML_N_TASKS_MAX,
+                          task({.pass = &pass_, .layer = layer}));
+  }
+
+  ggml_tensor* transformer_layer(ggml_tensor* x, int layer) {
+    const LayerWeights& w = weights_.layers[static_cast<std::size_t>(layer)];
+    ggml_tensor* normed = norm(x, w.attn_norm);
+    ggml_tensor* mixed = c_.state_values(layer) > 0 ? recurrent(normed, w, layer) : attention(normed, w, layer);
     if (layer == out_.shape_.last - 1) {  // what follows is row by row: only the rows that are asked for
       mixed = select(mixed);
       x = select(x);

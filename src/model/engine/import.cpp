@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <cmath>
 
 #include "model/engine/engine.h"
 #include "model/engine/model_impl.h"
@@ -51,8 +52,15 @@ std::unexpected<Error> too_large(const KvSegment& segment, int layer, int row, i
 
 }  // namespace
 
+Status check_rows_only(const ModelConfig& config) {
+  if (!config.has_states()) return {};
+  return fail(ErrorKind::kInvalid,
+              "{} has recurrent layers, which keep a state instead of rows: this needs rows of all layers", config.name);
+}
+
 // Rows of a condensed context stand for tokens from all over it: no window is known to hold them.
 Status check_condensable(const ModelConfig& config) {
+  CELSLM_CHECK_OK(check_rows_only(config));
   if (!config.has_windows()) return {};
   return fail(ErrorKind::kInvalid, "{} has layers with a sliding window: its contexts cannot be condensed", config.name);
 }
@@ -62,6 +70,7 @@ Status Engine::import_rows(const Model& model, KvSegment& segment, int layer, in
   const ModelConfig& config = model.config();
   const auto width = static_cast<std::size_t>(config.kv_width());
   CELSLM_CHECK_OK(check_import(model, segment, layer));
+  if (!segment.has_rows(layer)) return fail(ErrorKind::kInvalid, "layer {} is recurrent and has no rows", layer);
   if (segment.condensed()) return fail(ErrorKind::kInvalid, "a condensed segment's rows need positions: import_condensed()");
   if (first_row < 0 || n_tokens < 0 || first_row > segment.capacity() - n_tokens) {
     return fail(ErrorKind::kInvalid, "rows [{}, {}) of a segment of {}", first_row, first_row + n_tokens,
@@ -86,6 +95,21 @@ Status Engine::import_rows(const Model& model, KvSegment& segment, int layer, in
       if (!k_fits || !v_fits) return too_large(segment, layer, row, head, k_fits);
     }
   }
+  segment.note_write(layer);
+  return {};
+}
+
+Status Engine::import_state(const Model& model, KvSegment& segment, int layer, int n_rows, std::span<const float> state) {
+  CELSLM_CHECK_OK(check_import(model, segment, layer));
+  const std::span<float> to = segment.state(layer);
+  if (to.empty() || state.size() != to.size())
+    return fail(ErrorKind::kInvalid, "layer {}: {} values of a state, expected {}", layer, state.size(), to.size());
+  if (n_rows < 0 || n_rows > segment.capacity())
+    return fail(ErrorKind::kInvalid, "a state behind row {} of a segment of {}", n_rows, segment.capacity());
+  if (!std::ranges::all_of(state, [](float value) { return std::isfinite(value); }))
+    return fail(ErrorKind::kInvalid, "layer {}: the state holds infinity or NaN", layer);
+  std::ranges::copy(state, to.begin());
+  segment.set_state_rows(layer, n_rows);
   segment.note_write(layer);
   return {};
 }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <utility>
+#include <vector>
 
 #include "model/engine/engine.h"
 #include "model/engine/foreign_model.h"
@@ -13,12 +14,21 @@
 namespace celslm {
 namespace {
 
+std::vector<std::uint32_t> states_of(const ModelConfig& config) {
+  std::vector<std::uint32_t> out;
+  if (!config.has_states()) return out;
+  for (const LayerTraits& layer : config.layers)
+    out.push_back(static_cast<std::uint32_t>(static_cast<std::size_t>(layer.state_values) * sizeof(float)));
+  return out;
+}
+
 ModelFingerprint fingerprint_of(const ModelConfig& config, const Weights& weights, const GgufMetadata& metadata,
                                 bool on_device) {
   return {.architecture = to_string(config.architecture),
           .n_layers = static_cast<std::uint32_t>(config.n_layers),
           .n_kv_heads = static_cast<std::uint32_t>(config.n_kv_heads),
           .head_dim = static_cast<std::uint32_t>(config.head_dim),
+          .states = states_of(config),
           .rope = canonical_text(config),
           .weights = weights.hash(),
           .tokenizer = metadata.tokenizer_hash(),
@@ -41,12 +51,10 @@ Rotation rotation(const ModelConfig& config, RopeUse use, const ggml_tensor* fac
   return out;
 }
 
-Result<std::unique_ptr<Model::Impl>> load_impl(const std::filesystem::path& path, const ModelOptions& options) {
-  CELSLM_CHECK_OK(CpuBackend::get().transform([](auto*) {}));  // silences the libraries' logging, too
-  CELSLM_TRY(auto parts, open_gguf(path));
+Result<std::unique_ptr<Model::Impl>> load_ours(const std::filesystem::path& path, std::vector<GgufPart> parts,
+                                               const ModelOptions& options) {
   const gguf_context* header = parts.front().header.get();  // lives as long as the weights, which take the parts
   const GgufMetadata metadata(header);
-  if (options.allow_foreign && is_foreign(metadata)) return load_foreign(path, parts, options);
   auto impl = std::make_unique<Model::Impl>();
   CELSLM_TRY(impl->config, read_config(metadata));
   if (impl->config.name.empty()) impl->config.name = path.stem().string();
@@ -62,6 +70,22 @@ Result<std::unique_ptr<Model::Impl>> load_impl(const std::filesystem::path& path
   for (const RopeUse use : {RopeUse::kGlobal, RopeUse::kLocal, RopeUse::kNone})
     impl->rotations[static_cast<std::size_t>(use)] = rotation(impl->config, use, impl->weights->rope_factors);
   return impl;
+}
+
+Result<std::unique_ptr<Model::Impl>> load_impl(const std::filesystem::path& path, const ModelOptions& options) {
+  CELSLM_CHECK_OK(CpuBackend::get().transform([](auto*) {}));  // silences the libraries' logging, too
+  CELSLM_TRY(auto parts, open_gguf(path));
+  if (!options.allow_foreign) return load_ours(path, std::move(parts), options);
+  std::string reason = foreign_architecture(GgufMetadata(parts.front().header.get()));
+  if (reason.empty()) {
+    auto ours = load_ours(path, std::move(parts), options);
+    if (ours || ours.error().kind != ErrorKind::kMismatch) return ours;
+    reason = ours.error().message;
+    CELSLM_TRY(parts, open_gguf(path));
+  }
+  auto foreign = load_foreign(path, parts, options, reason);
+  if (!foreign) return fail(foreign.error().kind, "{}; nor does libllama run it: {}", reason, foreign.error().message);
+  return foreign;
 }
 
 }  // namespace
@@ -94,6 +118,9 @@ Arithmetic Model::cpu_arithmetic() const {
 }
 const std::shared_ptr<const LlamaModel>& Model::foreign() const {
   return impl_->foreign;
+}
+const std::string& Model::foreign_reason() const {
+  return impl_->foreign_reason;
 }
 std::size_t Model::weight_bytes() const {
   return impl_->foreign ? impl_->foreign->weight_bytes() : impl_->weights->size_bytes();

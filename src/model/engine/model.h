@@ -32,15 +32,16 @@ struct ModelOptions {
   std::string device = {};
   int device_layers = INT_MAX;  // so many of the first layers there, the others and the output head on the CPU; or all
   std::uint64_t device_bytes = UINT64_MAX;  // that the model and its engines may use of the device's memory
-  // A model whose architecture has no graph here is loaded for libllama instead of being refused: see foreign().
+  // A model for which there is no graph here is loaded for libllama instead of being refused: see foreign().
   bool allow_foreign = false;
 };
 
 // Immutable after load; all const members are thread-safe.
 class Model {
  public:
-  // Errors: kNotFound, kIo; kInvalid for anything that is not a complete, consistent GGUF of a supported architecture, with
-  // the file's name and what is wrong (architecture: names theirs, lists ours). With a device: kNotFound where it is not
+  // Errors: kNotFound, kIo; kInvalid for anything that is not a complete, consistent GGUF, with the file's name and what is
+  // wrong; kMismatch for one that our graphs do not fit: of another architecture (names theirs, lists ours), or with a
+  // feature that its architecture has not here. With a device: kNotFound where it is not
   // there, kOverloaded, with the size needed and the size free, where it has no room, kUnavailable where it cannot compute
   // some operator of the model.
   static Result<std::shared_ptr<const Model>> load(const std::filesystem::path& path, const ModelOptions& options = {});
@@ -57,6 +58,8 @@ class Model {
   // The model as libllama has it, if libllama runs it: to our engine it is then one layer, whose KV has no rows that could
   // be read, mapped or tuned (docs/foreign-models.md). Null if our graphs run it.
   const std::shared_ptr<const LlamaModel>& foreign() const;
+  // Why libllama runs it: "no graph here for the architecture 'x'", or which feature our graphs lack. Empty if they run it.
+  const std::string& foreign_reason() const;
   const char* engine_name() const { return foreign() ? "libllama" : "celslm"; }  // for people and programs
 
   struct Impl;  // ggml types stay behind it

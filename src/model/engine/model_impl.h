@@ -3,6 +3,7 @@
 
 #include <array>
 #include <memory>
+#include <string>
 
 #include "model/config.h"
 #include "model/engine/device_model.h"
@@ -25,6 +26,7 @@ struct Model::Impl {
   ModelFingerprint fingerprint;
   std::unique_ptr<Weights> weights;           // null if libllama runs it
   std::shared_ptr<const LlamaModel> foreign;  // null if our graphs do
+  std::string foreign_reason;                 // why
   std::unique_ptr<const DeviceModel> device;  // null: the CPU computes
   std::unique_ptr<const Text> text;
   std::array<Rotation, kRopeUses> rotations;  // by RopeUse

@@ -15,6 +15,7 @@ constexpr std::size_t kResidual = 1;  // the sum
 constexpr std::size_t kGated = 1;     // the activation times the other half
 constexpr std::size_t kStore = 1;
 constexpr std::size_t kHeadsTogether = 1;  // of what attention puts out
+constexpr std::size_t kAttentionGate = 4;  // its view, apart, bent, times what attention puts out
 constexpr std::size_t kSoftcap = 3;        // divide, bend, multiply
 
 // Experts' weights: choosing (a sort and its beginning), scores apart and taken, together and apart again.
@@ -39,13 +40,10 @@ class NodeCount {
 
   std::size_t layer(const LayerWeights& w, int number) const {
     const int rows = number == shape_.last - 1 ? outputs() : shape_.n_tokens;  // behind attention
-    const std::size_t projections = norm(w.attn_norm) + linears({&w.q, &w.k, &w.v}, shape_.n_tokens) +
-                                    head_norm(w.q_norm, w.q_gain) + head_norm(w.k_norm, w.k_gain);
-    const std::size_t attention = kStore + (fused_ ? 1 : plain_attention(number)) + kHeadsTogether +
-                                  back(w.attn_output, w.attn_post_norm, rows) + norm(w.ffn_norm);
-    if (w.experts.router != nullptr)
-      return projections + attention + mixture(w.experts) + norm(w.ffn_post_norm) + residual();
-    return projections + attention + linears({&w.gate, &w.up}, rows) + kGated + back(w.down, w.ffn_post_norm, rows);
+    const std::size_t mixing = norm(w.attn_norm) + (config_.state_values(number) > 0 ? recurrent(w) : attention(w, number)) +
+                               back(w.attn_output, w.attn_post_norm, rows) + norm(w.ffn_norm);
+    if (w.experts.router != nullptr) return mixing + mixture(w.experts) + norm(w.ffn_post_norm) + residual();
+    return mixing + linears({&w.gate, &w.up}, rows) + kGated + back(w.down, w.ffn_post_norm, rows);
   }
 
   std::size_t head(const Weights& w) const {
@@ -54,6 +52,18 @@ class NodeCount {
   }
 
  private:
+  std::size_t attention(const LayerWeights& w, int number) const {
+    const std::size_t gate = config_.traits().gated_attention ? kAttentionGate : 0;
+    return gate + linears({&w.q, &w.k, &w.v}, shape_.n_tokens) + head_norm(w.q_norm, w.q_gain) +
+           head_norm(w.k_norm, w.k_gain) + kStore + (fused_ ? 1 : plain_attention(number)) + kHeadsTogether;
+  }
+
+  std::size_t recurrent(const LayerWeights& w) const {
+    const RecurrentWeights& of = w.recurrent;
+    if (of.gate.w == nullptr) return linears({&of.in}, shape_.n_tokens) + 1;
+    return linears({&of.in, &of.alpha, &of.beta, &of.gate}, shape_.n_tokens) + 2;  // the convolution, the net
+  }
+
   std::size_t plain_attention(int layer) const {
     std::size_t out = batch_.size() - 1;  // joining the chunks
     for (const SequenceChunk& chunk : batch_) {

@@ -7,6 +7,8 @@
 #include <numeric>
 
 #include "model/engine/engine.h"
+#include "model/recurrent/convolution.h"
+#include "model/recurrent/delta_net.h"
 
 namespace celslm {
 namespace {
@@ -78,9 +80,27 @@ Status check_batch(const ModelConfig& config, std::span<const SequenceChunk> bat
   return {};
 }
 
+Status check_states(const ModelConfig& config, std::span<const SequenceChunk> batch, int first, int last) {
+  for (int layer = first; layer < last; ++layer) {
+    if (config.state_values(layer) == 0) continue;
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+      const SequenceChunk& chunk = batch[i];
+      const bool is_first = chunk.own_length == 0;
+      const KvSegment* holder = is_first ? chunk.context.get() : chunk.own.get();
+      if (holder == nullptr) continue;
+      const int wanted = is_first ? chunk.context_rows.value_or(holder->length()) : chunk.own_length;
+      if (holder->state_rows(layer) == wanted) continue;
+      return fail(ErrorKind::kInvalid, "chunk {}: the state of layer {} is that after {} tokens of its {}, not after {}", i,
+                  layer, holder->state_rows(layer), is_first ? "context" : "segment", wanted);
+    }
+  }
+  return {};
+}
+
 Pass::Pass(const Model::Impl& model, int n_threads) : model_(model), config_(model.config), weights_(*model.weights) {
   scratch_.resize(static_cast<std::size_t>(n_threads));
-  const int widest = std::max({config_.n_embd, config_.n_heads * config_.head_dim, config_.n_ff});
+  const int widest =
+      std::max({config_.n_embd, config_.n_heads * config_.head_dim, config_.n_ff, config_.recurrence.value_width()});
   for (ThreadScratch& s : scratch_) {
     s.head.resize(key_scratch(config_.head_dim));
     s.row.resize(static_cast<std::size_t>(widest / PackedMatrix::kBlock));
@@ -118,6 +138,7 @@ void Pass::begin(std::span<const SequenceChunk> batch, int first_layer, int last
 }
 
 std::vector<AttentionGroup> Pass::groups_of(int layer) const {
+  if (config_.state_values(layer) > 0) return {};
   std::vector<int> first_rows(batch_.size());
   for (std::size_t c = 1; c < batch_.size(); ++c) first_rows[c] = first_rows[c - 1] + batch_[c - 1].n_tokens;
   std::vector<AttentionGroup> groups;
@@ -187,6 +208,64 @@ void Pass::store_head(int layer, int row, int head, const float* k, const float*
   if (tap_k_.empty()) return;
   std::copy_n(scratch.head.data(), d, tap_k_.data() + at);
   round_values(own.type(), {v + at, d}, tap_v_.data() + at);
+}
+
+const float* Pass::state_before(const SequenceChunk& chunk, int layer) {
+  const KvSegment* holder = chunk.own_length > 0 ? chunk.own.get() : chunk.context.get();
+  return holder == nullptr ? nullptr : holder->state(layer).data();
+}
+
+void Pass::convolve(int layer, const float* in, float* out, int ith, int nth) {
+  const RecurrenceConfig& of = config_.recurrence;
+  const bool gated = config_.traits().recurrence == Recurrence::kShortConv;
+  ConvolutionArgs args{.kind = gated ? ConvolutionKind::kGated : ConvolutionKind::kSilu,
+                       .n_channels = of.conv_channels,
+                       .span = of.conv_tokens,
+                       .weights = weights_.convolution(layer)};
+  const auto width = static_cast<std::size_t>(of.conv_channels);
+  for (const SequenceChunk& chunk : batch_) {
+    args.in = in;
+    args.out = out;
+    args.n_tokens = chunk.n_tokens;
+    args.before = state_before(chunk, layer);
+    args.after = chunk.own->state(layer).data();
+    celslm::convolve(args, of.conv_channels * ith / nth, of.conv_channels * (ith + 1) / nth);
+    const std::size_t n_values = width * static_cast<std::size_t>(chunk.n_tokens);
+    in += gated ? 3 * n_values : n_values;
+    out += n_values;
+  }
+}
+
+void Pass::delta_net(int layer, DeltaNetInputs in, float* out, int ith, int nth) {
+  const RecurrenceConfig& of = config_.recurrence;
+  const RecurrentWeights& w = weights_.layer(layer).recurrent;
+  const auto data = [](const ggml_tensor* t) { return static_cast<const float*>(t->data); };
+  DeltaNetArgs args{.n_key_heads = of.n_key_heads,
+                    .n_value_heads = of.n_value_heads,
+                    .head_dim = of.head_dim,
+                    .alpha_bias = data(w.alpha_bias),
+                    .decay = data(w.decay),
+                    .norm = data(w.norm),
+                    .epsilon = config_.rms_epsilon};
+  for (const SequenceChunk& chunk : batch_) {
+    const float* before = state_before(chunk, layer);  // the convolution's part comes first
+    args.before = before == nullptr ? nullptr : before + of.conv_values();
+    args.after = chunk.own->state(layer).data() + of.conv_values();
+    args.qkv = in.qkv;
+    args.alpha = in.alpha;
+    args.beta = in.beta;
+    args.gate = in.gate;
+    args.out = out;
+    args.n_tokens = chunk.n_tokens;
+    celslm::delta_net(args, of.n_value_heads * ith / nth, of.n_value_heads * (ith + 1) / nth,
+                      scratch_[static_cast<std::size_t>(ith)].state);
+    const auto n = static_cast<std::size_t>(chunk.n_tokens);
+    in.qkv += n * static_cast<std::size_t>(of.conv_channels);
+    in.alpha += n * static_cast<std::size_t>(of.n_value_heads);
+    in.beta += n * static_cast<std::size_t>(of.n_value_heads);
+    in.gate += n * static_cast<std::size_t>(of.value_width());
+    out += n * static_cast<std::size_t>(of.value_width());
+  }
 }
 
 void Pass::attend(int layer, const float* q, float* out, int thread, int share, int n_shares) {

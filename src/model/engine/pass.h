@@ -20,6 +20,10 @@ namespace celslm {
 // follow each other, and no segment written by two chunks.
 Status check_batch(const ModelConfig& config, std::span<const SequenceChunk> batch, int n_tokens);
 
+// kInvalid, naming the chunk and the layer, where a recurrent layer of [first, last) has no state at the chunk's beginning:
+// a state goes forward only, and a context has the one at its end.
+Status check_states(const ModelConfig& config, std::span<const SequenceChunk> batch, int first, int last);
+
 // One batch on its way through layers. Filled by the calling thread before the graph runs; while it runs, threads read it
 // and write only their own scratch and their own rows.
 class Pass {
@@ -37,6 +41,19 @@ class Pass {
 
   // x, one token's row, in blocks of 8 bits; until the thread's next call.
   const Q8Block* rounded(std::span<const float> x, int thread);
+
+  // A recurrent layer's convolution (model/recurrent/convolution.h) over what its input matrix makes of tokens. out:
+  // [n_tokens][conv_channels]. Reads and replaces its part of the chunks' states. Thread ith of nth does its share.
+  void convolve(int layer, const float* in, float* out, int ith, int nth);
+  // The same of its delta net, from what the convolution and the layer's other matrices put out. out:
+  // [n_tokens][value_width].
+  struct DeltaNetInputs {
+    const float* qkv = nullptr;
+    const float* alpha = nullptr;
+    const float* beta = nullptr;
+    const float* gate = nullptr;
+  };
+  void delta_net(int layer, DeltaNetInputs in, float* out, int ith, int nth);
 
   // Where store() also leaves K before bias and RoPE, and V, both rounded, [n_tokens][kv_width]; empty: nowhere.
   void tap(std::span<float> k, std::span<float> v) {
@@ -64,8 +81,11 @@ class Pass {
     AttentionScratch attention;
     std::vector<float> head;   // [key_scratch()]
     std::vector<Q8Block> row;  // of the widest input of a matrix
+    std::vector<float> state;  // of a delta net's head
   };
 
+  // Of a recurrent layer: the state before the chunk's first token, or null for zeros.
+  static const float* state_before(const SequenceChunk& chunk, int layer);
   std::vector<AttentionGroup> groups_of(int layer) const;
   AttentionGroup group(int layer, std::size_t chunk, int first_row, bool own) const;
   void store_query(int layer, int row, const float* q, float* out) const;

@@ -88,6 +88,7 @@ Status ContextPrefill::finish_layer(const Tap& tap) {
     k_.clear();
     v_.clear();
   }
+  if (tap && !segment_->has_rows(layer_)) tap(layer_, 0, segment_->state(layer_), {});
   step_ = 0;
   ++layer_;
   if (finished()) segment_->set_length(n_tokens_);

@@ -34,6 +34,7 @@ class ContextPrefill {
   static Result<ContextPrefill> start(Engine& engine, std::span<const Token> tokens, std::shared_ptr<KvSegment> segment,
                                       std::shared_ptr<const KvTuning> tuning = {}, Rows rows = Rows::kKept);
 
+  // Of a recurrent layer k is its state behind the last token, when all tokens have passed it, and v is empty. Of others:
   // K before RoPE and V of rows [first_row, first_row + k.size() / kv_width), both rounded: as they are computed, with a
   // tuning all rows of a layer when it is complete.
   using Tap = std::function<void(int layer, int first_row, std::span<const float> k, std::span<const float> v)>;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <numeric>
+#include <string_view>
 #include <utility>
 
 namespace celslm {
@@ -28,6 +29,15 @@ bool is_weight_type(ggml_type type) {
 
 }  // namespace
 
+bool TensorNames::known(const ggml_tensor* t) const {
+  if (used_.contains(t)) return true;
+  const std::string_view name = ggml_get_name(t);
+  for (int i = 0; i < config_.n_prediction_layers; ++i) {
+    if (name.starts_with(fmt::format("blk.{}.", config_.n_layers + i))) return true;
+  }
+  return false;
+}
+
 std::span<const TensorSlice> TensorNames::slices_of(const ggml_tensor* t) const {
   const auto found = slices_by_tensor_.find(t);
   return found == slices_by_tensor_.end() ? std::span<const TensorSlice>() : found->second;
@@ -47,13 +57,17 @@ Result<ggml_tensor*> TensorNames::find(const std::string& name, Shape shape, boo
   return t;
 }
 
-// Norms, biases and factors are F32 in every GGUF that converters write, and ggml's element-wise operators want them so.
-Result<ggml_tensor*> TensorNames::vector(const std::string& name, std::int64_t n, bool required) {
-  CELSLM_TRY(ggml_tensor* const t, find(name, {n}, required));
+// Norms, biases, factors and convolutions are F32 in every GGUF that converters write, and operators want them so.
+Result<ggml_tensor*> TensorNames::floats(const std::string& name, Shape shape, bool required) {
+  CELSLM_TRY(ggml_tensor* const t, find(name, shape, required));
   if (t != nullptr && t->type != GGML_TYPE_F32) {
-    return fail(ErrorKind::kInvalid, "tensor '{}' is of type {}; vectors must be f32", name, ggml_type_name(t->type));
+    return fail(ErrorKind::kMismatch, "tensor '{}' is of type {}; it must be f32", name, ggml_type_name(t->type));
   }
   return t;
+}
+
+Result<ggml_tensor*> TensorNames::vector(const std::string& name, std::int64_t n, bool required) {
+  return floats(name, {n}, required);
 }
 
 // Null where the architecture has no such norm.
@@ -108,7 +122,7 @@ Status TensorNames::name_all(std::span<const GgufPart> parts, Weights& out) {
   slices_ = out.slices.get();
   const std::int64_t d = config_.n_embd;
   CELSLM_TRY(out.token_embd, matrix("token_embd.weight", d, config_.n_vocab));
-  CELSLM_TRY(out.output_norm, vector("output_norm.weight", d, true));
+  CELSLM_TRY(out.output_norm, vector(fmt::format("{}.weight", config_.traits().output_norm), d, true));
   CELSLM_TRY(out.output.w, matrix("output.weight", d, config_.n_vocab, false));
   CELSLM_TRY(out.output.b, vector("output.bias", config_.n_vocab, false));
   config_.tied_output = out.output.w == nullptr;
@@ -116,7 +130,7 @@ Status TensorNames::name_all(std::span<const GgufPart> parts, Weights& out) {
   out.output.in_file = out.output.w;
   CELSLM_CHECK_OK(name_factors(out));
   for (int i = 0; i < config_.n_layers; ++i) CELSLM_CHECK_OK(name_layer(fmt::format("blk.{}.", i), out));
-  config_.qkv_bias = out.layers.front().q.b != nullptr;
+  config_.qkv_bias = std::ranges::any_of(out.layers, [](const LayerWeights& w) { return w.q.b != nullptr; });
   config_.key_bias = std::ranges::any_of(out.layers, [](const LayerWeights& w) { return w.k_bias != nullptr; });
   config_.qk_norm = config_.traits().head_norm != HeadNorm::kNone;
   return {};
@@ -143,20 +157,53 @@ Status TensorNames::name_factors(Weights& out) {
 
 Status TensorNames::name_layer(const std::string& p, Weights& out) {
   const ArchitectureTraits& traits = config_.traits();
-  const std::int64_t q_width = std::int64_t{config_.n_heads} * config_.head_dim;
   LayerWeights w;
   CELSLM_TRY(w.attn_norm, norm(p, traits.attn_norm));
-  CELSLM_CHECK_OK(name_projections(p, w));
-  CELSLM_CHECK_OK(name_head_norms(p, w));
-  if (traits.sinks) {
-    CELSLM_TRY(w.sinks, vector(p + "attn_sinks.weight", config_.n_heads, true));
-  }
-  CELSLM_TRY(w.attn_output, linear(p + "attn_output", q_width, config_.n_embd));
+  const bool recurrent = config_.state_values(static_cast<int>(out.layers.size())) > 0;
+  CELSLM_CHECK_OK(recurrent ? name_recurrent(p, w) : name_attention(p, w));
   CELSLM_TRY(w.attn_post_norm, norm(p, traits.attn_post_norm));
   CELSLM_TRY(w.ffn_norm, norm(p, traits.ffn_norm));
   CELSLM_CHECK_OK(traits.experts == Experts::kNone ? name_mlp(p, w) : name_experts(p, w.experts));
   CELSLM_TRY(w.ffn_post_norm, norm(p, traits.ffn_post_norm));
   out.layers.push_back(w);
+  return {};
+}
+
+Status TensorNames::name_attention(const std::string& p, LayerWeights& w) {
+  CELSLM_CHECK_OK(name_projections(p, w));
+  CELSLM_CHECK_OK(name_head_norms(p, w));
+  if (config_.traits().sinks) {
+    CELSLM_TRY(w.sinks, vector(p + "attn_sinks.weight", config_.n_heads, true));
+  }
+  CELSLM_TRY(w.attn_output, linear(p + "attn_output", std::int64_t{config_.n_heads} * config_.head_dim, config_.n_embd));
+  return {};
+}
+
+Status TensorNames::name_recurrent(const std::string& p, LayerWeights& w) {
+  return config_.traits().recurrence == Recurrence::kDeltaNet ? name_delta_net(p, w) : name_short_conv(p, w);
+}
+
+Status TensorNames::name_delta_net(const std::string& p, LayerWeights& w) {
+  const std::int64_t d = config_.n_embd;
+  const RecurrenceConfig& net = config_.recurrence;
+  RecurrentWeights& to = w.recurrent;
+  CELSLM_TRY(to.in, linear(p + "attn_qkv", d, net.conv_channels));
+  CELSLM_TRY(to.gate, linear(p + "attn_gate", d, net.value_width()));
+  CELSLM_TRY(to.alpha, linear(p + "ssm_alpha", d, net.n_value_heads));
+  CELSLM_TRY(to.beta, linear(p + "ssm_beta", d, net.n_value_heads));
+  CELSLM_TRY(to.convolution, floats(p + "ssm_conv1d.weight", {net.conv_tokens, net.conv_channels}, true));
+  CELSLM_TRY(to.alpha_bias, vector(p + "ssm_dt.bias", net.n_value_heads, true));
+  CELSLM_TRY(to.decay, vector(p + "ssm_a", net.n_value_heads, true));
+  CELSLM_TRY(to.norm, vector(p + "ssm_norm.weight", net.head_dim, true));
+  CELSLM_TRY(w.attn_output, linear(p + "ssm_out", net.value_width(), d));
+  return {};
+}
+
+Status TensorNames::name_short_conv(const std::string& p, LayerWeights& w) {
+  const std::int64_t d = config_.n_embd;
+  CELSLM_TRY(w.recurrent.in, linear(p + "shortconv.in_proj", d, 3 * d));
+  CELSLM_TRY(w.recurrent.convolution, floats(p + "shortconv.conv.weight", {config_.recurrence.conv_tokens, d}, true));
+  CELSLM_TRY(w.attn_output, linear(p + "shortconv.out_proj", d, d));
   return {};
 }
 
@@ -170,7 +217,7 @@ Status TensorNames::name_projections(const std::string& p, LayerWeights& w) {
     w.v = qkv[2];
     return {};
   }
-  CELSLM_TRY(w.q, linear(p + "attn_q", d, q_width));
+  CELSLM_TRY(w.q, linear(p + "attn_q", d, config_.traits().gated_attention ? 2 * q_width : q_width));
   CELSLM_TRY(w.k, linear(p + "attn_k", d, config_.kv_width()));
   CELSLM_TRY(w.v, linear(p + "attn_v", d, config_.kv_width()));
   return {};
@@ -222,7 +269,7 @@ Status TensorNames::name_expert(const std::string& name, std::int64_t n_in, std:
   }
   CELSLM_TRY(b, find(name + ".bias", {n_out, config_.experts.n}, false));
   if (b != nullptr && b->type != GGML_TYPE_F32) {
-    return fail(ErrorKind::kInvalid, "tensor '{}.bias' is of type {}; biases must be f32", name, ggml_type_name(b->type));
+    return fail(ErrorKind::kMismatch, "tensor '{}.bias' is of type {}; biases must be f32", name, ggml_type_name(b->type));
   }
   return {};
 }

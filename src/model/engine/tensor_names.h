@@ -30,10 +30,11 @@ class TensorNames {
   explicit TensorNames(ModelConfig& config) : config_(config) {}  // which outlives this
 
   // Fills `out` and completes the config with what the tensors show. kInvalid, with the name, for tensors that are missing,
-  // misshapen, or of a type that cannot be multiplied.
+  // misshapen, or of a type that cannot be multiplied; kMismatch for a type that operators here do not take.
   Status name_all(std::span<const GgufPart> parts, Weights& out);
 
-  bool used(const ggml_tensor* t) const { return used_.contains(t); }
+  // Whether graphs read it, or it is of a layer that they leave out (ModelConfig::n_prediction_layers).
+  bool known(const ggml_tensor* t) const;
   // Empty where the matrix is used in one piece. In the order of their rows.
   std::span<const TensorSlice> slices_of(const ggml_tensor* t) const;
 
@@ -41,6 +42,7 @@ class TensorNames {
   using Shape = std::initializer_list<std::int64_t>;
 
   Result<ggml_tensor*> find(const std::string& name, Shape shape, bool required);
+  Result<ggml_tensor*> floats(const std::string& name, Shape shape, bool required);
   Result<ggml_tensor*> vector(const std::string& name, std::int64_t n, bool required);
   Result<ggml_tensor*> norm(const std::string& layer, const char* name);
   Result<ggml_tensor*> matrix(const std::string& name, std::int64_t n_in, std::int64_t n_out, bool required = true);
@@ -49,6 +51,10 @@ class TensorNames {
   Result<std::vector<Linear>> fused(const std::string& name, std::int64_t n_in, std::initializer_list<std::int64_t> n_out);
   Status name_factors(Weights& out);
   Status name_layer(const std::string& prefix, Weights& out);
+  Status name_attention(const std::string& prefix, LayerWeights& w);
+  Status name_recurrent(const std::string& prefix, LayerWeights& w);
+  Status name_short_conv(const std::string& prefix, LayerWeights& w);
+  Status name_delta_net(const std::string& prefix, LayerWeights& w);
   Status name_projections(const std::string& prefix, LayerWeights& w);
   Status name_head_norms(const std::string& prefix, LayerWeights& w);
   Status name_mlp(const std::string& prefix, LayerWeights& w);

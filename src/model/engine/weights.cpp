@@ -82,13 +82,15 @@ bool multiplies_in(const CpuBackend& cpu, ggml_backend_buffer_type_t type, const
 }  // namespace
 
 std::vector<Linear*> LayerWeights::linears() {
-  std::vector<Linear*> out = {&q, &k, &v, &attn_output, &gate, &up, &down};
+  std::vector<Linear*> out = {
+      &recurrent.in, &recurrent.gate, &recurrent.alpha, &recurrent.beta, &q, &k, &v, &attn_output, &gate, &up, &down};
   std::erase_if(out, [](const Linear* linear) { return linear->w == nullptr; });
   return out;
 }
 
 std::vector<const Linear*> LayerWeights::linears() const {
-  std::vector<const Linear*> out = {&q, &k, &v, &attn_output, &gate, &up, &down};
+  std::vector<const Linear*> out = {
+      &recurrent.in, &recurrent.gate, &recurrent.alpha, &recurrent.beta, &q, &k, &v, &attn_output, &gate, &up, &down};
   std::erase_if(out, [](const Linear* linear) { return linear->w == nullptr; });
   return out;
 }
@@ -134,8 +136,8 @@ class WeightsLoader {
   // A tensor that no graph reads means a model that computes something else than these graphs do.
   Status refuse_unknown() const {
     return for_each_tensor(out_->parts_, [this](ggml_tensor* t, ByteView) -> Status {
-      if (names_.used(t)) return {};
-      return fail(ErrorKind::kInvalid, "tensor '{}' is not one that a {} model has; its part would be ignored",
+      if (names_.known(t)) return {};
+      return fail(ErrorKind::kMismatch, "tensor '{}' is not one that a {} model has; its part would be ignored",
                   ggml_get_name(t), to_string(config_.architecture));
     });
   }

@@ -38,9 +38,23 @@ struct ExpertWeights {
   ggml_tensor* down_bias = nullptr;
 };
 
+// Of a layer that is recurrent, beside what it has in common with others.
+struct RecurrentWeights {
+  Linear in;                           // from n_embd to what the layer's tokens are mixed from
+  ggml_tensor* convolution = nullptr;  // f32 [conv_tokens, conv_channels] in host memory
+  // Of a delta net. Vectors are f32 in host memory.
+  Linear gate;                        // to value_width: of what the net puts out
+  Linear alpha;                       // to n_value_heads: how much of a head's state decays
+  Linear beta;                        // to n_value_heads: how much of a token enters it
+  ggml_tensor* alpha_bias = nullptr;  // [n_value_heads]
+  ggml_tensor* decay = nullptr;       // [n_value_heads]
+  ggml_tensor* norm = nullptr;        // [head_dim], of each head that the net puts out
+};
+
 struct LayerWeights {
   ggml_tensor* attn_norm = nullptr;  // [n_embd], as the other norms of the layer; or null: there is none
-  Linear q;                          // to n_heads * head_dim
+  RecurrentWeights recurrent;        // without tensors for a layer with attention; else q to sinks are
+  Linear q;                          // to n_heads * head_dim, or twice as many with gates
   Linear k;                          // to kv_width
   Linear v;
   ggml_tensor* k_bias = nullptr;  // f32 [kv_width] in host memory, or null: added after K has been rounded, and k.b is null
@@ -50,7 +64,7 @@ struct LayerWeights {
       nullptr;  // f32 [head_dim] in host memory, or null: heads are normed, and multiplied by it after RoPE
   ggml_tensor* k_gain = nullptr;
   ggml_tensor* sinks = nullptr;  // f32 [n_heads] in host memory, or null
-  Linear attn_output;            // from n_heads * head_dim to n_embd
+  Linear attn_output;            // from n_heads * head_dim, or what a recurrent layer's tokens are mixed to, to n_embd
   ggml_tensor* attn_post_norm = nullptr;
   ggml_tensor* ffn_norm = nullptr;
   Linear gate;  // to n_ff; without weights, as up and down, where there are experts
@@ -67,8 +81,8 @@ struct LayerWeights {
 // Immutable after load; the tensors live as long as this.
 class Weights {
  public:
-  // parts: as open_gguf() returns them. Completes `config` with what the tensors show, and refuses tensors that are missing,
-  // misshapen, of a type that cannot be multiplied, or of unknown meaning.
+  // parts: as open_gguf() returns them. Completes `config` with what the tensors show. Errors of TensorNames::name_all();
+  // kMismatch for tensors of unknown meaning.
   static Result<std::unique_ptr<Weights>> load(std::vector<GgufPart> parts, ModelConfig& config,
                                                const ModelOptions& options);
 
@@ -84,6 +98,7 @@ class Weights {
   const float* k_gain(int i) const { return floats(layer(i).k_gain); }  // [head_dim], or null
   const float* q_gain(int i) const { return floats(layer(i).q_gain); }  // [head_dim], or null
   const float* sinks(int i) const { return floats(layer(i).sinks); }    // [n_heads], or null
+  const float* convolution(int i) const { return floats(layer(i).recurrent.convolution); }
   std::size_t size_bytes() const { return size_bytes_; }
   Arithmetic arithmetic() const;  // of the KV that they make
   // Whether packed matrices lie in a file that an earlier start has kept.

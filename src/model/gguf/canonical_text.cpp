@@ -17,11 +17,12 @@ std::string text_of(const RopeConfig& r) {
                      r.yarn_attn_factor, r.yarn_beta_fast, r.yarn_beta_slow, r.has_frequency_factors);
 }
 
-// A letter for each layer's RoPE, a capital where it has a window; of the shortest stretch that the layers repeat.
+// A letter for each layer's RoPE, a capital where it has a window, an s where it is recurrent; of the shortest stretch that
+// the layers repeat.
 std::string pattern_of(const std::vector<LayerTraits>& layers) {
   std::string out;
   for (const LayerTraits& layer : layers) {
-    const char letter = "gln"[static_cast<std::size_t>(layer.rope)];
+    const char letter = layer.state_values > 0 ? 's' : "gln"[static_cast<std::size_t>(layer.rope)];
     out += layer.window > 0 ? static_cast<char>(letter - 'a' + 'A') : letter;
   }
   for (std::size_t n = 1; n < out.size(); ++n) {
@@ -47,6 +48,7 @@ std::string canonical_text(const ModelConfig& config) {
     out += std::format(" scores {}", config.attention_scale);
   if (config.temperature.scale != 0.0F)
     out += std::format(" temperature {} every {}", config.temperature.scale, config.temperature.step);
+  if (config.has_states()) out += std::format(" states of {} tokens", config.recurrence.conv_tokens);
   if (config.experts.n > 0) out += std::format(" experts {}", config.experts.n_used);
   if (config.embedding_scale != 1.0F) out += std::format(" embeddings {}", config.embedding_scale);
   if (config.residual_scale != 1.0F) out += std::format(" residuals {}", config.residual_scale);

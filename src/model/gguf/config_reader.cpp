@@ -1,8 +1,10 @@
 // The model's shape from its GGUF, with limits beside each size, after libllama's rules for defaults.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <string>
 #include <unordered_set>
+#include <vector>
 
 #include "model/gguf/config_parts.h"
 
@@ -21,22 +23,35 @@ Result<Architecture> architecture_from(const std::string& name) {
   if (const ArchitectureTraits* found = find_architecture(name)) return found->architecture;
   std::string ours;
   for (const ArchitectureTraits& a : all_architectures()) ours += fmt::format("{}{}", ours.empty() ? "" : ", ", a.name);
-  return fail(ErrorKind::kInvalid, "architecture '{}' is not supported; supported are {}", name, ours);
+  return fail(ErrorKind::kMismatch, "architecture '{}' is not supported; supported are {}", name, ours);
+}
+
+// Of the layers that have any: they all have as many. Some architectures write 0 for those that are recurrent.
+Result<int> read_kv_heads(const GgufMetadata& m, const std::string& key, const ModelConfig& config) {
+  if (config.traits().recurrence == Recurrence::kNone || !m.is_array(key))
+    return m.integer(key, 1, kMaxHeads, config.n_heads);
+  CELSLM_TRY(const std::vector<int> by_layer, m.integers(key, 0, kMaxHeads));
+  const int most = by_layer.empty() ? 0 : std::ranges::max(by_layer);
+  if (most == 0) return fail(ErrorKind::kMismatch, "'{}': no layer has attention, which is not supported", key);
+  const bool alike = std::ranges::all_of(by_layer, [most](int n) { return n == 0 || n == most; });
+  if (alike) return most;
+  return fail(ErrorKind::kMismatch, "'{}': layers with different numbers of KV heads are not supported", key);
 }
 
 Status read_heads(const GgufMetadata& m, const std::string& p, ModelConfig& config) {
   CELSLM_TRY(config.n_heads, m.integer(p + "attention.head_count", 1, kMaxHeads));
-  CELSLM_TRY(config.n_kv_heads, m.integer(p + "attention.head_count_kv", 1, kMaxHeads, config.n_heads));
+  CELSLM_TRY(config.n_kv_heads, read_kv_heads(m, p + "attention.head_count_kv", config));
   if (config.n_heads % config.n_kv_heads != 0) {
     return fail(ErrorKind::kInvalid, "{} heads do not divide into {} KV heads", config.n_heads, config.n_kv_heads);
   }
   CELSLM_TRY(config.head_dim, m.integer(p + "attention.key_length", 2, kMaxHeadDim, config.n_embd / config.n_heads));
   CELSLM_TRY(const int value_dim, m.integer(p + "attention.value_length", 2, kMaxHeadDim, config.n_embd / config.n_heads));
   if (value_dim != config.head_dim) {
-    return fail(ErrorKind::kInvalid, "keys of {} and values of {} per head; they must be equal", config.head_dim, value_dim);
+    return fail(ErrorKind::kMismatch, "keys of {} and values of {} per head; they must be equal", config.head_dim,
+                value_dim);
   }
   if (config.head_dim < 2 || config.head_dim > kMaxHeadDim || config.head_dim % 2 != 0) {
-    return fail(ErrorKind::kInvalid, "heads of {} dimensions; even numbers from 2 to {} are supported", config.head_dim,
+    return fail(ErrorKind::kMismatch, "heads of {} dimensions; even numbers from 2 to {} are supported", config.head_dim,
                 kMaxHeadDim);
   }
   return {};
@@ -65,6 +80,8 @@ Result<ModelConfig> read_config(const GgufMetadata& m) {
   CELSLM_CHECK_OK(refuse_unread(m, p, config.traits()));
   CELSLM_TRY(config.n_ctx_train, m.integer(p + "context_length", 1, kMaxContext));
   CELSLM_TRY(config.n_layers, m.integer(p + "block_count", 1, kMaxLayers));
+  CELSLM_TRY(config.n_prediction_layers, m.integer(p + "nextn_predict_layers", 0, config.n_layers - 1, 0));
+  config.n_layers -= config.n_prediction_layers;
   CELSLM_TRY(config.n_embd, m.integer(p + "embedding_length", 2, kMaxWidth));
   CELSLM_CHECK_OK(read_mlp(m, p, config));
   CELSLM_TRY(config.rms_epsilon, m.real(p + "attention.layer_norm_rms_epsilon", 0.0F, 1.0F));
@@ -72,6 +89,7 @@ Result<ModelConfig> read_config(const GgufMetadata& m) {
   CELSLM_TRY(config.rope, read_rope(m, p, config));
   CELSLM_CHECK_OK(read_scales(m, p, config));
   CELSLM_CHECK_OK(read_layers(m, p, config));
+  CELSLM_CHECK_OK(read_recurrence(m, p, config));
   return config;
 }
 
@@ -94,7 +112,7 @@ Status refuse_equal_tokens(const gguf_context* gguf, std::size_t n_tokens) {
 Result<int> check_tokenizer(const GgufMetadata& m, const gguf_context* gguf) {
   CELSLM_TRY(const std::string kind, m.text("tokenizer.ggml.model"));
   if (kind != "gpt2" && kind != "llama") {
-    return fail(ErrorKind::kInvalid,
+    return fail(ErrorKind::kMismatch,
                 "tokenizer '{}' is not supported; supported are gpt2 (byte-level BPE) and llama (SentencePiece)", kind);
   }
   CELSLM_TRY(const std::size_t n_tokens, m.array_size("tokenizer.ggml.tokens", GGUF_TYPE_STRING));

@@ -36,7 +36,7 @@ constexpr auto kFeatureKeys = std::to_array<FeatureKey>({
     {"attention.shared_kv_layers"},
     {"attention.q_lora_rank"},
     {"attention.kv_lora_rank"},
-    {"rope.dimension_sections"},
+    {"rope.dimension_sections", 0.0, 0.0, feature::kRopeSections},
     {"rope.scaling.alpha"},
     {"use_parallel_residual"},
     {"expert_shared_count"},
@@ -46,7 +46,7 @@ constexpr auto kFeatureKeys = std::to_array<FeatureKey>({
     {"expert_weights_scale", 0.0, 1.0},
     {"leading_dense_block_count"},
     {"interleave_moe_layer_step", 0.0, 1.0},
-    {"nextn_predict_layers"},
+    {"nextn_predict_layers", 0.0, 0.0, feature::kPredictionLayers},
     {"deepstack_mapping"},
     {"n_deepstack_layers"},
     {"embedding_length_per_layer_input"},
@@ -88,7 +88,7 @@ Result<int> window_of(const GgufMetadata& m, const std::string& p, const ModelCo
   if (may_have) return window;
   // Longer than any context, it hides nothing.
   if (window == 0 || window >= config.n_ctx_train || traits.window == WindowUse::kIgnored) return 0;
-  return fail(ErrorKind::kInvalid, "'{}' is {}; sliding windows are not supported for {} of {} layers", key, window,
+  return fail(ErrorKind::kMismatch, "'{}' is {}; sliding windows are not supported for {} of {} layers", key, window,
               traits.name, config.n_layers);
 }
 
@@ -102,7 +102,7 @@ Result<int> window_period(const GgufMetadata& m, const std::string& p, const Mod
   for (int i = 0; is_usual && i < config.n_layers; ++i)
     is_usual = pattern[static_cast<std::size_t>(i)] == has_window(i, usual);
   if (is_usual) return usual;
-  return fail(ErrorKind::kInvalid, "'{}' is not that of other {} models, in which the last of each {} layers has no window",
+  return fail(ErrorKind::kMismatch, "'{}' is not that of other {} models, in which the last of each {} layers has no window",
               key, config.traits().name, usual);
 }
 
@@ -112,7 +112,7 @@ Status refuse_other_sizes(const GgufMetadata& m, const std::string& p, const Mod
                                    {"attention.value_length_swa", config.head_dim},
                                    {"rope.dimension_count_swa", config.rope.dimensions}}) {
     if (m.any_number(p + name).value_or(size) != size)
-      return fail(ErrorKind::kInvalid, "'{}{}' differs from that of layers without a window ({})", p, name, size);
+      return fail(ErrorKind::kMismatch, "'{}{}' differs from that of layers without a window ({})", p, name, size);
   }
   return {};
 }
@@ -123,7 +123,7 @@ Status read_local_rope(const GgufMetadata& m, const std::string& p, ModelConfig&
   CELSLM_TRY(const float base, m.real(key, 1.0F, 1e12F, usual == 0.0F ? config.rope.base : usual));
   config.local_rope = config.rope;
   if (usual == 0.0F && base != config.rope.base)
-    return fail(ErrorKind::kInvalid, "'{}' is {}; {} models have one RoPE, of base {}", key, base, config.traits().name,
+    return fail(ErrorKind::kMismatch, "'{}' is {}; {} models have one RoPE, of base {}", key, base, config.traits().name,
                 config.rope.base);
   if (usual == 0.0F) return {};
   config.local_rope.base = base;
@@ -147,12 +147,12 @@ bool without_rope(NoRope rule, int layer, bool windows, bool windowed, bool fine
 Status refuse_unread(const GgufMetadata& m, const std::string& prefix, const ArchitectureTraits& traits) {
   CELSLM_TRY(const int experts, m.integer(prefix + "expert_count", 0, INT32_MAX, 0));
   if (experts > 0 && traits.experts == Experts::kNone)
-    return fail(ErrorKind::kInvalid, "a mixture of {} experts; {} models are supported without", experts, traits.name);
+    return fail(ErrorKind::kMismatch, "a mixture of {} experts; {} models are supported without", experts, traits.name);
   for (const FeatureKey& key : kFeatureKeys) {
     if ((key.read_as & traits.features) != 0) continue;
     const auto value = m.any_number(prefix + key.name);
     if (!value || *value == key.neutral || *value == key.also_neutral) continue;
-    return fail(ErrorKind::kInvalid, "'{}{}' is {}, which the graphs of {} models here would ignore", prefix, key.name,
+    return fail(ErrorKind::kMismatch, "'{}{}' is {}, which the graphs of {} models here would ignore", prefix, key.name,
                 std::isnan(*value) ? "no number" : fmt::format("{}", *value), traits.name);
   }
   return {};

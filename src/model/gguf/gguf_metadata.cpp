@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 #include <map>
+#include <span>
 
 namespace celslm {
 namespace {
@@ -141,6 +142,20 @@ Result<std::vector<bool>> GgufMetadata::booleans(const std::string& key) const {
   CELSLM_TRY(const std::size_t n, array_size(key, GGUF_TYPE_BOOL));
   const auto* values = static_cast<const std::int8_t*>(gguf_get_arr_data(gguf_, find(key)));
   return std::vector<bool>(values, values + n);
+}
+
+Result<std::vector<int>> GgufMetadata::integers(const std::string& key, std::int64_t low, std::int64_t high) const {
+  const bool is_unsigned = is_array(key) && gguf_get_arr_type(gguf_, find(key)) == GGUF_TYPE_UINT32;
+  CELSLM_TRY(const std::size_t n, array_size(key, is_unsigned ? GGUF_TYPE_UINT32 : GGUF_TYPE_INT32));
+  const auto* values = static_cast<const std::uint32_t*>(gguf_get_arr_data(gguf_, find(key)));
+  std::vector<int> out;
+  for (const std::uint32_t raw : std::span(values, n)) {
+    const auto value = is_unsigned ? std::int64_t{raw} : std::int64_t{static_cast<std::int32_t>(raw)};
+    if (value < low || value > high)
+      return fail(ErrorKind::kInvalid, "'{}' has a {}; {} to {} are accepted", key, value, low, high);
+    out.push_back(static_cast<int>(value));
+  }
+  return out;
 }
 
 Hash256 GgufMetadata::tokenizer_hash() const {

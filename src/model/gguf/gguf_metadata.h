@@ -31,6 +31,8 @@ class GgufMetadata {
   bool is_array(const std::string& key) const;
   // The values of an array of truth values, or kInvalid.
   Result<std::vector<bool>> booleans(const std::string& key) const;
+  // The values of an array of 32-bit integers within [low, high], or kInvalid.
+  Result<std::vector<int>> integers(const std::string& key, std::int64_t low, std::int64_t high) const;
   // The entries of an array of exactly this type, or kInvalid.
   Result<std::size_t> array_size(const std::string& key, gguf_type type) const;
 
@@ -42,12 +44,13 @@ class GgufMetadata {
   const gguf_context* gguf_;
 };
 
-// The model's shape. kInvalid with the key or the limit that is wrong; an unsupported architecture is named beside ours.
+// The model's shape. kInvalid with the key or the limit that is wrong; kMismatch for an architecture that is not ours, which
+// is named beside ours, and for what models of the architecture do not have here.
 // What depends on tensors (tied_output, qkv_bias, qk_norm, rope.has_frequency_factors) is read from the tensors later.
 Result<ModelConfig> read_config(const GgufMetadata& metadata);
 
-// kInvalid unless the tokenizer's arrays are complete and of the kinds that libllama's vocabulary expects without checking.
-// Returns the number of tokens.
+// kInvalid unless the tokenizer's arrays are complete and of the kinds that libllama's vocabulary expects without checking,
+// kMismatch for a kind of tokenizer that this program does not take. Returns the number of tokens.
 Result<int> check_tokenizer(const GgufMetadata& metadata, const gguf_context* gguf);
 
 // For ModelFingerprint::rope: every RoPE parameter, and what else of the metadata, beside shapes, changes a graph's results.

@@ -11,7 +11,9 @@ Result<RopeScaling> scaling_from(const std::string& name, const std::string& key
   if (name == "linear") return RopeScaling::kLinear;
   if (name == "yarn") return RopeScaling::kYarn;
   if (name == "longrope" && traits.factors == FrequencyFactors::kLongShort) return RopeScaling::kLong;
-  return fail(ErrorKind::kInvalid, "'{}' is '{}'; none, linear and yarn are supported{}", key, name,
+  // libllama ends the process at a name that it does not know.
+  const ErrorKind kind = name == "longrope" ? ErrorKind::kMismatch : ErrorKind::kInvalid;
+  return fail(kind, "'{}' is '{}'; none, linear and yarn are supported{}", key, name,
               traits.factors == FrequencyFactors::kLongShort ? ", and longrope" : "");
 }
 
@@ -36,12 +38,12 @@ void resolve_yarn(RopeConfig& rope, float attention_factor, float log_multiplier
 Status check_rope(const RopeConfig& rope, const std::string& p, const ModelConfig& config) {
   if (rope.dimensions % 2 != 0) return fail(ErrorKind::kInvalid, "'{}dimension_count' is {}, not even", p, rope.dimensions);
   if (!config.traits().partial_rope && rope.dimensions != config.head_dim) {
-    return fail(ErrorKind::kInvalid, "RoPE over {} of a head's {} dimensions is not supported for {}", rope.dimensions,
+    return fail(ErrorKind::kMismatch, "RoPE over {} of a head's {} dimensions is not supported for {}", rope.dimensions,
                 config.head_dim, config.traits().name);
   }
   // The norm behind it would take the magnitude away again.
   if (config.traits().head_norm == HeadNorm::kAfterRope && (rope.yarn_ext_factor != 0.0F || rope.yarn_attn_factor != 1.0F)) {
-    return fail(ErrorKind::kInvalid, "'{}scaling' changes the magnitude of Q and K, which is not supported for {}", p,
+    return fail(ErrorKind::kMismatch, "'{}scaling' changes the magnitude of Q and K, which is not supported for {}", p,
                 config.traits().name);
   }
   return {};

@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cassert>
 #include <cstring>
 #include <utility>
@@ -74,12 +75,13 @@ Result<std::shared_ptr<KvSegment>> KvSegment::create(const ModelConfig& config, 
     return fail(ErrorKind::kInvalid, "KV of type q8 needs heads of a multiple of 32 values, these have {}", config.head_dim);
   const std::size_t token_bytes = static_cast<std::size_t>(config.n_kv_heads) * row_bytes(type, config.head_dim);
   const std::size_t half = round_up(token_bytes * static_cast<std::size_t>(capacity), 64);
-  const std::size_t size = half * 2 * static_cast<std::size_t>(config.n_layers);
+  const int n_row_layers = config.n_row_layers();
+  const std::size_t size = half * 2 * static_cast<std::size_t>(n_row_layers);
   if (half > kMaxSegmentBytes || size > kMaxSegmentBytes) {
     return fail(ErrorKind::kInvalid, "a KV segment of {} tokens would take {} bytes, over the limit of {}", capacity, size,
                 kMaxSegmentBytes);
   }
-  CELSLM_TRY(auto memory, allocate(half, config.n_layers));
+  CELSLM_TRY(auto memory, allocate(half, n_row_layers));
   return std::shared_ptr<KvSegment>(new KvSegment(config, type, first_position, capacity, std::move(memory)));
 }
 
@@ -102,8 +104,20 @@ KvSegment::KvSegment(const ModelConfig& config, KvType type, int first_position,
       n_layers_(config.n_layers),
       n_kv_heads_(config.n_kv_heads),
       head_dim_(config.head_dim),
+      places_(static_cast<std::size_t>(config.n_layers)),
       memory_(std::move(memory)),
-      writes_(static_cast<std::size_t>(config.n_layers)) {}
+      writes_(static_cast<std::size_t>(config.n_layers)) {
+  int n_rows = 0;
+  std::size_t n_values = 0;
+  for (int layer = 0; layer < n_layers_; ++layer) {
+    Place& place = places_[static_cast<std::size_t>(layer)];
+    place.state_values = static_cast<std::size_t>(config.state_values(layer));
+    place.state = n_values;
+    n_values += place.state_values;
+    if (place.state_values == 0) place.rows = n_rows++;
+  }
+  states_.resize(n_values);
+}
 
 KvSegment::~KvSegment() = default;
 
@@ -122,7 +136,7 @@ Result<std::shared_ptr<KvSegment>> KvSegment::create_condensed(const ModelConfig
 }
 
 std::size_t KvSegment::size_bytes() const {
-  return memory_->size + log_masses_.size() * sizeof(float) + replaced_bytes_;
+  return memory_->size + (log_masses_.size() + states_.size()) * sizeof(float) + replaced_bytes_;
 }
 
 std::size_t KvSegment::resident_bytes(const ModelConfig& config, KvType type, int tokens) {
@@ -130,7 +144,28 @@ std::size_t KvSegment::resident_bytes(const ModelConfig& config, KvType type, in
   const std::size_t head_bytes = static_cast<std::size_t>(tokens) * row_bytes(type, config.head_dim);
   // A head's rows may begin in the middle of a page: one more.
   return (round_up(head_bytes, page) + page) * 2 * static_cast<std::size_t>(config.n_kv_heads) *
-         static_cast<std::size_t>(config.n_layers);
+             static_cast<std::size_t>(config.n_row_layers()) +
+         config.state_bytes();
+}
+
+int KvSegment::copyable(int n_tokens) const {
+  const bool elsewhere = std::ranges::any_of(
+      places_, [n_tokens](const Place& place) { return place.state_values > 0 && place.state_rows != n_tokens; });
+  return elsewhere ? 0 : n_tokens;
+}
+
+void KvSegment::copy_layer(const KvSegment& other, int layer) {
+  assert(other.type_ == type_ && other.capacity_ == capacity_ && other.n_layers_ == n_layers_);
+  if (has_rows(layer)) {
+    const std::size_t n_bytes =
+        static_cast<std::size_t>(n_kv_heads_) * static_cast<std::size_t>(capacity_) * row_bytes(type_, head_dim_);
+    std::memcpy(k_data(layer), other.view(layer).k, n_bytes);
+    std::memcpy(v_data(layer), other.view(layer).v, n_bytes);
+  } else {
+    std::ranges::copy(other.state(layer), state(layer).begin());
+    set_state_rows(layer, other.state_rows(layer));
+  }
+  note_write(layer);
 }
 
 void KvSegment::copy_from(const KvSegment& other, int n_tokens) {
@@ -140,9 +175,15 @@ void KvSegment::copy_from(const KvSegment& other, int n_tokens) {
     foreign_ = other.foreign_->first(first_position_ + n_tokens);
     return set_length(foreign_ ? n_tokens : 0);
   }
+  if (other.copyable(n_tokens) < n_tokens) return set_length(0);
   const std::size_t row = row_bytes(type_, head_dim_);
   const std::size_t n_bytes = row * static_cast<std::size_t>(n_tokens);
   for (int layer = 0; layer < n_layers_; ++layer) {
+    if (!has_rows(layer)) {
+      std::ranges::copy(other.state(layer), state(layer).begin());
+      set_state_rows(layer, n_tokens);
+      continue;
+    }
     const KvView from = other.view(layer);
     for (std::size_t head = 0; head < static_cast<std::size_t>(n_kv_heads_); ++head) {
       const std::size_t to_offset = head * static_cast<std::size_t>(capacity_) * row;
@@ -184,10 +225,10 @@ KvView KvSegment::view(int layer) const {
             .length = n_tokens_,
             .first_position = first_position_};
   }
-  const std::byte* k = memory_->data + memory_->half_stride * 2 * static_cast<std::size_t>(layer);
+  const std::byte* k = rows_of(layer);
   return {.type = type_,
           .k = k,
-          .v = k + memory_->half_stride,
+          .v = k == nullptr ? nullptr : k + memory_->half_stride,
           .capacity = capacity_,
           .length = length(),
           .first_position = first_position_,
@@ -202,12 +243,25 @@ float* KvSegment::log_mass(int layer) {
   return condensed() ? log_masses_.data() + log_mass_offset(layer) : nullptr;
 }
 
+const std::byte* KvSegment::rows_of(int layer) const {
+  if (!has_rows(layer)) return nullptr;
+  return memory_->data + memory_->half_stride * 2 * static_cast<std::size_t>(place(layer).rows);
+}
+
 void* KvSegment::k_data(int layer) {
-  return memory_->data + memory_->half_stride * 2 * static_cast<std::size_t>(layer);
+  return const_cast<std::byte*>(rows_of(layer));
 }
 
 void* KvSegment::v_data(int layer) {
-  return static_cast<std::byte*>(k_data(layer)) + memory_->half_stride;
+  return has_rows(layer) ? static_cast<std::byte*>(k_data(layer)) + memory_->half_stride : nullptr;
+}
+
+std::span<const float> KvSegment::state(int layer) const {
+  return std::span(states_).subspan(place(layer).state, place(layer).state_values);
+}
+
+std::span<float> KvSegment::state(int layer) {
+  return std::span(states_).subspan(place(layer).state, place(layer).state_values);
 }
 
 }  // namespace celslm

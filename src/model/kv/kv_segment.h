@@ -6,6 +6,8 @@
 // Rounding: K is rounded to the segment's type before its bias and RoPE and again after, V once. The bias is a constant of
 // the model; "K before RoPE" is without it everywhere. A segment filled by local prefill and one filled by
 // Engine::import_rows() from a pack of the same exact codec therefore hold the same bits.
+// A recurrent layer has no rows but a state, f32: that behind one of the segment's rows. So a segment of a model with such
+// layers can be continued, and copied, at that point only.
 #pragma once
 
 #include <atomic>
@@ -70,8 +72,11 @@ class KvSegment {
   static std::size_t resident_bytes(const ModelConfig& config, KvType type, int tokens);
 
   // Makes the first n_tokens rows of every layer those of `other`, and the length n_tokens. `other` is of the same model,
-  // type and first position, and holds them; neither is condensed. Of foreign KV there may be none: length() is 0 then.
+  // type and first position, and holds them; neither is condensed. Where that cannot be had (copyable(), foreign KV),
+  // length() is 0 then.
   void copy_from(const KvSegment& other, int n_tokens);
+  // How many of the first n_tokens copy_from() can take from here: all or, where a state is behind another row, none.
+  int copyable(int n_tokens) const;
 
   // KV of a model that another library computes: it keeps the rows, and the segment's own memory is never written. Null for
   // our own models, and before the first row. Set by the writer.
@@ -83,7 +88,18 @@ class KvSegment {
   int length() const { return length_.load(std::memory_order_acquire); }
   void set_length(int tokens);  // 0 <= tokens <= capacity; not of a condensed segment
 
+  bool has_states() const { return !states_.empty(); }
+  bool has_rows(int layer) const { return place(layer).rows >= 0; }
+  // Null pointers for a layer that has no rows.
   KvView view(int layer) const;
+  // The state of a recurrent layer, which is that behind the first state_rows() rows; empty for a layer that has rows. Zero
+  // at first.
+  std::span<const float> state(int layer) const;
+  std::span<float> state(int layer);
+  int state_rows(int layer) const { return place(layer).state_rows; }  // -1 while the state is written
+  void set_state_rows(int layer, int n_rows) { places_[static_cast<std::size_t>(layer)].state_rows = n_rows; }
+  // Makes a layer, rows or state, that of `other`, a segment of the same model, type and capacity.
+  void copy_layer(const KvSegment& other, int layer);
   // Writers' view of a layer; the engine's store operator and import use it.
   void* k_data(int layer);
   void* v_data(int layer);
@@ -99,6 +115,15 @@ class KvSegment {
 
  private:
   struct Memory;
+  // Where a layer is.
+  struct Place {
+    int rows = -1;                 // among the layers with rows; -1: it has none
+    std::size_t state = 0;         // its first value in states_
+    std::size_t state_values = 0;  // 0: it has no state
+    int state_rows = 0;
+  };
+  const Place& place(int layer) const { return places_[static_cast<std::size_t>(layer)]; }
+  const std::byte* rows_of(int layer) const;
   static Result<std::unique_ptr<Memory>> allocate(std::size_t half_bytes, int n_layers);
   KvSegment(const ModelConfig& config, KvType type, int first_position, int capacity, std::unique_ptr<Memory> memory);
   std::size_t log_mass_offset(int layer) const;
@@ -109,7 +134,9 @@ class KvSegment {
   const int n_layers_;
   const int n_kv_heads_;
   const int head_dim_;
+  std::vector<Place> places_;  // [n_layers]
   std::unique_ptr<Memory> memory_;
+  std::vector<float> states_;                      // one after the other
   std::shared_ptr<ForeignKv> foreign_;             // null: rows are in memory_
   int n_tokens_ = 0;                               // that a condensed segment stands for
   std::vector<float> log_masses_;                  // [n_layers][n_kv_heads][capacity]; empty unless condensed

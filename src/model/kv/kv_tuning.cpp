@@ -32,6 +32,8 @@ Status tune_plane(const KvTuning& tuning, int layer, KvType type, const std::vec
 }  // namespace
 
 Status check_shape(const KvTuning& tuning, const ModelConfig& model) {
+  if (model.has_states())
+    return fail(ErrorKind::kMismatch, "{} has recurrent layers, to whose states no constants can be added", model.name);
   if (tuning.n_layers == model.n_layers && tuning.kv_width == model.kv_width()) return {};
   return fail(ErrorKind::kMismatch, "the tuning is for {} layers of {} values, the model has {} of {}", tuning.n_layers,
               tuning.kv_width, model.n_layers, model.kv_width());

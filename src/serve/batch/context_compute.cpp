@@ -23,8 +23,9 @@ struct ContextCompute::Job {
 
 namespace {
 
-// Its rows are zeros from now on. Pages at the ends may have rows of a neighbour, too.
+// Its rows, if it has any, are zeros from now on. Pages at the ends may have rows of a neighbour, too.
 void release_layer(KvSegment& segment, int layer) {
+  if (!segment.has_rows(layer)) return;
   auto* const k = static_cast<std::byte*>(segment.k_data(layer));
   auto* const v = static_cast<std::byte*>(segment.v_data(layer));  // as far from K as the next layer is from V
   release_complete_pages({k, static_cast<std::size_t>(2 * (v - k))});
@@ -54,7 +55,7 @@ std::uint64_t ContextCompute::bytes_for(const ResidentContext& context) const {
   const auto n_tokens = static_cast<std::uint64_t>(context.tokens.size());
   if (engine_.model().foreign()) return n_tokens * sizeof(float);  // libllama has its memory already
   const auto layer_kv = KvSegment::resident_bytes(config, context.segment->type(), static_cast<int>(n_tokens)) /
-                        static_cast<std::uint64_t>(config.n_layers);
+                        static_cast<std::uint64_t>(config.n_row_layers());
   const auto values = static_cast<std::uint64_t>(config.n_embd) + 2 * static_cast<std::uint64_t>(config.kv_width());
   return layer_kv + n_tokens * values * sizeof(float);
 }

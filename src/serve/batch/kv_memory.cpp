@@ -71,7 +71,8 @@ PrefixCache::Match KvMemory::reusable(const Sequence& sequence, const Sequences&
   if (options_.reuse_prefixes) best = prefixes_.find(place_of(sequence), wanted);
   for (const auto& other : running) {
     if (other.get() == &sequence || !may_copy(sequence, *other) || !other->has_kv()) continue;
-    const int n = common_prefix(other->tokens().first(static_cast<std::size_t>(other->done())), wanted);
+    const int common = common_prefix(other->tokens().first(static_cast<std::size_t>(other->done())), wanted);
+    const int n = other->kv()->copyable(common);
     if (n > best.n_tokens) best = {other->kv(), n};
   }
   return best;
@@ -88,8 +89,9 @@ void KvMemory::leave_for_longer(Sequence& sequence) {
   if (alone > sequence.n_context() + behind) sequence.leave_context();
 }
 
+// With states it would wait in vain: when the other has computed more, it is past what both begin with.
 bool KvMemory::should_wait(const Sequence& sequence, const Sequences& running, int reusable_now) const {
-  if (sequence.needs_rows()) return false;
+  if (sequence.needs_rows() || config_.has_states()) return false;
   return std::ranges::any_of(running, [&](const auto& other) {
     return other->number() < sequence.number() && other->phase() == Sequence::Phase::kPrompt && may_copy(sequence, *other) &&
            common_prefix(other->tokens(), sequence.tokens()) >= reusable_now + kMinPrefix;
@@ -113,6 +115,7 @@ Result<bool> KvMemory::allocate(Sequence& sequence, const Sequences& running) {
 
 void KvMemory::keep(const Sequence& sequence) {
   if (!options_.reuse_prefixes || !sequence.has_kv() || sequence.done() < kMinPrefix) return;
+  if (sequence.kv()->copyable(sequence.done()) == 0) return;
   const std::span<const Token> tokens = sequence.tokens().first(static_cast<std::size_t>(sequence.done()));
   std::shared_ptr<const KvSegment> kept = sequence.kv();
   std::uint64_t bytes = bytes_of(sequence, sequence.done());

@@ -16,7 +16,7 @@ PrefixCache::Match PrefixCache::find(const Place& place, std::span<const Token> 
   auto found = entries_.end();
   for (auto it = entries_.begin(); it != entries_.end(); ++it) {
     if (!it->at(place)) continue;
-    const int n = common_prefix(it->tokens, tokens);
+    const int n = it->segment->copyable(common_prefix(it->tokens, tokens));
     if (n <= best.n_tokens) continue;
     best = {it->segment, n};
     found = it;

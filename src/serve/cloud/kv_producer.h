@@ -25,6 +25,7 @@ class KvProducer {
   virtual Result<std::vector<Token>> tokens(std::string_view text) const = 0;
 
   // K before RoPE and V of rows [first_row, first_row + n) of one layer, both [n][kv_width] f32, valid during the call only.
+  // Of a recurrent layer, once: its state behind the last token in the place of k, nothing in that of v.
   // An error ends the computation.
   using OnRows = std::function<Status(int layer, int first_row, std::span<const float> k, std::span<const float> v)>;
 

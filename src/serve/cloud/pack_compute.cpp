@@ -5,6 +5,7 @@
 #include <array>
 #include <optional>
 
+#include "kv/pack/layer_state.h"
 #include "kv/store/pack_tools.h"
 
 namespace celslm {
@@ -28,6 +29,7 @@ class PackEncoder {
 
   // As KvProducer::OnRows. Rows out of order are a bug of the producer and refused, because a gap would be signed as KV.
   Status add(int layer, int first_row, std::span<const float> k, std::span<const float> v) {
+    if (layer == layer_ && identity_.model.state_bytes(layer) > 0) return add_state(first_row, k, v);
     const std::size_t rows = k.size() / width_;
     if (layer != layer_ || first_row != rows_ || k.empty() || k.size() != v.size() || k.size() % width_ != 0 ||
         rows > static_cast<std::size_t>(identity_.n_tokens() - rows_)) {
@@ -38,6 +40,14 @@ class PackEncoder {
     CELSLM_CHECK_OK(add_plane(BlockKind::kValue, v));
     rows_ += static_cast<int>(rows);
     return rows_ == identity_.n_tokens() ? finish_layer() : Status();
+  }
+
+  Status add_state(int first_row, std::span<const float> state, std::span<const float> rest) {
+    if (first_row != 0 || !rest.empty() || state.size_bytes() != identity_.model.state_bytes(layer_))
+      return fail(ErrorKind::kInternal, "the producer gave {} bytes as the state of layer {}, expected {}",
+                  state.size_bytes(), layer_, identity_.model.state_bytes(layer_));
+    planes_.front().blocks.push_back(encode_layer_state(state));
+    return finish_layer();
   }
 
   bool finished() const { return layer_ == static_cast<int>(identity_.model.n_layers); }
@@ -53,7 +63,8 @@ class PackEncoder {
   void start_layer() {
     planes_ = {};
     rows_ = 0;
-    if (!finished() && !codec_.exact_for()) key_weights_ = producer_.key_weights(layer_);
+    const bool has_keys = !finished() && identity_.model.state_bytes(layer_) == 0;
+    if (has_keys && !codec_.exact_for()) key_weights_ = producer_.key_weights(layer_);
   }
 
   Status add_plane(BlockKind kind, std::span<const float> values) {
@@ -141,6 +152,11 @@ std::optional<StoredPack> exact_pack(PackIdentity identity, const Codec& codec, 
 Status replay(const StoredPack& pack, std::stop_token stop, const KvProducer::OnRows& on_rows) {
   for (int layer = 0; layer < static_cast<int>(pack.header.identity.model.n_layers); ++layer) {
     if (stop.stop_requested()) return fail(ErrorKind::kCancelled, "the computation was stopped");
+    if (pack.header.identity.model.state_bytes(layer) > 0) {
+      CELSLM_TRY(const auto state, read_layer_state(pack, layer));
+      CELSLM_CHECK_OK(on_rows(layer, 0, state, {}));
+      continue;
+    }
     CELSLM_TRY(const auto k, read_plane(pack, layer, BlockKind::kKey));
     CELSLM_TRY(const auto v, read_plane(pack, layer, BlockKind::kValue));
     CELSLM_CHECK_OK(on_rows(layer, 0, k, v));

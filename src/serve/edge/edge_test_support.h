@@ -33,18 +33,22 @@ inline std::string long_text(char salt = 'a') {
   return out;
 }
 
-inline std::shared_ptr<const Model> load_random(const std::filesystem::path& path, std::uint64_t seed, int n_filler = 0,
-                                                bool key_bias = false) {
-  write_random_model(path, {.n_layers = kEdgeLayers,
-                            .head_dim = 32,
-                            .n_ctx = 2048,
-                            .n_filler = n_filler,
-                            .qkv_bias = key_bias,
-                            .key_bias = 70.0F,
-                            .seed = seed});
+inline std::shared_ptr<const Model> load_random(const std::filesystem::path& path, const RandomModel& of) {
+  write_random_model(path, of);
   auto model = Model::load(path);
   EXPECT_TRUE(model) << model.error().message;
   return *model;
+}
+
+inline std::shared_ptr<const Model> load_random(const std::filesystem::path& path, std::uint64_t seed, int n_filler = 0,
+                                                bool key_bias = false) {
+  return load_random(path, RandomModel{.n_layers = kEdgeLayers,
+                                       .head_dim = 32,
+                                       .n_ctx = 2048,
+                                       .n_filler = n_filler,
+                                       .qkv_bias = key_bias,
+                                       .key_bias = 70.0F,
+                                       .seed = seed});
 }
 
 // Blocks until `stop` is requested.
@@ -59,6 +63,7 @@ class EdgeFixture : public testing::Test {
   explicit EdgeFixture(bool key_bias = false) : model_(load_random(folder_ / "small.gguf", 1, 0, key_bias)) {
     start_cloud(model_);
   }
+  explicit EdgeFixture(const RandomModel& of) : model_(load_random(folder_ / "small.gguf", of)) { start_cloud(model_); }
   ~EdgeFixture() override { cloud_->shutdown(); }
 
   // tuning: what the cloud offers beside the model's own KV; null: nothing.

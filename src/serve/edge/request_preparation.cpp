@@ -21,12 +21,14 @@ bool begins_with_system_message(const CompletionRequest& request) {
 }
 
 // How many tokens of the context a request with these tokens can use: those that both begin with, except the request's
-// last one, which has to be computed. Rows of a studied context stand for all of its tokens.
+// last one, which has to be computed. Rows of a studied context stand for all of its tokens, and a recurrent layer's state
+// is that behind its last one.
 int usable(const ResidentContext& context, std::span<const Token> tokens) {
   if (tokens.empty()) return 0;
   const int n = common_prefix(context.tokens, tokens.first(tokens.size() - 1));
   if (n == static_cast<int>(context.tokens.size())) return n;
-  return context.study || n < kMinPrefix ? 0 : n;
+  const bool all_or_nothing = context.study || context.segment->has_states();
+  return all_or_nothing || n < kMinPrefix ? 0 : n;
 }
 
 void set_context(GenerationRequest& generation, std::shared_ptr<ResidentContext> context, int n_tokens) {

@@ -2,13 +2,19 @@
 
 #include <cstring>
 #include <memory>
+#include <vector>
 
+#include "kv/pack/layer_state.h"
 #include "model/engine/engine.h"
 
 namespace celslm {
 
 Status import_block(const Model& model, const PackIdentity& identity, const VerifiedBlock& block, KvSegment& segment) {
   const BlockRef ref = block_ref(identity, block.index());
+  if (ref.kind == BlockKind::kLayerState) {
+    CELSLM_TRY(const std::vector<float> state, decode_layer_state(identity, block));
+    return Engine::import_state(model, segment, ref.layer, identity.n_tokens(), state);
+  }
   const BlockShape shape = identity.shape(ref.kind, ref.chunk);
   const auto memory = std::make_unique_for_overwrite<float[]>(shape.values());
   const std::span<float> values(memory.get(), shape.values());
@@ -21,6 +27,7 @@ Status import_block(const Model& model, const PackIdentity& identity, const Veri
 
 void copy_block(const PackIdentity& identity, int index, KvSegment& from, KvSegment& to) {
   const BlockRef ref = block_ref(identity, index);
+  if (ref.kind == BlockKind::kLayerState) return to.copy_layer(from, ref.layer);
   const bool key = ref.kind == BlockKind::kKey;
   const auto* source = static_cast<const std::byte*>(key ? from.k_data(ref.layer) : from.v_data(ref.layer));
   auto* target = static_cast<std::byte*>(key ? to.k_data(ref.layer) : to.v_data(ref.layer));

@@ -1,18 +1,12 @@
 #include "serve/load/compute_alone.h"
 
-#include <cstring>
-
 namespace celslm {
 namespace {
 
-// The layer's K and V, from a segment of the same type and capacity.
-void copy_layer(int layer, KvSegment& from, KvSegment& to) {
+// From a segment of the same type and capacity.
+void copy_layer(int layer, const KvSegment& from, KvSegment& to) {
   if (from.foreign()) return to.set_foreign(from.foreign());
-  const std::size_t n_bytes = static_cast<std::size_t>(to.n_kv_heads()) * static_cast<std::size_t>(to.capacity()) *
-                              row_bytes(to.type(), to.head_dim());
-  std::memcpy(to.k_data(layer), from.k_data(layer), n_bytes);
-  std::memcpy(to.v_data(layer), from.v_data(layer), n_bytes);
-  to.note_write(layer);
+  to.copy_layer(from, layer);
 }
 
 }  // namespace

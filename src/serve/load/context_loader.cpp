@@ -129,7 +129,7 @@ ContextLoader::PackChoice ContextLoader::choose(const ResidentContext& context) 
   CodecChoice choice =
       options_.codecs.choose({.n_layers = config.n_layers,
                               .values = row * static_cast<std::uint64_t>(context.study ? context.study->n_rows : n_tokens) *
-                                        static_cast<std::uint64_t>(config.n_layers),
+                                        static_cast<std::uint64_t>(config.n_row_layers()),
                               .link = cloud_ ? parts_.memory->link(cloud_->url()) : LinkEstimate(),
                               .layer_s = parts_.memory->compute_s_per_work() * layer_work(n_tokens),
                               .max_compute_layers = !may_compute ? 0 : options_.policy.max_compute_layers(config.n_layers)});

@@ -17,7 +17,10 @@ namespace {
 constexpr double kOwnTokens = 32;
 
 LoadShape shape_of(const PackIdentity& identity) {
-  LoadShape out{.n_layers = static_cast<int>(identity.model.n_layers), .blocks_per_layer = identity.blocks_per_layer()};
+  const auto n_layers = static_cast<int>(identity.model.n_layers);
+  LoadShape out{.n_layers = n_layers, .blocks_per_layer = identity.blocks_per_layer()};
+  for (int layer = 0; !identity.model.states.empty() && layer <= n_layers; ++layer)
+    out.first_blocks.push_back(identity.first_block(layer));
   // Where the length varies, the most it can be: the plan compares blocks' sizes and need not know them to the byte.
   for (int i = 0; i < identity.n_blocks(); ++i)
     out.block_bytes.push_back(static_cast<std::uint32_t>(block_bytes(identity, i).most));

@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "kv/pack/layer_state.h"
+
 namespace celslm {
 
 // The pack's file. Used on the disk's thread, but for given_up.
@@ -149,6 +151,11 @@ bool PackKeeper::lacks(int block) const {
 void PackKeeper::encode(const ComputedLayer& computed) {
   const auto codec = find_codec(identity_.codec);
   if (!codec) return;
+  if (identity_.model.state_bytes(computed.layer) > 0) {
+    const int block = block_index(identity_, {computed.layer, BlockKind::kLayerState, 0});
+    if (lacks(block)) put_computed(block, encode_layer_state(computed.k));
+    return;
+  }
   const std::size_t width = computed.k.size() / static_cast<std::size_t>(identity_.n_tokens());
   for (int chunk = 0; chunk < identity_.n_chunks(); ++chunk) {
     for (const BlockKind kind : {BlockKind::kKey, BlockKind::kValue}) {

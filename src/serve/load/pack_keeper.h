@@ -38,7 +38,8 @@ class PackKeeper {
   // A block of a source, whose entry counts as announced.
   void put(const VerifiedBlock& block) CELSLM_EXCLUDES(mutex_);
   // K before RoPE and V of all tokens of a layer, [n_tokens][kv_width] both: to be encoded by keep_computed(), which takes
-  // longer than the engine's thread should wait. Without memory for them the pack stays unfinished.
+  // longer than the engine's thread should wait. Of a recurrent layer k is its state, and v is empty. Without memory for
+  // them the pack stays unfinished.
   void add_computed(int layer, std::vector<float> k, std::vector<float> v) CELSLM_EXCLUDES(computed_mutex_);
   void keep_computed() CELSLM_EXCLUDES(mutex_, computed_mutex_);
   bool has_computed() const CELSLM_EXCLUDES(computed_mutex_);  // that keep_computed() has not taken yet

@@ -50,12 +50,27 @@ Result<StudiedOffer> studied_offer_from(const json& object) {
   return out;
 }
 
+// Bytes of each layer's recurrent state; absent where no layer has one.
+Result<std::vector<std::uint32_t>> states_from(const JsonFields& fields) {
+  std::vector<std::uint32_t> out;
+  CELSLM_TRY(const json* states, fields.list("states", kMaxPackLayers));
+  if (states == nullptr) return out;
+  for (const json& bytes : *states) {
+    if (!bytes.is_number_unsigned() || bytes.get<std::uint64_t>() > kMaxStateBytes)
+      return fail(ErrorKind::kInvalid, "states[] has {}; expected numbers of bytes up to {}", dump_json(bytes),
+                  kMaxStateBytes);
+    out.push_back(bytes.get<std::uint32_t>());
+  }
+  return out;
+}
+
 Result<ModelFingerprint> fingerprint_from(const JsonFields& fields) {
   ModelFingerprint out;
   CELSLM_TRY(out.architecture, fields.required_text("architecture", kMaxName));
   CELSLM_TRY(out.n_layers, u32_field(fields, "n_layers"));
   CELSLM_TRY(out.n_kv_heads, u32_field(fields, "n_kv_heads"));
   CELSLM_TRY(out.head_dim, u32_field(fields, "head_dim"));
+  CELSLM_TRY(out.states, states_from(fields));
   CELSLM_TRY(out.rope, fields.required_text("rope", kMaxName));
   CELSLM_TRY(out.weights, fields.required_hash("weights"));
   CELSLM_TRY(out.tokenizer, fields.required_hash("tokenizer"));
@@ -129,6 +144,7 @@ json to_json(const HostedModel& model) {
              {"weights", f.weights.hex()},
              {"tokenizer", f.tokenizer.hex()},
              {"arithmetic", static_cast<int>(f.arithmetic)}}}};
+  if (!f.states.empty()) out["fingerprint"]["states"] = f.states;
   if (model.map) out["map"] = {{"id", model.map->id.hex()}, {"split", model.map->split}, {"fused", model.map->fused}};
   if (model.tuning) out["tuning"] = to_json(*model.tuning);
   return out;
