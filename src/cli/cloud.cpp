@@ -124,7 +124,8 @@ Result<std::vector<std::shared_ptr<KvProducer>>> make_producers(const Models& mo
 
 // The largest model studies. Its engine is made on the studying thread, whose low priority the engine's threads inherit.
 std::optional<StudyingOptions> studying_options(Models models, const CloudCommand& command) {
-  std::erase_if(models, [](const auto& model) { return model->foreign() != nullptr; });  // their layers cannot be read
+  // A study goes back to where its turn began, and reads rows of all layers.
+  std::erase_if(models, [](const auto& model) { return model->foreign() || model->config().has_states(); });
   if (command.study_budget == 0 || models.empty()) return {};
   const auto model = *std::ranges::max_element(models, {}, [](const auto& m) { return m->weight_bytes(); });
   const auto engine = std::make_shared<std::unique_ptr<Engine>>();
@@ -175,8 +176,7 @@ Status run_cloud(Environment& env, const CloudCommand& command, HttpServerOption
   CELSLM_TRY(const Models models, load_models(env, command, {options.data_folder.parent_path() / "weights", log, true}));
   for (const auto& model : models) {
     if (model->foreign())
-      log->info("{}: no graph here for the architecture '{}': libllama runs it, its KV is offered as states",
-                model->config().name, model->fingerprint().architecture);
+      log->info("{}: {}: libllama runs it, its KV is offered as states", model->config().name, model->foreign_reason());
   }
   options.studying = studying_options(models, command);
   CELSLM_TRY(auto producers, make_producers(models, command));

@@ -195,9 +195,22 @@ Finding check_directory(const DirectoryOptions& options, const Clock& clock) {
   return {"directory", State::kFine, fmt::format("answered in {:.0f} ms", milliseconds(clock.now() - start))};
 }
 
+Finding describe_model(const Model& model) {
+  const double megabytes = static_cast<double>(model.weight_bytes()) / 1e6;
+  if (!model.foreign())
+    return {"model", State::kFine,
+            fmt::format("{}, {} layers, {:.0f} MB", model.config().name, model.config().n_layers, megabytes)};
+  return {"model", State::kWarning,
+          fmt::format("{}, {:.0f} MB; {}: libllama runs it, on the CPU. Its contexts are loaded as one state, not layer by "
+                      "layer, and only from a cloud named with --cloud-key; no codecs, maps or tunings, no embeddings "
+                      "(docs/foreign-models.md)",
+                      model.config().name, megabytes, model.foreign_reason())};
+}
+
 Finding check_speed(std::shared_ptr<const Model> model, const Clock& clock) {
+  constexpr ForeignLimits kEnoughToMeasure{.n_tokens = 2048, .n_sequences = 4};
   const int n_layers = model->config().n_layers;
-  auto engine = Engine::create(std::move(model));
+  auto engine = Engine::create(std::move(model), {.foreign = kEnoughToMeasure});
   const auto speed = engine ? measure_layer_speed(**engine, clock) : Result<double>(std::unexpected(engine.error()));
   if (!speed) return {"speed", State::kFailed, speed.error().message};
   return {"speed", State::kFine,
@@ -219,11 +232,12 @@ std::vector<Finding> examine(Environment& env, const DoctorCommand& command) {
   std::shared_ptr<const Model> model;
   Finding loaded{"model", State::kFine, "none given: --model FILE loads and measures one"};
   if (!command.model.empty()) {
-    auto result = load_model(env, command.model);
+    KeptWeights none;
+    none.allow_foreign = true;
+    auto result = load_model(env, command.model, none);
     if (result) {
       model = *std::move(result);
-      loaded.detail = fmt::format("{}, {} layers, {:.0f} MB", model->config().name, model->config().n_layers,
-                                  static_cast<double>(model->weight_bytes()) / 1e6);
+      loaded = describe_model(*model);
     } else {
       loaded = {"model", State::kFailed, result.error().message};
     }

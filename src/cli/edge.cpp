@@ -183,8 +183,7 @@ Status run_edge(Environment& env, const EdgeCommand& command, const HttpServerOp
              load_model(env, command.model_file, {folder.parent_path() / "weights", log, true}, command.device));
   if (parts.model->foreign()) {
     CELSLM_CHECK_OK(check_foreign(command));
-    log->info("no graph here for the architecture '{}': libllama runs the model (docs/foreign-models.md)",
-              parts.model->fingerprint().architecture);
+    log->info("{}: libllama runs the model (docs/foreign-models.md)", parts.model->foreign_reason());
   }
   CELSLM_TRY(options.load.codecs, codecs_for(command.codec, *parts.model));
   CELSLM_TRY(options.load.tuning, tuning_for(command, *parts.model));

@@ -39,6 +39,7 @@ json described_foreign(const Model& model) {
   return {{"name", model.config().name},
           {"architecture", model.fingerprint().architecture},
           {"engine", model.engine_name()},
+          {"engine_reason", model.foreign_reason()},
           {"n_vocab", model.config().n_vocab},
           {"n_ctx", model.config().n_ctx_train},
           {"weight_bytes", model.weight_bytes()},

@@ -24,6 +24,11 @@ def foreign_edge(start):
 
 
 @pytest.fixture
+def ask_plainly():
+    return lambda edge: api.request("POST", f"{edge.url}/v1/completions", {"prompt": "The", "max_tokens": 4})
+
+
+@pytest.fixture
 def key_of(celslm):
     def key_of(cloud):
         return api.request("GET", f"{cloud.url}/v1/key")["public_key"]
@@ -43,6 +48,24 @@ def test_an_edge_answers_as_llama_server_does(foreign_edge, programs, model, wor
         expected = api.request("POST", f"{peer.url}/v1/completions", {**body, "top_k": 1})
     assert answer["choices"][0]["text"] == expected["choices"][0]["text"]
     assert "libllama runs the model" in edge.log_path.read_text()
+
+
+def test_a_feature_that_our_graphs_lack_is_no_reason_to_refuse_a_model(start, celslm, tmp_path, ask_plainly):
+    odd = under_another_name(models.demo_model("small"), tmp_path / "odd.gguf", "llama",
+                             numbers=[("attention.sliding_window", 64)])
+    edge = start("edge", "--codec", "auto", model=odd)
+    assert ask_plainly(edge)["x_celslm"]["engine"] == "libllama"
+    why = "sliding windows are not supported for llama"
+    assert why in edge.log_path.read_text()
+    found = celslm("doctor", "--model", odd, "--port", "0").stdout
+    assert why in found
+    assert "libllama runs it" in found
+
+
+def test_doctor_names_what_such_a_model_gives_up(celslm, model):
+    found = celslm("doctor", "--model", model, "--port", "0").stdout
+    for part in ("no graph here for the architecture 'internlm2'", "libllama runs it", "layer by layer", "codecs"):
+        assert part in found
 
 
 def test_users_who_share_a_context_get_the_answers_of_our_engine(foreign_edge, start, context_file, world):
