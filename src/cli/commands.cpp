@@ -16,9 +16,9 @@ namespace celslm {
 namespace {
 
 constexpr std::array kCommands{
-    add_cloud, add_edge,   add_context,         add_pack,   add_align, add_study, add_condense,      add_tuning,
-    add_model, add_tokens, add_constraint_host, add_doctor, add_cert,  add_key,   add_privacy_audit, add_completion,
-    add_man,
+    add_cloud,    add_edge,   add_context,       add_pack,     add_align,           add_study,
+    add_condense, add_tuning, add_model,         add_tokens,   add_constraint_host, add_doctor,
+    add_cert,     add_key,    add_privacy_audit, add_simulate, add_completion,      add_man,
 };
 
 constexpr const char* kDescription =

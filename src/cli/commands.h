@@ -26,6 +26,7 @@ void add_tuning(CLI::App& app, Environment& env);
 
 void add_doctor(CLI::App& app, Environment& env);
 void add_privacy_audit(CLI::App& app, Environment& env);
+void add_simulate(CLI::App& app, Environment& env);
 
 // Parses the command line, runs the command and returns its exit code.
 int run_command_line(int argc, const char* const* argv, Environment& env);

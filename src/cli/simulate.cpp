@@ -1,0 +1,281 @@
+// celslm simulate: a fleet in virtual time.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json.hpp>
+#include <ostream>
+
+#include "cli/commands.h"
+#include "cli/terminal/option_kinds.h"
+#include "core/file.h"
+#include "core/json.h"
+#include "plan/simulation/fleet_requests.h"
+#include "plan/simulation/fleet_result.h"
+#include "plan/simulation/fleet_simulator.h"
+
+namespace celslm {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::uint64_t kMaxTraceBytes = 1ULL << 30;
+
+constexpr const char* kExamples = R"(Examples:
+  celslm simulate --edges 10000 --clouds 4 --contexts 100 --link 5g --link fibre --requests-per-edge 0.02
+      how long requests wait for their first token, and what the clouds send
+  celslm simulate --edges 200 --contexts 20 --find clouds --p95-ttft-ms 2000
+      the fewest clouds with which 95 % of requests have their first token within 2 s
+  celslm simulate --edges 32 --trace conversations.jsonl --json
+      the requests of a trace in Mooncake's format
+)";
+
+enum class Find { kNothing, kClouds, kCapacity };
+
+struct SimulateCommand {
+  FleetShape shape;
+  SyntheticLoad load;
+  TraceOptions trace_options;
+  int n_contexts = 20;
+  int context_tokens = 2048;
+  double bytes_per_token = 12'288;  // of Qwen2.5-0.5B in f16
+  double requests_per_edge = 0.05;
+  std::vector<std::string> links;
+  double link_bytes_per_s = 0;
+  double round_trip_s = 0.01;
+  std::string trace_file;
+  std::string requests_file;  // written; empty: not
+  Find find = Find::kNothing;
+  double p95_ttft_ms = 2000;
+  bool as_json = false;
+};
+
+struct Prepared {
+  FleetShape shape;
+  std::vector<FleetRequest> requests;
+};
+
+Result<Prepared> prepare(const SimulateCommand& command) {
+  Prepared out{.shape = command.shape};
+  for (const std::string& name : command.links) out.shape.links.push_back(*find_link_class(name));
+  if (command.link_bytes_per_s > 0) out.shape.links = {{"own", command.link_bytes_per_s, command.round_trip_s}};
+  if (!command.trace_file.empty()) {
+    CELSLM_TRY(const Bytes text, read_file(command.trace_file, kMaxTraceBytes));
+    TraceOptions options = command.trace_options;
+    options.n_contexts = command.n_contexts;
+    options.bytes_per_token = command.bytes_per_token;
+    auto trace = read_mooncake_trace(as_text(text), options, out.shape.n_edges);
+    if (!trace) return wrap(std::move(trace).error(), command.trace_file);
+    out.shape.contexts = std::move(trace->contexts);
+    out.requests = std::move(trace->requests);
+    return out;
+  }
+  out.shape.contexts.assign(
+      static_cast<std::size_t>(command.n_contexts),
+      {.tokens = command.context_tokens, .pack_bytes = command.context_tokens * command.bytes_per_token});
+  SyntheticLoad load = command.load;
+  load.requests_per_s = command.requests_per_edge * out.shape.n_edges;
+  out.requests = synthetic_requests(load, out.shape.n_edges, command.n_contexts, out.shape.seed);
+  return out;
+}
+
+bool is_good(const FleetResult& result, const SimulateCommand& command) {
+  return result.refused == 0 && percentile(result.ttft_s, 95) * 1000 <= command.p95_ttft_ms;
+}
+
+// The fewest clouds that suffice. kNotFound if one for each edge does not.
+Result<int> clouds_needed(const SimulateCommand& command, const Prepared& prepared) {
+  const auto suffice = [&](int n) {
+    FleetShape shape = prepared.shape;
+    shape.n_clouds = n;
+    return is_good(FleetSimulator(shape, prepared.requests).run(), command);
+  };
+  const int most = prepared.shape.n_edges;
+  if (!suffice(most))
+    return fail(
+        ErrorKind::kNotFound,
+        "not even {} clouds, one for each edge, are enough for a p95 of {} ms: links or engines are too slow, or the "
+        "requests too many",
+        most, command.p95_ttft_ms);
+  int enough = most;
+  int too_few = 0;
+  for (int n = 1; n < most && too_few + 1 < enough; n *= 2) {
+    (suffice(n) ? enough : too_few) = n;
+    if (enough == n) break;
+  }
+  while (enough - too_few > 1) {
+    const int middle = (enough + too_few) / 2;
+    (suffice(middle) ? enough : too_few) = middle;
+  }
+  return enough;
+}
+
+// How many times the requests' rate the fleet can take, to a twentieth.
+double capacity(const SimulateCommand& command, const Prepared& prepared) {
+  const auto suffices = [&](double factor) {
+    std::vector<FleetRequest> requests = prepared.requests;
+    for (FleetRequest& request : requests) request.at_s /= factor;
+    return is_good(FleetSimulator(prepared.shape, std::move(requests)).run(), command);
+  };
+  constexpr double kMost = 1024;
+  constexpr double kLeast = 1.0 / 1024;
+  double good = 1;
+  while (good > kLeast && !suffices(good)) good /= 2;
+  double bad = 2 * good;
+  while (bad < kMost && suffices(bad)) bad *= 2;
+  good = bad / 2;
+  while (bad / good > 1.05) {
+    const double middle = (bad + good) / 2;
+    (suffices(middle) ? good : bad) = middle;
+  }
+  return good;
+}
+
+std::string to_text(const FleetResult& result) {
+  const auto ms = [](const std::vector<double>& values, double percent) { return percentile(values, percent) * 1000; };
+  const auto gigabytes = [&](Origin origin) { return result.bytes[static_cast<std::size_t>(origin)] / 1e9; };
+  return fmt::format(
+      "{} requests in {:.0f} s: {} answered, {} refused, {} by neighbours, {} sent again after failures\n"
+      "first token after {:.0f} ms (median), {:.0f} ms (95 %), {:.0f} ms (99 %); further ones every {:.1f} ms (median)\n"
+      "{} loads of contexts: {:.2f} GB from clouds, {:.2f} GB from neighbours, {:.2f} GB from the tier, {:.2f} GB from "
+      "disks\n"
+      "edges computed {:.0f} % of the time, the clouds' links were used to {:.1f} %\n",
+      result.requests, result.duration_s, result.answered, result.refused, result.forwarded, result.repeated,
+      ms(result.ttft_s, 50), ms(result.ttft_s, 95), ms(result.ttft_s, 99), ms(result.tpot_s, 50), result.loads,
+      gigabytes(Origin::kCloud), gigabytes(Origin::kNeighbour), gigabytes(Origin::kTier), gigabytes(Origin::kDisk),
+      100 * result.edge_busy, 100 * result.cloud_link_busy);
+}
+
+std::string as_lines(const std::vector<FleetRequest>& requests) {
+  std::string out;
+  for (const FleetRequest& request : requests)
+    out += dump_json({{"at_s", request.at_s},
+                      {"edge", request.edge},
+                      {"context", request.context},
+                      {"prompt_tokens", request.prompt_tokens},
+                      {"answer_tokens", request.answer_tokens}}) +
+           '\n';
+  return out;
+}
+
+Status simulate(Environment& env, const SimulateCommand& command) {
+  CELSLM_TRY(Prepared prepared, prepare(command));
+  json found = json::object();
+  if (command.find == Find::kClouds) {
+    CELSLM_TRY(prepared.shape.n_clouds, clouds_needed(command, prepared));
+    found["clouds_needed"] = prepared.shape.n_clouds;
+  } else if (command.find == Find::kCapacity) {
+    const double factor = capacity(command, prepared);
+    for (FleetRequest& request : prepared.requests) request.at_s /= factor;
+    found["capacity_factor"] = factor;
+  }
+  if (!command.requests_file.empty())
+    CELSLM_CHECK_OK(write_file_atomically(command.requests_file, as_bytes(as_lines(prepared.requests))));
+  const TimePoint began = env.clock.now();
+  const std::size_t n_contexts = prepared.shape.contexts.size();
+  const FleetResult result = FleetSimulator(prepared.shape, std::move(prepared.requests)).run();
+  if (!command.as_json) {
+    if (!found.empty()) env.out << dump_json(found) << '\n';
+    env.out << to_text(result);
+    return {};
+  }
+  json out = to_json(result);
+  out.update(found);
+  out["edges"] = prepared.shape.n_edges;
+  out["clouds"] = prepared.shape.n_clouds;
+  out["contexts"] = n_contexts;
+  out["wall_s"] = seconds(env.clock.now() - began);
+  env.out << dump_json(out) << '\n';
+  return {};
+}
+
+CLI::Option* add_quantity(CLI::App& app, const std::string& name, double& value, double least, const std::string& help) {
+  return app.add_option(name, value, help)->check(CLI::Range(least, 1e18))->option_text(fmt::format("X [{}]", value));
+}
+
+void add_fleet_options(CLI::App& app, SimulateCommand& command) {
+  FleetShape& shape = command.shape;
+  std::vector<std::string> names;
+  for (const LinkClass& link : link_classes()) names.emplace_back(link.name);
+  app.option_defaults()->group("FLEET");
+  add_number(app, "--edges", shape.n_edges, 1, 100'000, "Edges");
+  add_number(app, "--site", shape.site_size, 1, 1000, "Edges of a site: neighbours of each other");
+  add_number(app, "--clouds", shape.n_clouds, 0, 10'000, "Clouds");
+  add_list(app, "--link", command.links, "NAME",
+           "Links to the clouds, of the edges by turns: lte, satellite, cable, 5g, wifi, fibre or lan (default: fibre)")
+      ->check(CLI::IsMember(names));
+  add_quantity(app, "--down", command.link_bytes_per_s, 0,
+               "Bytes per second of a link of your own to the clouds, instead of --link; 0: none");
+  add_quantity(app, "--round-trip", command.round_trip_s, 0, "Its round trip, in seconds");
+  add_quantity(app, "--lan", shape.lan_bytes_per_s, 1, "Bytes per second of an edge towards its neighbours");
+  add_quantity(app, "--cloud-rate", shape.cloud_bytes_per_s, 1, "Bytes per second of a cloud towards all edges");
+  add_quantity(app, "--cloud-prefill", shape.cloud_prefill_tokens_per_s, 1, "Tokens per second that a cloud computes");
+  add_quantity(app, "--tier-rate", shape.tier_bytes_per_s, 0, "Bytes per second of the shared pack tier; 0: there is none");
+  add_quantity(app, "--prefill", shape.engine.prefill_tokens_per_s, 1, "Tokens per second that an edge computes");
+  add_quantity(app, "--decode-base", shape.engine.decode_base_s, 0, "Seconds of an edge's step that decodes");
+  add_quantity(app, "--decode-per-user", shape.engine.decode_per_user_s, 0, "Seconds more for each answer in it");
+  add_number(app, "--layers", shape.engine.n_layers, 1, 1000, "Layers of the model");
+  add_quantity(app, "--context-memory", shape.context_memory_bytes, 0, "Bytes of an edge's memory for contexts");
+  add_number(app, "--max-users", shape.engine.places, 1, 256, "Requests in an edge's batch");
+  add_number(app, "--max-queue", shape.engine.max_queue, 0, 100'000, "Further requests that wait; more are refused");
+  add_number(app, "--pushed", shape.n_pushed, 0, 100'000, "Most popular contexts that all edges have from the start");
+  add_choice<FleetRouting>(app, "--routing", shape.routing,
+                           {{"home", FleetRouting::kHome},
+                            {"random", FleetRouting::kRandom},
+                            {"round-robin", FleetRouting::kRoundRobin},
+                            {"predicted", FleetRouting::kPredicted}},
+                           "Which edge of the site answers; predicted: as edges choose");
+  add_choice<RequestPolicy>(app, "--policy", shape.policy,
+                            {{"edge-only", RequestPolicy::kEdgeOnly}, {"fleet", RequestPolicy::kFleet}},
+                            "Policy of all requests; with edge-only the edge that is asked answers");
+  add_choice<Prefer>(app, "--prefer", shape.prefer, {{"latency", Prefer::kLatency}, {"energy", Prefer::kEnergy}},
+                     "As of 'celslm edge': energy computes only what no source can supply");
+  add_quantity(app, "--edge-mtbf", shape.failures.edge_mtbf_s, 0, "Mean seconds between failures of an edge; 0: none");
+  add_quantity(app, "--cloud-mtbf", shape.failures.cloud_mtbf_s, 0, "Mean seconds between failures of a cloud; 0: none");
+  add_quantity(app, "--repair", shape.failures.repair_s, 0, "Seconds until what failed is back");
+}
+
+void add_load_options(CLI::App& app, SimulateCommand& command) {
+  app.option_defaults()->group("REQUESTS");
+  add_number(app, "--contexts", command.n_contexts, 0, 10'000, "Registered contexts; of a trace: at most");
+  add_number(app, "--context-tokens", command.context_tokens, 1, 1 << 20, "Tokens of each");
+  add_quantity(app, "--bytes-per-token", command.bytes_per_token, 1, "Bytes of a pack for each token");
+  add_quantity(app, "--zipf", command.load.zipf, 0, "The n-th context is asked for in proportion to n^-X");
+  add_quantity(app, "--requests-per-edge", command.requests_per_edge, 1e-6, "Requests per second that come to each edge");
+  add_quantity(app, "--duration", command.load.duration_s, 1, "Seconds for which requests come");
+  add_number(app, "--prompt-tokens", command.load.prompt_tokens, 1, 1 << 20, "Mean of a request's own tokens");
+  add_number(app, "--answer-tokens", command.load.answer_tokens, 1, 1 << 20, "Mean of an answer's tokens");
+  app.add_option("--trace", command.trace_file,
+                 "Requests from a file in Mooncake's format instead: JSON lines with timestamp, input_length, output_length "
+                 "and hash_ids")
+      ->option_text("FILE");
+  add_quantity(app, "--time-scale", command.trace_options.time_scale, 1e-6, "The trace's times are multiplied by this");
+  app.add_option("--seed", command.shape.seed, "The same seed gives the same result")->option_text("N [1]");
+  app.option_defaults()->group("RESULT");
+  add_choice<Find>(app, "--find", command.find,
+                   {{"nothing", Find::kNothing}, {"clouds", Find::kClouds}, {"capacity", Find::kCapacity}},
+                   "Look for the fewest clouds, or for the highest rate of requests, with which none is refused and 95 % "
+                   "have their first token within --p95-ttft-ms");
+  add_quantity(app, "--p95-ttft-ms", command.p95_ttft_ms, 1, "The goal of --find, in milliseconds");
+  app.add_option("--requests", command.requests_file, "Write the simulated requests to this file, as JSON lines")
+      ->option_text("FILE");
+  app.add_flag("--json", command.as_json, "Print JSON (docs/simulator.md has the keys)");
+}
+
+}  // namespace
+
+void add_simulate(CLI::App& app, Environment& env) {
+  auto command = std::make_shared<SimulateCommand>();
+  CLI::App* simulate_app = app.add_subcommand(
+      "simulate", "Simulate a fleet of edges and clouds: how long requests wait, what is sent, how many clouds are needed");
+  simulate_app->footer(kExamples);
+  add_fleet_options(*simulate_app, *command);
+  add_load_options(*simulate_app, *command);
+  simulate_app->callback([command, &env] {
+    env.action = [command, &env] {
+      const Status status = simulate(env, *command);
+      return status ? kExitFine : failed(env, status.error());
+    };
+  });
+}
+
+}  // namespace celslm
