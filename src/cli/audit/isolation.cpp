@@ -250,6 +250,7 @@ Result<StartedProgram> start_program(const std::vector<std::string>& command, co
   const Fd log(::open(log_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
   if (!log) return fail(ErrorKind::kIo, "{}: cannot write: {}", log_file, std::strerror(errno));
   std::vector<char*> arguments;
+  arguments.reserve(command.size() + 1);
   for (const std::string& argument : command) arguments.push_back(const_cast<char*>(argument.c_str()));
   arguments.push_back(nullptr);
   const Identity identity = identity_of_this_user();

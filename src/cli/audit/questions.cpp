@@ -134,6 +134,7 @@ AuditContexts made_up_contexts(const std::string& salt) {
 
 std::vector<AuditScript> audit_scripts(const AuditContexts& contexts, const std::string& policy, std::mt19937_64& random) {
   std::vector<AuditScript> out;
+  out.reserve(kStyles.size());
   for (const Style& style : kStyles) out.push_back(Writer(style, contexts, policy, random).write());
   return out;
 }
