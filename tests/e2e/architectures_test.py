@@ -21,7 +21,7 @@ def random_model(tmp_path):
     return random_model
 
 
-@pytest.mark.parametrize("architecture", ["gemma3", "phi3", "hunyuan-dense", "gpt-oss"])
+@pytest.mark.parametrize("architecture", ["gemma3", "phi3", "hunyuan-dense", "gpt-oss", "lfm2", "qwen35"])
 def test_an_edge_that_fetched_a_context_answers_as_one_that_computed_it(random_model, monkeypatch, architecture):
     monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
     contexts = [Context("random", "lamp", "", TEXT, QUESTIONS)]

@@ -39,10 +39,8 @@ Hash256 hash_of_files(std::span<const GgufPart> parts) {
 std::string foreign_architecture(const GgufMetadata& metadata) {
   const auto name = metadata.text("general.architecture");
   if (!name) return {};
-  const ArchitectureTraits* traits = find_architecture(*name);
-  if (traits == nullptr) return fmt::format("no graph here for the architecture '{}'", *name);
-  if (traits->recurrence == Recurrence::kNone) return {};
-  return fmt::format("edges and clouds do not use the graph for the recurrent layers of '{}' yet", *name);
+  if (find_architecture(*name) != nullptr) return {};
+  return fmt::format("no graph here for the architecture '{}'", *name);
 }
 
 Result<std::unique_ptr<Model::Impl>> load_foreign(const std::filesystem::path& path, std::span<const GgufPart> parts,
