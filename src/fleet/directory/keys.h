@@ -32,6 +32,7 @@ class FleetKeys {
 
   std::vector<std::string> node_keys(const std::vector<std::string>& ids) const {
     std::vector<std::string> out;
+    out.reserve(ids.size());
     for (const std::string& id : ids) out.push_back(node(id));
     return out;
   }

@@ -51,6 +51,7 @@ Result<std::vector<bool>> recurrent_layers(const GgufMetadata& m, const std::str
   constexpr int kUsualInterval = 4;
   CELSLM_TRY(const int interval, m.integer(p + "full_attention_interval", 1, INT32_MAX, kUsualInterval));
   std::vector<bool> out;
+  out.reserve(static_cast<std::size_t>(config.n_layers));
   for (int i = 0; i < config.n_layers; ++i) out.push_back((i + 1) % interval != 0);
   return out;
 }

@@ -150,6 +150,7 @@ void SimulatedEdge::finish() {
 std::vector<int> SimulatedEdge::fail(double now) {
   now_ = std::max(now_, now);
   std::vector<int> out;
+  out.reserve(batch_.size() + queue_.size());
   for (const Place& place : batch_) out.push_back(place.request);
   for (const Place& place : queue_) out.push_back(place.request);
   batch_.clear();

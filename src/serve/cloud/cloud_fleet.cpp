@@ -14,7 +14,7 @@ constexpr std::size_t kMaxLearnedAtOnce = 4;  // contexts tokenized at one beat:
 
 }  // namespace
 
-CloudFleet::CloudFleet(FleetParts fleet, CloudFleetParts parts, const Clock& clock, Log log)
+CloudFleet::CloudFleet(FleetParts fleet, CloudFleetParts parts, const Clock& clock, const Log& log)
     : parts_(parts),
       shared_(parts.contexts, parts.key, log),
       url_(fleet.url),

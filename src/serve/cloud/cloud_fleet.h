@@ -44,7 +44,7 @@ struct CloudFleetParts {
 // Thread-safe but for start() and stop().
 class CloudFleet {
  public:
-  CloudFleet(FleetParts fleet, CloudFleetParts parts, const Clock& clock, Log log);
+  CloudFleet(FleetParts fleet, CloudFleetParts parts, const Clock& clock, const Log& log);
 
   // Begins to take part; url: where the cloud listens.
   void start(const std::string& url) CELSLM_EXCLUDES(mutex_);

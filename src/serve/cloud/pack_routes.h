@@ -3,6 +3,7 @@
 
 #include <expected>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/result.h"
@@ -34,7 +35,7 @@ struct PackRoutesParts {
 // Thread-safe.
 class PackRoutes {
  public:
-  explicit PackRoutes(PackRoutesParts parts) : parts_(parts) {}
+  explicit PackRoutes(PackRoutesParts parts) : parts_(std::move(parts)) {}
   void add_to(HttpServer& server);
 
  private:
