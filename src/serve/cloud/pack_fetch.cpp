@@ -75,6 +75,7 @@ Result<StoredPack> finish_fetched(PackJob& job, const std::shared_ptr<PackWriter
   CELSLM_CHECK_OK(writer->commit(header));
   CELSLM_TRY(StoredPack stored, storage.find(job.pack_id));
   std::vector<SignedEntry> signed_entries;
+  signed_entries.reserve(entries.size());
   for (const BlockEntry& entry : entries)
     signed_entries.push_back(sign_entry(job.pack_id, static_cast<std::uint32_t>(signed_entries.size()), entry, key));
   job.begin(writer);
