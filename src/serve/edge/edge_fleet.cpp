@@ -88,6 +88,7 @@ std::vector<ContextHandle> EdgeFleet::popular() const {
     }
   }
   std::vector<ContextHandle> out;
+  out.reserve(holders.size());
   for (const auto& [context, n] : holders) out.push_back(context);
   std::ranges::stable_sort(out, std::greater(), [&](const ContextHandle& context) { return holders.at(context); });
   return out;
