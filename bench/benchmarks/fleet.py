@@ -92,10 +92,7 @@ class Node:
         self.town, self.kind, self.name, self.arguments = town, kind, name, arguments
         self.port = 0
         self.start()
-
-    @property
-    def url(self):
-        return self.program.url
+        self.url = self.program.url  # the same after each start
 
     @property
     def data(self):
