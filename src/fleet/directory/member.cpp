@@ -42,7 +42,7 @@ Member::Member(std::unique_ptr<Store> store, Describe describe, const Clock& clo
       options_(options),
       incarnation_(random_digits(4)),
       id_(options.id.empty() ? random_digits(2) : options.id),
-      woken_(clock) {
+      thread_(clock) {
   state_.id = id_;
 }
 
@@ -51,32 +51,15 @@ Member::~Member() {
 }
 
 void Member::stop() {
-  if (!thread_.joinable()) return;
-  thread_.request_stop();
-  thread_.join();
-  leave();
+  if (thread_.stop()) leave();
 }
 
 void Member::start() {
-  thread_ = std::jthread([this](const std::stop_token& stop) { run(stop); });
-}
-
-void Member::run(const std::stop_token& stop) {
-  while (!stop.stop_requested()) {
-    const Duration pause = pause_after(beat());
-    const MutexLock lock(mutex_);
-    woken_.wait_for(mutex_, stop, pause, [&]() CELSLM_REQUIRES(mutex_) { return wake_; });
-    wake_ = false;
-  }
+  thread_.start([this](const std::stop_token&) { return pause_after(beat()); });
 }
 
 void Member::wake() {
-  {
-    const MutexLock lock(mutex_);
-    if (!state_.in_touch) return;  // a store that is gone is not asked more often for that
-    wake_ = true;
-  }
-  woken_.notify_all();
+  if (state().in_touch) thread_.wake();  // a store that is gone is not asked more often for that
 }
 
 // Spread by chance, so that a fleet does not come back to a server that starts again all at once.

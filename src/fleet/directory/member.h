@@ -11,14 +11,13 @@
 #include <optional>
 #include <set>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/mutex.h"
+#include "core/paced_thread.h"
 #include "core/result.h"
-#include "core/timed_condition.h"
 #include "fleet/directory/fleet_view.h"
 #include "fleet/directory/keys.h"
 #include "fleet/store/store.h"
@@ -88,7 +87,6 @@ class Member {
     std::shared_ptr<const HeldPacks> packs;
   };
 
-  void run(const std::stop_token& stop) CELSLM_EXCLUDES(mutex_);
   Duration pause_after(const Status& status);
   Duration lease_time() const { return options_.beat * options_.beats_of_lease; }
   Status exchange(const FleetSelf& self) CELSLM_EXCLUDES(mutex_);
@@ -120,11 +118,9 @@ class Member {
   std::optional<bool> was_in_touch_;  // what the log knows
 
   mutable Mutex mutex_;
-  TimedCondition woken_;
-  bool wake_ CELSLM_GUARDED_BY(mutex_) = false;
   std::shared_ptr<const FleetView> view_ CELSLM_GUARDED_BY(mutex_) = std::make_shared<const FleetView>();
   MemberState state_ CELSLM_GUARDED_BY(mutex_);
-  std::jthread thread_;
+  PacedThread thread_;
 };
 
 }  // namespace celslm

@@ -46,31 +46,17 @@ std::unexpected<Error> gone() {
 }  // namespace
 
 PackTier::PackTier(PackTierParts parts, const Clock& clock, Log log)
-    : parts_(std::move(parts)), log_(std::move(log)), woken_(clock) {}
+    : parts_(std::move(parts)), log_(std::move(log)), thread_(clock) {}
 
 std::string PackTier::block_key(const Hash256& pack_id, int block) const {
   return parts_.keys.block(pack_id.hex(), block);
 }
 
-void PackTier::start() {
-  thread_ = std::jthread([this](const std::stop_token& stop) { run(stop); });
-}
-
-void PackTier::stop() {
-  if (!thread_.joinable()) return;
-  thread_.request_stop();
-  thread_.join();
-}
-
 // Tells nobody of errors: the member, which uses the same server, does.
-void PackTier::run(const std::stop_token& stop) {
-  Duration pause = parts_.beat;
-  while (!stop.stop_requested()) {
-    pause = step() ? parts_.beat : std::min(std::max(kMaxPause, parts_.beat), 2 * pause);
-    const MutexLock lock(mutex_);
-    woken_.wait_for(mutex_, stop, pause, [&]() CELSLM_REQUIRES(mutex_) { return wake_; });
-    wake_ = false;
-  }
+void PackTier::start() {
+  thread_.start([this, pause = Backoff(parts_.beat, kMaxPause)](const std::stop_token&) mutable {
+    return pause.after(step().has_value());
+  });
 }
 
 void PackTier::keep(StoredPack pack) {
@@ -78,9 +64,8 @@ void PackTier::keep(StoredPack pack) {
     const MutexLock lock(mutex_);
     if (waiting_.size() >= kMaxWaiting) return;
     waiting_.push_back(std::move(pack));
-    wake_ = true;
   }
-  woken_.notify_all();
+  thread_.wake();
 }
 
 bool PackTier::has(const Hash256& pack_id) const {

@@ -6,14 +6,14 @@
 #include <deque>
 #include <memory>
 #include <set>
+#include <stop_token>
 #include <string>
-#include <thread>
 
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/mutex.h"
+#include "core/paced_thread.h"
 #include "core/result.h"
-#include "core/timed_condition.h"
 #include "fleet/directory/keys.h"
 #include "fleet/store/store.h"
 #include "kv/pack/signing.h"
@@ -44,10 +44,9 @@ class PackTier {
   static constexpr std::size_t kMaxWaiting = 4;             // packs to be written; further ones are not kept
 
   PackTier(PackTierParts parts, const Clock& clock, Log log);
-  ~PackTier() { stop(); }
 
   void start();
-  void stop();
+  void stop() { thread_.stop(); }
 
   // Writes a pack that was computed here when there is time.
   void keep(StoredPack pack) CELSLM_EXCLUDES(mutex_);
@@ -60,7 +59,6 @@ class PackTier {
   Status step() CELSLM_EXCLUDES(mutex_);
 
  private:
-  void run(const std::stop_token& stop) CELSLM_EXCLUDES(mutex_);
   Status read_list() CELSLM_EXCLUDES(mutex_);
   Status write(const StoredPack& pack) CELSLM_EXCLUDES(mutex_);
   std::string header_key(const Hash256& pack_id) const { return parts_.keys.pack(pack_id.hex()); }
@@ -72,12 +70,10 @@ class PackTier {
   const Log log_;
   Mutex reading_mutex_;
   mutable Mutex mutex_;
-  TimedCondition woken_;
   std::deque<StoredPack> waiting_ CELSLM_GUARDED_BY(mutex_);
   std::set<Hash256> listed_ CELSLM_GUARDED_BY(mutex_);
   std::uint64_t bytes_ CELSLM_GUARDED_BY(mutex_) = 0;
-  bool wake_ CELSLM_GUARDED_BY(mutex_) = false;
-  std::jthread thread_;
+  PacedThread thread_;
 };
 
 }  // namespace celslm

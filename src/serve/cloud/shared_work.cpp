@@ -40,29 +40,14 @@ Result<WorkItem> parse_work_item(std::string_view text) {
 }
 
 SharedWork::SharedWork(std::unique_ptr<Store> store, SharedWorkParts parts, const Clock& clock, Log log)
-    : store_(std::move(store)), parts_(std::move(parts)), log_(std::move(log)), consumer_(random_name()), woken_(clock) {}
-
-void SharedWork::start() {
-  thread_ = std::jthread([this](const std::stop_token& stop) { run(stop); });
-}
-
-void SharedWork::stop() {
-  if (!thread_.joinable()) return;
-  thread_.request_stop();
-  thread_.join();
-}
+    : store_(std::move(store)), parts_(std::move(parts)), log_(std::move(log)), consumer_(random_name()), thread_(clock) {}
 
 // Tells nobody of errors: the member, which uses the same server, does.
-void SharedWork::run(const std::stop_token& stop) {
+void SharedWork::start() {
   const Duration longest = std::max(parts_.beat, Duration(std::chrono::seconds(30)));
-  const Duration often = parts_.beat / 5;
-  Duration pause = often;
-  while (!stop.stop_requested()) {
-    const Status done = step();
-    pause = done ? often : std::min(longest, 2 * pause);
-    const MutexLock lock(mutex_);
-    woken_.wait_for(mutex_, stop, pause, [] { return false; });
-  }
+  thread_.start([this, pause = Backoff(parts_.beat / 5, longest)](const std::stop_token&) mutable {
+    return pause.after(step().has_value());
+  });
 }
 
 void SharedWork::offer(WorkItem item) {

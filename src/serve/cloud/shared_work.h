@@ -7,14 +7,13 @@
 #include <optional>
 #include <string>
 #include <string_view>
-#include <thread>
 #include <vector>
 
 #include "core/clock.h"
 #include "core/log.h"
 #include "core/mutex.h"
+#include "core/paced_thread.h"
 #include "core/result.h"
-#include "core/timed_condition.h"
 #include "fleet/directory/held_packs.h"
 #include "fleet/directory/keys.h"
 #include "fleet/store/store.h"
@@ -52,10 +51,9 @@ class SharedWork {
   static constexpr std::int64_t kMaxDeliveries = 3;  // an entry that ends those who take it is given up
 
   SharedWork(std::unique_ptr<Store> store, SharedWorkParts parts, const Clock& clock, Log log);
-  ~SharedWork() { stop(); }
 
   void start();
-  void stop();
+  void stop() { thread_.stop(); }
   void offer(WorkItem item) CELSLM_EXCLUDES(mutex_);
 
   // One look at offers and stream, now. Errors of Store's calls.
@@ -66,7 +64,6 @@ class SharedWork {
     std::string id;
     Hash256 pack_id;
   };
-  void run(const std::stop_token& stop) CELSLM_EXCLUDES(mutex_);
   Status write_offers() CELSLM_EXCLUDES(mutex_);
   Status look_after(const Taken& taken);
   Status take_one();
@@ -80,9 +77,8 @@ class SharedWork {
   const std::string consumer_;
   std::optional<Taken> taken_;  // being computed here
   Mutex mutex_;
-  TimedCondition woken_;
   std::deque<WorkItem> offers_ CELSLM_GUARDED_BY(mutex_);
-  std::jthread thread_;
+  PacedThread thread_;
 };
 
 }  // namespace celslm
