@@ -9,13 +9,14 @@
 
 #include "net/access/client_header.h"
 #include "net/access/key_ring.h"
-#include "net/access/test_support.h"
 #include "net/certificates.h"
 #include "net/http_client.h"
 #include "net/http_server.h"
 #include "net/http_stream.h"
 #include "tests/support/eventually.h"
 #include "tests/support/manual_clock.h"
+#include "tests/support/readable_log.h"
+#include "tests/support/temporary_folder.h"
 
 namespace celslm {
 namespace {
@@ -23,9 +24,9 @@ namespace {
 using namespace std::chrono_literals;
 using nlohmann::json;
 using testing::HasSubstr;
-using testing_support::Folder;
 using testing_support::ManualClock;
 using testing_support::ReadableLog;
+using testing_support::TemporaryFolder;
 
 constexpr const char* kPack = "/v1/packs/c/m/f16/header";
 constexpr const char* kAlice = "alices-secret-key-0001";
@@ -104,7 +105,7 @@ class AccessTest : public testing::Test {
             .retry_after = retry == answer->headers.end() ? "" : retry->second};
   }
 
-  const Folder folder_;
+  const TemporaryFolder folder_;
   const CertificatePair authority_;
   ManualClock clock_;
   ReadableLog log_;

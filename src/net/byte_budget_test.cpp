@@ -2,14 +2,13 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <spdlog/sinks/ostream_sink.h>
 
 #include <atomic>
-#include <sstream>
 #include <thread>
 #include <vector>
 
 #include "tests/support/manual_clock.h"
+#include "tests/support/readable_log.h"
 
 namespace celslm {
 namespace {
@@ -26,9 +25,8 @@ class ByteBudgetTest : public testing::Test {
     lease->settle(bytes);
   }
   ManualClock clock_;
-  std::ostringstream lines_;
-  ByteBudget budget_{3'200'000, clock_,
-                     std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::ostream_sink_mt>(lines_))};
+  testing_support::ReadableLog log_;
+  ByteBudget budget_{3'200'000, clock_, log_.log()};
 };
 
 TEST_F(ByteBudgetTest, WhatIsTakenIsGoneAndWhatIsNotUsedComesBack) {
@@ -113,11 +111,11 @@ TEST_F(ByteBudgetTest, ACallThatGrowsTakesMoreWhileThereIsMore) {
 }
 
 TEST_F(ByteBudgetTest, TheLogReportsOnceAnHourThatItIsEmpty) {
-  const auto reports = [&] { return std::ranges::count(lines_.str(), '\n'); };
+  const auto reports = [&] { return std::ranges::count(log_.text(), '\n'); };
   use(3'100'000);
   for (int i = 0; i < 100; ++i) EXPECT_FALSE(budget_.reserve(1'000'000));
   EXPECT_EQ(reports(), 1);
-  EXPECT_THAT(lines_.str(), testing::HasSubstr("--max-bytes-per-hour"));
+  EXPECT_THAT(log_.text(), testing::HasSubstr("--max-bytes-per-hour"));
   clock_.advance(minutes(60));
   EXPECT_FALSE(budget_.reserve(9'000'000));
   EXPECT_EQ(reports(), 2);

@@ -397,16 +397,4 @@ std::vector<fs::path> split_model(const fs::path& from, const fs::path& stem, in
   return out;
 }
 
-TemporaryFolder::TemporaryFolder() {
-  // By its process number it would not be unique: processes in other namespaces share the folder for temporary files.
-  std::string name = fs::temp_directory_path() / "celslm-test-XXXXXX";
-  if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("cannot make a temporary folder: " + name);
-  path_ = name;
-}
-
-TemporaryFolder::~TemporaryFolder() {
-  std::error_code ignored;
-  fs::remove_all(path_, ignored);
-}
-
 }  // namespace celslm::testing_support

@@ -11,6 +11,8 @@
 #include <variant>
 #include <vector>
 
+#include "tests/support/temporary_folder.h"
+
 namespace celslm::testing_support {
 
 inline constexpr const char* kChatMlTemplate =
@@ -85,19 +87,5 @@ void write_permuted_model(const std::filesystem::path& from, const std::filesyst
 // Writes the same model in n files, STEM-00001-of-0000n.gguf and so on, as llama-gguf-split does; the first one has the
 // metadata and no tensor.
 std::vector<std::filesystem::path> split_model(const std::filesystem::path& from, const std::filesystem::path& stem, int n);
-
-// A temporary folder, removed with its contents on destruction.
-class TemporaryFolder {
- public:
-  TemporaryFolder();
-  ~TemporaryFolder();
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 
 }  // namespace celslm::testing_support

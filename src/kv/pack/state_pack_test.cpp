@@ -5,6 +5,7 @@
 #include "core/file.h"
 #include "kv/pack/pack_inspect.h"
 #include "kv/pack/test_support.h"
+#include "tests/support/temporary_folder.h"
 
 namespace celslm {
 namespace {

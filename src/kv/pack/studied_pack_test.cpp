@@ -10,6 +10,7 @@
 #include "kv/pack/pack_layout.h"
 #include "kv/pack/places.h"
 #include "kv/pack/test_support.h"
+#include "tests/support/temporary_folder.h"
 
 namespace celslm {
 namespace {

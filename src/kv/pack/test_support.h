@@ -1,8 +1,6 @@
 // Shared by the tests and fuzz targets of packs.
 #pragma once
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
@@ -107,24 +105,5 @@ inline BuiltPack build_pack(const PackIdentity& identity, const SigningKey& key)
   out.header = encode_header(identity, out.entries, key);
   return out;
 }
-
-// A temporary folder, removed with its contents on destruction.
-class TemporaryFolder {
- public:
-  TemporaryFolder() {
-    std::string name = (std::filesystem::temp_directory_path() / "celslm-kv-XXXXXX").string();
-    if (::mkdtemp(name.data()) != nullptr) path_ = name;
-  }
-  ~TemporaryFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-  TemporaryFolder(const TemporaryFolder&) = delete;
-  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-  const std::filesystem::path& path() const { return path_; }
-
- private:
-  std::filesystem::path path_;
-};
 
 }  // namespace celslm::testing_support

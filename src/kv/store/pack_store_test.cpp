@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "kv/pack/test_support.h"
+#include "tests/support/temporary_folder.h"
 
 namespace celslm {
 namespace {

@@ -7,6 +7,7 @@
 
 #include "kv/pack/test_support.h"
 #include "model/gguf/gguf_contents.h"
+#include "tests/support/temporary_folder.h"
 
 namespace celslm {
 namespace {

@@ -8,8 +8,9 @@
 #include <nlohmann/json.hpp>
 
 #include "net/access/refusal_log.h"
-#include "net/access/test_support.h"
 #include "tests/support/manual_clock.h"
+#include "tests/support/readable_log.h"
+#include "tests/support/temporary_folder.h"
 
 namespace celslm {
 namespace {
@@ -17,14 +18,14 @@ namespace {
 using namespace std::chrono_literals;
 using nlohmann::json;
 using testing::HasSubstr;
-using testing_support::Folder;
 using testing_support::ManualClock;
 using testing_support::ReadableLog;
+using testing_support::TemporaryFolder;
 
 const Caller kCaller{.address = "10.0.0.7", .key = "alice", .tenant = "acme"};
 
 TEST(AuditLogTest, WritesALineForEachEvent) {
-  const Folder folder;
+  const TemporaryFolder folder;
   ManualClock clock;
   clock.advance(1500ms);
   const auto audit = AuditLog::open(folder / "audit", "cloud", clock, null_log());
@@ -57,7 +58,7 @@ TEST(AuditLogTest, WritesALineForEachEvent) {
 }
 
 TEST(AuditLogTest, IsItsOwnersAlone) {
-  const Folder folder;
+  const TemporaryFolder folder;
   const ManualClock clock;
   ASSERT_TRUE(AuditLog::open(folder / "audit", "cloud", clock, null_log()));
   struct stat info{};
@@ -70,7 +71,7 @@ TEST(AuditLogTest, IsItsOwnersAlone) {
 }
 
 TEST(AuditLogTest, GoesOnInANewFileAfterRotation) {
-  const Folder folder;
+  const TemporaryFolder folder;
   const ManualClock clock;
   const auto audit = *AuditLog::open(folder / "audit", "edge", clock, null_log());
   audit->record({.what = "register", .status = 200}, kCaller);
@@ -93,7 +94,7 @@ TEST(AuditLogTest, AFullDiskCostsOneLineOfTheLogAndNoRequest) {
 }
 
 TEST(AuditLogTest, NoNameForgesALine) {
-  const Folder folder;
+  const TemporaryFolder folder;
   const ManualClock clock;
   const auto audit = *AuditLog::open(folder / "audit", "edge", clock, null_log());
   audit->record({.what = "fetch", .status = 404, .context = "x\n{\"forged\":1}\x1b[2J\xff"}, kCaller);

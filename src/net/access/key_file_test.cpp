@@ -8,16 +8,16 @@
 #include <nlohmann/json.hpp>
 
 #include "net/access/key_ring.h"
-#include "net/access/test_support.h"
 #include "tests/support/manual_clock.h"
+#include "tests/support/temporary_folder.h"
 
 namespace celslm {
 namespace {
 
 using nlohmann::json;
 using testing::HasSubstr;
-using testing_support::Folder;
 using testing_support::ManualClock;
+using testing_support::TemporaryFolder;
 
 constexpr std::string_view kAlice = "alices-secret-key-0001";
 
@@ -97,13 +97,13 @@ TEST(KeyFileTest, TakesNoMoreThanItsLimits) {
   EXPECT_THAT(problem(one({{"name", std::string(kMaxKeyNameBytes + 1, 'n')}})), HasSubstr("name"));
   EXPECT_EQ(problem(one({{"concurrency", kMaxKeyLimit}})), "none");
   EXPECT_THAT(problem(one({{"concurrency", kMaxKeyLimit + 1}})), HasSubstr("concurrency"));
-  const Folder folder;
+  const TemporaryFolder folder;
   const std::string path = folder.write("keys.json", std::string(kMaxKeyFileBytes + 1, ' '));
   EXPECT_THAT(read_keys(path).error().message, HasSubstr("more than the limit"));
 }
 
 TEST(KeyFileTest, KeysInClearAreNotForOthersToRead) {
-  const Folder folder;
+  const TemporaryFolder folder;
   const std::string path = folder.write("keys.json", one());
   EXPECT_TRUE(read_keys(path));
   ::chmod(path.c_str(), 0644);
@@ -116,7 +116,7 @@ TEST(KeyFileTest, KeysInClearAreNotForOthersToRead) {
 }
 
 TEST(KeyFileTest, KeysAreAppendedAsHashesAndRemovedByName) {
-  const Folder folder;
+  const TemporaryFolder folder;
   const auto path = folder / "keys.json";
   const std::string key = *draw_key();
   EXPECT_NE(key, *draw_key());
@@ -139,7 +139,7 @@ TEST(KeyFileTest, KeysAreAppendedAsHashesAndRemovedByName) {
 }
 
 TEST(KeyRingTest, IsReadAgainAndKeepsWhatWasUsed) {
-  const Folder folder;
+  const TemporaryFolder folder;
   const ManualClock clock;
   const std::string path = folder.write("keys.json", one({{"requests_per_minute", 1}}));
   const auto ring = KeyRing::open(path, clock);

@@ -10,6 +10,7 @@
 
 #include "kv/pack/test_support.h"
 #include "kv/store/pack_store.h"
+#include "tests/support/temporary_folder.h"
 
 namespace celslm {
 namespace {

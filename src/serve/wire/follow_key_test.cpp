@@ -5,18 +5,19 @@
 
 #include <nlohmann/json.hpp>
 
-#include "net/access/test_support.h"
 #include "serve/wire/cloud_client.h"
 #include "tests/support/local_net.h"
+#include "tests/support/readable_log.h"
+#include "tests/support/temporary_folder.h"
 
 namespace celslm {
 namespace {
 
 using nlohmann::json;
-using testing_support::Folder;
 using testing_support::LocalClient;
 using testing_support::LocalServer;
 using testing_support::ReadableLog;
+using testing_support::TemporaryFolder;
 
 class FollowKeyTest : public testing::Test {
  protected:
@@ -44,7 +45,7 @@ class FollowKeyTest : public testing::Test {
   std::vector<SigningKey> keys_;
   PublicKey shown_;
   std::vector<KeyLink> links_;
-  const Folder folder_;
+  const TemporaryFolder folder_;
   const ReadableLog log_;
   LocalServer server_;
 };

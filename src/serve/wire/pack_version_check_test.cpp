@@ -2,12 +2,11 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <spdlog/sinks/ostream_sink.h>
 
 #include <algorithm>
-#include <sstream>
 
 #include "kv/pack/pack.h"
+#include "tests/support/readable_log.h"
 
 namespace celslm {
 namespace {
@@ -17,16 +16,9 @@ using testing::HasSubstr;
 
 class PackVersionCheckTest : public testing::Test {
  protected:
-  std::string taken() {
-    std::string out = lines_.str();
-    lines_.str("");
-    return out;
-  }
-
   static constexpr std::uint16_t kNewer = kPackVersion + 1;
-  std::ostringstream lines_;
-  PackVersionCheck check_{
-      std::make_shared<spdlog::logger>("test", std::make_shared<spdlog::sinks::ostream_sink_mt>(lines_))};
+  testing_support::ReadableLog log_;
+  PackVersionCheck check_{log_.log()};
 };
 
 TEST_F(PackVersionCheckTest, ThisVersionAndOlderOnesCanBeRead) {
@@ -35,7 +27,7 @@ TEST_F(PackVersionCheckTest, ThisVersionAndOlderOnesCanBeRead) {
     check_.learned(version, "http://cloud");
     EXPECT_TRUE(check_.check("http://cloud"));
   }
-  EXPECT_EQ(taken(), "");
+  EXPECT_EQ(log_.taken(), "");
 }
 
 TEST_F(PackVersionCheckTest, ANewerOneIsRefusedAndLoggedOnceEachWay) {
@@ -44,13 +36,13 @@ TEST_F(PackVersionCheckTest, ANewerOneIsRefusedAndLoggedOnceEachWay) {
   ASSERT_FALSE(refused);
   EXPECT_EQ(refused.error().kind, ErrorKind::kInvalid);
   EXPECT_THAT(refused.error().message, AllOf(HasSubstr("http://cloud writes packs of version 3"), HasSubstr("1 to 2")));
-  const std::string lines = taken();
+  const std::string lines = log_.taken();
   EXPECT_EQ(std::ranges::count(lines, '\n'), 1) << lines;
   EXPECT_THAT(lines, HasSubstr("contexts are computed here"));
 
   for (int i = 0; i < 3; ++i) check_.learned(kPackVersion, "http://cloud");
   EXPECT_TRUE(check_.check("http://cloud"));
-  const std::string back = taken();
+  const std::string back = log_.taken();
   EXPECT_EQ(std::ranges::count(back, '\n'), 1) << back;
 }
 
