@@ -24,7 +24,12 @@ namespace {
 
 using nlohmann::json;
 
-constexpr int kSpeedTokens = 1000;  // of a prompt whose speed is assumed before one was measured
+// At which the engine computes a context of 1,000 tokens, tokens a second; 0: its speed was not measured.
+double prefill_speed(const Model& model, double compute_s_per_work) {
+  constexpr int kTokens = 1000;
+  const double context_s = model.config().n_layers * compute_s_per_work * layer_work(kTokens);
+  return context_s > 0 ? kTokens / context_s : 0;
+}
 
 std::unique_ptr<ContextLoader> make_loader(const EdgeParts& parts, const EdgeOptions& edge, double compute_s_per_work,
                                            const ContextDirectory& directory, EdgeFleet* fleet, LoadObserver& observer) {
@@ -163,8 +168,8 @@ EdgeService::EdgeService(EdgeParts parts, const EdgeOptions& options, double com
                 .tuning = options.load.tuning ? options.load.tuning->id : Hash256{},
                 .clock = *parts.clock,
                 .log = parts.log}) {
-  const double prompt_s = model_->config().n_layers * compute_s_per_work * layer_work(kSpeedTokens);
-  metrics_.speed().assume(prompt_s > 0 ? kSpeedTokens / prompt_s : options.routing.assumed_prefill_tokens_per_s,
+  const double prefill = prefill_speed(*model_, compute_s_per_work);
+  metrics_.speed().assume(prefill > 0 ? prefill : options.routing.assumed_prefill_tokens_per_s,
                           options.routing.assumed_decode_tokens_per_s);
   refresh_.start({.interval = options.refresh, .hold = options.hold});
 }
@@ -187,17 +192,14 @@ void EdgeService::started(const std::string& url) {
 }
 
 NodeRecord EdgeService::describe_node() const {
-  constexpr int kTokens = 1000;
   const BatchStats stats = loop_.stats();
-  const double context_s =
-      contexts_.loader().compute_s_per_work() * layer_work(kTokens) * static_cast<double>(model_->config().n_layers);
   return {.role = NodeRole::kEdge,
           .models = {model_->fingerprint().id()},
           .running = stats.running,
           .queued = stats.queued,
           .places = max_running_,
           .free_memory_bytes = memory_->available_bytes(),
-          .prefill_tokens_per_s = context_s > 0 ? kTokens / context_s : 0,
+          .prefill_tokens_per_s = prefill_speed(*model_, contexts_.loader().compute_s_per_work()),
           .decode_tokens_per_s = metrics_.speed().decode(),
           .link_bytes_per_s = contexts_.loader().link_bytes_per_s()};
 }
