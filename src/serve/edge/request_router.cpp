@@ -155,15 +155,10 @@ HttpResponse RequestRouter::answer(const std::shared_ptr<const CompletionRequest
   const RouteDecision decision = choose(plan, nodes);
   const auto routed = std::make_shared<Routed>(Routed{.request = request,
                                                       .http = without_body(http),
-                                                      .body = {},
                                                       .plan = plan,
                                                       .here = std::move(here),
                                                       .notes = notes_of(plan, decision, nodes.candidates)});
-  if (!nodes.others.empty() && !plan.request.stays_here) {
-    auto body = forwarded_body(http, plan);
-    if (!body) return routed->here(http, routed->notes);
-    routed->body = *std::move(body);
-  }
+  if (!nodes.others.empty() && !plan.request.stays_here) routed->http.body = http.body;
   if (decision.chosen == 0) return answer_here(routed, nodes, judged);
   return forward(routed, nodes, decision.chosen,
                  [routed](const Error& why) { return routed->here(routed->http, kept_here(routed->notes, why)); });
@@ -173,7 +168,7 @@ HttpResponse RequestRouter::answer(const std::shared_ptr<const CompletionRequest
 HttpResponse RequestRouter::answer_here(const std::shared_ptr<Routed>& routed, const Known& nodes, bool judged) {
   auto answer = judged ? judge(routed, nodes) : std::nullopt;
   if (!answer) answer = routed->here(routed->http, routed->notes);
-  if (answer->status != 429 || routed->body.empty()) return *std::move(answer);
+  if (answer->status != 429 || routed->http.body.empty()) return *std::move(answer);
   Known full = nodes;
   full.candidates.front().accepts = false;
   const RouteDecision decision = choose(routed->plan, full);
@@ -185,6 +180,8 @@ HttpResponse RequestRouter::answer_here(const std::shared_ptr<Routed>& routed, c
 
 HttpResponse RequestRouter::forward(const std::shared_ptr<Routed>& routed, const Known& nodes, std::size_t to,
                                     const std::function<HttpResponse(const Error&)>& otherwise) {
+  auto body = forwarded_body(routed->http, routed->plan);
+  if (!body) return otherwise(body.error());
   const auto& [source, node] = nodes.others[to - 1];
   const std::string& id = node.candidate.id;
   const char* const kind = to_string(node.candidate.node);
@@ -192,7 +189,7 @@ HttpResponse RequestRouter::forward(const std::shared_ptr<Routed>& routed, const
       {.client = node.client,
        .node = id,
        .path = routed->http.path,
-       .body = routed->body,
+       .body = *std::move(body),
        .from = name_of(routed->http.client),
        .tenant = routed->http.caller.tenant,
        .streamed = routed->request->stream,
@@ -209,7 +206,8 @@ HttpResponse RequestRouter::forward(const std::shared_ptr<Routed>& routed, const
 
 // Nothing where the request is not the cascade's business.
 std::optional<HttpResponse> RequestRouter::judge(const std::shared_ptr<Routed>& routed, const Known& nodes) {
-  if (!options_.cascade || routed->plan.request.policy != RequestPolicy::kCloud || routed->body.empty()) return std::nullopt;
+  if (!options_.cascade || routed->plan.request.policy != RequestPolicy::kCloud || routed->http.body.empty())
+    return std::nullopt;
   const std::size_t large = large_model(nodes);
   if (large == 0 || !can_be_judged(*routed->request)) return std::nullopt;
   auto begun = begin_judged(parts_.completions, *routed->request, routed->http, *options_.cascade);

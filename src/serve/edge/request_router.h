@@ -50,8 +50,7 @@ class RequestRouter {
   };
   struct Routed {  // a request on its way
     std::shared_ptr<const CompletionRequest> request;
-    HttpRequest http;  // without its body
-    std::string body;  // for other nodes
+    HttpRequest http;  // with its body only where it may leave this edge
     RoutePlan plan;
     Here here;
     nlohmann::json notes;  // "routing"
