@@ -21,22 +21,16 @@ import collections
 import contextlib
 import random
 import shutil
-import signal
-import threading
 import time
-import urllib.parse
 
 from ..benchmark import Benchmark, Picture
 from ..chart import Chart
 from ..lab import api, models
 from ..lab.lab import Lab
-from ..lab.programs import Programs, celslm
-from ..lab.progress import Progress
+from ..lab.programs import Programs
+from ..lab.trouble import Node, Refused, User, UsersInTrouble, answers_alone, contexts_of, data_of, metric, suffer
 from ..lab.valkey import Valkey
-from ..measure import median, percentile
-from .soak import Refused, User, answers_alone, contexts_of, metric
 
-FAULT_S = 4  # that one lasts
 TRIES = 5  # edges that a user asks before it gives up
 BEAT_MS = 1000
 
@@ -85,108 +79,49 @@ def memory_charts(result):
     return [chart]
 
 
-class Node:
-    """A cloud or an edge on a port of its own, that can be started again on the data it had."""
-
-    def __init__(self, town, kind, name, *arguments):
-        self.town, self.kind, self.name, self.arguments = town, kind, name, arguments
-        self.port = 0
-        self.start()
-        self.url = self.program.url  # the same after each start
-
-    @property
-    def data(self):
-        return self.town.lab.programs.folder / f"{self.name}.data"
-
-    def start(self):
-        lab = self.town.lab
-        self.program = lab.programs.start(
-            [celslm(lab.preset), self.kind, "--model", lab.model, "--port", self.port, "--data", self.data, "--threads",
-             lab.threads, "--directory", self.town.valkey.url, "--directory-beat", BEAT_MS, "--node-id", self.name,
-             *self.arguments], lab.programs.fresh_name(self.name))
-        self.program.wait_listening()
-        self.port = urllib.parse.urlsplit(self.program.url).port
-
-    def kill(self):
-        self.program.process.kill()
-        self.program.process.wait()
-
-    def pause(self):
-        self.program.process.send_signal(signal.SIGSTOP)
-
-    def go_on(self):
-        self.program.process.send_signal(signal.SIGCONT)
-
-
 class Town:
     """The programs, and what is right to answer."""
 
     def __init__(self, lab, options):
         self.lab = lab
-        self.texts = contexts_of(options.contexts)
-        contexts = [lab.context(f"context{i}", text) for i, (text, _) in enumerate(self.texts)]
-        self.expected, all_bytes = answers_alone(lab, contexts, self.texts)
+        texts = contexts_of(options.contexts)
+        contexts = [lab.context(f"context{i}", text) for i, (text, _) in enumerate(texts)]
+        self.expected, all_bytes = answers_alone(lab, contexts, texts)
         self.valkey = Valkey(lab.programs)
         self.clouds = [self.cloud(i) for i in range(options.clouds)]
         for context in contexts:
             lab.put(self.clouds[0].program, context)
         share = str(max(1 << 20, int(options.fitting * all_bytes)))
         budgets = ("--context-budget", share, "--pack-budget", share, "--codec", "f16")
-        self.edges = [Node(self, "edge", f"edge{i}", "--cloud", self.clouds[i % len(self.clouds)].url, *budgets)
+        self.edges = [self.node("edge", i, "--cloud", self.clouds[i % len(self.clouds)].url, *budgets)
                       for i in range(options.edges)]
         for edge in self.edges:
             for context in contexts:
                 lab.wait_for_context(edge.program, context)
 
+    def node(self, kind, number, *arguments):
+        name = f"{kind}{number}"
+        return Node(self.lab, kind, name, "--directory", self.valkey.url, "--directory-beat", BEAT_MS, "--node-id", name,
+                    *arguments)
+
     def cloud(self, number):
         """All have the key of the first."""
-        folder = self.lab.programs.folder
         if number > 0:
-            mine = folder / f"cloud{number}.data" / "cloud"
+            mine = data_of(self.lab, f"cloud{number}") / "cloud"
             mine.mkdir(parents=True)
-            shutil.copy(folder / "cloud0.data" / "cloud" / "signing.key", mine)
-        return Node(self, "cloud", f"cloud{number}")
-
-    def suffer(self, what, fault):
-        """Until FAULT_S later."""
-        if fault == "pause":
-            what.pause()
-            time.sleep(FAULT_S)
-            what.go_on()
-        else:
-            what.kill()
-            time.sleep(FAULT_S / 2)
-            what.start()
+            shutil.copy(data_of(self.lab, "cloud0") / "cloud" / "signing.key", mine)
+        return self.node("cloud", number)
 
 
-class Run:
+class Run(UsersInTrouble):
     def __init__(self, town, options):
-        self.town, self.options = town, options
-        self.lock = threading.Lock()
-        self.counts, self.faults = collections.Counter(), collections.Counter()
-        self.times_ms, self.samples, self.problems = [], [], []
-
-    def go(self):
-        self.began = time.monotonic()
-        self.end = self.began + 60 * self.options.minutes
-        threads = [threading.Thread(target=self.use, args=(i,)) for i in range(self.options.users)]
-        threads.append(threading.Thread(target=self.trouble))
-        for thread in threads:
-            thread.start()
-        with Progress(f"{self.options.minutes:g} minutes") as progress:
-            while time.monotonic() < self.end:
-                self.sample()
-                progress.update(f"minute {self.samples[-1]['minute']:.0f}: {dict(self.counts)} {self.problems[:3]}")
-                time.sleep(max(0.5, min(10.0, self.options.minutes)))
-        for thread in threads:
-            thread.join()
-        self.sample()
+        super().__init__(town.expected, options)
+        self.town = town
 
     def use(self, number):
         chance = random.Random(number)
-        cases = sorted(self.town.expected)
         while time.monotonic() < self.end:
-            case = chance.choice(cases)
+            case = chance.choice(self.cases)
             for attempt in range(TRIES):
                 if self.ask(chance.choice(self.town.edges), case, attempt):
                     break
@@ -198,7 +133,7 @@ class Run:
         start = time.monotonic()
         try:
             with contextlib.closing(User(edge.url)) as user:
-                right = user.ask(*case) == self.town.expected[case]
+                right = user.ask(*case) == self.expected[case]
         except Refused as refused:
             self.count("refused")
             time.sleep(refused.seconds)
@@ -210,42 +145,28 @@ class Run:
         self.count("requests", None if right else "wrong", ms=None if attempt else (time.monotonic() - start) * 1000)
         return True
 
-    def count(self, *names, ms=None, problem=None):
-        with self.lock:
-            self.counts.update(name for name in names if name)
-            if ms is not None:
-                self.times_ms.append(ms)
-            if problem:
-                self.problems.append(problem)
+    def fail(self, chance):
+        kind = chance.choice(("valkey", "cloud", "edge"))
+        what = {"valkey": [self.town.valkey], "cloud": self.town.clouds, "edge": self.town.edges}[kind]
+        fault = chance.choice(("pause", "restart"))
+        suffer(chance.choice(what), fault)
+        return f"{kind} {fault}"
 
-    def trouble(self):
-        chance = random.Random(1)
-        while time.monotonic() + self.options.every + FAULT_S < self.end:
-            time.sleep(chance.uniform(0.5, 1.5) * self.options.every)
-            kind = chance.choice(("valkey", "cloud", "edge"))
-            what = {"valkey": [self.town.valkey], "cloud": self.town.clouds, "edge": self.town.edges}[kind]
-            fault = chance.choice(("pause", "restart"))
-            self.town.suffer(chance.choice(what), fault)
-            self.faults[f"{kind} {fault}"] += 1
-
-    def sample(self):
+    def look(self):
         known, resident = [], 0.0
         for edge in self.town.edges:
             with contextlib.suppress(*api.FAILURES, FileNotFoundError):
                 resident += edge.program.memory_mb()
                 known.append(metric(edge, "celslm_fleet_nodes") or 0)
-        self.samples.append({"minute": (time.monotonic() - self.began) / 60, "resident_mb": resident,
-                             "known": sum(known) / len(known) if known else 0})
+        return {"resident_mb": resident, "known": sum(known) / len(known) if known else 0}
 
     def result(self):
-        tenth = max(1, len(self.samples) // 10)
-        return {**{name: self.counts[name] for name in ("requests", "failed", "wrong", "retried", "refused")},
-                "answer_p50_ms": median(self.times_ms), "answer_p95_ms": percentile(self.times_ms, 0.95),
-                "faults": dict(self.faults), "layers_by_source": layers_by_source(self.town.edges),
-                "packs_computed": sum(metric(c, "celslm_cloud_packs_computed_total") or 0 for c in self.town.clouds),
-                "packs_fetched": sum(metric(c, "celslm_cloud_packs_fetched_total") or 0 for c in self.town.clouds),
-                "resident_mb_start": median([s["resident_mb"] for s in self.samples[tenth:2 * tenth + 1]]),
-                "resident_mb_end": median([s["resident_mb"] for s in self.samples[-tenth:]]), "samples": self.samples}
+        def of_clouds(name):
+            return sum(metric(cloud, name) or 0 for cloud in self.town.clouds)
+
+        return {**super().result(), "retried": self.counts["retried"], "layers_by_source": layers_by_source(self.town.edges),
+                "packs_computed": of_clouds("celslm_cloud_packs_computed_total"),
+                "packs_fetched": of_clouds("celslm_cloud_packs_fetched_total")}
 
 
 def layers_by_source(edges):
