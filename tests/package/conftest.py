@@ -31,3 +31,12 @@ def root():
     """Whether this is the machine's root, not only that of the private one: others' identities can be taken."""
     if pathlib.Path("/proc/self/uid_map").read_text().split()[2] == "1":
         pytest.skip("the private root has no other user: it was made without root's rights")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def configuration(files):
+    """The services' configuration, which the next module finds as the package has it."""
+    path = pathlib.Path("/etc/celslm/celslm.toml")
+    before = path.read_text(encoding="utf-8")
+    yield path
+    path.write_text(before, encoding="utf-8")

@@ -73,9 +73,8 @@ class Manager:
 
 
 @pytest.fixture
-def manager(root, tmp_path):
+def manager(root, tmp_path, configuration):
     out = Manager(tmp_path)
-    configuration = pathlib.Path("/etc/celslm/celslm.toml")
     before = configuration.read_text()
     output_of("install", "-o", "celslm", "-m", "0644", str(MODEL), "/var/lib/celslm/models/small.gguf")
     configuration.write_text('[cloud]\nmodel = ["small"]\n[edge]\nmodel = "small"\n')
