@@ -1,6 +1,7 @@
 #include <fmt/format.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -81,6 +82,19 @@ TEST_F(FileTest, AtomicWriteShowsTheWholeFileOrNothing) {
   ASSERT_TRUE((*file)->write_at(0, as_bytes("abc")));
   ASSERT_TRUE((*file)->commit());
   EXPECT_EQ(as_text(*read_file(path, 100)), "abcdef");
+}
+
+TEST_F(FileTest, ADeviceIsNotReplaced) {
+  const fs::path pipe = folder_ / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  fs::create_symlink(pipe, folder_ / "link");
+  for (const char* name : {"pipe", "link", "."}) {
+    const Status written = write_file_atomically(folder_ / name, as_bytes("x"));
+    ASSERT_FALSE(written) << name;
+    EXPECT_THAT(written.error().message, testing::HasSubstr("not a regular file"));
+  }
+  EXPECT_TRUE(fs::is_fifo(pipe));
+  EXPECT_TRUE(fs::is_symlink(folder_ / "link"));
 }
 
 TEST_F(FileTest, AnAbandonedWriteLeavesNothingBehind) {

@@ -199,6 +199,11 @@ Result<std::unique_ptr<AtomicFile>> AtomicFile::create(const fs::path& path, std
 }
 
 Result<std::unique_ptr<AtomicFile>> AtomicFile::create(const fs::path& path, std::uint64_t size_bytes, unsigned mode) {
+  // Renaming would put a file in the place of a device, for everybody on this machine where root does it.
+  std::error_code unknown;
+  const fs::file_status there = fs::status(path, unknown);
+  if (fs::exists(there) && !fs::is_regular_file(there))
+    return fail(ErrorKind::kInvalid, "{}: not a regular file, and would be replaced by one: name another", path.string());
   CELSLM_TRY(auto created, create_temporary(path, mode));
   auto& [descriptor, temporary] = created;
   Descriptor fd(descriptor);

@@ -54,7 +54,7 @@ class MappedFile {
 Result<Bytes> read_file(const std::filesystem::path& path, std::uint64_t limit_bytes);
 
 // Readers see the old file or the new one, never a part: temporary name in the same folder, fsync, rename, fsync of the
-// folder. On error nothing is left behind.
+// folder. On error nothing is left behind. kInvalid where `path` is a folder, a device or a pipe.
 Status write_file_atomically(const std::filesystem::path& path, ByteView data);
 
 // A file that only its owner may read, complete from its first moment on. False, with nothing changed, if `path` exists.
