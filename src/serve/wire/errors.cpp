@@ -1,5 +1,7 @@
 #include "serve/wire/errors.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <array>
 #include <new>
@@ -175,7 +177,8 @@ Error error_of_answer(int status, ByteView body) {
   const auto error = parsed ? JsonFields(*parsed).required_object("error") : std::unexpected(parsed.error());
   const auto message = error ? error->required_text("message") : std::unexpected(error.error());
   const auto code = error ? error->required_text("code") : std::unexpected(error.error());
-  return {kind_of_answer(status, code.value_or("")), printable(message ? std::string_view(*message) : as_text(body))};
+  const std::string_view said = message ? std::string_view(*message) : as_text(body);
+  return {kind_of_answer(status, code.value_or("")), said.empty() ? fmt::format("HTTP status {}", status) : printable(said)};
 }
 
 }  // namespace celslm

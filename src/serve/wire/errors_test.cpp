@@ -112,6 +112,7 @@ TEST(ApiErrorsTest, AnAnswerWithoutAKnownCodeCountsByItsStatus) {
   EXPECT_EQ(kind_of_answer(302, ""), ErrorKind::kUnavailable);
   const std::string page = "<html>" + std::string(1000, 'x');
   EXPECT_EQ(error_of_answer(502, as_bytes(page)).message, printable(page));
+  EXPECT_EQ(error_of_answer(302, {}).message, "HTTP status 302") << "a redirect, which is not followed, says nothing";
   EXPECT_EQ(error_of_answer(502, as_bytes(std::string(R"({"error":"plain"})"))).message, R"({"error":"plain"})");
 }
 
