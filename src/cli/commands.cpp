@@ -6,10 +6,12 @@
 #include <algorithm>
 #include <array>
 #include <ostream>
+#include <string_view>
 
 #include "cli/align/align.h"
 #include "cli/settings.h"
 #include "cli/study/study.h"
+#include "core/printable.h"
 #include "core/version.h"
 
 namespace celslm {
@@ -32,6 +34,17 @@ std::string chosen_command(const CLI::App& app) {
   return chosen.empty() ? app.get_name() : app.get_name() + " " + chosen_command(*chosen.front());
 }
 
+std::string config_file(const CLI::App& app) {
+  return app.get_config_ptr() ? app.get_config_ptr()->as<std::string>() : "";
+}
+
+// Of a configuration file: the last words of the library's message, which has neither the file's name nor ours for it.
+std::string what_was_not_read(const CLI::ConfigError& error) {
+  constexpr std::string_view kBefore = "INI was not able to parse ";
+  const std::string_view text = error.what();
+  return fmt::format("'{}'", printable(text.starts_with(kBefore) ? text.substr(kBefore.size()) : text));
+}
+
 // A result that a full disk swallowed must not look like one.
 int flushed(Environment& env) {
   env.out.flush();
@@ -51,6 +64,11 @@ int run_command_line(int argc, const char* const* argv, Environment& env) {
     auto arguments = with_environment(app, {argv + 1, argv + argc}, env);
     std::ranges::reverse(arguments);  // as the library takes them
     app.parse(std::move(arguments));
+  } catch (const CLI::ConfigError& e) {
+    return misused(env,
+                   fmt::format("{}: cannot read {}: below a section such as [edge] each key is an option of that command, "
+                               "without '--' (see '{} --help')",
+                               config_file(app), what_was_not_read(e), chosen_command(app)));
   } catch (const CLI::ParseError& e) {
     if (e.get_exit_code() == 0) {  // --help, --version
       app.exit(e, env.out, env.err);

@@ -1,10 +1,18 @@
 #include "cli/settings.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cctype>
+#include <cstdint>
+#include <filesystem>
 
 namespace celslm {
 namespace {
+
+namespace fs = std::filesystem;
+
+constexpr std::uintmax_t kMaxConfigBytes = 1U << 20;
 
 // The command that the first arguments name, and how many of them do.
 std::pair<CLI::App*, std::size_t> command_of(CLI::App& app, const std::vector<std::string>& arguments) {
@@ -47,6 +55,17 @@ void move_config_to_front(std::vector<std::string>& arguments) {
   std::rotate(arguments.begin(), it, end);
 }
 
+// The library would read a device without an end, and says of a folder that it may be missing.
+std::string check_config(const std::string& file) {
+  std::error_code unknown;
+  const fs::file_status found = fs::status(file, unknown);
+  if (!fs::exists(found)) return fmt::format("{}: no such file", file);
+  if (fs::is_directory(found) || fs::is_character_file(found) || fs::is_block_file(found))
+    return fmt::format("{}: not a file with options", file);
+  const std::uintmax_t size = fs::is_regular_file(found) ? fs::file_size(file, unknown) : 0;
+  return size > kMaxConfigBytes ? fmt::format("{}: more than {} bytes of options", file, kMaxConfigBytes) : "";
+}
+
 }  // namespace
 
 std::string variable_of(const CLI::App& command, const CLI::Option& option) {
@@ -75,6 +94,7 @@ std::vector<std::string> with_environment(CLI::App& app, std::vector<std::string
 
 void add_config_option(CLI::App& app) {
   app.set_config("--config", "", "TOML file with options: a section for each command, [edge], with keys such as max-users")
+      ->check(check_config)
       ->option_text("FILE");
   app.allow_config_extras(CLI::config_extras_mode::error);  // a misspelled key is not ignored
   app.config_formatter(std::make_shared<CLI::ConfigTOML>());

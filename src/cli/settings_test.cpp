@@ -77,7 +77,15 @@ TEST(SettingsTest, AMisspelledKeyOfTheFileIsReported) {
   std::ofstream(folder / "celslm.toml") << "[edge]\nmodel = \"m.gguf\"\nmax-userz = 4\n";
   Invocation program;
   EXPECT_EQ(program.run({"edge", "--config", folder / "celslm.toml"}), kExitUsage);
-  EXPECT_THAT(program.errors(), HasSubstr("max-userz"));
+  EXPECT_THAT(program.errors(), AllOf(HasSubstr("max-userz"), HasSubstr("celslm.toml"), Not(HasSubstr("INI"))));
+}
+
+TEST(SettingsTest, AFileThatCannotBeOneOfOptionsIsNotRead) {
+  for (const char* file : {"/dev/zero", "/dev", "/no/such.toml"}) {
+    Invocation program;
+    EXPECT_EQ(program.run({"edge", "--config", file, "--model", "m.gguf"}), kExitUsage);
+    EXPECT_THAT(program.errors(), HasSubstr(file));
+  }
 }
 
 TEST(ReferenceTest, CompletionsAndManualPagesHaveEveryOption) {
