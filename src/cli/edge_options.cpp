@@ -107,11 +107,9 @@ void add_context_options(CLI::App& app, EdgeCommand& command) {
          "What each codec does to this model's predictions, measured with "
          "'./dev bench codec --model GGUF --json FILE' (default: built in, for the models in models/codec-quality.json)")
       ->option_text("FILE");
-  app.add_option("--max-codec-loss", command.codec.max_loss,
-                 "Codecs are chosen automatically only if their loss is at most this: how far they move the model's "
-                 "predictions (KL divergence), in units of how far its own rounding does")
-      ->check(CLI::Range(0.0, 1e6))
-      ->option_text("X [4]");
+  add_real(app, "--max-codec-loss", command.codec.max_loss, 0, 1e6,
+           "Codecs are chosen automatically only if their loss is at most this: how far they move the model's predictions "
+           "(KL divergence), in units of how far its own rounding does");
   add_removed(app, "--least-agreement",
               "codecs are judged by their loss, not by greedy agreement: use --max-codec-loss (docs/compression.md)");
   add_choice<Prefer>(app, "--prefer", load.policy.prefer,

@@ -19,6 +19,11 @@ namespace {
 using nlohmann::json;
 
 constexpr std::uint64_t kMaxTraceBytes = 1ULL << 30;
+constexpr double kMostRequests = 1e7;  // in memory, with what came of each
+constexpr double kMostBytesPerS = 1e15;
+constexpr double kMostTokensPerS = 1e9;
+constexpr double kMostSeconds = 1e9;
+constexpr double kLeastMtbf = 1;  // seconds: where everything always fails nothing is ever answered
 
 constexpr const char* kExamples = R"(Examples:
   celslm simulate --edges 10000 --clouds 4 --contexts 100 --link 5g --link fibre --requests-per-edge 0.02
@@ -54,7 +59,17 @@ struct Prepared {
   std::vector<FleetRequest> requests;
 };
 
+Status check_failures(const Failures& failures) {
+  for (const auto& [name, mtbf_s] :
+       {std::pair("--edge-mtbf", failures.edge_mtbf_s), std::pair("--cloud-mtbf", failures.cloud_mtbf_s)}) {
+    if (mtbf_s > 0 && mtbf_s < kLeastMtbf)
+      return fail(ErrorKind::kInvalid, "{} must be 0 (no failures) or at least {} s", name, kLeastMtbf);
+  }
+  return {};
+}
+
 Result<Prepared> prepare(const SimulateCommand& command) {
+  CELSLM_CHECK_OK(check_failures(command.shape.failures));
   Prepared out{.shape = command.shape};
   for (const std::string& name : command.links) out.shape.links.push_back(*find_link_class(name));
   if (command.link_bytes_per_s > 0) out.shape.links = {{"own", command.link_bytes_per_s, command.round_trip_s}};
@@ -74,6 +89,12 @@ Result<Prepared> prepare(const SimulateCommand& command) {
       {.tokens = command.context_tokens, .pack_bytes = command.context_tokens * command.bytes_per_token});
   SyntheticLoad load = command.load;
   load.requests_per_s = command.requests_per_edge * out.shape.n_edges;
+  const double expected = load.requests_per_s * load.duration_s;
+  if (expected > kMostRequests)
+    return fail(ErrorKind::kInvalid,
+                "these would be about {:.3g} requests, and at most {:.3g} are simulated: give less of --edges, "
+                "--requests-per-edge or --duration",
+                expected, kMostRequests);
   out.requests = synthetic_requests(load, out.shape.n_edges, command.n_contexts, out.shape.seed);
   return out;
 }
@@ -188,10 +209,6 @@ Status simulate(Environment& env, const SimulateCommand& command) {
   return {};
 }
 
-CLI::Option* add_quantity(CLI::App& app, const std::string& name, double& value, double least, const std::string& help) {
-  return app.add_option(name, value, help)->check(CLI::Range(least, 1e18))->option_text(fmt::format("X [{}]", value));
-}
-
 void add_fleet_options(CLI::App& app, SimulateCommand& command) {
   FleetShape& shape = command.shape;
   std::vector<std::string> names;
@@ -203,18 +220,21 @@ void add_fleet_options(CLI::App& app, SimulateCommand& command) {
   add_list(app, "--link", command.links, "NAME",
            "Links to the clouds, of the edges by turns: lte, satellite, cable, 5g, wifi, fibre or lan (default: fibre)")
       ->check(CLI::IsMember(names));
-  add_quantity(app, "--down", command.link_bytes_per_s, 0,
-               "Bytes per second of a link of your own to the clouds, instead of --link; 0: none");
-  add_quantity(app, "--round-trip", command.round_trip_s, 0, "Its round trip, in seconds");
-  add_quantity(app, "--lan", shape.lan_bytes_per_s, 1, "Bytes per second of an edge towards its neighbours");
-  add_quantity(app, "--cloud-rate", shape.cloud_bytes_per_s, 1, "Bytes per second of a cloud towards all edges");
-  add_quantity(app, "--cloud-prefill", shape.cloud_prefill_tokens_per_s, 1, "Tokens per second that a cloud computes");
-  add_quantity(app, "--tier-rate", shape.tier_bytes_per_s, 0, "Bytes per second of the shared pack tier; 0: there is none");
-  add_quantity(app, "--prefill", shape.engine.prefill_tokens_per_s, 1, "Tokens per second that an edge computes");
-  add_quantity(app, "--decode-base", shape.engine.decode_base_s, 0, "Seconds of an edge's step that decodes");
-  add_quantity(app, "--decode-per-user", shape.engine.decode_per_user_s, 0, "Seconds more for each answer in it");
+  add_real(app, "--down", command.link_bytes_per_s, 0, kMostBytesPerS,
+           "Bytes per second of a link of your own to the clouds, instead of --link; 0: none");
+  add_real(app, "--round-trip", command.round_trip_s, 0, 1000, "Its round trip, in seconds");
+  add_real(app, "--lan", shape.lan_bytes_per_s, 1, kMostBytesPerS, "Bytes per second of an edge towards its neighbours");
+  add_real(app, "--cloud-rate", shape.cloud_bytes_per_s, 1, kMostBytesPerS, "Bytes per second of a cloud towards all edges");
+  add_real(app, "--cloud-prefill", shape.cloud_prefill_tokens_per_s, 1, kMostTokensPerS,
+           "Tokens per second that a cloud computes");
+  add_real(app, "--tier-rate", shape.tier_bytes_per_s, 0, kMostBytesPerS,
+           "Bytes per second of the shared pack tier; 0: there is none");
+  add_real(app, "--prefill", shape.engine.prefill_tokens_per_s, 1, kMostTokensPerS,
+           "Tokens per second that an edge computes");
+  add_real(app, "--decode-base", shape.engine.decode_base_s, 1e-6, 1000, "Seconds of an edge's step that decodes");
+  add_real(app, "--decode-per-user", shape.engine.decode_per_user_s, 0, 1000, "Seconds more for each answer in it");
   add_number(app, "--layers", shape.engine.n_layers, 1, 1000, "Layers of the model");
-  add_quantity(app, "--context-memory", shape.context_memory_bytes, 0, "Bytes of an edge's memory for contexts");
+  add_real(app, "--context-memory", shape.context_memory_bytes, 0, 1e15, "Bytes of an edge's memory for contexts");
   add_number(app, "--max-users", shape.engine.places, 1, 256, "Requests in an edge's batch");
   add_number(app, "--max-queue", shape.engine.max_queue, 0, 100'000, "Further requests that wait; more are refused");
   add_number(app, "--pushed", shape.n_pushed, 0, 100'000, "Most popular contexts that all edges have from the start");
@@ -229,33 +249,35 @@ void add_fleet_options(CLI::App& app, SimulateCommand& command) {
                             "Policy of all requests; with edge-only the edge that is asked answers");
   add_choice<Prefer>(app, "--prefer", shape.prefer, {{"latency", Prefer::kLatency}, {"energy", Prefer::kEnergy}},
                      "As of 'celslm edge': energy computes only what no source can supply");
-  add_quantity(app, "--edge-mtbf", shape.failures.edge_mtbf_s, 0, "Mean seconds between failures of an edge; 0: none");
-  add_quantity(app, "--cloud-mtbf", shape.failures.cloud_mtbf_s, 0, "Mean seconds between failures of a cloud; 0: none");
-  add_quantity(app, "--repair", shape.failures.repair_s, 0, "Seconds until what failed is back");
+  add_real(app, "--edge-mtbf", shape.failures.edge_mtbf_s, 0, kMostSeconds,
+           "Mean seconds between failures of an edge; 0: none");
+  add_real(app, "--cloud-mtbf", shape.failures.cloud_mtbf_s, 0, kMostSeconds,
+           "Mean seconds between failures of a cloud; 0: none");
+  add_real(app, "--repair", shape.failures.repair_s, 0, 1e6, "Seconds until what failed is back");
 }
 
 void add_load_options(CLI::App& app, SimulateCommand& command) {
   app.option_defaults()->group("REQUESTS");
   add_number(app, "--contexts", command.n_contexts, 0, 10'000, "Registered contexts; of a trace: at most");
   add_number(app, "--context-tokens", command.context_tokens, 1, 1 << 20, "Tokens of each");
-  add_quantity(app, "--bytes-per-token", command.bytes_per_token, 1, "Bytes of a pack for each token");
-  add_quantity(app, "--zipf", command.load.zipf, 0, "The n-th context is asked for in proportion to n^-X");
-  add_quantity(app, "--requests-per-edge", command.requests_per_edge, 1e-6, "Requests per second that come to each edge");
-  add_quantity(app, "--duration", command.load.duration_s, 1, "Seconds for which requests come");
+  add_real(app, "--bytes-per-token", command.bytes_per_token, 1, 1e9, "Bytes of a pack for each token");
+  add_real(app, "--zipf", command.load.zipf, 0, 100, "The n-th context is asked for in proportion to n^-X");
+  add_real(app, "--requests-per-edge", command.requests_per_edge, 1e-6, 1e6, "Requests per second that come to each edge");
+  add_real(app, "--duration", command.load.duration_s, 1, kMostSeconds, "Seconds for which requests come");
   add_number(app, "--prompt-tokens", command.load.prompt_tokens, 1, 1 << 20, "Mean of a request's own tokens");
   add_number(app, "--answer-tokens", command.load.answer_tokens, 1, 1 << 20, "Mean of an answer's tokens");
   app.add_option("--trace", command.trace_file,
                  "Requests from a file in Mooncake's format instead: JSON lines with timestamp, input_length, output_length "
                  "and hash_ids")
       ->option_text("FILE");
-  add_quantity(app, "--time-scale", command.trace_options.time_scale, 1e-6, "The trace's times are multiplied by this");
+  add_real(app, "--time-scale", command.trace_options.time_scale, 1e-6, 1e6, "The trace's times are multiplied by this");
   app.add_option("--seed", command.shape.seed, "The same seed gives the same result")->option_text("N [1]");
   app.option_defaults()->group("RESULT");
   add_choice<Find>(app, "--find", command.find,
                    {{"nothing", Find::kNothing}, {"clouds", Find::kClouds}, {"capacity", Find::kCapacity}},
                    "Look for the fewest clouds, or for the highest rate of requests, with which none is refused and 95 % "
                    "have their first token within --p95-ttft-ms");
-  add_quantity(app, "--p95-ttft-ms", command.p95_ttft_ms, 1, "The goal of --find, in milliseconds");
+  add_real(app, "--p95-ttft-ms", command.p95_ttft_ms, 1, 1e9, "The goal of --find, in milliseconds");
   app.add_option("--requests", command.requests_file, "Write the simulated requests to this file, as JSON lines")
       ->option_text("FILE");
   app.add_flag("--json", command.as_json, "Print JSON (docs/simulator.md has the keys)");

@@ -3,6 +3,8 @@
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <utility>
+#include <vector>
 
 #include "cli/test_support.h"
 
@@ -54,6 +56,28 @@ TEST(SimulateTest, FindsHowMuchAFleetCanTake) {
   const json result = simulated({"--find", "capacity", "--pushed", "5", "--contexts", "5", "--context-memory", "1e9"});
   EXPECT_GT(result["capacity_factor"], 1);
   EXPECT_LE(result["p95_ttft_ms"], 2000);
+}
+
+TEST(SimulateTest, NumbersThatNoSimulationEndsWithAreRefusedByName) {
+  const std::vector<std::pair<std::string, std::string>> cases{
+      {"--zipf", "nan"},       {"--prefill", "nan"},      {"--duration", "1e18"},        {"--decode-base", "0"},
+      {"--time-scale", "nan"}, {"--edge-mtbf", "1e-9"},   {"--cloud-mtbf", "1e-300"},    {"--repair", "1e18"},
+      {"--down", "nan"},       {"--p95-ttft-ms", "-nan"}, {"--requests-per-edge", "inf"}};
+  for (const auto& [option, value] : cases) {
+    Invocation command;
+    EXPECT_NE(command.run({"simulate", option, value}), kExitFine) << option;
+    EXPECT_THAT(command.errors(), HasSubstr(option));
+  }
+  Invocation command;
+  EXPECT_EQ(command.run({"simulate", "--duration", "1e9", "--requests-per-edge", "1e6"}), kExitFailed);
+  EXPECT_THAT(command.errors(), HasSubstr("--requests-per-edge"));
+}
+
+TEST(SimulateTest, ClientsGiveUpWhereEdgesFailAllTheTime) {
+  const json result =
+      simulated({"--edge-mtbf", "1", "--repair", "1", "--answer-tokens", "100000", "--requests-per-edge", "0.01"});
+  EXPECT_EQ(result["answered"].get<int>() + result["refused"].get<int>(), result["requests"]);
+  EXPECT_GT(result["refused"], 0);
 }
 
 TEST(SimulateTest, ReadsATrace) {

@@ -8,6 +8,7 @@
 #include "align/map/index_range.h"
 #include "cli/align/align.h"
 #include "cli/terminal/model_loading.h"
+#include "cli/terminal/option_kinds.h"
 #include "cli/terminal/progress.h"
 
 namespace celslm {
@@ -108,9 +109,7 @@ void add_options(CLI::App& sub, FitCommand& command) {
   sub.add_option("--source-layers", command.source_layers,
                  "Use only these layers of the large model, e.g. 0,4,8 (fewer layers need less memory)")
       ->delimiter(',');
-  sub.add_option("--lambda", command.select.lambda, "Ridge penalty, relative to the mean diagonal of X'X")
-      ->check(CLI::PositiveNumber)
-      ->capture_default_str();
+  add_real(sub, "--lambda", command.select.lambda, 1e-12, 1e12, "Ridge penalty, relative to the mean diagonal of X'X");
   sub.add_option("--heads", command.heads,
                  "Heads that a target head is computed from: all, the same one, or whichever fits better")
       ->check(CLI::IsMember({"all", "same", "both"}))

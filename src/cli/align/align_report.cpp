@@ -10,6 +10,7 @@
 #include "align/map/apply.h"
 #include "cli/align/align.h"
 #include "cli/terminal/model_loading.h"
+#include "cli/terminal/option_kinds.h"
 #include "cli/terminal/progress.h"
 #include "core/file.h"
 
@@ -106,12 +107,8 @@ void add_options(CLI::App& sub, ReportCommand& command) {
       "Write every observation there: './dev bench align --from FILE' makes 95 % intervals and a picture of them");
   sub.add_option("--splits", command.splits, "Judge mapping from these layers on (default: all, or eight evenly spread)")
       ->delimiter(',');
-  sub.add_option("--least-retained", command.limits.min_retained, "Gate: least share of the native right answers")
-      ->check(CLI::Range(0.0, 10.0))
-      ->capture_default_str();
-  sub.add_option("--most-kl", command.limits.max_kl, "Gate: most divergence from native on plain text, nats a token")
-      ->check(CLI::NonNegativeNumber)
-      ->capture_default_str();
+  add_real(sub, "--least-retained", command.limits.min_retained, 0, 10, "Gate: least share of the native right answers");
+  add_real(sub, "--most-kl", command.limits.max_kl, 0, 1e6, "Gate: most divergence from native on plain text, nats a token");
   sub.add_flag("--write-gate", command.write_gate, "Store the verdict in the map");
   sub.add_option("--max-tokens", command.max_tokens, "Of one context")->check(CLI::Range(1, 1 << 20))->capture_default_str();
   sub.add_option("--threads,-t", command.threads, "Threads (default: one per core)")->check(CLI::Range(0, 1024));

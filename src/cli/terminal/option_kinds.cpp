@@ -28,6 +28,17 @@ CLI::Option* add_number(CLI::App& app, const std::string& name, int& value, int 
       ->option_text(fmt::format("{}..{} [{}]", least, most, value));
 }
 
+// CLI::Range lets what compares with nothing pass.
+CLI::Option* add_real(CLI::App& app, const std::string& name, double& value, double least, double most,
+                      const std::string& help) {
+  const auto check = [least, most](const std::string& given) -> std::string {
+    double number = 0;
+    const bool fine = CLI::detail::lexical_cast(given, number) && number >= least && number <= most;
+    return fine ? "" : fmt::format("'{}' is not a number from {} to {}", given, least, most);
+  };
+  return app.add_option(name, value, help)->check(check)->option_text(fmt::format("X [{}]", value));
+}
+
 CLI::Option* add_milliseconds(CLI::App& app, const std::string& name, std::chrono::milliseconds& value, int least, int most,
                               const std::string& help) {
   return app.add_option_function<int>(

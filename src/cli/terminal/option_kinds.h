@@ -15,6 +15,9 @@ namespace celslm {
 
 // An integer from `least` to `most`.
 CLI::Option* add_number(CLI::App& app, const std::string& name, int& value, int least, int most, const std::string& help);
+// A number with a fraction, in the same way. "nan", which is in no range, is refused.
+CLI::Option* add_real(CLI::App& app, const std::string& name, double& value, double least, double most,
+                      const std::string& help);
 CLI::Option* add_milliseconds(CLI::App& app, const std::string& name, std::chrono::milliseconds& value, int least, int most,
                               const std::string& help);
 // A number of bytes, such as 500MB or 4GB (powers of 1024). default_text: what --help shows, unless empty, for the default.

@@ -87,14 +87,9 @@ void FleetSimulator::deliver(int asked, int edge) {
   }
   advance(edge);
   Node& there = node(edge);
-  RequestState& state = states_[static_cast<std::size_t>(asked)];
-  if (there.edge.is_full()) {
-    out_.refused += 1;
-    n_settled_ += std::exchange(state.settled, true) ? 0 : 1;
-    return;
-  }
+  if (there.edge.is_full()) return refuse(asked);
   const FleetRequest& what = request(asked);
-  state.edge = edge;
+  states_[static_cast<std::size_t>(asked)].edge = edge;
   const bool ready = what.context < 0 || there.memory.has(what.context);
   if (ready && what.context >= 0) there.memory.use(what.context);
   there.edge.add(asked, ready ? -1 : what.context, what.prompt_tokens, what.answer_tokens);

@@ -4,6 +4,11 @@
 #include <utility>
 
 namespace celslm {
+namespace {
+
+constexpr int kMostRepeats = 100;  // of a request whose edge fails; its client gives up then
+
+}  // namespace
 
 FleetSimulator::FleetSimulator(FleetShape shape, std::vector<FleetRequest> requests)
     : shape_(std::move(shape)),
@@ -159,9 +164,18 @@ void FleetSimulator::fail_edge(int edge) {
   reschedule(edge);
   plan(now_ + shape_.failures.repair_s, What::kEdgeReturns, edge);
   for (const int request : lost) {
+    if (++states_[static_cast<std::size_t>(request)].repeats > kMostRepeats) {
+      refuse(request);
+      continue;
+    }
     out_.repeated += 1;
     deliver(request, edge);
   }
+}
+
+void FleetSimulator::refuse(int request) {
+  out_.refused += 1;
+  n_settled_ += std::exchange(states_[static_cast<std::size_t>(request)].settled, true) ? 0 : 1;
 }
 
 void FleetSimulator::fail_cloud(int failed) {

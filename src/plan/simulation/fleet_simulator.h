@@ -59,6 +59,7 @@ class FleetSimulator {
   struct RequestState {
     int edge = -1;
     double first_token_s = 0;
+    int repeats = 0;
     bool settled = false;
   };
   enum class What { kEdge, kEdgeFails, kEdgeReturns, kCloudFails, kCloudReturns };
@@ -91,6 +92,7 @@ class FleetSimulator {
   // routing
   void arrive(int request);
   void deliver(int request, int edge);
+  void refuse(int request);
   int route(int request);
   int predicted_route(int request);
   RouteCandidate candidate(int edge, int context, bool is_home);

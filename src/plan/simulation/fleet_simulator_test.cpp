@@ -80,6 +80,18 @@ TEST(SimulatedEdge, WaitsForAPlaceInTheOrderOfArrival) {
   EXPECT_THAT(answered, testing::ElementsAre(1, 2));
 }
 
+TEST(SimulatedEdge, GoesOnWhereADoubleTellsNoSmallStepsApart) {
+  SimulatedEdge edge({});
+  double now = 1e12;
+  edge.advance(now);
+  edge.add(1, -1, 601, 5);
+  for (double next = edge.next_event_s(); next != kNever; next = edge.next_event_s()) {
+    ASSERT_GT(next, now);
+    edge.advance(now = next);
+  }
+  EXPECT_THAT(edge.take_events(), SizeIs(2)) << "the first token and the last";
+}
+
 TEST(SharedPipe, GivesWhatSlowReceiversLeaveToTheOthers) {
   SharedPipe pipe(100);
   pipe.add(0, 10);

@@ -1,6 +1,7 @@
 #include "plan/simulation/simulated_edge.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <utility>
 
@@ -90,7 +91,8 @@ double SimulatedEdge::next_event_s() const {
     if (place.phase == Phase::kDecode) next = std::min(next, place.answer_left / now.decode);
   }
   if (is_loading()) next = std::min(next, load_left_s(now));
-  return next == kNever ? kNever : now_ + std::max(next, kLeastStep);
+  // Far from the beginning a step is less than what a double tells apart.
+  return next == kNever ? kNever : std::max(now_ + std::max(next, kLeastStep), std::nextafter(now_, kNever));
 }
 
 void SimulatedEdge::advance(double now) {
