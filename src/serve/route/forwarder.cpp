@@ -21,9 +21,11 @@ namespace celslm {
 namespace {
 
 using namespace std::chrono_literals;
+using std::chrono::steady_clock;
 
 constexpr auto kForwardStall = 15s;  // an edge that computes writes a comment every 10 s
 constexpr auto kConnectPatience = 1s;
+constexpr std::size_t kMaxAnswerBytes = 16U << 20;  // of a complete one, which is parsed in memory, one on each thread
 
 // The stream to the client: events wait until its body can take them. Thread-safe.
 class PassedStream {
@@ -101,6 +103,7 @@ class Forwarding {
             .path = job_.path,
             .headers = std::move(headers),
             .body = job_.body,
+            .max_body_bytes = job_.streamed ? HttpCall().max_body_bytes : kMaxAnswerBytes,
             .timeout = job_.streamed ? 0ms : job_.timeout,
             .connect_timeout = kConnectPatience,
             .stall_bytes_per_s = job_.streamed ? 1U : 0U,
@@ -124,6 +127,12 @@ class Forwarding {
   Status stream() {
     HttpCall wanted = call();
     wanted.sink = [this](ByteView piece) { return take(as_text(piece)); };
+    // Comments keep a stream from being silent; they must not keep its client waiting for ever.
+    wanted.watch = [this, until = steady_clock::now() + job_.timeout](const HttpTraffic& so_far) {
+      moved_ = so_far;
+      if (begun_ || job_.timeout == 0ms || steady_clock::now() < until) return true;
+      return give_up({ErrorKind::kUnavailable, fmt::format("no token came within {} ms", job_.timeout.count())});
+    };
     const auto answer = job_.client->call(wanted);
     if (failed_) return std::unexpected(*failed_);
     if (!answer && !ended_) return std::unexpected(answer.error());

@@ -40,7 +40,7 @@ struct ForwardJob {
   std::string from;    // whom it is for, among the clients of this edge (kClientHeader)
   std::string tenant;  // whose contexts it is about; empty: the default tenant's
   bool streamed = false;
-  std::chrono::milliseconds timeout{0};  // for a complete answer; streams may pause for kForwardStall
+  std::chrono::milliseconds timeout{0};  // for a complete answer, or a stream's first token; 0: none
   nlohmann::json notes;                  // added to the answer's "x_celslm"
   // The answer if the node gives none: called on a forwarding thread, before anything has reached the client.
   std::function<HttpResponse(const Error& why)> otherwise;

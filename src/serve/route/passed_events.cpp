@@ -28,6 +28,11 @@ bool has_text(const json& object, const char* name) {
   return it != object.end() && it->is_string() && !it->get_ref<const std::string&>().empty();
 }
 
+bool is_list(const json& object, const char* name) {
+  const auto it = object.find(name);
+  return it != object.end() && it->is_array() && !it->empty();
+}
+
 bool is_text(const json& choice) {
   if (!choice.is_object()) return false;
   if (has_text(choice, "finish_reason") || has_text(choice, "text")) return true;
@@ -98,7 +103,9 @@ std::string with_notes(std::string event, const json& notes) {
 Result<json> answer_with_notes(std::string_view body, const json& notes) {
   CELSLM_TRY(json answer, parse_object(body));
   json* extension = extension_of(answer);
-  if (extension == nullptr) return fail(ErrorKind::kInvalid, "the other node's answer is none of a celslm edge");
+  const bool has_answer = is_list(answer, "choices") || is_list(answer, "output");
+  if (extension == nullptr || !has_answer)
+    return fail(ErrorKind::kInvalid, "the other node's answer is none of a celslm edge");
   extension->update(notes);
   return answer;
 }

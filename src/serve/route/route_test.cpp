@@ -111,6 +111,7 @@ TEST(PassedEventsTest, NotesAreAddedToTheExtensionAndToNothingElse) {
   EXPECT_EQ(with_notes(text, notes), text);
   EXPECT_FALSE(answer_with_notes("{\"choices\":[]}", notes));
   EXPECT_FALSE(answer_with_notes("<html>", notes));
+  EXPECT_FALSE(answer_with_notes("{\"x_celslm\":{}}", notes)) << "it has no answer";
 }
 
 TokenText token(double p, double best_other) {
@@ -189,6 +190,18 @@ class SilentClient final : public HttpClient {
   std::string base_url() const override { return "local://silent"; }
 };
 
+// A stream of comments and of nothing else, until its reader has enough.
+class DrippingClient final : public HttpClient {
+ public:
+  Result<HttpAnswer> call(const HttpCall& call) override {
+    const std::string_view comment = ": waiting\n\n";
+    for (std::uint64_t n = comment.size(); call.sink(as_bytes(comment)) && call.watch({.received = n}); n += comment.size())
+      std::this_thread::yield();
+    return fail(ErrorKind::kCancelled, "cancelled");
+  }
+  std::string base_url() const override { return "local://dripping"; }
+};
+
 class KeptReply final : public HttpReply {
  public:
   void send(HttpResponse response) override { status = response.status; }
@@ -200,9 +213,12 @@ class KeptReply final : public HttpReply {
 
 class ManyForwardedTest : public testing::Test {
  protected:
-  std::shared_ptr<KeptReply> forward() {
-    const HttpResponse response = forwarder_.forward({.client = std::make_shared<SilentClient>(),
+  std::shared_ptr<KeptReply> forward(std::shared_ptr<HttpClient> to = std::make_shared<SilentClient>(),
+                                     std::chrono::milliseconds stream_timeout = {}) {
+    const HttpResponse response = forwarder_.forward({.client = std::move(to),
                                                       .node = "silent",
+                                                      .streamed = stream_timeout.count() > 0,
+                                                      .timeout = stream_timeout,
                                                       .notes = json::object(),
                                                       .otherwise = [](const Error&) { return HttpResponse{.status = 299}; },
                                                       .began = [this] { ++under_way_; },
@@ -241,6 +257,14 @@ TEST_F(ManyForwardedTest, AClientThatLeavesCancelsItsRequestAndIsAnsweredByNobod
   while (reply->status == 0) std::this_thread::yield();
   EXPECT_EQ(reply->status, 499);
   EXPECT_EQ(last_end_, ForwardEnd::kCancelled);
+}
+
+TEST_F(ManyForwardedTest, AStreamOfCommentsIsNotWaitedForLongerThanACompleteAnswer) {
+  ASSERT_TRUE(forwarder_.start());
+  const auto reply = forward(std::make_shared<DrippingClient>(), std::chrono::milliseconds(1));
+  while (reply->status == 0) std::this_thread::yield();
+  EXPECT_EQ(reply->status, 299);
+  EXPECT_EQ(last_end_, ForwardEnd::kFailed);
 }
 
 }  // namespace
