@@ -64,7 +64,8 @@ class KeyUse {
   KeyUse(const KeyUse&) = delete;
   KeyUse& operator=(const KeyUse&) = delete;
 
-  void charge(std::int64_t tokens) { meter_->charge(tokens); }
+  // For what is charged after the request's end, or by whoever must not make it last longer.
+  const std::shared_ptr<KeyMeter>& meter() const { return meter_; }
 
  private:
   explicit KeyUse(std::shared_ptr<KeyMeter> meter) : meter_(std::move(meter)) {}

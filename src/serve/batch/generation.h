@@ -44,6 +44,9 @@ struct GenerationRequest {
   int choice = 0;  // which of the answer's texts this is, where an answer has several
   // Whether the client has left, as far as can be told: asked before every step, by the loop's thread. May be empty.
   std::function<bool()> client_gone;
+  // Told what it took at its end, whatever that is and whether or not anybody takes the answer; on the loop's thread, before
+  // the last piece. May be empty.
+  std::function<void(const Usage&)> pay;
 
   int n_context() const { return context ? context_tokens.value_or(static_cast<int>(context->tokens.size())) : 0; }
 };

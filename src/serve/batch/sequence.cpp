@@ -156,17 +156,27 @@ std::vector<float> Sequence::embedding() const {
   return out;
 }
 
+Usage Sequence::usage() const {
+  return {.prompt_tokens = n_context_ + n_prompt_,
+          .cached_tokens = n_context_ + std::min(reused_, n_prompt_),
+          .completion_tokens = produced_};
+}
+
+// What never began cost nothing.
+void Sequence::pay() const {
+  if (request().pay && started_ != TimePoint{}) request().pay(usage());
+}
+
 void Sequence::finish(FinishReason reason, TimePoint now) {
   if (phase_ == Phase::kEnded) return;
+  pay();
   const bool began = first_token_ != TimePoint{};
   GenerationPiece piece{.text = assembler_.flush(), .finish = reason};
   if (!assembler_.stopped()) {
     for (HeldToken& held : held_) piece.tokens.push_back(std::move(held.token));
   }
   if (request().embed) piece.embedding = embedding();
-  piece.usage = {.prompt_tokens = n_context_ + n_prompt_,
-                 .cached_tokens = n_context_ + std::min(reused_, n_prompt_),
-                 .completion_tokens = produced_};
+  piece.usage = usage();
   piece.times = {.queue = started_ == TimePoint{} ? now - submitted_ : started_ - submitted_,
                  .context = context_ready_ == TimePoint{} ? Duration{} : context_ready_ - started_,
                  .prefill = prefill_,
@@ -180,6 +190,7 @@ void Sequence::finish(FinishReason reason, TimePoint now) {
 
 void Sequence::fail(const Error& error) {
   if (phase_ == Phase::kEnded) return;
+  pay();
   generation_->put({.error = error});
   phase_ = Phase::kEnded;
   error_ = error;

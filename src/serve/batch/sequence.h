@@ -105,6 +105,8 @@ class Sequence {
   void send(const Text& text, const Sampled& sampled);
   std::vector<TokenText> certain_tokens();
   std::vector<float> embedding() const;
+  Usage usage() const;
+  void pay() const;
 
   const std::shared_ptr<Generation> generation_;
   std::uint64_t number_;

@@ -45,7 +45,6 @@ void CompletionAnswer::measure(GenerationPiece& piece) {
 
 bool CompletionAnswer::note_end(GenerationPiece piece) {
   parts_.metrics.finished(text(piece.choice).request, piece.usage, piece.times);
-  charge(begun_.key_use.get(), piece.usage);
   text_of(piece).last = std::move(piece);
   return --left_ == 0;
 }

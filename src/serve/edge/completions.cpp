@@ -18,8 +18,11 @@ HttpResponse completion_refusal(const Error& error) {
   }
 }
 
-void charge(KeyUse* use, const Usage& usage) {
-  if (use != nullptr) use->charge(usage.prompt_tokens - usage.cached_tokens + usage.completion_tokens);
+std::function<void(const Usage&)> payment(const KeyUse* use) {
+  if (use == nullptr) return {};
+  return [meter = use->meter()](const Usage& usage) {
+    meter->charge(usage.prompt_tokens - usage.cached_tokens + usage.completion_tokens);
+  };
 }
 
 HttpResponse model_not_found(const std::string& wanted, const std::string& served) {
@@ -59,6 +62,7 @@ std::variant<BegunCompletion, HttpResponse> Completions::begin(CompletionRequest
     if (!prepared->too_long.empty()) return error_response(ApiError::kContextLengthExceeded, prepared->too_long);
     out.echoes.push_back(prepared->echo);
     prepared->generation.client_gone = request.stream ? http.unreachable : http.disconnected;
+    prepared->generation.pay = payment(http.caller.use.get());
     for (int k = 0; k < request.n; ++k) {
       wanted.push_back(prepared->generation);
       wanted.back().choice = static_cast<int>(wanted.size()) - 1;

@@ -41,7 +41,7 @@ struct BegunCompletion {
   PreparedRequest prepared;                        // its first prompt
   std::vector<std::string> echoes;                 // one for each prompt
   std::vector<std::shared_ptr<Generation>> texts;  // n for each prompt
-  std::shared_ptr<KeyUse> key_use;                 // pays for the tokens; null: nobody does
+  std::shared_ptr<KeyUse> key_use;                 // lasts until the answer's end; null: without a key
   std::string unique;                              // of its id
   std::int64_t created_unix_s = 0;
   nlohmann::json notes = nlohmann::json::object();  // added to the answer's "x_celslm"
@@ -49,8 +49,9 @@ struct BegunCompletion {
 
 // The answer to a request that was refused, or whose generation failed.
 HttpResponse completion_refusal(const Error& error);
-// Lets a key pay for what was computed for one text: the tokens of its prompt that were not there already, and its answer.
-void charge(KeyUse* use, const Usage& usage);
+// GenerationRequest::pay of a key's request: the tokens of the prompt that were not there already, and the answer's. Empty
+// without a key.
+std::function<void(const Usage&)> payment(const KeyUse* use);
 HttpResponse model_not_found(const std::string& wanted, const std::string& served);
 
 // Thread-safe. No thread waits for an answer: a request's texts are written as the loop generates them.

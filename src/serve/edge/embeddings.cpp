@@ -35,7 +35,6 @@ class EmbeddingAnswer final : public AnswerFollower {
     if (*piece.finish == FinishReason::kCancelled)
       return send(error_response(ApiError::kCancelled, "the client disconnected"));
     parts_.metrics.finished(text(piece.choice).request, piece.usage, piece.times);
-    charge(key_use_.get(), piece.usage);
     usage_.prompt_tokens += piece.usage.prompt_tokens;
     out_[static_cast<std::size_t>(piece.choice)] = std::move(piece.embedding);
     if (--left_ > 0) return true;
@@ -48,7 +47,7 @@ class EmbeddingAnswer final : public AnswerFollower {
 
   const CompletionParts& parts_;
   const EmbeddingRequest request_;
-  const std::shared_ptr<KeyUse> key_use_;
+  const std::shared_ptr<KeyUse> key_use_;  // lasts until the answer's end
   std::vector<std::vector<float>> out_;
   Usage usage_;
   std::size_t left_;
@@ -74,6 +73,7 @@ HttpResponse Embeddings::answer(Result<EmbeddingRequest> request, const HttpRequ
     wanted.back().embed = true;
     wanted.back().choice = static_cast<int>(wanted.size()) - 1;
     wanted.back().client_gone = http.disconnected;
+    wanted.back().pay = payment(http.caller.use.get());
   }
   auto texts = parts_.loop.submit(std::move(wanted));
   if (!texts) return completion_refusal(texts.error());

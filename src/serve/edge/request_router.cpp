@@ -198,9 +198,12 @@ HttpResponse RequestRouter::forward(const std::shared_ptr<Routed>& routed, const
        .otherwise = otherwise,
        .began = [source, id] { source->began(id); },
        .ended =
-           [source, id, kind, &metrics = parts_.completions.parts().metrics](ForwardEnd end, const HttpTraffic& moved) {
+           [source, id, kind, pay = payment(routed->http.caller.use.get()), prompt = routed->plan.request.prompt_tokens,
+            &metrics = parts_.completions.parts().metrics](ForwardEnd end, const HttpTraffic& moved, std::int64_t tokens) {
              source->ended(id, end == ForwardEnd::kFailed);
              metrics.forwarded(kind, to_string(end), moved.total());
+             const bool was_work = end == ForwardEnd::kAnswered || end == ForwardEnd::kCancelled || tokens > 0;
+             if (pay && was_work) pay({.prompt_tokens = prompt, .completion_tokens = static_cast<int>(tokens)});
            }});
 }
 

@@ -58,7 +58,6 @@ class ResponsesAnswer final : public AnswerFollower {
   bool finish(const GenerationPiece& last) {
     const GenerationRequest& request = text(0).request;
     parts_.metrics.finished(request, last.usage, last.times);
-    charge(key_use_.get(), last.usage);
     if (*last.finish == FinishReason::kCancelled) return abort();
     const std::string rest = writer_.add(parser_.flush());
     nlohmann::json extension = response_extension(request, last, parts_.engine, parts_.directory.cloud_trouble());
@@ -81,7 +80,7 @@ class ResponsesAnswer final : public AnswerFollower {
   const CompletionParts& parts_;
   AnswerParser parser_;
   ResponsesWriter writer_;
-  const std::shared_ptr<KeyUse> key_use_;
+  const std::shared_ptr<KeyUse> key_use_;  // lasts until the answer's end
   const nlohmann::json notes_;
   std::shared_ptr<HttpReply> reply_;  // one of the two
   std::shared_ptr<BodyWriter> body_;
@@ -99,6 +98,7 @@ HttpResponse Responses::answer(Result<ResponsesRequest> request, const HttpReque
   if (!prepared) return completion_refusal(prepared.error());
   if (!prepared->too_long.empty()) return error_response(ApiError::kContextLengthExceeded, prepared->too_long);
   prepared->generation.client_gone = prepared->request.stream ? http.unreachable : http.disconnected;
+  prepared->generation.pay = payment(http.caller.use.get());
   auto generation = parts_.loop.submit(std::move(prepared->generation));
   if (!generation) return completion_refusal(generation.error());
   const bool streamed = prepared->request.stream;

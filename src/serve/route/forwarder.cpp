@@ -77,7 +77,7 @@ class Forwarding {
   void run(const std::stop_token& stop_all) {
     const std::stop_callback stop(stop_all, [this] { stop_.request_stop(); });
     const Status done = job_.streamed ? stream() : complete();
-    job_.ended(done ? ForwardEnd::kAnswered : end_of(done.error()), moved_);
+    job_.ended(done ? ForwardEnd::kAnswered : end_of(done.error()), moved_, tokens_);
     if (done) return;
     if (begun_) return end_early(done.error());
     if (stop_all.stop_requested()) return reply_->send(error_response(ApiError::kUnavailable, "this edge stops"));
@@ -86,7 +86,7 @@ class Forwarding {
     reply_->send(job_.otherwise(done.error()));
   }
   void refuse(const Error& why) {
-    job_.ended(ForwardEnd::kNotAsked, {});
+    job_.ended(ForwardEnd::kNotAsked, {}, 0);
     reply_->send(job_.otherwise(why));
   }
 
@@ -120,6 +120,7 @@ class Forwarding {
     CELSLM_TRY(const HttpAnswer answer, job_.client->call(call()));
     if (answer.status != 200) return std::unexpected(error_of_answer(answer.status, answer.body));
     CELSLM_TRY(const nlohmann::json body, answer_with_notes(as_text(answer.body), job_.notes));
+    tokens_ = answer_tokens(body);
     reply_->send(json_response(body));
     return {};
   }
@@ -148,6 +149,7 @@ class Forwarding {
       const EventKind kind = begun_ ? EventKind::kText : kind_of_event(event);
       if (kind == EventKind::kError) return give_up({ErrorKind::kUnavailable, "it failed before the first token"});
       const bool last = is_last_event(event);
+      if (kind == EventKind::kText && !last) ++tokens_;
       if (!passed_->push(with_notes(std::move(event), job_.notes)))
         return give_up({ErrorKind::kCancelled, "the client does not read"});
       if (kind == EventKind::kText && !begun_) begin();
@@ -180,6 +182,7 @@ class Forwarding {
   const std::shared_ptr<PassedStream> passed_ = std::make_shared<PassedStream>(stop_);
   EventSplitter splitter_;
   HttpTraffic moved_;
+  std::int64_t tokens_ = 0;
   bool begun_ = false;  // the client has got something
   bool ended_ = false;  // the node's answer is complete
   std::optional<Error> failed_;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -45,7 +46,8 @@ struct ForwardJob {
   // The answer if the node gives none: called on a forwarding thread, before anything has reached the client.
   std::function<HttpResponse(const Error& why)> otherwise;
   std::function<void()> began;  // called once, and then `ended` once
-  std::function<void(ForwardEnd end, const HttpTraffic& moved)> ended;
+  // tokens: of the answer's text, as far as they are known: what a complete one reports, or a stream's events.
+  std::function<void(ForwardEnd end, const HttpTraffic& moved, std::int64_t tokens)> ended;
 };
 
 // Thread-safe. A node that refuses, fails or does not answer in time before its first token (a complete answer: before all

@@ -110,4 +110,15 @@ Result<json> answer_with_notes(std::string_view body, const json& notes) {
   return answer;
 }
 
+std::int64_t answer_tokens(const json& answer) {
+  const auto usage = answer.find("usage");
+  if (usage == answer.end() || !usage->is_object()) return 0;
+  for (const char* name : {"completion_tokens", "output_tokens"}) {
+    const auto count = usage->find(name);
+    if (count != usage->end() && count->is_number_unsigned())
+      return static_cast<std::int64_t>(std::min<std::uint64_t>(count->get<std::uint64_t>(), kMaxReportedTokens));
+  }
+  return 0;
+}
+
 }  // namespace celslm

@@ -1,6 +1,7 @@
 // The events of another node's stream, on their way through this edge.
 #pragma once
 
+#include <cstdint>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
@@ -37,5 +38,10 @@ bool is_last_event(std::string_view event);
 std::string with_notes(std::string event, const nlohmann::json& notes);
 // The same for a complete answer. kInvalid if it is no answer.
 Result<nlohmann::json> answer_with_notes(std::string_view body, const nlohmann::json& notes);
+
+// How many tokens of text a complete answer reports in its "usage", which another node has written: 0 where that is no
+// count, and not more than kMaxReportedTokens.
+inline constexpr std::int64_t kMaxReportedTokens = 1 << 24;
+std::int64_t answer_tokens(const nlohmann::json& answer);
 
 }  // namespace celslm

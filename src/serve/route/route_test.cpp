@@ -223,7 +223,7 @@ class ManyForwardedTest : public testing::Test {
                                                       .otherwise = [](const Error&) { return HttpResponse{.status = 299}; },
                                                       .began = [this] { ++under_way_; },
                                                       .ended =
-                                                          [this](ForwardEnd end, const HttpTraffic&) {
+                                                          [this](ForwardEnd end, const HttpTraffic&, std::int64_t) {
                                                             last_end_ = end;
                                                             --under_way_;
                                                           }});
@@ -265,6 +265,15 @@ TEST_F(ManyForwardedTest, AStreamOfCommentsIsNotWaitedForLongerThanACompleteAnsw
   while (reply->status == 0) std::this_thread::yield();
   EXPECT_EQ(reply->status, 299);
   EXPECT_EQ(last_end_, ForwardEnd::kFailed);
+}
+
+TEST(PassedEventsTest, TokensAreWhatUsageReportsWithinReason) {
+  EXPECT_EQ(answer_tokens({{"usage", {{"completion_tokens", 7}}}}), 7);
+  EXPECT_EQ(answer_tokens({{"usage", {{"output_tokens", 8}}}}), 8);
+  EXPECT_EQ(answer_tokens({{"usage", {{"completion_tokens", 18446744073709551615ULL}}}}), kMaxReportedTokens);
+  for (const json& odd : {json(-5), json(1e300), json("9"), json()})
+    EXPECT_EQ(answer_tokens({{"usage", {{"completion_tokens", odd}}}}), 0) << odd;
+  EXPECT_EQ(answer_tokens({{"usage", "none"}}), 0);
 }
 
 }  // namespace
