@@ -10,6 +10,7 @@ EdgeMetrics::EdgeMetrics() {
   for (const Source source : {Source::kDisk, Source::kPeer, Source::kCloud}) {
     refused_by(source);
     layers_from(source);
+    if (is_network(source)) fetched_from(source);
   }
   layers_from(Source::kCompute);
 }
@@ -21,6 +22,11 @@ prometheus::Counter& EdgeMetrics::refused_by(Source source) {
 
 prometheus::Counter& EdgeMetrics::layers_from(Source source) {
   return metrics_.counter("celslm_edge_layers_total", "Layers of contexts, by the source of most of each",
+                          {{"source", to_string(source)}});
+}
+
+prometheus::Counter& EdgeMetrics::fetched_from(Source source) {
+  return metrics_.counter("celslm_edge_fetched_bytes_total", "Bytes of KV received over the network",
                           {{"source", to_string(source)}});
 }
 
@@ -62,9 +68,8 @@ void EdgeMetrics::loaded_idly(const char* why) {
   metrics_.counter("celslm_edge_idle_loads_total", "Contexts loaded while no request ran", {{"why", why}}).Increment();
 }
 
-void EdgeMetrics::received(std::uint64_t bytes) {
-  metrics_.counter("celslm_edge_fetched_bytes_total", "Bytes of KV received over the network")
-      .Increment(static_cast<double>(bytes));
+void EdgeMetrics::received(Source from, std::uint64_t bytes) {
+  fetched_from(from).Increment(static_cast<double>(bytes));
 }
 
 void EdgeMetrics::wasted(std::uint64_t bytes) {

@@ -23,7 +23,7 @@ class EdgeMetrics final : public LoadObserver {
   // Counters whose first increase matters are there from the start: Prometheus sees no increase in one that is new.
   EdgeMetrics();
 
-  void received(std::uint64_t bytes) override;
+  void received(Source from, std::uint64_t bytes) override;
   void wasted(std::uint64_t bytes) override;
   void completed(const LoadSummary& load) override;
   void refused(Source source) override;
@@ -59,6 +59,7 @@ class EdgeMetrics final : public LoadObserver {
  private:
   prometheus::Counter& refused_by(Source source);
   prometheus::Counter& layers_from(Source source);
+  prometheus::Counter& fetched_from(Source source);
 
   Metrics metrics_;
   MeasuredSpeed speed_;

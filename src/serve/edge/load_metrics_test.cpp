@@ -66,7 +66,7 @@ TEST_F(LoadMetricsTest, ALoadCountsOnceHoweverManyRequestsWaitForIt) {
     EXPECT_EQ(extensions[i]["layers"], extensions.front()["layers"]) << "but it says where its KV came from";
   }
   e->wait_until_loaded();
-  EXPECT_EQ(counter(*e, "celslm_edge_fetched_bytes_total"), bytes);
+  EXPECT_EQ(counter(*e, R"(celslm_edge_fetched_bytes_total{source="cloud"})"), bytes);
   EXPECT_EQ(counter(*e, R"(celslm_edge_loads_total{codec="f16"})"), 1);
   EXPECT_EQ(counter(*e, R"(celslm_edge_layers_total{source="cloud"})"), testing_support::kEdgeLayers);
 }
@@ -76,7 +76,7 @@ TEST_F(LoadMetricsTest, CountsWhatWasLoadedForNobody) {
   const auto e = edge({}, {.max_prefetched = 1});
   e->use_idle_time();
   e->wait_until_loaded();
-  EXPECT_GT(counter(*e, "celslm_edge_fetched_bytes_total"), 0);
+  EXPECT_GT(counter(*e, R"(celslm_edge_fetched_bytes_total{source="cloud"})"), 0);
   EXPECT_EQ(counter(*e, R"(celslm_edge_loads_total{codec="f16"})"), 1);
   const json answer = ask(*e, long_text());
   EXPECT_EQ(answer["x_celslm"]["bytes"], 0);

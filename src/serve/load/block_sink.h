@@ -40,9 +40,9 @@ class BlockSink {
   }
   // Nothing more is announced.
   void drop_leftover() { leftover_.reset(); }
-  void count_network_bytes(std::size_t bytes) {
+  void count_network_bytes(Source from, std::size_t bytes) {
     context_.add_bytes(bytes);
-    if (parts_.observer) parts_.observer->received(bytes);
+    if (parts_.observer) parts_.observer->received(from, bytes);
   }
 
  private:

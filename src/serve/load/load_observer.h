@@ -21,8 +21,8 @@ struct LoadSummary {
 class LoadObserver {
  public:
   virtual ~LoadObserver() = default;
-  virtual void received(std::uint64_t bytes) = 0;  // of blocks, over the network
-  virtual void wasted(std::uint64_t bytes) = 0;    // of these, what came twice or too late
+  virtual void received(Source from, std::uint64_t bytes) = 0;  // of blocks, over the network
+  virtual void wasted(std::uint64_t bytes) = 0;                 // of these, what came twice or too late
   virtual void completed(const LoadSummary& load) = 0;
   virtual void refused(Source source) = 0;  // what came has a wrong signature or hash, or is of another pack
 };

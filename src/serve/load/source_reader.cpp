@@ -57,7 +57,7 @@ BlockSource::Reader SourceReader::reader(ActiveTransfer& transfer) {
 // False where nothing more of the transfer is wanted.
 bool SourceReader::take_block(ActiveTransfer& transfer, Bytes bytes) {
   const int index = transfer.next++;
-  if (is_network(source_->kind())) sink_.count_network_bytes(bytes.size());
+  if (is_network(source_->kind())) sink_.count_network_bytes(source_->kind(), bytes.size());
   const auto block = VerifiedBlock::check(index, state_.entries(id_, {index, 1}).front(), std::move(bytes));
   if (!block) {
     transfer.checked = std::unexpected(block.error());
