@@ -122,7 +122,7 @@ class Run(UsersInTrouble):
                 case = chance.choice(self.cases)
                 start = time.monotonic()
                 try:
-                    right = user.ask(*case) == self.expected[case]
+                    right = user.ask(*case).text == self.expected[case]
                     self.count("requests", None if right else "wrong", ms=(time.monotonic() - start) * 1000)
                 except Refused as refused:
                     self.count("refused")

@@ -122,7 +122,7 @@ def run_fleet(options):
     if options.json:
         arguments += ["--json", str(options.json)]
     result = Fleet().run(arguments)
-    is_right = result["failed"] == 0 and result["wrong"] == 0
+    is_right = result["failed"] == result["wrong"] == result["cross_tenant"] == 0
     print(f"\nEverything as it should be: {'yes' if is_right else 'NO'}", flush=True)
     return 0 if is_right else 1
 

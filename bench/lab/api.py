@@ -2,7 +2,9 @@
 import http.client
 import json
 import math
+import ssl
 import time
+import typing
 import urllib.parse
 
 
@@ -13,14 +15,32 @@ class ApiError(Exception):
         self.body = body
 
 
-def request(method, url, body=None, timeout_s=600):
+class Caller(typing.NamedTuple):
+    """Who asks, and what of a server with TLS is trusted."""
+    key: str | None = None
+    tls: ssl.SSLContext | None = None
+
+    def connect(self, url, timeout_s):
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme == "https":
+            return http.client.HTTPSConnection(parts.hostname, parts.port, timeout=timeout_s, context=self.tls)
+        return http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
+
+    def headers(self, **more):
+        return {**({"Authorization": f"Bearer {self.key}"} if self.key else {}), **more}
+
+
+ANYBODY = Caller()
+
+
+def request(method, url, body=None, timeout_s=600, caller=ANYBODY):
     """The parsed JSON answer; raises ApiError for any status but 2xx."""
     parts = urllib.parse.urlsplit(url)
-    connection = http.client.HTTPConnection(parts.hostname, parts.port, timeout=timeout_s)
+    connection = caller.connect(url, timeout_s)
     try:
         data = None if body is None else json.dumps(body)
         path = parts.path + (f"?{parts.query}" if parts.query else "")
-        connection.request(method, path, data, {"Content-Type": "application/json"} if data else {})
+        connection.request(method, path, data, caller.headers(**({"Content-Type": "application/json"} if data else {})))
         answer = connection.getresponse()
         text = answer.read().decode(errors="replace")
         if answer.status // 100 != 2:
@@ -58,6 +78,26 @@ class Streamed:
         """To the first token; infinite where none came: a request that failed or was refused is slower than any answer."""
         return math.inf if self.first_event_s is None else self.first_event_s * 1000
 
+    def read(self, answer, start):
+        """All events of an answer to a call that was made at `start`."""
+        for raw in answer:
+            line = raw.decode().strip()
+            if not line.startswith("data: ") or line == "data: [DONE]":
+                continue
+            chunk = json.loads(line[6:])
+            if "error" in chunk:
+                raise ApiError(500, line)
+            self.usage = chunk.get("usage") or self.usage
+            self.x_celslm = chunk.get("x_celslm") or self.x_celslm
+            for choice in chunk.get("choices", []):
+                self.finish_reason = choice.get("finish_reason") or self.finish_reason
+                has_token = choice.get("logprobs") or choice.get("delta", {}).get("content") or choice.get("finish_reason")
+                if has_token and self.first_event_s is None:
+                    self.first_event_s = time.monotonic() - start
+                if piece := choice.get("delta", {}).get("content"):
+                    self.times_s.append(time.monotonic() - start)
+                    self.text += piece
+
 
 def stream_chat(url, messages, timeout_s=600, **fields):
     parts = urllib.parse.urlsplit(url)
@@ -70,23 +110,7 @@ def stream_chat(url, messages, timeout_s=600, **fields):
         answer = connection.getresponse()
         if answer.status != 200:
             raise ApiError(answer.status, answer.read().decode(errors="replace"))
-        for raw in answer:
-            line = raw.decode().strip()
-            if not line.startswith("data: ") or line == "data: [DONE]":
-                continue
-            chunk = json.loads(line[6:])
-            if "error" in chunk:
-                raise ApiError(500, line)
-            out.usage = chunk.get("usage") or out.usage
-            out.x_celslm = chunk.get("x_celslm") or out.x_celslm
-            for choice in chunk.get("choices", []):
-                out.finish_reason = choice.get("finish_reason") or out.finish_reason
-                has_token = choice.get("logprobs") or choice.get("delta", {}).get("content") or choice.get("finish_reason")
-                if has_token and out.first_event_s is None:
-                    out.first_event_s = time.monotonic() - start
-                if piece := choice.get("delta", {}).get("content"):
-                    out.times_s.append(time.monotonic() - start)
-                    out.text += piece
+        out.read(answer, start)
     finally:
         connection.close()
     return out

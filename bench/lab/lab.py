@@ -78,18 +78,20 @@ class Lab:
         path.write_text(text, encoding="utf-8")
         return Context(text, path)
 
-    def put(self, cloud, context, codecs=()):
+    def put(self, cloud, context, codecs=(), tenant=None):
         """Registers the context at the cloud; waits until its packs in these codecs are complete."""
-        context.handle = output_of(celslm(self.preset), "context", "put", context.path, "--cloud", cloud.url).split()[0]
+        context.handle = output_of(celslm(self.preset), "context", "put", context.path, "--cloud", cloud.url,
+                                   *(("--tenant", tenant) if tenant else ())).split()[0]
         for codec in codecs:
             model_id = api.request("GET", f"{cloud.url}/v1/models")["models"][0]["id"]
             url = f"{cloud.url}/v1/packs/{context.handle}/{model_id}/{codec}/header"
             wait_until(lambda u=url: pack_is_complete(u), f"the {codec} pack", timeout_s=600, poll_s=0.3)
 
     @staticmethod
-    def wait_for_context(edge, context):
+    def wait_for_context(edge, context, caller=api.ANYBODY):
         def known():
-            return any(c["id"] == context.handle for c in api.request("GET", f"{edge.url}/v1/contexts")["contexts"])
+            listed = api.request("GET", f"{edge.url}/v1/contexts", caller=caller)["contexts"]
+            return any(c["id"] == context.handle for c in listed)
         wait_until(known, f"{edge.name} to learn of the context")
 
     def _start(self, kind, name, host, prefix, arguments):

@@ -1,14 +1,15 @@
 """Users who ask about many contexts while nodes fail: what the benchmarks of that have in common."""
 import abc
 import collections
+import concurrent.futures
 import contextlib
-import http.client
 import json
 import random
 import re
 import signal
 import threading
 import time
+import typing
 import urllib.parse
 
 from ..measure import median, percentile
@@ -23,16 +24,16 @@ FAULT_S = 4  # that one lasts
 class Node:
     """A cloud or an edge on a port of its own, that can be started again on the data it had."""
 
-    def __init__(self, lab, kind, name, *arguments):
+    def __init__(self, lab, kind, name, *arguments, model=None, port=0):
         self.lab, self.kind, self.name, self.arguments = lab, kind, name, arguments
-        self.port = 0
+        self.model, self.port = model or lab.model, port
         self.start()
         self.url = self.program.url  # the same after each start
 
     def start(self):
         programs = self.lab.programs
         self.program = programs.start(
-            [celslm(self.lab.preset), self.kind, "--model", self.lab.model, "--port", self.port, "--data",
+            [celslm(self.lab.preset), self.kind, "--model", self.model, "--port", self.port, "--data",
              data_of(self.lab, self.name), "--threads", self.lab.threads, *self.arguments], programs.fresh_name(self.name))
         self.program.wait_listening()
         self.port = urllib.parse.urlsplit(self.program.url).port
@@ -84,14 +85,14 @@ def answers_alone(lab, contexts, texts):
         for text, questions in texts:
             with contextlib.closing(User(edge.url)) as user:
                 for question in questions:
-                    expected[text, question] = user.ask(text, question)
+                    expected[text, question] = user.ask(text, question).text
             progress.update(f"{len(expected)} answers")
         return expected, metric(edge, "celslm_edge_context_kv_bytes")
 
 
-def metric(edge, name):
+def metric(edge, name, caller=api.ANYBODY):
     """The sum over its labels; None where there is none."""
-    text = api.request("GET", f"{edge.url}/metrics")
+    text = api.request("GET", f"{edge.url}/metrics", caller=caller)
     values = [float(value) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.M)]
     return sum(values) if values else None
 
@@ -102,27 +103,49 @@ class Refused(Exception):
         self.seconds = seconds
 
 
+class Reply(typing.NamedTuple):
+    text: str
+    extension: dict
+    cached_tokens: int
+    first_token_ms: float | None = None  # of a stream
+
+
 class User:
     """One kept-alive connection."""
 
-    def __init__(self, url):
-        parts = urllib.parse.urlsplit(url)
-        self.http = http.client.HTTPConnection(parts.hostname, parts.port, timeout=120)
+    def __init__(self, url, caller=api.ANYBODY):
+        self.caller = caller
+        self.http = caller.connect(url, timeout_s=120)
 
     def close(self):
         self.http.close()
 
-    def ask(self, context, question):
-        messages = [{"role": "system", "content": context}, {"role": "user", "content": question}]
-        body = json.dumps({"messages": messages, "temperature": 0, "max_tokens": ANSWER_TOKENS})
-        self.http.request("POST", "/v1/chat/completions", body, {"Content-Type": "application/json"})
+    def ask(self, text, question, *, stream=False, **extension):
+        """text: the system message, if any. extension: fields of "x_celslm"."""
+        system = [{"role": "system", "content": text}] if text else []
+        body = {"messages": [*system, {"role": "user", "content": question}], "temperature": 0, "max_tokens": ANSWER_TOKENS,
+                "x_celslm": extension, **({"stream": True, "stream_options": {"include_usage": True}} if stream else {})}
+        start = time.monotonic()
+        self.http.request("POST", "/v1/chat/completions", json.dumps(body),
+                          self.caller.headers(**{"Content-Type": "application/json"}))
         answer = self.http.getresponse()
-        text = answer.read().decode()
         if answer.status == 429:
+            answer.read()
             raise Refused(float(answer.getheader("Retry-After", "1")))
         if answer.status != 200:
-            raise api.ApiError(answer.status, text)
-        return json.loads(text)["choices"][0]["message"]["content"]
+            raise api.ApiError(answer.status, answer.read().decode())
+        if stream:
+            streamed = api.Streamed()
+            streamed.read(answer, start)
+            if streamed.usage is None:
+                raise ConnectionError("the stream ended too early")
+            return Reply(streamed.text, streamed.x_celslm, cached_tokens(streamed.usage), streamed.ms)
+        whole = json.loads(answer.read())
+        return Reply(whole["choices"][0]["message"]["content"], whole["x_celslm"], cached_tokens(whole["usage"]))
+
+
+def cached_tokens(usage):
+    return usage["prompt_tokens_details"]["cached_tokens"]
 
 
 class UsersInTrouble(abc.ABC):
@@ -152,17 +175,15 @@ class UsersInTrouble(abc.ABC):
     def go(self):
         self.began = time.monotonic()
         self.end = self.began + 60 * self.options.minutes
-        threads = [threading.Thread(target=self.use, args=(i,)) for i in range(self.options.users)]
-        threads.append(threading.Thread(target=self.trouble))
-        for thread in threads:
-            thread.start()
-        with Progress(f"{self.options.minutes:g} minutes") as progress:
-            while time.monotonic() < self.end:
-                self.sample()
-                progress.update(f"minute {self.samples[-1]['minute']:.0f}: {dict(self.counts)} {self.problems[:3]}")
-                time.sleep(max(0.5, min(10.0, self.options.minutes)))
-        for thread in threads:
-            thread.join()
+        with concurrent.futures.ThreadPoolExecutor(self.options.users + 1) as pool:
+            all_of_them = [*(pool.submit(self.use, i) for i in range(self.options.users)), pool.submit(self.trouble)]
+            with Progress(f"{self.options.minutes:g} minutes") as progress:
+                while time.monotonic() < self.end:
+                    self.sample()
+                    progress.update(f"minute {self.samples[-1]['minute']:.0f}: {dict(self.counts)} {self.problems[:3]}")
+                    time.sleep(max(0.5, min(10.0, self.options.minutes)))
+        for one in all_of_them:
+            one.result()  # raises what it raised
         self.sample()
 
     def count(self, *names, ms=None, problem=None):

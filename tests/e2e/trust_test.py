@@ -7,6 +7,7 @@ import stat
 import pytest
 
 from bench.lab import api
+from bench.lab.certificates import Certificates
 from bench.lab.programs import wait_until
 from tests.e2e import support, trust
 
@@ -23,7 +24,7 @@ def wait_for_log(program, words):
 
 @pytest.fixture
 def certificates(binary, folder):
-    return trust.Certificates(binary, folder / "certs")
+    return Certificates(binary, folder / "certs")
 
 
 @pytest.fixture
@@ -107,7 +108,7 @@ def test_an_edge_without_a_certificate_gets_no_packs(fleet, start, certificates,
 
 
 def test_a_node_of_another_authority_is_refused_and_logged_once(fleet, start, binary, certificates, folder):
-    others = trust.Certificates(binary, folder / "others")
+    others = Certificates(binary, folder / "others")
     certificate, key = others.node("stranger")
     edge = start("edge", "--cloud", fleet.url, "--cloud-ca", certificates.authority, "--client-cert", certificate,
                  "--client-key", key, name="edge")
