@@ -1,7 +1,7 @@
-"""A fleet for two minutes of faults, in the way of './dev bench fleet': nothing fails, is wrong or crosses tenants."""
+"""A fleet under faults for a minute and a half, as in './dev bench fleet': nothing fails, is wrong or crosses tenants."""
 from bench.benchmarks.fleet import Fleet
 
-SHORT = ("--minutes", "2", "--clouds", "3", "--edges", "6", "--users", "6", "--contexts", "10", "--every", "3")
+SHORT = ("--minutes", "1.5", "--clouds", "3", "--edges", "6", "--users", "6", "--contexts", "10", "--every", "3")
 
 
 def test_users_notice_nothing_of_nodes_that_are_killed_and_paused():

@@ -10,6 +10,7 @@ import threading
 import pytest
 
 from bench.lab import api
+from bench.lab.certificates import Certificates
 from bench.lab.programs import wait_until
 from bench.lab.valkey import Valkey
 from tests.e2e import support
@@ -197,6 +198,27 @@ def test_of_two_nodes_with_one_id_the_second_is_renamed(member):
     assert seen_by(second)["twin"]["url"] == first.url
     assert "two nodes were given the id 'twin'" in second.log_path.read_text()
     assert support.metric(second, "celslm_fleet_renamed_total") == 1
+
+
+@pytest.fixture
+def certificates(binary, folder):
+    return Certificates(binary, folder / "certs")
+
+
+def test_a_directory_with_tls_is_used_if_its_certificate_is_of_the_authority_named(programs, certificates, binary, folder,
+                                                                                   start, celslm):
+    valkey = Valkey(programs, certificates)
+    cloud = start("cloud", "--directory", valkey.url, "--directory-ca", certificates.authority, *BEAT)
+    wait_for_touch(cloud)
+    others = Certificates(binary, folder / "others")
+    for authority, words in ((certificates.authority, "directory ok"), (others.authority, "directory failed")):
+        report = celslm("doctor", "--directory", valkey.url, "--directory-ca", authority, "--port", 0)
+        assert words in " ".join(report.stdout.split())
+    assert "certificate" in report.stdout
+    stranger = start("cloud", "--directory", valkey.url, "--directory-ca", others.authority, *BEAT, name="stranger")
+    wait_until(lambda: "certificate" in stranger.log_path.read_text(), "the stranger to log it", support.PATIENCE_S)
+    assert not in_touch(stranger)
+    assert in_touch(cloud)
 
 
 class Liar(socketserver.BaseRequestHandler):
