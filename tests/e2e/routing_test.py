@@ -1,6 +1,9 @@
 """Requests that a neighbour or the large model answers: what is sent, what comes back, and what a dead node costs."""
+import concurrent.futures
 import http.client
 import json
+import os
+import signal
 import urllib.parse
 
 import pytest
@@ -131,6 +134,26 @@ def test_the_large_model_answers_what_the_small_one_is_uncertain_of(cloud, start
     large.kill()
     alone = support.ask(edges["always"], world["context"], two_steps["question"])
     assert alone.text == kept.text
+
+
+def test_a_node_that_hangs_is_given_up_when_it_is_not_heard_of(cloud, start_edge, folder):
+    rule = folder / "rule.json"
+    rule.write_text('{"measure": "least_probability", "threshold": 2}', encoding="utf-8")  # hands over everything
+    large = start_edge(cloud, name="large")
+    edge = start_edge(cloud, "--large", large.url, "--policy", "cloud", "--cascade", rule)
+    wait_for_node(edge, large)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        asked = pool.submit(support.chat, edge, [{"role": "user", "content": "Go on."}], **LONG)
+        wait_until(lambda: support.metric(large, "celslm_edge_running_requests") == 1, "the large model to be asked",
+                   support.PATIENCE_S)
+        os.killpg(large.process.pid, signal.SIGSTOP)
+        try:
+            answer = asked.result()
+        finally:
+            os.killpg(large.process.pid, signal.SIGCONT)
+    assert len(answer.text) == 1200
+    assert answer.extension["cascade"]["answered_by"] == "small"
+    assert "is not heard of any more" in answer.extension["cascade"]["forwarding_failed"]
 
 
 @pytest.mark.parametrize("options, words", [

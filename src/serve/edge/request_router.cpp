@@ -185,6 +185,7 @@ HttpResponse RequestRouter::forward(const std::shared_ptr<Routed>& routed, const
   const auto& [source, node] = nodes.others[to - 1];
   const std::string& id = node.candidate.id;
   const char* const kind = to_string(node.candidate.node);
+  const std::stop_source lost;
   return parts_.forwarder.forward(
       {.client = node.client,
        .node = id,
@@ -194,13 +195,14 @@ HttpResponse RequestRouter::forward(const std::shared_ptr<Routed>& routed, const
        .tenant = routed->http.caller.tenant,
        .streamed = routed->request->stream,
        .timeout = patience_for(predict(routed->plan.request, nodes.candidates[to])),
+       .lost = lost.get_token(),
        .notes = routed->notes,
        .otherwise = otherwise,
-       .began = [source, id] { source->began(id); },
+       .began = [source, id, lost] { source->began(id, lost); },
        .ended =
-           [source, id, kind, pay = payment(routed->http.caller.use.get()), prompt = routed->plan.request.prompt_tokens,
+           [source, id, lost, kind, pay = payment(routed->http.caller.use.get()), prompt = routed->plan.request.prompt_tokens,
             &metrics = parts_.completions.parts().metrics](ForwardEnd end, const HttpTraffic& moved, std::int64_t tokens) {
-             source->ended(id, end == ForwardEnd::kFailed);
+             source->ended(id, lost, end == ForwardEnd::kFailed);
              metrics.forwarded(kind, to_string(end), moved.total());
              const bool was_work = end == ForwardEnd::kAnswered || end == ForwardEnd::kCancelled || tokens > 0;
              if (pay && was_work) pay({.prompt_tokens = prompt, .completion_tokens = static_cast<int>(tokens)});

@@ -320,6 +320,53 @@ TEST_F(RoutingEdgeTest, ANodeThatIsNotHeardOfIsNotCountedOn) {
   EXPECT_EQ(out.watch->nodes({}).size(), 1U);
 }
 
+TEST_F(RoutingEdgeTest, ARequestAtANodeThatHangsIsAnsweredHereWhenTwoReadingsHaveFailed) {
+  put(long_text());
+  std::atomic<bool> hangs = false;
+  Other& neighbour =
+      other(RouteClass::kNeighbour, long_text(), [&](const HttpCall& call, const auto& go_on) -> Result<HttpAnswer> {
+        if (call.path == "/v1/node") return hangs ? fail(ErrorKind::kUnavailable, "timed out") : go_on();
+        hangs = true;
+        wait_for_stop(call.stop);
+        return fail(ErrorKind::kCancelled, "stopped");
+      });
+  const std::string here = text_of(post(*edge(), about(long_text())));
+  for (const bool streamed : {false, true}) {
+    const auto e = edge({}, with(RequestPolicy::kFleet));  // which does not hold the context
+    hangs = false;
+    neighbour.watch->read_all();
+    std::string text;
+    std::jthread asks(
+        [&] { text = streamed ? streamed_text(stream(*e, about(long_text()))) : text_of(post(*e, about(long_text()))); });
+    while (!hangs) std::this_thread::yield();
+    for (int i = 0; i < kMissedReadings; ++i) neighbour.watch->read_all();
+    asks.join();
+    EXPECT_EQ(text, here) << streamed;
+    EXPECT_TRUE(neighbour.watch->nodes({}).empty());
+  }
+}
+
+TEST_F(RoutingEdgeTest, ANodeThatMissesOneReadingKeepsWhatItWasSent) {
+  bool misses = false;
+  Other& neighbour = other(RouteClass::kNeighbour, "", [&](const HttpCall&, const auto& go_on) -> Result<HttpAnswer> {
+    return misses ? fail(ErrorKind::kUnavailable, "timed out") : go_on();
+  });
+  const std::string id = neighbour.watch->nodes({}).front().candidate.id;
+  std::stop_source sent;
+  std::stop_source ended;
+  neighbour.watch->began(id, sent);
+  neighbour.watch->began(id, ended);
+  neighbour.watch->ended(id, ended, false);
+  for (const bool missed : {true, false, true}) {
+    misses = missed;
+    neighbour.watch->read_all();
+    EXPECT_FALSE(sent.stop_requested());
+  }
+  neighbour.watch->read_all();
+  EXPECT_TRUE(sent.stop_requested());
+  EXPECT_FALSE(ended.stop_requested());
+}
+
 TEST_F(RoutingEdgeTest, TheCascadeKeepsACertainAnswerAsItWouldHaveBeen) {
   put(long_text());
   Other& large = other(RouteClass::kLargeModel, long_text());

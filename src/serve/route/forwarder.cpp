@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <atomic>
 #include <map>
 #include <optional>
 #include <utility>
@@ -76,14 +77,18 @@ class Forwarding {
 
   void run(const std::stop_token& stop_all) {
     const std::stop_callback stop(stop_all, [this] { stop_.request_stop(); });
-    const Status done = job_.streamed ? stream() : complete();
+    Status done = [this] {
+      const std::stop_callback lost(job_.lost, [this] { give_up_lost(); });
+      return job_.streamed ? stream() : complete();
+    }();
+    if (!done && phase_ == Phase::kLost) done = fail(ErrorKind::kUnavailable, "{} is not heard of any more", job_.node);
     job_.ended(done ? ForwardEnd::kAnswered : end_of(done.error()), moved_, tokens_);
     if (done) return;
-    if (begun_) return end_early(done.error());
+    if (phase_ == Phase::kBegun) return end_early(done.error());
     if (stop_all.stop_requested()) return reply_->send(error_response(ApiError::kUnavailable, "this edge stops"));
-    if (stop_.stop_requested()) return reply_->send(error_response(ApiError::kCancelled, "the client disconnected"));
-    log_->debug("{} did not answer a forwarded request: {}", job_.node, done.error().message);
-    reply_->send(job_.otherwise(done.error()));
+    if (stop_.stop_requested() && phase_ != Phase::kLost)
+      return reply_->send(error_response(ApiError::kCancelled, "the client disconnected"));
+    answer_otherwise(done.error());
   }
   void refuse(const Error& why) {
     job_.ended(ForwardEnd::kNotAsked, {}, 0);
@@ -91,8 +96,23 @@ class Forwarding {
   }
 
  private:
+  enum class Phase : std::uint8_t {
+    kWaiting,
+    kBegun,  // the client has got something
+    kLost,   // the node is not heard of any more, and the client has got nothing
+  };
+
+  // On any thread.
+  void give_up_lost() {
+    Phase expected = Phase::kWaiting;
+    if (phase_.compare_exchange_strong(expected, Phase::kLost)) stop_.request_stop();
+  }
+  void answer_otherwise(const Error& why) {
+    log_->debug("{} did not answer a forwarded request: {}", job_.node, why.message);
+    reply_->send(job_.otherwise(why));
+  }
   ForwardEnd end_of(const Error& error) const {
-    if (stop_.stop_requested()) return ForwardEnd::kCancelled;
+    if (stop_.stop_requested() && phase_ != Phase::kLost) return ForwardEnd::kCancelled;
     const bool failed = error.kind == ErrorKind::kUnavailable || error.kind == ErrorKind::kOverloaded;
     return failed ? ForwardEnd::kFailed : ForwardEnd::kRefused;
   }
@@ -146,13 +166,13 @@ class Forwarding {
     auto events = splitter_.add(piece);
     if (!events) return give_up(events.error());
     for (std::string& event : *events) {
-      const EventKind kind = begun_ ? EventKind::kText : kind_of_event(event);
+      const EventKind kind = has_begun() ? EventKind::kText : kind_of_event(event);
       if (kind == EventKind::kError) return give_up({ErrorKind::kUnavailable, "it failed before the first token"});
       const bool last = is_last_event(event);
       if (kind == EventKind::kText && !last) ++tokens_;
       if (!passed_->push(with_notes(std::move(event), job_.notes)))
         return give_up({ErrorKind::kCancelled, "the client does not read"});
-      if (kind == EventKind::kText && !begun_) begin();
+      if (kind == EventKind::kText && !has_begun() && !begin()) return give_up({ErrorKind::kUnavailable, "it was lost"});
       if (last) {
         ended_ = true;
         passed_->end();
@@ -160,9 +180,13 @@ class Forwarding {
     }
     return true;
   }
-  void begin() {
-    begun_ = true;
+  bool has_begun() const { return phase_ == Phase::kBegun; }
+  // False if the node has been lost.
+  bool begin() {
+    Phase expected = Phase::kWaiting;
+    if (!phase_.compare_exchange_strong(expected, Phase::kBegun)) return false;
     reply_->send(event_stream([passed = passed_](std::shared_ptr<BodyWriter> body) { passed->attach(std::move(body)); }));
+    return true;
   }
   bool give_up(Error why) {
     failed_ = std::move(why);
@@ -183,7 +207,7 @@ class Forwarding {
   EventSplitter splitter_;
   HttpTraffic moved_;
   std::int64_t tokens_ = 0;
-  bool begun_ = false;  // the client has got something
+  std::atomic<Phase> phase_ = Phase::kWaiting;
   bool ended_ = false;  // the node's answer is complete
   std::optional<Error> failed_;
 };

@@ -42,6 +42,7 @@ struct ForwardJob {
   std::string tenant;  // whose contexts it is about; empty: the default tenant's
   bool streamed = false;
   std::chrono::milliseconds timeout{0};  // for a complete answer, or a stream's first token; 0: none
+  std::stop_token lost;                  // requested when the node is not heard of any more
   nlohmann::json notes;                  // added to the answer's "x_celslm"
   // The answer if the node gives none: called on a forwarding thread, before anything has reached the client.
   std::function<HttpResponse(const Error& why)> otherwise;
@@ -50,8 +51,9 @@ struct ForwardJob {
   std::function<void(ForwardEnd end, const HttpTraffic& moved, std::int64_t tokens)> ended;
 };
 
-// Thread-safe. A node that refuses, fails or does not answer in time before its first token (a complete answer: before all
-// of it) costs time and nothing else: the request is answered here. After the first token a stream ends with an error event.
+// Thread-safe. A node that refuses, fails, is lost or does not answer in time before its first token (a complete answer:
+// before all of it) costs time and nothing else: the request is answered here. After the first token a stream ends with an
+// error event where the node fails; whether it is lost its bytes tell.
 class Forwarder {
  public:
   explicit Forwarder(Log log) : log_(std::move(log)), pool_(0) {}

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -25,9 +26,10 @@ class NodeSource {
   // All nodes that are in touch; holds_context is about this context (true without one).
   virtual std::vector<RouteNode> nodes(const std::optional<ContextHandle>& context) = 0;
   // A request was sent to this node (RouteCandidate::id), and ended: what the node has reported of its load cannot have it
-  // yet. failed: it counts as a node that cannot be reached, until it is heard of again.
-  virtual void began(const std::string& id) = 0;
-  virtual void ended(const std::string& id, bool failed) = 0;
+  // yet. lost: the request's own; requested, on any thread, where the node is not heard of any more. failed: it counts as a
+  // node that cannot be reached, until it is heard of again.
+  virtual void began(const std::string& id, std::stop_source lost) = 0;
+  virtual void ended(const std::string& id, const std::stop_source& lost, bool failed) = 0;
 };
 
 }  // namespace celslm

@@ -69,11 +69,22 @@ void NodeWatch::read(State& state, const std::stop_token& stop) {
   if (figures && state.node.node == RouteClass::kNeighbour && figures->model != model_)
     figures = fail(ErrorKind::kMismatch, "it serves another model, '{}'", figures->model_name);
   if (stop.stop_requested()) return;
-  const MutexLock lock(mutex_);
-  report(state, figures);
-  state.read_at = now;
-  if (figures) state.round_trip_s.add(seconds(now - asked));
-  state.figures = figures ? std::optional(*std::move(figures)) : std::nullopt;
+  std::vector<std::stop_source> lost;
+  {
+    const MutexLock lock(mutex_);
+    report(state, figures);
+    lost = count_missed(state, figures);
+    state.read_at = now;
+    if (figures) state.round_trip_s.add(seconds(now - asked));
+    state.figures = figures ? std::optional(*std::move(figures)) : std::nullopt;
+  }
+  for (std::stop_source& request : lost) request.request_stop();
+}
+
+std::vector<std::stop_source> NodeWatch::count_missed(State& state, const Result<NodeFigures>& figures) {
+  const bool missed = !figures && figures.error().kind == ErrorKind::kUnavailable;
+  state.missed = missed ? state.missed + 1 : 0;
+  return state.missed < kMissedReadings ? std::vector<std::stop_source>() : state.sent;
 }
 
 // To the log, when it changes.
@@ -94,7 +105,7 @@ std::vector<RouteNode> NodeWatch::nodes(const std::optional<ContextHandle>& cont
     RouteCandidate candidate = candidate_of(*state->figures, state->id, state->node.node);
     candidate.holds_context = !context || std::ranges::contains(state->figures->held, *context);
     candidate.round_trip_s = state->round_trip_s.mean();
-    candidate.queued += std::max(state->sent - candidate.running, 0);
+    candidate.queued += std::max(static_cast<int>(state->sent.size()) - candidate.running, 0);
     out.push_back({std::move(candidate), state->node.client});
   }
   return out;
@@ -105,16 +116,16 @@ NodeWatch::State* NodeWatch::find(const std::string& id) {
   return it == states_.end() ? nullptr : it->get();
 }
 
-void NodeWatch::began(const std::string& id) {
+void NodeWatch::began(const std::string& id, std::stop_source lost) {
   const MutexLock lock(mutex_);
-  if (State* state = find(id)) ++state->sent;
+  if (State* state = find(id)) state->sent.push_back(std::move(lost));
 }
 
-void NodeWatch::ended(const std::string& id, bool failed) {
+void NodeWatch::ended(const std::string& id, const std::stop_source& lost, bool failed) {
   const MutexLock lock(mutex_);
   State* state = find(id);
   if (state == nullptr) return;
-  --state->sent;
+  std::erase(state->sent, lost);
   if (failed) state->figures.reset();
 }
 

@@ -18,6 +18,9 @@
 namespace celslm {
 
 inline constexpr std::size_t kMaxWatchedNodes = 32;  // each has a thread of its own
+// Readings in a row without an answer, after which requests that wait for the node are answered elsewhere. One alone may be
+// a packet that was lost, and whoever is given up for it pays twice.
+inline constexpr int kMissedReadings = 2;
 
 struct WatchedNode {
   std::shared_ptr<HttpClient> client;
@@ -45,8 +48,8 @@ class NodeWatch final : public NodeSource {
   void read_all();
 
   std::vector<RouteNode> nodes(const std::optional<ContextHandle>& context) override CELSLM_EXCLUDES(mutex_);
-  void began(const std::string& id) override CELSLM_EXCLUDES(mutex_);
-  void ended(const std::string& id, bool failed) override CELSLM_EXCLUDES(mutex_);
+  void began(const std::string& id, std::stop_source lost) override CELSLM_EXCLUDES(mutex_);
+  void ended(const std::string& id, const std::stop_source& lost, bool failed) override CELSLM_EXCLUDES(mutex_);
 
  private:
   struct State {
@@ -55,12 +58,15 @@ class NodeWatch final : public NodeSource {
     std::optional<NodeFigures> figures;  // absent: not in touch
     TimePoint read_at{};
     Ewma round_trip_s;
-    int sent = 0;                   // requests of this edge that are under way there
-    std::optional<bool> reachable;  // what the log knows
+    int missed = 0;                      // readings without an answer, one after the other
+    std::vector<std::stop_source> sent;  // requests of this edge that are under way there: what tells them that it is lost
+    std::optional<bool> reachable;       // what the log knows
   };
   void watch(State& state, const std::stop_token& stop) CELSLM_EXCLUDES(mutex_);
   void read(State& state, const std::stop_token& stop) CELSLM_EXCLUDES(mutex_);
   void report(State& state, const Result<NodeFigures>& figures) CELSLM_REQUIRES(mutex_);
+  // To be told that the node is lost: those under way there, if it is.
+  std::vector<std::stop_source> count_missed(State& state, const Result<NodeFigures>& figures) CELSLM_REQUIRES(mutex_);
   State* find(const std::string& id) CELSLM_REQUIRES(mutex_);
 
   const Hash256 model_;
