@@ -470,6 +470,22 @@ TEST_F(TlsTest, DropsAClientThatSpeaksPlainHttp) {
   EXPECT_FALSE(peer.timed_out());
 }
 
+TEST_F(TlsTest, ServesACertificateThatHasChanged) {
+  start_tls();
+  namespace fs = std::filesystem;
+  const auto next =
+      testing_support::TlsIdentity::create(fs::path(testing::TempDir()) / fmt::format("celslm-tls3-{}", ::getpid()));
+  ASSERT_TRUE(next);
+  // Each time on a new connection.
+  const auto is_trusted = [&] {
+    return client_for(server_->url(), {.ca_file = next->certificate_file()})->call({.path = "/blob"}).has_value();
+  };
+  EXPECT_FALSE(is_trusted());
+  fs::copy_file(next->certificate_file(), identity_->certificate_file(), fs::copy_options::overwrite_existing);
+  fs::copy_file(next->key_file(), identity_->key_file(), fs::copy_options::overwrite_existing);
+  EXPECT_TRUE(is_trusted());
+}
+
 TEST_F(TlsTest, RefusesAKeyOfAnotherCertificate) {
   start_tls();
   const auto other = testing_support::TlsIdentity::create(std::filesystem::path(testing::TempDir()) /

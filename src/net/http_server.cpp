@@ -20,7 +20,7 @@
 #include "net/listener.h"
 #include "net/server_core.h"
 #include "net/socket.h"
-#include "net/tls.h"
+#include "net/tls_acceptor.h"
 
 namespace celslm {
 namespace {
@@ -41,7 +41,7 @@ void run_io(ServerCore& core) {
 // which blocking handlers wait for.
 class Server final : public HttpServer {
  public:
-  Server(const HttpServerOptions& options, std::unique_ptr<TlsContext> tls, Log log);
+  Server(const HttpServerOptions& options, std::unique_ptr<TlsAcceptor> tls, Log log);
   ~Server() override { stop(milliseconds(0)); }
 
   void route(std::string_view method, std::string_view pattern, HttpHandler handler) override {
@@ -59,7 +59,7 @@ class Server final : public HttpServer {
   void on_io_thread(const std::function<void()>& task);  // and waits for it
   void end_threads() CELSLM_REQUIRES(stop_mutex_);
 
-  const std::shared_ptr<TlsContext> tls_;
+  const std::shared_ptr<TlsAcceptor> tls_;  // of the I/O thread
   const std::shared_ptr<WorkerPool> handlers_;
   const std::shared_ptr<WorkerPool> open_handlers_;
   const std::shared_ptr<WorkerPool> callbacks_ = std::make_shared<WorkerPool>(0);
@@ -72,7 +72,7 @@ class Server final : public HttpServer {
   std::thread io_thread_ CELSLM_GUARDED_BY(stop_mutex_);
 };
 
-Server::Server(const HttpServerOptions& options, std::unique_ptr<TlsContext> tls, Log log)
+Server::Server(const HttpServerOptions& options, std::unique_ptr<TlsAcceptor> tls, Log log)
     : tls_(std::move(tls)),
       handlers_(std::make_shared<WorkerPool>(options.max_queued)),
       open_handlers_(std::make_shared<WorkerPool>(options.max_queued)),
@@ -169,13 +169,15 @@ Result<std::unique_ptr<HttpServer>> HttpServer::create(const HttpServerOptions& 
   }
   if (!options.client_authority_file.empty() && options.tls_certificate_file.empty())
     return fail(ErrorKind::kInvalid, "clients can show certificates over TLS only: it needs a certificate and its key");
-  std::unique_ptr<TlsContext> tls;
+  if (!log) log = null_log();
+  std::unique_ptr<TlsAcceptor> tls;
   if (!options.tls_certificate_file.empty()) {
-    CELSLM_TRY(tls, TlsContext::create({.certificate = options.tls_certificate_file,
-                                        .key = options.tls_key_file,
-                                        .client_authority = options.client_authority_file}));
+    CELSLM_TRY(tls, TlsAcceptor::create({.certificate = options.tls_certificate_file,
+                                         .key = options.tls_key_file,
+                                         .client_authority = options.client_authority_file},
+                                        log));
   }
-  return std::make_unique<Server>(options, std::move(tls), log ? std::move(log) : null_log());
+  return std::make_unique<Server>(options, std::move(tls), std::move(log));
 }
 
 }  // namespace celslm

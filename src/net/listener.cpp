@@ -31,7 +31,7 @@ std::size_t most_connections(const HttpServerOptions& options) {
 
 }  // namespace
 
-Listener::Listener(std::shared_ptr<ServerCore> core, Fd socket, std::shared_ptr<const TlsContext> tls)
+Listener::Listener(std::shared_ptr<ServerCore> core, Fd socket, std::shared_ptr<TlsAcceptor> tls)
     : core_(std::move(core)),
       tls_(std::move(tls)),
       max_connections_(most_connections(core_->settings.options)),

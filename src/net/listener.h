@@ -8,7 +8,7 @@
 
 #include "net/server_core.h"
 #include "net/socket.h"
-#include "net/tls.h"
+#include "net/tls_acceptor.h"
 
 namespace celslm {
 
@@ -16,7 +16,7 @@ namespace celslm {
 class Listener : public std::enable_shared_from_this<Listener> {
  public:
   // tls: null without.
-  Listener(std::shared_ptr<ServerCore> core, Fd socket, std::shared_ptr<const TlsContext> tls);
+  Listener(std::shared_ptr<ServerCore> core, Fd socket, std::shared_ptr<TlsAcceptor> tls);
 
   void accept();  // from now on
   void close();
@@ -28,7 +28,7 @@ class Listener : public std::enable_shared_from_this<Listener> {
   void out_of_files();
 
   const std::shared_ptr<ServerCore> core_;
-  const std::shared_ptr<const TlsContext> tls_;
+  const std::shared_ptr<TlsAcceptor> tls_;
   const std::size_t max_connections_;
   boost::asio::posix::stream_descriptor socket_;
   boost::asio::steady_timer pause_;

@@ -19,6 +19,11 @@ std::string openssl_error() {
 }
 
 // Sessions are not resumed: that would skip the look at the certificate, which may have expired since.
+bool is_mismatch(unsigned long error) {
+  return ERR_GET_LIB(error) == ERR_LIB_X509 &&
+         (ERR_GET_REASON(error) == X509_R_KEY_VALUES_MISMATCH || ERR_GET_REASON(error) == X509_R_KEY_TYPE_MISMATCH);
+}
+
 Status ask_for_certificates(SSL_CTX* context, const std::string& authority_file) {
   if (SSL_CTX_load_verify_file(context, authority_file.c_str()) != 1)
     return fail(ErrorKind::kInvalid, "{}: no usable PEM certificate of an authority: {}", authority_file, openssl_error());
@@ -52,11 +57,11 @@ Result<std::unique_ptr<TlsContext>> TlsContext::create(const TlsFiles& files) {
   if (SSL_CTX_use_certificate_chain_file(context, files.certificate.c_str()) != 1) {
     return fail(ErrorKind::kInvalid, "{}: no usable PEM certificate: {}", files.certificate, openssl_error());
   }
+  // Compares the key with the certificate, too.
   if (SSL_CTX_use_PrivateKey_file(context, files.key.c_str(), SSL_FILETYPE_PEM) != 1) {
+    if (is_mismatch(ERR_peek_last_error()))
+      return fail(ErrorKind::kMismatch, "{} is not the key of {}: {}", files.key, files.certificate, openssl_error());
     return fail(ErrorKind::kInvalid, "{}: no usable PEM key: {}", files.key, openssl_error());
-  }
-  if (SSL_CTX_check_private_key(context) != 1) {
-    return fail(ErrorKind::kMismatch, "{} is not the key of {}: {}", files.key, files.certificate, openssl_error());
   }
   if (!files.client_authority.empty()) CELSLM_CHECK_OK(ask_for_certificates(context, files.client_authority));
   return out;
