@@ -159,10 +159,18 @@ Result<CloudOptions> cloud_options(const Environment& env, const CloudCommand& c
   return out;
 }
 
-// Without a token: an address out of the directory is not this user's word.
-CloudService::ConnectCloud connect_cloud(const PublicKey& key, const Log& log) {
-  return [key, log](const std::string& url) -> Result<std::shared_ptr<CloudClient>> {
-    CELSLM_TRY(auto http, make_http_client({.base_url = url}));
+// Without a token: an address out of the directory is not this user's word. Where nodes have an authority, another cloud must
+// have a certificate of it, and is shown this server's.
+CloudService::ConnectCloud connect_cloud(const ListenOptions& listen, const PublicKey& key, const Log& log) {
+  HttpClientOptions options;
+  if (!listen.client_authority_file.empty())
+    options = {.ca_file = listen.client_authority_file,
+               .certificate_file = listen.tls_certificate_file,
+               .key_file = listen.tls_key_file};
+  return [options, key, log](const std::string& url) -> Result<std::shared_ptr<CloudClient>> {
+    HttpClientOptions of_node = options;
+    of_node.base_url = url;
+    CELSLM_TRY(auto http, make_http_client(of_node));
     return std::make_shared<CloudClient>(std::move(http), key, "", log);
   };
 }
@@ -181,7 +189,7 @@ Status run_cloud(Environment& env, const CloudCommand& command, HttpServerOption
   options.studying = studying_options(models, command);
   CELSLM_TRY(auto producers, make_producers(models, command));
   CELSLM_TRY(const auto service, CloudService::create(options, std::move(producers), env.clock, log));
-  if (fleet) service->join(*std::move(fleet), connect_cloud(service->public_key(), log));
+  if (fleet) service->join(*std::move(fleet), connect_cloud(command.listen, service->public_key(), log));
   server.max_body_bytes = kMaxCloudBodyBytes;
   log->info("{} registered contexts and packs of up to {:.1f} GB in {}", service->n_contexts(),
             static_cast<double>(options.pack_budget_bytes) / 1e9, options.data_folder.string());

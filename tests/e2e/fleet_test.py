@@ -13,7 +13,7 @@ from bench.lab import api
 from bench.lab.certificates import Certificates
 from bench.lab.programs import wait_until
 from bench.lab.valkey import Valkey
-from tests.e2e import support
+from tests.e2e import support, trust
 
 # Short beats, so that nobody waits; a lease of three is long enough for a machine on which a test takes all cores.
 BEAT = ("--directory-beat", 500)
@@ -219,6 +219,33 @@ def test_a_directory_with_tls_is_used_if_its_certificate_is_of_the_authority_nam
     wait_until(lambda: "certificate" in stranger.log_path.read_text(), "the stranger to log it", support.PATIENCE_S)
     assert not in_touch(stranger)
     assert in_touch(cloud)
+
+
+def test_clouds_that_want_certificates_fetch_packs_from_each_other(start_cloud, certificates, world):
+    secured = {name: (*certificates.serving(name), "--client-authority", certificates.authority)
+               for name in ("cloud", "other")}
+    first, other = (start_cloud(name, *options) for name, options in secured.items())
+    tls = certificates.context(certificates.node("looker"))
+
+    def get(node, path):
+        return trust.request("GET", node.url + path, tls=tls)
+
+    def has_pack(node):
+        return get(node, f"/v1/packs/{handle}/{model}/f16/header").headers["x-celslm-state"] == "complete"
+
+    def knows(node, name):
+        nodes = get(node, "/v1/status").json["fleet"]["nodes"]
+        return any(seen["id"] == name and seen["held"] > 0 for seen in nodes)
+
+    handle = trust.request("POST", f"{first.url}/v1/contexts", {"text": world["context"], "name": "n"}, tls=tls).json["id"]
+    model = get(first, "/v1/models").json["models"][0]["id"]
+    wait_until(lambda: has_pack(first), "the pack", support.PATIENCE_S)
+    wait_until(lambda: handle in get(other, "/v1/contexts").text, "the other cloud to learn of it", support.PATIENCE_S)
+    wait_until(lambda: knows(other, "cloud"), "the other cloud to know what the first holds", support.PATIENCE_S)
+    wait_until(lambda: has_pack(other), "the other cloud to have the pack", support.PATIENCE_S)
+    metrics = get(other, "/metrics").text
+    assert re.search(r"^celslm_cloud_packs_fetched_total\S* 1$", metrics, re.M), metrics
+    assert not re.search(r"^celslm_cloud_packs_computed_total\S* [1-9]", metrics, re.M), metrics
 
 
 class Liar(socketserver.BaseRequestHandler):
