@@ -176,6 +176,25 @@ def test_nobody_waits_for_a_valkey_that_hangs(valkey, cloud, member, share, ask)
     wait_for_touch(edge)
 
 
+def test_an_idle_edge_loads_what_others_hold_and_nothing_else_first(cloud, member, celslm, folder, share, ask):
+    for i in range(4):
+        text = folder / f"other-{i}.txt"
+        text.write_text(f"Nobody reads text {i}. " * 20, encoding="utf-8")
+        assert celslm("context", "put", text, "--cloud", cloud.url).returncode == 0
+    holder = member("holder")
+    handle = share(cloud, holder)
+    ask(holder)
+    support.wait_for_kept_pack(holder)
+    watcher = member("watcher")
+    wait_for_holder(watcher, "holder")  # so the directory has it
+    idle = member("idle", "--prefetch", 1)
+
+    def held():
+        return api.request("GET", f"{idle.url}/v1/node")["held"]
+    wait_until(held, "a context to be prefetched", support.PATIENCE_S)
+    assert held() == [handle]
+
+
 def test_who_dies_or_is_stopped_is_gone_for_the_others_and_who_goes_on_is_back(member):
     watcher, killed, stopped = member("watcher"), member("killed"), member("stopped")
     wait_to_see(watcher, "killed", "stopped")

@@ -79,7 +79,8 @@ std::vector<FurtherSource> EdgeFleet::sources(const ContextHandle& context, bool
   return out;
 }
 
-std::vector<ContextHandle> EdgeFleet::popular() const {
+std::optional<std::vector<ContextHandle>> EdgeFleet::popular() const {
+  if (const MemberState state = member_->state(); state.beats + state.failures == 0) return std::nullopt;
   std::map<ContextHandle, int> holders;
   for (const FleetNode& node : member_->view()->nodes) {
     if (node.record.role != NodeRole::kEdge) continue;

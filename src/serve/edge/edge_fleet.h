@@ -51,8 +51,9 @@ class EdgeFleet {
   // edge's own cloud does not answer; then any other one that has the model is asked, too.
   std::vector<FurtherSource> sources(const ContextHandle& context, bool cloud_is_gone) CELSLM_EXCLUDES(mutex_);
 
-  // Contexts that other edges hold for this model, those that most of them hold first.
-  std::vector<ContextHandle> popular() const;
+  // Contexts that other edges hold for this model, those that most of them hold first. Nothing: not known yet, since the
+  // directory has neither been read nor failed to answer.
+  std::optional<std::vector<ContextHandle>> popular() const;
 
   const Member& member() const { return *member_; }
 

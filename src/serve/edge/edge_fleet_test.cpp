@@ -120,6 +120,7 @@ TEST_F(EdgeFleetTest, WhatMostEdgesHoldIsMostPopular) {
   add({.id = "b", .url = "http://b:1"}, {{kContext, kModel}, {other, kModel}});
   add({.id = "c", .url = "http://c:1"}, {{kContext, hash_of("another model")}});
   add({.id = "d", .role = NodeRole::kCloud, .url = "http://d:1"}, holds_it_);
+  EXPECT_EQ(fleet_->popular(), std::nullopt);  // nobody has been heard of yet
   start();
   EXPECT_EQ(fleet_->popular(), (std::vector<ContextHandle>{other, kContext}));
 }

@@ -158,7 +158,7 @@ EdgeService::EdgeService(EdgeParts parts, const EdgeOptions& options, double com
               options.routing, options.batch),
       idle_work_(
           options, directory_, contexts_, metrics_, [this] { return requests_under_way() > 0; },
-          [this] { return fleet_ ? fleet_->popular() : std::vector<ContextHandle>(); }),
+          [this] { return fleet_ ? fleet_->popular() : std::optional(std::vector<ContextHandle>()); }),
       refresh_({.cloud = parts.cloud,
                 .model = model_,
                 .directory = directory_,

@@ -5,7 +5,7 @@
 namespace celslm {
 
 IdleWork::IdleWork(const EdgeOptions& options, ContextDirectory& directory, ContextMemory& contexts, EdgeMetrics& metrics,
-                   std::function<bool()> requests_running, std::function<std::vector<ContextHandle>()> popular)
+                   std::function<bool()> requests_running, Popular popular)
     : best_codec_(*options.load.codecs.rungs().front().codec),
       refine_(options.refine),
       max_prefetched_(options.max_prefetched),
@@ -36,10 +36,10 @@ std::optional<ContextHandle> IdleWork::next_to_prefetch() const {
   const auto is_new = [&](const ContextHandle& handle) CELSLM_REQUIRES(mutex_) {
     return !considered_.contains(handle) && !contexts_.table().find(handle);
   };
-  if (popular_) {
-    for (const ContextHandle& handle : popular_()) {
-      if (directory_.contains(handle) && is_new(handle)) return handle;
-    }
+  const auto popular = popular_();
+  if (!popular) return std::nullopt;
+  for (const ContextHandle& handle : *popular) {
+    if (directory_.contains(handle) && is_new(handle)) return handle;
   }
   return directory_.find(is_new);
 }

@@ -18,10 +18,13 @@ namespace celslm {
 // Thread-safe, without threads of its own; its references must outlive it.
 class IdleWork {
  public:
-  // requests_running: whether any request runs or waits. popular: contexts to load in advance before all others, in this
-  // order; empty: which ones come first is left to chance.
+  // What others use, to be loaded in advance before all else and in this order; where it is empty, chance decides. Nothing:
+  // it is not known yet, and until then nothing is loaded in advance.
+  using Popular = std::function<std::optional<std::vector<ContextHandle>>()>;
+
+  // requests_running: whether any request runs or waits.
   IdleWork(const EdgeOptions& options, ContextDirectory& directory, ContextMemory& contexts, EdgeMetrics& metrics,
-           std::function<bool()> requests_running, std::function<std::vector<ContextHandle>()> popular = {});
+           std::function<bool()> requests_running, Popular popular);
 
   // Starts to load one context, if there is one to load and neither requests nor other loads are under way.
   void run_once() CELSLM_EXCLUDES(mutex_);
@@ -38,7 +41,7 @@ class IdleWork {
   ContextMemory& contexts_;
   EdgeMetrics& metrics_;
   const std::function<bool()> requests_running_;
-  const std::function<std::vector<ContextHandle>()> popular_;
+  const Popular popular_;
   Mutex mutex_;
   int n_prefetched_ CELSLM_GUARDED_BY(mutex_) = 0;
   std::unordered_set<ContextHandle> considered_ CELSLM_GUARDED_BY(mutex_);  // for prefetching, once each

@@ -151,7 +151,7 @@ class Forwarding {
     // Comments keep a stream from being silent; they must not keep its client waiting for ever.
     wanted.watch = [this, until = steady_clock::now() + job_.timeout](const HttpTraffic& so_far) {
       moved_ = so_far;
-      if (begun_ || job_.timeout == 0ms || steady_clock::now() < until) return true;
+      if (has_begun() || job_.timeout == 0ms || steady_clock::now() < until) return true;
       return give_up({ErrorKind::kUnavailable, fmt::format("no token came within {} ms", job_.timeout.count())});
     };
     const auto answer = job_.client->call(wanted);
