@@ -46,6 +46,7 @@ class Shape:
     attention_every: int = 0  # the last of so many layers has attention, the others are recurrent; 0: all have
     rotated: int | None = None  # dimensions of a head that RoPE turns, if not all
     keys: dict[str, int | float | bool | str] = dataclasses.field(default_factory=dict)  # behind "<architecture>."
+    words: bool = False  # most text has 4 bytes a token, as English has: see word_merges()
 
     @property
     def head(self) -> int:
@@ -128,10 +129,14 @@ def architectures(tiny: bool) -> dict[str, Shape]:
 
 SHAPES = architectures(tiny=False) | {f"tiny-{name}": shape for name, shape in architectures(tiny=True).items()} | {
     "tiny": Shape("qwen2", 4, 64, 2, 1, 128, 512, 1e6, 1e-6),  # not a published model: for smoke tests
+    "tiny-deep": Shape("qwen2", 24, 64, 2, 1, 128, 768, 1e6, 1e-6, words=True),  # for edges whose engines are paced
     "qwen2.5-0.5b": Shape("qwen2", 24, 896, 14, 2, 4864, 151936, 1e6, 1e-6),
     "qwen2.5-1.5b": Shape("qwen2", 28, 1536, 12, 2, 8960, 151936, 1e6, 1e-6),
     "smollm2-135m": Shape("llama", 30, 576, 9, 3, 1536, 49152, 1e5, 1e-5, 8192),
 }
+
+
+WORD_LETTERS = "abcdfg"  # without those of the merge that all have
 
 
 def byte_tokens() -> list[str]:
@@ -186,10 +191,19 @@ def write_delta_nets(out: gguf.GGUFWriter, shape: Shape) -> None:
     out.add_rope_dimension_sections([(pairs + 2) // 3, (pairs + 1) // 3, pairs // 3, 0])
 
 
+def word_merges(space: str) -> list[str]:
+    """Merges that make one token of each of " aaa" to " ggg": of the space and their letters, one after the other."""
+    beginnings, merges = [space], []
+    for _ in range(3):
+        merges += [f"{beginning} {letter}" for beginning in beginnings for letter in WORD_LETTERS]
+        beginnings = [beginning + letter for beginning in beginnings for letter in WORD_LETTERS]
+    return merges
+
+
 def write_tokenizer(out: gguf.GGUFWriter, shape: Shape) -> None:
     tokens = byte_tokens()
-    merge = f"{tokens[ord('h')]} {tokens[ord('e')]}"
-    tokens.append(merge.replace(" ", ""))
+    merges = [f"{tokens[ord('h')]} {tokens[ord('e')]}", *(word_merges(tokens[ord(" ")]) if shape.words else [])]
+    tokens += [merge.replace(" ", "") for merge in merges]
     tokens += [f"<filler{i}>" for i in range(shape.vocabulary - len(tokens) - 2)]
     tokens += ["<|im_start|>", "<|im_end|>"]
     kinds = [gguf.TokenType.NORMAL] * (shape.vocabulary - 2) + [gguf.TokenType.CONTROL] * 2
@@ -197,7 +211,7 @@ def write_tokenizer(out: gguf.GGUFWriter, shape: Shape) -> None:
     out.add_tokenizer_pre("gpt-2")
     out.add_token_list(tokens)
     out.add_token_types(kinds)
-    out.add_token_merges([merge])
+    out.add_token_merges(merges)
     out.add_eos_token_id(shape.vocabulary - 1)
     out.add_bos_token_id(shape.vocabulary - 1)
     out.add_add_bos_token(False)

@@ -1,4 +1,6 @@
 // celslm edge: the OpenAI API over a small model on this machine.
+#include "cli/edge.h"
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
 
@@ -154,7 +156,7 @@ Result<std::unique_ptr<Engine>> make_engine(const EdgeCommand& command, const Ed
   return out;
 }
 
-Status run_edge(Environment& env, const EdgeCommand& command, const HttpServerOptions& server) {
+Status run_edge(Environment& env, const EdgeCommand& command, const HttpServerOptions& server, const ChangeEngine& change) {
   CELSLM_TRY(const Log log, stderr_log("edge", command.log_level));
   CELSLM_TRY(EdgeOptions options, complete_options(command));
   configure_heap();
@@ -194,7 +196,8 @@ Status run_edge(Environment& env, const EdgeCommand& command, const HttpServerOp
   parts.constraints = std::make_shared<ConstraintHost>(
       ConstraintHostOptions{.command = {"/proc/self/exe", kConstraintHostCommand, vocabulary.string()}}, env.clock, log);
   parts.process->model_loaded();
-  CELSLM_TRY(parts.engine, make_engine(command, parts, options));
+  CELSLM_TRY(auto engine, make_engine(command, parts, options));
+  parts.engine = change(std::move(engine));
   // Without a cloud nothing depends on the result, but the engine then has the memory that it works with.
   CELSLM_CHECK_OK(measure_layer_speed(*parts.engine, env.clock));
   // Pages of the model come into memory with use: all of them are to be counted on.
@@ -218,14 +221,18 @@ Status run_edge(Environment& env, const EdgeCommand& command, const HttpServerOp
 }  // namespace
 
 void add_edge(CLI::App& app, Environment& env) {
+  add_edge_with(app, env, [](std::unique_ptr<Engine> engine) { return engine; });
+}
+
+void add_edge_with(CLI::App& app, Environment& env, const ChangeEngine& change) {
   auto command = std::make_shared<EdgeCommand>();
   CLI::App* edge = app.add_subcommand("edge", kDescription);
   add_edge_options(*edge, *command);
   edge->footer(kExamples);
-  edge->callback([command, &env] {
-    env.action = [command, &env] {
+  edge->callback([command, &env, change] {
+    env.action = [command, &env, change] {
       return run_server(env, command->listen,
-                        [&](const HttpServerOptions& server) { return run_edge(env, *command, server); });
+                        [&](const HttpServerOptions& server) { return run_edge(env, *command, server, change); });
     };
   });
 }

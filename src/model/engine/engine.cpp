@@ -181,6 +181,7 @@ Result<std::unique_ptr<Engine>> Engine::create(std::shared_ptr<const Model> mode
 
 Engine::Engine(std::unique_ptr<Impl> impl, std::unique_ptr<ForeignEngine> foreign)
     : impl_(std::move(impl)), foreign_(std::move(foreign)) {}
+Engine::Engine(Engine&& other) noexcept = default;
 Engine::~Engine() = default;
 
 const Model& Engine::model() const {

@@ -45,10 +45,11 @@ class ForeignEngine;
 // kUnavailable where it cannot compute one.
 // Of a model that libllama runs, embed(), run_layers(), forward() and the last row's logits() work, and KV stays with this
 // engine; all else is kInvalid.
+// Passes are virtual so that benchmarks can have them take as long as on another machine (bench/cpp/paced_engine.h).
 class Engine {
  public:
   static Result<std::unique_ptr<Engine>> create(std::shared_ptr<const Model> model, const EngineOptions& options = {});
-  ~Engine();
+  virtual ~Engine();
   Engine(const Engine&) = delete;
   Engine& operator=(const Engine&) = delete;
 
@@ -62,7 +63,8 @@ class Engine {
   // Layers [first, last) over the batch. `hidden` holds the chunks' tokens in order and is replaced by the output. Writes
   // the new rows of each chunk's `own` in these layers; lengths do not change: the caller calls own->set_length() once all
   // layers have run. kInvalid for layers, shapes, types or capacities that do not fit (named).
-  Status run_layers(int first, int last, std::span<const SequenceChunk> batch, Hidden& hidden, const KvTap& tap = {});
+  virtual Status run_layers(int first, int last, std::span<const SequenceChunk> batch, Hidden& hidden,
+                            const KvTap& tap = {});
 
   // Attention's output in one layer for the batch, before the output projection: [n_tokens][n_heads * head_dim].
   // `hidden` enters the layer and does not change; the new rows of each chunk's `own` are written. For measurements; with
@@ -80,7 +82,7 @@ class Engine {
 
   // All of the above for one batch: tokens in, logits of the last token of each chunk out (valid until the next
   // call), lengths advanced.
-  Result<std::span<const float>> forward(std::span<const Token> tokens, std::span<const SequenceChunk> batch);
+  virtual Result<std::span<const float>> forward(std::span<const Token> tokens, std::span<const SequenceChunk> batch);
 
   // Fills layer `layer` of `segment` (capacity >= n_tokens) from K before RoPE, without the layer's bias, and V, each
   // [n_tokens][kv_width] f32, at rows [first_row, first_row + n_tokens): rounds, adds the bias, applies RoPE, rounds. Either
@@ -99,6 +101,9 @@ class Engine {
                                  const CondensedRows& rows);
 
   struct Impl;
+
+ protected:
+  Engine(Engine&& other) noexcept;  // for what derives: `other` is good for nothing but its end
 
  private:
   Engine(std::unique_ptr<Impl> impl, std::unique_ptr<ForeignEngine> foreign);
