@@ -395,6 +395,7 @@ HttpResponse EdgeService::node(const Caller& caller) const {
                   .places = self.places,
                   .prefill_tokens_per_s = self.prefill_tokens_per_s,
                   .decode_tokens_per_s = self.decode_tokens_per_s,
+                  .context_load_s = self.context_fetch_s,
                   .held = {}};
   for (const auto& context : contexts_.table().all()) {
     const auto tenant = directory_.tenant_of(context->handle);

@@ -14,6 +14,7 @@ using nlohmann::json;
 
 constexpr std::int64_t kMaxRequests = 1'000'000;
 constexpr double kMaxRate = 1e9;  // tokens a second
+constexpr double kMaxLoadS = 1e6;
 
 Result<std::vector<ContextHandle>> held_of(const JsonFields& fields) {
   CELSLM_TRY(const json* list, fields.required_list("held", kMaxHeldContexts));
@@ -38,6 +39,7 @@ json to_json(const NodeFigures& figures) {
           {"places", figures.places},
           {"prefill_tokens_per_s", figures.prefill_tokens_per_s},
           {"decode_tokens_per_s", figures.decode_tokens_per_s},
+          {"context_load_s", figures.context_load_s},
           {"held", std::move(held)}};
 }
 
@@ -60,6 +62,8 @@ Result<NodeFigures> node_figures_from(std::string_view body) {
   CELSLM_TRY(const auto decode, fields.number("decode_tokens_per_s", 0, kMaxRate));
   out.prefill_tokens_per_s = prefill.value_or(0);
   out.decode_tokens_per_s = decode.value_or(0);
+  CELSLM_TRY(const auto load, fields.number("context_load_s", 0, kMaxLoadS));
+  out.context_load_s = load.value_or(0);
   CELSLM_TRY(out.held, held_of(fields));
   return out;
 }
@@ -68,6 +72,7 @@ RouteCandidate candidate_of(const NodeFigures& figures, std::string id, RouteCla
   return {.id = std::move(id),
           .node = node,
           .accepts = figures.accepts,
+          .context_fetch_s = figures.context_load_s,
           .running = figures.running,
           .queued = figures.queued,
           .places = figures.places,

@@ -28,6 +28,7 @@ struct NodeFigures {
   int places = 1;
   double prefill_tokens_per_s = 0;  // 0: not measured yet
   double decode_tokens_per_s = 0;
+  double context_load_s = 0;        // that its last loads of contexts took on average; 0: not measured yet
   std::vector<ContextHandle> held;  // public contexts that are complete in memory, at most kMaxHeldContexts
 };
 

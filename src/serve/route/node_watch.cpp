@@ -56,6 +56,7 @@ void NodeWatch::watch(State& state, const std::stop_token& stop) {
 // The node's client and id never change: they are read without the lock.
 void NodeWatch::read(State& state, const std::stop_token& stop) {
   const TimePoint asked = clock_.now();
+  const std::uint64_t begun = begun_at(state);
   const auto answer = state.node.client->call({.path = "/v1/node",
                                                .max_body_bytes = kMaxNodeBytes,
                                                .expected_body_bytes = 4U << 10,
@@ -75,6 +76,7 @@ void NodeWatch::read(State& state, const std::stop_token& stop) {
     report(state, figures);
     lost = count_missed(state, figures);
     state.read_at = now;
+    state.counted = begun;
     if (figures) state.round_trip_s.add(seconds(now - asked));
     state.figures = figures ? std::optional(*std::move(figures)) : std::nullopt;
   }
@@ -85,6 +87,11 @@ std::vector<std::stop_source> NodeWatch::count_missed(State& state, const Result
   const bool missed = !figures && figures.error().kind == ErrorKind::kUnavailable;
   state.missed = missed ? state.missed + 1 : 0;
   return state.missed < kMissedReadings ? std::vector<std::stop_source>() : state.sent;
+}
+
+std::uint64_t NodeWatch::begun_at(const State& state) {
+  const MutexLock lock(mutex_);
+  return state.begun;
 }
 
 // To the log, when it changes.
@@ -105,7 +112,7 @@ std::vector<RouteNode> NodeWatch::nodes(const std::optional<ContextHandle>& cont
     RouteCandidate candidate = candidate_of(*state->figures, state->id, state->node.node);
     candidate.holds_context = !context || std::ranges::contains(state->figures->held, *context);
     candidate.round_trip_s = state->round_trip_s.mean();
-    candidate.queued += std::max(static_cast<int>(state->sent.size()) - candidate.running, 0);
+    candidate.queued += static_cast<int>(std::min<std::uint64_t>(state->begun - state->counted, state->sent.size()));
     out.push_back({std::move(candidate), state->node.client});
   }
   return out;
@@ -118,7 +125,10 @@ NodeWatch::State* NodeWatch::find(const std::string& id) {
 
 void NodeWatch::began(const std::string& id, std::stop_source lost) {
   const MutexLock lock(mutex_);
-  if (State* state = find(id)) state->sent.push_back(std::move(lost));
+  State* state = find(id);
+  if (state == nullptr) return;
+  state->sent.push_back(std::move(lost));
+  ++state->begun;
 }
 
 void NodeWatch::ended(const std::string& id, const std::stop_source& lost, bool failed) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <thread>
@@ -60,10 +61,13 @@ class NodeWatch final : public NodeSource {
     Ewma round_trip_s;
     int missed = 0;                      // readings without an answer, one after the other
     std::vector<std::stop_source> sent;  // requests of this edge that are under way there: what tells them that it is lost
+    std::uint64_t begun = 0;             // requests of this edge that were ever sent there
+    std::uint64_t counted = 0;           // of these, as many as had been sent when the figures were asked for
     std::optional<bool> reachable;       // what the log knows
   };
   void watch(State& state, const std::stop_token& stop) CELSLM_EXCLUDES(mutex_);
   void read(State& state, const std::stop_token& stop) CELSLM_EXCLUDES(mutex_);
+  std::uint64_t begun_at(const State& state) CELSLM_EXCLUDES(mutex_);
   void report(State& state, const Result<NodeFigures>& figures) CELSLM_REQUIRES(mutex_);
   // To be told that the node is lost: those under way there, if it is.
   std::vector<std::stop_source> count_missed(State& state, const Result<NodeFigures>& figures) CELSLM_REQUIRES(mutex_);

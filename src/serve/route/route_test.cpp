@@ -15,7 +15,9 @@
 #include "serve/route/confidence.h"
 #include "serve/route/forwarder.h"
 #include "serve/route/node_figures.h"
+#include "serve/route/node_watch.h"
 #include "serve/route/passed_events.h"
+#include "tests/support/manual_clock.h"
 
 namespace celslm {
 namespace {
@@ -33,6 +35,7 @@ NodeFigures figures() {
           .places = 8,
           .prefill_tokens_per_s = 512.5,
           .decode_tokens_per_s = 40,
+          .context_load_s = 1.5,
           .held = {context_handle("a"), context_handle("b")}};
 }
 
@@ -60,6 +63,41 @@ TEST(NodeFiguresTest, OneContextTooManyIsRefused) {
   EXPECT_TRUE(node_figures_from(body));
   many.held.push_back(context_handle("b"));
   EXPECT_FALSE(node_figures_from(to_json(many).dump()));
+}
+
+TEST(NodeFiguresTest, OfAnEarlierVersionSayNothingOfLoads) {
+  json earlier = to_json(figures());
+  earlier.erase("context_load_s");
+  const auto read = node_figures_from(earlier.dump());
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_EQ(read->context_load_s, 0);
+  EXPECT_EQ(candidate_of(figures(), "b", RouteClass::kNeighbour).context_fetch_s, 1.5);
+}
+
+class FiguresClient final : public HttpClient {
+ public:
+  Result<HttpAnswer> call(const HttpCall&) override {
+    const std::string body = to_json(figures()).dump();
+    return HttpAnswer{.status = 200, .body = Bytes(as_bytes(body).begin(), as_bytes(body).end())};
+  }
+  std::string base_url() const override { return "local://busy"; }
+};
+
+TEST(NodeWatchTest, AddsTheRequestsThatTheFiguresCannotHaveYet) {
+  testing_support::ManualClock clock;
+  const std::stop_source first;
+  const std::stop_source second;
+  NodeWatch watch({{.client = std::make_shared<FiguresClient>()}}, hash_of("model"), clock, WatchOptions(), null_log());
+  const auto queued = [&] { return watch.nodes(std::nullopt).front().candidate.queued; };
+  watch.read_all();
+  EXPECT_EQ(queued(), figures().queued);
+  watch.began("local://busy", first);
+  watch.began("local://busy", second);
+  EXPECT_EQ(queued(), figures().queued + 2) << "although it has more running than were sent";
+  watch.ended("local://busy", first, false);
+  EXPECT_EQ(queued(), figures().queued + 1);
+  watch.read_all();
+  EXPECT_EQ(queued(), figures().queued) << "its figures have the other one";
 }
 
 TEST(PassedEventsTest, EventsAreCutHoweverTheirBytesArrive) {
@@ -268,8 +306,8 @@ TEST_F(ManyForwardedTest, AStreamOfCommentsIsNotWaitedForLongerThanACompleteAnsw
 }
 
 TEST(PassedEventsTest, TokensAreWhatUsageReportsWithinReason) {
-  EXPECT_EQ(answer_tokens({{"usage", {{"completion_tokens", 7}}}}), 7);
-  EXPECT_EQ(answer_tokens({{"usage", {{"output_tokens", 8}}}}), 8);
+  EXPECT_EQ(answer_tokens({{"usage", {{"completion_tokens", 7U}}}}), 7);
+  EXPECT_EQ(answer_tokens({{"usage", {{"output_tokens", 8U}}}}), 8);
   EXPECT_EQ(answer_tokens({{"usage", {{"completion_tokens", 18446744073709551615ULL}}}}), kMaxReportedTokens);
   for (const json& odd : {json(-5), json(1e300), json("9"), json()})
     EXPECT_EQ(answer_tokens({{"usage", {{"completion_tokens", odd}}}}), 0) << odd;
