@@ -48,6 +48,7 @@ struct SimulateCommand {
   double link_bytes_per_s = 0;
   double round_trip_s = 0.01;
   std::string trace_file;
+  std::string replayed_file;  // of write_requests(); empty: none
   std::string requests_file;  // written; empty: not
   Find find = Find::kNothing;
   double p95_ttft_ms = 2000;
@@ -87,6 +88,13 @@ Result<Prepared> prepare(const SimulateCommand& command) {
   out.shape.contexts.assign(
       static_cast<std::size_t>(command.n_contexts),
       {.tokens = command.context_tokens, .pack_bytes = command.context_tokens * command.bytes_per_token});
+  if (!command.replayed_file.empty()) {
+    CELSLM_TRY(const Bytes text, read_file(command.replayed_file, kMaxTraceBytes));
+    auto requests = read_requests(as_text(text), out.shape.n_edges, command.n_contexts);
+    if (!requests) return wrap(std::move(requests).error(), command.replayed_file);
+    out.requests = *std::move(requests);
+    return out;
+  }
   SyntheticLoad load = command.load;
   load.requests_per_s = command.requests_per_edge * out.shape.n_edges;
   const double expected = load.requests_per_s * load.duration_s;
@@ -166,18 +174,6 @@ std::string to_text(const FleetResult& result) {
       100 * result.edge_busy, 100 * result.cloud_link_busy);
 }
 
-std::string as_lines(const std::vector<FleetRequest>& requests) {
-  std::string out;
-  for (const FleetRequest& request : requests)
-    out += dump_json({{"at_s", request.at_s},
-                      {"edge", request.edge},
-                      {"context", request.context},
-                      {"prompt_tokens", request.prompt_tokens},
-                      {"answer_tokens", request.answer_tokens}}) +
-           '\n';
-  return out;
-}
-
 Status simulate(Environment& env, const SimulateCommand& command) {
   CELSLM_TRY(Prepared prepared, prepare(command));
   json found = json::object();
@@ -190,7 +186,7 @@ Status simulate(Environment& env, const SimulateCommand& command) {
     found["capacity_factor"] = factor;
   }
   if (!command.requests_file.empty())
-    CELSLM_CHECK_OK(write_file_atomically(command.requests_file, as_bytes(as_lines(prepared.requests))));
+    CELSLM_CHECK_OK(write_file_atomically(command.requests_file, as_bytes(write_requests(prepared.requests))));
   const TimePoint began = env.clock.now();
   const std::size_t n_contexts = prepared.shape.contexts.size();
   const FleetResult result = FleetSimulator(prepared.shape, std::move(prepared.requests)).run();
@@ -223,7 +219,8 @@ void add_fleet_options(CLI::App& app, SimulateCommand& command) {
   add_real(app, "--down", command.link_bytes_per_s, 0, kMostBytesPerS,
            "Bytes per second of a link of your own to the clouds, instead of --link; 0: none");
   add_real(app, "--round-trip", command.round_trip_s, 0, 1000, "Its round trip, in seconds");
-  add_real(app, "--lan", shape.lan_bytes_per_s, 1, kMostBytesPerS, "Bytes per second of an edge towards its neighbours");
+  add_real(app, "--lan", shape.lan_bytes_per_s, 0, kMostBytesPerS,
+           "Bytes per second of an edge towards its neighbours; 0: they have no contexts of each other");
   add_real(app, "--cloud-rate", shape.cloud_bytes_per_s, 1, kMostBytesPerS, "Bytes per second of a cloud towards all edges");
   add_real(app, "--cloud-prefill", shape.cloud_prefill_tokens_per_s, 1, kMostTokensPerS,
            "Tokens per second that a cloud computes");
@@ -235,6 +232,7 @@ void add_fleet_options(CLI::App& app, SimulateCommand& command) {
   add_real(app, "--decode-per-user", shape.engine.decode_per_user_s, 0, 1000, "Seconds more for each answer in it");
   add_number(app, "--layers", shape.engine.n_layers, 1, 1000, "Layers of the model");
   add_real(app, "--context-memory", shape.context_memory_bytes, 0, 1e15, "Bytes of an edge's memory for contexts");
+  add_real(app, "--disk", shape.disk_bytes, 0, 1e15, "Bytes of an edge's disk for packs");
   add_number(app, "--max-users", shape.engine.places, 1, 256, "Requests in an edge's batch");
   add_number(app, "--max-queue", shape.engine.max_queue, 0, 100'000, "Further requests that wait; more are refused");
   add_number(app, "--pushed", shape.n_pushed, 0, 100'000, "Most popular contexts that all edges have from the start");
@@ -269,6 +267,9 @@ void add_load_options(CLI::App& app, SimulateCommand& command) {
   app.add_option("--trace", command.trace_file,
                  "Requests from a file in Mooncake's format instead: JSON lines with timestamp, input_length, output_length "
                  "and hash_ids")
+      ->option_text("FILE");
+  app.add_option("--replay", command.replayed_file, "Requests from a file that --requests wrote instead")
+      ->excludes("--trace")
       ->option_text("FILE");
   add_real(app, "--time-scale", command.trace_options.time_scale, 1e-6, 1e6, "The trace's times are multiplied by this");
   app.add_option("--seed", command.shape.seed, "The same seed gives the same result")->option_text("N [1]");

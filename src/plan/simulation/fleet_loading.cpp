@@ -99,6 +99,7 @@ double FleetSimulator::pack_ready_s(int wanted, int asked) {
 }
 
 int FleetSimulator::holder_near(int edge, int wanted) const {
+  if (shape_.lan_bytes_per_s <= 0) return -1;
   const auto [first, end] = site_of(edge);
   int out = -1;
   std::size_t fewest = SIZE_MAX;

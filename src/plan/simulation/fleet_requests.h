@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -19,6 +20,11 @@ struct SyntheticLoad {
   int answer_tokens = 64;
 };
 std::vector<FleetRequest> synthetic_requests(const SyntheticLoad& load, int n_edges, int n_contexts, std::uint64_t seed);
+
+// JSON lines with at_s, edge, context, prompt_tokens and answer_tokens, as FleetRequest has them; sorted by time.
+std::string write_requests(const std::vector<FleetRequest>& requests);
+// kInvalid, with the line, for anything else, and for edges and contexts that the fleet has not.
+Result<std::vector<FleetRequest>> read_requests(std::string_view text, int n_edges, int n_contexts);
 
 // A trace in Mooncake's format: JSON lines with `timestamp` (ms), `input_length`, `output_length` (tokens) and `hash_ids`,
 // one for each block of 512 tokens of the input, in which equal ids stand for equal beginnings up to there.

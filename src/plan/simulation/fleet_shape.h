@@ -48,7 +48,7 @@ struct FleetShape {
   int site_size = 12;  // edges that are near each other, and trust each other
   int n_clouds = 3;
   std::vector<LinkClass> links;    // of the edges, by turns; empty: fibre
-  double lan_bytes_per_s = 125e6;  // of each edge, towards its neighbours
+  double lan_bytes_per_s = 125e6;  // of each edge, towards its neighbours; 0: no contexts come from these
   double lan_round_trip_s = 0.0005;
   double disk_bytes_per_s = 1e9;
   double cloud_bytes_per_s = 1.25e9;  // of each cloud, towards all edges

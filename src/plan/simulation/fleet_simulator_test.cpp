@@ -283,6 +283,28 @@ TEST(SyntheticRequests, FollowZipfsLawAndTheRate) {
   EXPECT_TRUE(std::ranges::is_sorted(requests, {}, &FleetRequest::at_s));
 }
 
+TEST(ReadRequests, GivesWhatWasWritten) {
+  const std::vector<FleetRequest> requests{{.at_s = 0.25, .edge = 1, .context = -1, .prompt_tokens = 5, .answer_tokens = 6},
+                                           {.at_s = 1.5, .edge = 0, .context = 2, .prompt_tokens = 7, .answer_tokens = 8}};
+  const auto read = read_requests(write_requests(requests), 2, 3);
+  ASSERT_TRUE(read) << read.error().message;
+  EXPECT_EQ(write_requests(*read), write_requests(requests));
+}
+
+TEST(ReadRequests, NamesTheLineThatIsWrong) {
+  const std::string right = write_requests({{.at_s = 1}});
+  for (const std::string line :
+       {R"({"at_s": -1, "edge": 0, "context": 0, "prompt_tokens": 1, "answer_tokens": 1})",
+        R"({"at_s": 1, "edge": 2, "context": 0, "prompt_tokens": 1, "answer_tokens": 1})",
+        R"({"at_s": 1, "edge": 0, "context": 3, "prompt_tokens": 1, "answer_tokens": 1})",
+        R"({"at_s": 1, "edge": 0, "context": 0, "prompt_tokens": 0, "answer_tokens": 1})",
+        R"({"edge": 0, "context": 0, "prompt_tokens": 1, "answer_tokens": 1})", "x"}) {
+    const auto read = read_requests(right + line, 2, 3);
+    ASSERT_FALSE(read) << line;
+    EXPECT_THAT(read.error().message, testing::HasSubstr("line 2")) << line;
+  }
+}
+
 constexpr const char* kTrace = R"({"timestamp": 0, "input_length": 1100, "output_length": 10, "hash_ids": [1, 2, 3]}
 {"timestamp": 500, "input_length": 1200, "output_length": 20, "hash_ids": [1, 2, 4]}
 {"timestamp": 900, "input_length": 1300, "output_length": 20, "hash_ids": [1, 2, 4, 5]}

@@ -10,6 +10,7 @@
 #include "core/hash.h"
 #include "core/json.h"
 #include "plan/simulation/fleet_requests.h"
+#include "plan/simulation/json_lines.h"
 
 namespace celslm {
 namespace {
@@ -46,15 +47,11 @@ Result<Line> parse_line(std::string_view text) {
 
 Result<std::vector<Line>> parse_lines(std::string_view text) {
   std::vector<Line> out;
-  for (int number = 1; !text.empty(); ++number) {
-    const std::size_t end = std::min(text.find('\n'), text.size());
-    const std::string_view line = text.substr(0, end);
-    text.remove_prefix(std::min(end + 1, text.size()));
-    if (line.find_first_not_of(" \t\r") == std::string_view::npos) continue;
-    auto parsed = parse_line(line);
-    if (!parsed) return wrap(std::move(parsed).error(), fmt::format("line {}", number));
-    out.push_back(*std::move(parsed));
-  }
+  CELSLM_CHECK_OK(for_each_line(text, [&](std::string_view line) -> Status {
+    CELSLM_TRY(Line parsed, parse_line(line));
+    out.push_back(std::move(parsed));
+    return {};
+  }));
   std::ranges::stable_sort(out, {}, &Line::at_s);
   return out;
 }
