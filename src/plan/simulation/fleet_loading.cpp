@@ -33,7 +33,7 @@ void FleetSimulator::load_next(int edge) {
 
 void FleetSimulator::begin_load(int edge, int wanted) {
   advance(edge);
-  ContextLoad load{.context = wanted, .shape = context(wanted)};
+  ContextLoad load{.context = wanted, .shape = context(wanted), .began_s = now_};
   find_sources(edge, load);
   node(edge).edge.begin_load(load);
   set_rates(edge);
@@ -159,29 +159,6 @@ bool FleetSimulator::worth_computing(int edge, const ContextLoad& load) const {
   return forecast(input).compute_until > 0;
 }
 
-double FleetSimulator::expected_load_s(int edge, int wanted) {
-  const Node& here = node(edge);
-  if (here.memory.has(wanted)) return 0;
-  double rate = here.disk.has(wanted) ? shape_.disk_bytes_per_s : 0;
-  double wait = 0;
-  if (rate == 0) {
-    const Wide wide = wide_source(wanted);
-    if (holder_near(edge, wanted) >= 0) {
-      rate = shape_.lan_bytes_per_s;
-      wait = shape_.lan_round_trip_s;
-    } else if (!wide.none()) {
-      rate = wide_pipe(wide)->rate_of(here.link.down_bytes_per_s);
-      wait = here.link.round_trip_s;
-    }
-  }
-  std::vector<std::uint64_t> missing;
-  ForecastInput input = forecast_input(edge, context(wanted), missing);
-  const SourceRate all{.rate_bytes_per_s = rate, .wait_s = wait};
-  input.sources = {&all, 1};
-  if (rate == 0) return context(wanted).tokens / std::max(here.edge.prefill_tokens_per_s(), 1e-9);
-  return forecast(input).seconds;
-}
-
 void FleetSimulator::leave_sources(int edge) {
   Node& here = node(edge);
   if (here.neighbour >= 0) {
@@ -201,6 +178,7 @@ void FleetSimulator::end_load(int edge) {
   if (!node(edge).edge.is_loading()) return;
   const ContextLoad load = node(edge).edge.end_load();
   count_bytes(load);
+  node(edge).measured.context_s.add(now_ - load.began_s);
   node(edge).memory.add(load.context, load.shape.pack_bytes);
   node(edge).disk.add(load.context, load.shape.pack_bytes);
   leave_sources(edge);

@@ -1,5 +1,6 @@
 // How simulated requests find the edge that answers them.
 #include <algorithm>
+#include <cmath>
 #include <cstddef>
 #include <string>
 #include <utility>
@@ -8,6 +9,11 @@
 #include "plan/simulation/fleet_simulator.h"
 
 namespace celslm {
+namespace {
+
+constexpr int kUsualAnswerTokens = 128;  // that an edge counts on at most
+
+}  // namespace
 
 void FleetSimulator::arrive(int asked) {
   deliver(asked, route(asked));
@@ -27,43 +33,60 @@ int FleetSimulator::route(int asked) {
   return home;
 }
 
-// What the home edge knows: of itself now, of its neighbours what their last heartbeats told.
-RouteCandidate FleetSimulator::candidate(int edge, int wanted, bool is_home) {
+RouteCandidate FleetSimulator::figures(int edge) const {
+  const Node& there = node(edge);
+  const auto per_s = [](const Ewma& seconds, double otherwise) { return seconds.known() ? 1 / seconds.mean() : otherwise; };
+  return {.id = std::to_string(edge),
+          .accepts = !there.edge.is_full(),
+          .context_fetch_s = there.measured.context_s.mean_or(0),
+          .running = there.edge.running(),
+          .queued = there.edge.queued(),
+          .places = shape_.engine.places,
+          .prefill_tokens_per_s = per_s(there.measured.row_s, shape_.engine.prefill_tokens_per_s),
+          .decode_tokens_per_s = per_s(there.measured.token_s, 0)};
+}
+
+// Called before anything changes at the edge: what it was at its last heartbeat it still is.
+void FleetSimulator::beat(int edge) {
+  const double phase = std::fmod(edge * 0.618, 1);  // edges do not tell all at the same moment
+  const double number = std::floor(now_ / shape_.heartbeat_s + phase);
   Node& there = node(edge);
-  if (is_home || now_ - there.known_at_s >= shape_.heartbeat_s) {
-    there.known = {.id = std::to_string(edge),
-                   .accepts = !there.edge.is_full(),
-                   .running = there.edge.running(),
-                   .queued = there.edge.queued(),
-                   .places = shape_.engine.places,
-                   .prefill_tokens_per_s = there.edge.prefill_tokens_per_s(),
-                   .decode_tokens_per_s = there.edge.decode_tokens_per_s()};
-    there.known_at_s = now_;
-  }
-  RouteCandidate out = there.known;
-  out.node = is_home ? RouteClass::kSelf : RouteClass::kNeighbour;
-  out.round_trip_s = is_home ? 0 : shape_.lan_round_trip_s;
+  if (number == there.beat) return;
+  there.beat = number;
+  there.known = figures(edge);
+  there.sent.clear();
+}
+
+// What the home edge knows: of itself now, of its neighbours what their last heartbeats told, and what it sent since.
+RouteCandidate FleetSimulator::candidate(int edge, int wanted, int home) {
+  Node& there = node(edge);
+  beat(edge);
+  RouteCandidate out = edge == home ? figures(edge) : there.known;
+  out.node = edge == home ? RouteClass::kSelf : RouteClass::kNeighbour;
+  out.round_trip_s = edge == home ? 0 : shape_.lan_round_trip_s;
   out.holds_context = wanted < 0 || there.memory.has(wanted);
-  if (!out.holds_context) out.context_fetch_s = expected_load_s(edge, wanted);
+  if (edge != home) out.queued += there.sent[home];
   return out;
 }
 
 int FleetSimulator::predicted_route(int asked) {
   const FleetRequest& what = request(asked);
   const auto [first, end] = site_of(what.edge);
-  std::vector<RouteCandidate> candidates{candidate(what.edge, what.context, true)};
+  std::vector<RouteCandidate> candidates{candidate(what.edge, what.context, what.edge)};
   std::vector<int> edges{what.edge};
   for (int i = first; i < end; ++i) {
     if (i == what.edge || !node(i).alive) continue;
-    candidates.push_back(candidate(i, what.context, false));
+    candidates.push_back(candidate(i, what.context, what.edge));
     edges.push_back(i);
   }
   const RouteRequest route{.policy = shape_.policy,
                            .context_tokens = what.context < 0 ? 0 : context(what.context).tokens,
                            .prompt_tokens = what.prompt_tokens,
-                           .answer_tokens = what.answer_tokens};
+                           .answer_tokens = std::min(what.answer_tokens, kUsualAnswerTokens)};
   const auto draw = [this](std::size_t n) { return static_cast<std::size_t>(chance_.below(static_cast<int>(n))); };
-  return edges[choose_route(route, candidates, {}, draw).chosen];
+  const int chosen = edges[choose_route(route, candidates, {}, draw).chosen];
+  if (chosen != what.edge) ++node(chosen).sent[what.edge];
+  return chosen;
 }
 
 int FleetSimulator::living_neighbour(int edge) {

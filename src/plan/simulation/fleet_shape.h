@@ -11,7 +11,7 @@
 namespace celslm {
 
 // An edge's engine, which works in steps as BatchRunner does: a layer of 512 tokens of the context that is loaded, then
-// prompts for `stall_s`, in equal shares, then a token of each answer.
+// tokens of prompts, in equal shares, and one of each answer.
 struct EngineModel {
   double prefill_tokens_per_s = 400;
   double decode_base_s = 0.013;      // of a step, whoever is in it
@@ -20,7 +20,11 @@ struct EngineModel {
   int n_layers = 24;
   int places = 16;     // requests in its batch
   int max_queue = 64;  // further requests that wait; more are refused
-  double step_s(int users) const { return decode_base_s + decode_per_user_s * users; }
+  double step_s(int users) const { return users > 0 ? decode_base_s + decode_per_user_s * users : 0; }
+  // Tokens of prompts in a step beside so many answers: as many as fit stall_s at the time that a row of such steps takes.
+  double prompt_share(int users) const;
+  // What a row of such a step takes.
+  double row_s(int users) const;
 };
 
 // A registered context: its tokens and the bytes of its pack.

@@ -122,18 +122,30 @@ void FleetSimulator::handle(int edge, const EdgeEvent& event) {
   const FleetRequest& asked = request(event.subject);
   if (event.kind == EdgeEvent::Kind::kFirstToken) {
     state.first_token_s = now_;
+    state.row_s = node(edge).edge.row_s();
     return;
   }
   const bool forwarded = edge != asked.edge;
   out_.ttft_s.push_back(state.first_token_s - asked.at_s + (forwarded ? shape_.lan_round_trip_s : 0));
   if (asked.answer_tokens > 1) out_.tpot_s.push_back((now_ - state.first_token_s) / (asked.answer_tokens - 1));
+  measure(edge, asked, state);
   out_.answered += 1;
   out_.forwarded += forwarded ? 1 : 0;
   n_settled_ += std::exchange(state.settled, true) ? 0 : 1;
   load_next(edge);  // whoever got the place may want another context
 }
 
+// Of short prompts and answers an edge measures nothing.
+void FleetSimulator::measure(int edge, const FleetRequest& asked, const RequestState& state) {
+  constexpr int kLeastPrompt = 32;
+  constexpr int kLeastAnswer = 9;
+  MeasuredRates& measured = node(edge).measured;
+  if (asked.prompt_tokens >= kLeastPrompt) measured.row_s.add(state.row_s);
+  if (asked.answer_tokens >= kLeastAnswer) measured.token_s.add((now_ - state.first_token_s) / (asked.answer_tokens - 1));
+}
+
 void FleetSimulator::advance(int edge) {
+  beat(edge);
   node(edge).edge.advance(now_);
   for (const EdgeEvent& event : node(edge).edge.take_events()) happened_.push_back({edge, event});
   touched_.push_back(edge);

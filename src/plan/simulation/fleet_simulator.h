@@ -6,9 +6,11 @@
 #include <deque>
 #include <functional>
 #include <queue>
+#include <unordered_map>
 #include <utility>
 #include <vector>
 
+#include "plan/estimate.h"
 #include "plan/forecast.h"
 #include "plan/routing.h"
 #include "plan/simulation/chance.h"
@@ -33,6 +35,12 @@ class FleetSimulator {
     bool tier = false;
     bool none() const { return cloud < 0 && !tier; }
   };
+  // As MeasuredSpeed of serve/edge, in seconds.
+  struct MeasuredRates {
+    Ewma row_s;      // of a prompt's token
+    Ewma token_s;    // of an answer's
+    Ewma context_s;  // of a load
+  };
   struct Node {
     SimulatedEdge edge;
     LinkClass link;
@@ -44,8 +52,10 @@ class FleetSimulator {
     bool alive = true;
     std::uint64_t version = 0;     // of its event in the queue
     std::vector<int> parked = {};  // requests that wait until it is back
-    RouteCandidate known = {};     // what its neighbours know of it
-    double known_at_s = -kNever;
+    MeasuredRates measured = {};
+    RouteCandidate known = {};               // what its neighbours know of it
+    double beat = -1;                        // number of the heartbeat that told them
+    std::unordered_map<int, int> sent = {};  // by edge: requests that it has sent here since
   };
   struct Cloud {
     SharedPipe link;
@@ -60,6 +70,7 @@ class FleetSimulator {
     int edge = -1;
     double first_token_s = 0;
     int repeats = 0;
+    double row_s = 0;  // of its prompt
     bool settled = false;
   };
   enum class What { kEdge, kEdgeFails, kEdgeReturns, kCloudFails, kCloudReturns };
@@ -95,7 +106,10 @@ class FleetSimulator {
   void refuse(int request);
   int route(int request);
   int predicted_route(int request);
-  RouteCandidate candidate(int edge, int context, bool is_home);
+  RouteCandidate candidate(int edge, int context, int home);
+  RouteCandidate figures(int edge) const;
+  void beat(int edge);
+  void measure(int edge, const FleetRequest& asked, const RequestState& state);
   int living_neighbour(int edge);
 
   // loading
@@ -104,7 +118,6 @@ class FleetSimulator {
   void find_sources(int edge, ContextLoad& load);
   bool worth_computing(int edge, const ContextLoad& load) const;
   ForecastInput forecast_input(int edge, const SimulatedContext& shape, std::vector<std::uint64_t>& missing) const;
-  double expected_load_s(int edge, int context);
   int holder_near(int edge, int context) const;
   Wide wide_source(int context) const;
   double pack_ready_s(int context, int cloud);

@@ -66,6 +66,15 @@ TEST(SimulatedEdge, MeetsInTheMiddleOfWhatItComputesAndFetches) {
   EXPECT_THAT(edge.end_load().received[0], DoubleNear(500, 1));
 }
 
+TEST(SimulatedEdge, TakesAsManyTokensOfPromptsAsFitTheStallBesideAnswers) {
+  const EngineModel engine{.prefill_tokens_per_s = 400, .decode_base_s = 0.02, .decode_per_user_s = 0.001, .stall_s = 0.1};
+  EXPECT_THAT(engine.prompt_share(0), DoubleNear(40, 1e-9));
+  const double share = engine.prompt_share(8);
+  EXPECT_THAT(share, DoubleNear(engine.stall_s / engine.row_s(8), 1e-9)) << "which is how BatchRunner chooses it";
+  EXPECT_EQ(EngineModel{.prefill_tokens_per_s = 20}.prompt_share(8), 16);
+  EXPECT_EQ(EngineModel{.prefill_tokens_per_s = 1e6}.prompt_share(0), 512);
+}
+
 TEST(SimulatedEdge, WaitsForAPlaceInTheOrderOfArrival) {
   SimulatedEdge edge({.places = 1, .max_queue = 1});
   edge.add(1, -1, 10, 5);
@@ -293,12 +302,11 @@ TEST(ReadRequests, GivesWhatWasWritten) {
 
 TEST(ReadRequests, NamesTheLineThatIsWrong) {
   const std::string right = write_requests({{.at_s = 1}});
-  for (const std::string line :
-       {R"({"at_s": -1, "edge": 0, "context": 0, "prompt_tokens": 1, "answer_tokens": 1})",
-        R"({"at_s": 1, "edge": 2, "context": 0, "prompt_tokens": 1, "answer_tokens": 1})",
-        R"({"at_s": 1, "edge": 0, "context": 3, "prompt_tokens": 1, "answer_tokens": 1})",
-        R"({"at_s": 1, "edge": 0, "context": 0, "prompt_tokens": 0, "answer_tokens": 1})",
-        R"({"edge": 0, "context": 0, "prompt_tokens": 1, "answer_tokens": 1})", "x"}) {
+  for (const std::string line : {R"({"at_s": -1, "edge": 0, "context": 0, "prompt_tokens": 1, "answer_tokens": 1})",
+                                 R"({"at_s": 1, "edge": 2, "context": 0, "prompt_tokens": 1, "answer_tokens": 1})",
+                                 R"({"at_s": 1, "edge": 0, "context": 3, "prompt_tokens": 1, "answer_tokens": 1})",
+                                 R"({"at_s": 1, "edge": 0, "context": 0, "prompt_tokens": 0, "answer_tokens": 1})",
+                                 R"({"edge": 0, "context": 0, "prompt_tokens": 1, "answer_tokens": 1})", "x"}) {
     const auto read = read_requests(right + line, 2, 3);
     ASSERT_FALSE(read) << line;
     EXPECT_THAT(read.error().message, testing::HasSubstr("line 2")) << line;

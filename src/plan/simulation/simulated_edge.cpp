@@ -13,6 +13,21 @@ constexpr double kLeastStep = 1e-9;  // seconds, so that time moves whatever rou
 
 }  // namespace
 
+// BatchRunner takes stall_s / row_s tokens, and measures row_s in steps of that size: share = stall_s (share + users) /
+// (share / prefill + step_s(users)), solved for the share.
+double EngineModel::prompt_share(int users) const {
+  constexpr double kLeast = 16;
+  constexpr double kMost = 512;
+  const double room_s = stall_s - step_s(users);
+  const double root = std::sqrt(room_s * room_s + 4 * stall_s * users / prefill_tokens_per_s);
+  return std::clamp(prefill_tokens_per_s / 2 * (room_s + root), kLeast, kMost);
+}
+
+double EngineModel::row_s(int users) const {
+  const double share = prompt_share(users);
+  return (share / prefill_tokens_per_s + step_s(users)) / (share + users);
+}
+
 void SimulatedEdge::add(int request, int context, double prompt_tokens, double answer_tokens) {
   queue_.push_back({.request = request,
                     .context = context,
@@ -49,15 +64,15 @@ int SimulatedEdge::count(Phase phase) const {
   return static_cast<int>(std::ranges::count(batch_, phase, &Place::phase));
 }
 
-// A step is a unit of the context, as many tokens of prompts as fit max_stall where others wait for the step to end, and a
-// token of each answer: what takes which share of a step has that share of the engine.
+// A step is a unit of the context, tokens of prompts, and a token of each answer: what takes which share of a step has that
+// share of the engine.
 SimulatedEdge::Rates SimulatedEdge::rates(int decoding, int prompts) const {
   constexpr double kUnitTokens = 512;
   const bool computes = is_loading() && load_.computes;
   const double unit_tokens = std::min<double>(kUnitTokens, load_.shape.tokens) / engine_.n_layers;
   const double unit_s = computes ? unit_tokens / engine_.prefill_tokens_per_s : 0;
-  const double prompt_s = prompts > 0 ? engine_.stall_s : 0;
-  const double decode_s = decoding > 0 ? engine_.step_s(decoding) : 0;
+  const double prompt_s = prompts > 0 ? engine_.prompt_share(decoding) / engine_.prefill_tokens_per_s : 0;
+  const double decode_s = engine_.step_s(decoding);
   const double step_s = unit_s + prompt_s + decode_s;
   if (step_s == 0) return {};
   return {.prefill = prompts > 0 ? engine_.prefill_tokens_per_s * prompt_s / step_s / prompts : 0,
@@ -67,10 +82,6 @@ SimulatedEdge::Rates SimulatedEdge::rates(int decoding, int prompts) const {
 
 double SimulatedEdge::prefill_tokens_per_s() const {
   return rates(count(Phase::kDecode), count(Phase::kPrefill) + 1).prefill;
-}
-
-double SimulatedEdge::decode_tokens_per_s() const {
-  return rates(count(Phase::kDecode) + 1, count(Phase::kPrefill)).decode;
 }
 
 double SimulatedEdge::load_left_s(const Rates& rates) const {

@@ -23,6 +23,7 @@ inline constexpr std::size_t kOrigins = 4;
 struct ContextLoad {
   int context = -1;
   SimulatedContext shape;
+  double began_s = 0;
   bool computes = false;
   double computed = 0;
   double fetched = 0;
@@ -66,8 +67,8 @@ class SimulatedEdge {
 
   int running() const { return static_cast<int>(batch_.size()); }
   int queued() const { return static_cast<int>(queue_.size()); }
-  double prefill_tokens_per_s() const;  // that one prompt more would have now
-  double decode_tokens_per_s() const;   // that one answer more would have now
+  double prefill_tokens_per_s() const;                                   // that one prompt more would have now
+  double row_s() const { return engine_.row_s(count(Phase::kDecode)); }  // of a prompt, as an edge measures its own speed
   double busy_s() const { return busy_s_; }
   double computed_tokens() const { return computed_tokens_; }
 
