@@ -9,8 +9,8 @@ namespace {
 
 using Predictions = std::vector<std::optional<RoutePrediction>>;
 
-double total_or_never(const std::optional<RoutePrediction>& prediction) {
-  return prediction ? prediction->total_s : std::numeric_limits<double>::infinity();
+double cost_or_never(const std::optional<RoutePrediction>& prediction) {
+  return prediction ? prediction->cost_s : std::numeric_limits<double>::infinity();
 }
 
 // Places become free one after another, every `service_s / places` on average.
@@ -32,9 +32,9 @@ std::vector<std::size_t> allowed(const RouteRequest& request, std::span<const Ro
 
 void keep_near_best(std::vector<std::size_t>& pool, const Predictions& predictions, double near_best) {
   double best = std::numeric_limits<double>::infinity();
-  for (const std::size_t i : pool) best = std::min(best, total_or_never(predictions[i]));
+  for (const std::size_t i : pool) best = std::min(best, cost_or_never(predictions[i]));
   if (best == std::numeric_limits<double>::infinity()) return;  // nothing is known of any: chance decides
-  std::erase_if(pool, [&](std::size_t i) { return total_or_never(predictions[i]) > near_best * best; });
+  std::erase_if(pool, [&](std::size_t i) { return cost_or_never(predictions[i]) > near_best * best; });
 }
 
 std::size_t better_of_two(const std::vector<std::size_t>& pool, const Predictions& predictions, const UniformDraw& draw) {
@@ -42,7 +42,16 @@ std::size_t better_of_two(const std::vector<std::size_t>& pool, const Prediction
   if (pool.size() == 1) return pool[first];
   std::size_t second = draw(pool.size() - 1);
   if (second >= first) ++second;
-  return total_or_never(predictions[pool[second]]) < total_or_never(predictions[pool[first]]) ? pool[second] : pool[first];
+  return cost_or_never(predictions[pool[second]]) < cost_or_never(predictions[pool[first]]) ? pool[second] : pool[first];
+}
+
+// A neighbour has the same model: rates that it has not measured yet are taken to be those of this edge, or an idle one that
+// just started would never be asked.
+RouteCandidate with_rates_of(const RouteCandidate& self, RouteCandidate candidate) {
+  if (candidate.node != RouteClass::kNeighbour) return candidate;
+  if (candidate.prefill_tokens_per_s <= 0) candidate.prefill_tokens_per_s = self.prefill_tokens_per_s;
+  if (candidate.decode_tokens_per_s <= 0) candidate.decode_tokens_per_s = self.decode_tokens_per_s;
+  return candidate;
 }
 
 std::optional<RouteReason> reason_to_stay(const RouteRequest& request) {
@@ -85,22 +94,24 @@ std::optional<RoutePrediction> predict(const RouteRequest& request, const RouteC
   const double computed_s = request.context_tokens / candidate.prefill_tokens_per_s;
   const double fetched_s = candidate.context_fetch_s > 0 ? std::min(candidate.context_fetch_s, computed_s) : computed_s;
   const double answer_s = std::max(request.answer_tokens - 1, 0) * out.tpot_s;
-  out.ttft_s =
-      candidate.round_trip_s + wait_s(candidate, prompt_s + answer_s) + (candidate.holds_context ? 0 : fetched_s) + prompt_s;
+  const double load_s = candidate.holds_context ? 0 : fetched_s;
+  out.ttft_s = candidate.round_trip_s + wait_s(candidate, prompt_s + answer_s) + load_s + prompt_s;
   out.total_s = out.ttft_s + answer_s;
+  out.cost_s = out.total_s + load_s;
   return out;
 }
 
 RouteDecision choose_route(const RouteRequest& request, std::span<const RouteCandidate> candidates,
                            const RouteOptions& options, const UniformDraw& draw) {
   RouteDecision out;
-  for (const RouteCandidate& candidate : candidates) out.predictions.push_back(predict(request, candidate));
+  for (const RouteCandidate& candidate : candidates)
+    out.predictions.push_back(predict(request, with_rates_of(candidates.front(), candidate)));
   if (const auto stays = reason_to_stay(request)) {
     out.reason = *stays;
     return out;
   }
   const RouteCandidate& self = candidates.front();
-  const double here = total_or_never(out.predictions.front());
+  const double here = cost_or_never(out.predictions.front());
   std::vector<std::size_t> pool = allowed(request, candidates, RouteClass::kNeighbour);
   if (pool.empty() && !self.accepts) pool = allowed(request, candidates, RouteClass::kLargeModel);
   out.reason = RouteReason::kAlone;
@@ -109,7 +120,7 @@ RouteDecision choose_route(const RouteRequest& request, std::span<const RouteCan
     out.reason = out.predictions.front() ? RouteReason::kGoodEnough : RouteReason::kUnmeasured;
     if (!out.predictions.front()) return out;
     const double gain = std::max(options.margin * here, options.least_gain_s);
-    std::erase_if(pool, [&](std::size_t i) { return total_or_never(out.predictions[i]) > here - gain; });
+    std::erase_if(pool, [&](std::size_t i) { return cost_or_never(out.predictions[i]) > here - gain; });
     if (pool.empty()) return out;
   }
   keep_near_best(pool, out.predictions, options.near_best);

@@ -49,14 +49,16 @@ struct RoutePrediction {
   double ttft_s = 0;   // from now to the first token
   double tpot_s = 0;   // for each further token
   double total_s = 0;  // to the last of the expected tokens
+  double cost_s = 0;   // by which nodes are compared: the total, and again what a load takes. It displaces a context that
+                       // somebody has to load once more, and others wait for the engine meanwhile
 };
 
 // When another node is clearly better: predictions are rough, and a request that changes nodes loses what its conversation
 // left behind.
 struct RouteOptions {
-  double margin = 0.25;        // of the total time here that must be saved ...
+  double margin = 0.25;        // of the cost here that must be saved ...
   double least_gain_s = 0.05;  // ... and this much at least
-  double near_best = 2.0;  // of nodes that are clearly better, those with at most so many times the best one's time count
+  double near_best = 2.0;  // of nodes that are clearly better, those with at most so many times the best one's cost count
 };
 
 enum class RouteReason {

@@ -69,6 +69,7 @@ TEST(RoutingTest, PredictsWhatTheFormulasGive) {
   EXPECT_NEAR(predicted->ttft_s, 0.002 + 2.0 + 0.1, 1e-9);
   EXPECT_NEAR(predicted->tpot_s, 0.02, 1e-9);
   EXPECT_NEAR(predicted->total_s, predicted->ttft_s + 1.0, 1e-9);
+  EXPECT_NEAR(predicted->cost_s, predicted->total_s + 2.0, 1e-9);
   node.context_fetch_s = 0.4;
   EXPECT_NEAR(predict(request(), node)->ttft_s, 0.002 + 0.4 + 0.1, 1e-9);
   node.holds_context = true;
@@ -161,11 +162,20 @@ TEST(RoutingTest, WithoutMeasurementsARequestStaysUnlessItWouldBeRefused) {
   RouteCandidate here = self();
   here.decode_tokens_per_s = 0;
   EXPECT_EQ(choose(request(), {here, holder("a")}).reason, RouteReason::kUnmeasured);
+  here.accepts = false;
+  EXPECT_EQ(choose(request(), {here, holder("a")}).chosen, 1U);
+}
+
+TEST(RoutingTest, ANeighbourWithoutMeasurementsIsTakenToBeAsFastAsThisEdge) {
   RouteCandidate unknown = holder("a");
   unknown.prefill_tokens_per_s = 0;
-  EXPECT_EQ(choose(request(), {self(), unknown}).reason, RouteReason::kGoodEnough);
-  here.accepts = false;
-  EXPECT_EQ(choose(request(), {here, unknown}).chosen, 1U);
+  unknown.decode_tokens_per_s = 0;
+  const RouteDecision decision = choose(request(), {self(), unknown});
+  EXPECT_EQ(decision.reason, RouteReason::kHoldsContext);
+  EXPECT_EQ(decision.predictions[1]->tpot_s, decision.predictions[0]->tpot_s);
+  RouteCandidate large_one = large();
+  large_one.decode_tokens_per_s = 0;
+  EXPECT_FALSE(choose(request(RequestPolicy::kCloud), {self(), large_one}).predictions[1]) << "another model's rates";
 }
 
 TEST(RoutingTest, OfTwoDrawnNodesTheBetterIsChosen) {

@@ -28,11 +28,13 @@ json candidate_json(const RouteCandidate& candidate, const std::optional<RoutePr
   json out = {{"node", candidate.id},         {"class", to_string(candidate.node)},
               {"accepts", candidate.accepts}, {"holds_context", candidate.holds_context},
               {"ttft_ms", nullptr},           {"tpot_ms", nullptr},
-              {"total_ms", nullptr}};
+              {"total_ms", nullptr},
+              {"cost_ms", nullptr}};
   if (!prediction) return out;
   out["ttft_ms"] = round_ms(prediction->ttft_s);
   out["tpot_ms"] = round_ms(prediction->tpot_s);
   out["total_ms"] = round_ms(prediction->total_s);
+  out["cost_ms"] = round_ms(prediction->cost_s);
   return out;
 }
 
