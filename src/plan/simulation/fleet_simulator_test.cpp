@@ -251,17 +251,31 @@ TEST(FleetSimulator, FailuresCostTimeAndNothingElse) {
   EXPECT_GE(percentile(troubled.ttft_s, 99), percentile(calm.ttft_s, 99));
 }
 
-TEST(FleetSimulator, RoutingIsBetterThanTurnsUnderLoad) {
+// Results by turns and by predictions: two contexts of ten fit an edge's memory, and others come from a cloud alone.
+std::pair<FleetResult, FleetResult> turns_and_predictions(const char* link) {
   FleetShape shape = small_fleet();
-  shape.context_memory_bytes = 60e6;  // two contexts of ten
+  shape.links = {*find_link_class(link)};
+  shape.context_memory_bytes = 60e6;
   shape.disk_bytes = 0;
-  shape.lan_bytes_per_s = 10e6;
+  shape.lan_bytes_per_s = 0;
   const auto requests = load_of(shape, 0.6);
   shape.routing = FleetRouting::kRoundRobin;
-  const FleetResult turns = simulate(shape, requests);
+  FleetResult turns = simulate(shape, requests);
   shape.routing = FleetRouting::kPredicted;
-  const FleetResult predicted = simulate(shape, requests);
-  EXPECT_LE(percentile(predicted.ttft_s, 95), percentile(turns.ttft_s, 95));
+  return {std::move(turns), simulate(shape, requests)};
+}
+
+TEST(FleetSimulator, RoutingMakesTheLongestWaitsHalfOfThoseByTurnsWhereLoadsTakeSeconds) {
+  const auto [turns, predicted] = turns_and_predictions("cable");
+  EXPECT_GT(turns.edge_busy, 0.8);
+  EXPECT_LE(percentile(predicted.ttft_s, 95), percentile(turns.ttft_s, 95) / 2);
+  EXPECT_LE(bytes(predicted, Origin::kCloud), bytes(turns, Origin::kCloud) / 5);
+}
+
+TEST(FleetSimulator, RoutingTakesFewerBytesThanTurnsAlsoWhereLoadsAreQuick) {
+  const auto [turns, predicted] = turns_and_predictions("fibre");
+  EXPECT_LE(percentile(predicted.ttft_s, 50), percentile(turns.ttft_s, 50));
+  EXPECT_LE(bytes(predicted, Origin::kCloud), bytes(turns, Origin::kCloud) * 0.6);
 }
 
 TEST(FleetSimulator, TakesBytesOfACloudOnceForASiteWhereNeighboursHelp) {
