@@ -209,14 +209,16 @@ def test_who_dies_or_is_stopped_is_gone_for_the_others_and_who_goes_on_is_back(m
     wait_until(lambda: "stopped" not in seen_by(watcher), "it to have left", support.PATIENCE_S)
 
 
-def test_of_two_nodes_with_one_id_the_second_is_renamed(member):
-    first, second = member("first", "--node-id", "twin"), member("second", "--node-id", "twin")
-    wait_until(lambda: any(name.startswith("twin-") for name in seen_by(first)), "the second to be renamed",
-               support.PATIENCE_S)
-    wait_to_see(second, "twin")
-    assert seen_by(second)["twin"]["url"] == first.url
-    assert "two nodes were given the id 'twin'" in second.log_path.read_text()
-    assert support.metric(second, "celslm_fleet_renamed_total") == 1
+def test_of_two_nodes_with_one_id_one_is_renamed(member):
+    """The second, unless the first could not renew its lease in time, as on a busy machine."""
+    nodes = [member("first", "--node-id", "twin"), member("second", "--node-id", "twin")]
+    sees_renamed = lambda node: any(name.startswith("twin-") for name in seen_by(node))
+    wait_until(lambda: any(map(sees_renamed, nodes)), "one of them to be renamed", support.PATIENCE_S)
+    kept, renamed = sorted(nodes, key=sees_renamed, reverse=True)
+    wait_to_see(renamed, "twin")
+    assert seen_by(renamed)["twin"]["url"] == kept.url
+    assert "two nodes were given the id 'twin'" in renamed.log_path.read_text()
+    assert [support.metric(node, "celslm_fleet_renamed_total") for node in (kept, renamed)] == [0, 1]
 
 
 @pytest.fixture

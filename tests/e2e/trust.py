@@ -30,10 +30,10 @@ def request(method, url, body=None, key=None, tls=None, headers=None):
     wanted = urllib.request.Request(url, data, sent, method=method)
     try:
         with urllib.request.urlopen(wanted, timeout=120, context=tls) as answer:
-            return Answer(answer.status, answer.headers, answer.read().decode())
+            return Answer(answer.status, answer.headers, answer.read().decode(errors="replace"))
     except urllib.error.HTTPError as error:
         with error:
-            return Answer(error.code, error.headers, error.read().decode())
+            return Answer(error.code, error.headers, error.read().decode(errors="replace"))
 
 
 def request_bytes(url):
