@@ -159,8 +159,8 @@ Result<CloudOptions> cloud_options(const Environment& env, const CloudCommand& c
   return out;
 }
 
-// Without a token: an address out of the directory is not this user's word. Where nodes have an authority, another cloud must
-// have a certificate of it, and is shown this server's.
+// Without a token: an address out of the directory is not this user's word. Where nodes have an authority, another cloud
+// must have a certificate of it, and is shown this server's.
 CloudService::ConnectCloud connect_cloud(const ListenOptions& listen, const PublicKey& key, const Log& log) {
   HttpClientOptions options;
   if (!listen.client_authority_file.empty())

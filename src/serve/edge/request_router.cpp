@@ -28,8 +28,7 @@ json candidate_json(const RouteCandidate& candidate, const std::optional<RoutePr
   json out = {{"node", candidate.id},         {"class", to_string(candidate.node)},
               {"accepts", candidate.accepts}, {"holds_context", candidate.holds_context},
               {"ttft_ms", nullptr},           {"tpot_ms", nullptr},
-              {"total_ms", nullptr},
-              {"cost_ms", nullptr}};
+              {"total_ms", nullptr},          {"cost_ms", nullptr}};
   if (!prediction) return out;
   out["ttft_ms"] = round_ms(prediction->ttft_s);
   out["tpot_ms"] = round_ms(prediction->tpot_s);
@@ -202,7 +201,8 @@ HttpResponse RequestRouter::forward(const std::shared_ptr<Routed>& routed, const
        .otherwise = otherwise,
        .began = [source, id, lost] { source->began(id, lost); },
        .ended =
-           [source, id, lost, kind, pay = payment(routed->http.caller.use.get()), prompt = routed->plan.request.prompt_tokens,
+           [source, id, lost, kind, pay = payment(routed->http.caller.use.get()),
+            prompt = routed->plan.request.prompt_tokens,
             &metrics = parts_.completions.parts().metrics](ForwardEnd end, const HttpTraffic& moved, std::int64_t tokens) {
              source->ended(id, lost, end == ForwardEnd::kFailed);
              metrics.forwarded(kind, to_string(end), moved.total());
