@@ -27,6 +27,7 @@ def test_an_edge_reads_a_neighbours_pack_when_the_cloud_is_gone(cloud, edge, sta
     expected = ask(edge)
     support.wait_for_kept_pack(edge)
     support.wait_for_context(reader, expected.extension["context"])
+    wait_until(lambda: "trusting the key" in reader.log_path.read_text(), "the reader to know the cloud's key")
     cloud.kill()
     answer = ask(reader)
     assert answer.sources == {"peer"}
