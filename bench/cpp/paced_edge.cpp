@@ -3,8 +3,6 @@
 //   build/release/bench/celslm_bench_paced_edge --prefill 200 --decode-base 0.03 edge --model M.gguf ...
 #include <CLI/CLI.hpp>
 #include <csignal>
-#include <cstdlib>
-#include <iostream>
 
 #include "bench/cpp/paced_engine.h"
 #include "cli/edge.h"
@@ -13,19 +11,7 @@ int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_IGN);
   celslm::SignalWatch signals;
   const celslm::SystemClock clock;
-  celslm::Environment env{
-      .out = std::cout,
-      .err = std::cerr,
-      .in = std::cin,
-      .variable =
-          [](const char* name) {
-            const char* value = std::getenv(name);
-            return value == nullptr ? std::nullopt : std::optional<std::string>(value);
-          },
-      .signals = signals,
-      .clock = clock,
-      .action = {},
-  };
+  celslm::Environment env = celslm::environment_of_process(signals, clock);
   celslm::RecordedTimings timings;
   CLI::App app("An edge whose engine takes as long as recorded timings say");
   app.require_subcommand(1);

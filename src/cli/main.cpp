@@ -1,6 +1,4 @@
 #include <csignal>
-#include <cstdlib>
-#include <iostream>
 
 #include "cli/commands.h"
 #include "cli/terminal/lost_pages.h"
@@ -10,18 +8,6 @@ int main(int argc, char** argv) {
   celslm::end_clearly_where_a_mapped_file_is_lost();
   celslm::SignalWatch signals;
   const celslm::SystemClock clock;
-  celslm::Environment env{
-      .out = std::cout,
-      .err = std::cerr,
-      .in = std::cin,
-      .variable =
-          [](const char* name) {
-            const char* value = std::getenv(name);
-            return value == nullptr ? std::nullopt : std::optional<std::string>(value);
-          },
-      .signals = signals,
-      .clock = clock,
-      .action = {},
-  };
+  celslm::Environment env = celslm::environment_of_process(signals, clock);
   return celslm::run_command_line(argc, argv, env);
 }

@@ -1,6 +1,7 @@
 #include "cli/terminal/environment.h"
 
-#include <ostream>
+#include <cstdlib>
+#include <iostream>
 
 namespace celslm {
 namespace {
@@ -9,7 +10,22 @@ void print_error(Environment& env, const std::string& message) {
   env.err << "celslm: " << message << std::endl;
 }
 
+std::optional<std::string> variable_of_process(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? std::nullopt : std::optional<std::string>(value);
+}
+
 }  // namespace
+
+Environment environment_of_process(SignalWatch& signals, const Clock& clock) {
+  return {.out = std::cout,
+          .err = std::cerr,
+          .in = std::cin,
+          .variable = variable_of_process,
+          .signals = signals,
+          .clock = clock,
+          .action = {}};
+}
 
 int failed(Environment& env, const Error& error) {
   print_error(env, error.message);

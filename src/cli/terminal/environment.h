@@ -31,6 +31,9 @@ struct Environment {
   std::function<int()> action;
 };
 
+// The process's streams and variables.
+Environment environment_of_process(SignalWatch& signals, const Clock& clock);
+
 // "celslm: message" on env.err, and the exit code to return.
 int failed(Environment& env, const Error& error);
 int misused(Environment& env, const std::string& message);
